@@ -1,0 +1,14 @@
+DROP TABLE daily_activity;
+DROP TABLE skill_levels;
+DROP TABLE user_achievements;
+DROP TABLE achievements;
+DROP TABLE submissions;
+DROP TABLE user_exercises;
+DROP TABLE idempotency_keys;
+DROP TABLE messages;
+DROP TABLE conversations;
+DROP TABLE exercises;
+DROP TABLE email_tokens;
+DROP TABLE session_tokens;
+DROP TABLE sessions;
+DROP TABLE users;

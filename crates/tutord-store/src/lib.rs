@@ -1,0 +1,39 @@
+//! tutord's data access: the models, the [`Store`] trait, and its two adapters.
+//!
+//! Read it in this order:
+//!
+//! 1. [`model`]: what is stored, [`Timestamp`] and the enumerations of the wire.
+//! 2. [`page`]: every list is a bounded [`Page`], by offset or by an opaque [`Cursor`].
+//! 3. [`store`]: the [`Store`] trait, one sub-trait an aggregate. Callers hold an `Arc<dyn Store>`.
+//! 4. `queries`: the typed queries, written once and compiled for each database.
+//! 5. [`postgres`] and [`sqlite`]: pools, deadlines, migrations, and what one database alone has.
+//! 6. [`statements`]: counts the statements that a task issues.
+//!
+//! ```no_run
+//! # async fn example() -> tutord_store::Result<()> {
+//! use tutord_store::{PageRequest, StoreOptions};
+//!
+//! let store = tutord_store::open("sqlite://data/tutord.db", &StoreOptions::default()).await?;
+//! store.migrate().await?;
+//! let page = store.list_conversations(1, &PageRequest::first(20)).await?;
+//! println!("{} of {} conversations", page.items.len(), page.total);
+//! # Ok(()) }
+//! ```
+#![forbid(unsafe_code)]
+
+mod error;
+pub mod model;
+mod open;
+pub mod page;
+pub mod postgres;
+mod schema;
+mod sql_types;
+pub mod sqlite;
+pub mod statements;
+pub mod store;
+
+pub use error::{Error, Result};
+pub use model::time::{LocalDate, Timestamp};
+pub use open::{StoreOptions, open};
+pub use page::{Cursor, CursorError, List, Page, PageRequest, Position};
+pub use store::Store;

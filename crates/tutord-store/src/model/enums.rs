@@ -1,0 +1,134 @@
+//! The enumerations of the wire; each is stored as the text that the wire shows.
+
+use std::fmt;
+use std::str::FromStr;
+
+use diesel::backend::Backend;
+use diesel::deserialize::{self, FromSql, FromSqlRow};
+use diesel::expression::AsExpression;
+use diesel::serialize::{self, Output, ToSql};
+use diesel::sql_types::Text;
+use serde::{Deserialize, Serialize};
+
+/// A text that is none of an enumeration's values.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("must be one of {allowed}")]
+pub struct UnknownValue {
+    /// The values that exist, separated by `, `.
+    pub allowed: &'static str,
+}
+
+macro_rules! text_enum {
+    ($(#[$doc:meta])* $name:ident { $first:ident = $first_text:literal $(, $variant:ident = $text:literal)* $(,)? }) => {
+        $(#[$doc])*
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, AsExpression, FromSqlRow)]
+        #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+        #[diesel(sql_type = Text)]
+        #[serde(rename_all = "snake_case")]
+        pub enum $name {
+            #[doc = concat!("`", $first_text, "`")]
+            $first,
+            $(#[doc = concat!("`", $text, "`")] $variant,)*
+        }
+
+        impl $name {
+            /// Every value, in the order of the contract.
+            pub const ALL: &[Self] = &[Self::$first, $(Self::$variant),*];
+
+            /// The text on the wire and in the database.
+            pub const fn as_str(self) -> &'static str {
+                match self { Self::$first => $first_text, $(Self::$variant => $text),* }
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(self.as_str())
+            }
+        }
+
+        impl FromStr for $name {
+            type Err = UnknownValue;
+            fn from_str(text: &str) -> Result<Self, UnknownValue> {
+                match text {
+                    $first_text => Ok(Self::$first),
+                    $($text => Ok(Self::$variant),)*
+                    _ => Err(UnknownValue { allowed: concat!($first_text $(, ", ", $text)*) }),
+                }
+            }
+        }
+
+        impl<DB> ToSql<Text, DB> for $name
+        where
+            DB: Backend,
+            str: ToSql<Text, DB>,
+        {
+            fn to_sql<'b>(&'b self, out: &mut Output<'b, '_, DB>) -> serialize::Result {
+                ToSql::<Text, DB>::to_sql(self.as_str(), out)
+            }
+        }
+
+        impl<DB> FromSql<Text, DB> for $name
+        where
+            DB: Backend,
+            String: FromSql<Text, DB>,
+        {
+            fn from_sql(bytes: DB::RawValue<'_>) -> deserialize::Result<Self> {
+                Ok(String::from_sql(bytes)?.parse()?)
+            }
+        }
+    };
+}
+
+text_enum! {
+    /// What a user may do.
+    Role { Student = "student", Mentor = "mentor", Moderator = "moderator", Admin = "admin" }
+}
+text_enum! {
+    /// How far a student has come, in their own words or in a topic.
+    SkillLevel { Beginner = "beginner", Intermediate = "intermediate", Advanced = "advanced", Expert = "expert" }
+}
+text_enum! {
+    /// What an exercise trains.
+    ExerciseType { Algorithm = "algorithm", DataStructure = "data_structure", Debugging = "debugging", Practical = "practical" }
+}
+text_enum! {
+    /// How hard an exercise is.
+    Difficulty { Easy = "easy", Medium = "medium", Hard = "hard" }
+}
+text_enum! {
+    /// Where a student stands with an exercise.
+    ExerciseStatus { Pending = "pending", InProgress = "in_progress", Completed = "completed", Skipped = "skipped" }
+}
+text_enum! {
+    /// Who wrote a message.
+    MessageRole { User = "user", Assistant = "assistant", System = "system" }
+}
+text_enum! {
+    /// What a conversation is about.
+    ContextType { General = "general", Exercise = "exercise" }
+}
+text_enum! {
+    /// What a token of a session is good for.
+    SessionTokenPurpose { Access = "access", Refresh = "refresh" }
+}
+text_enum! {
+    /// What a mailed token is good for.
+    EmailTokenPurpose { VerifyEmail = "verify_email", PasswordReset = "password_reset" }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn serde_and_database_texts_agree() {
+        for value in ExerciseStatus::ALL {
+            assert_eq!(serde_json::to_value(value).unwrap(), value.as_str());
+        }
+        for value in ExerciseType::ALL {
+            assert_eq!(serde_json::to_value(value).unwrap(), value.as_str());
+        }
+        assert_eq!("nobody".parse::<Role>().unwrap_err().to_string(), "must be one of student, mentor, moderator, admin");
+    }
+}

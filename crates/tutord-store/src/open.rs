@@ -1,0 +1,75 @@
+//! Opens the store that an address names.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use diesel::QueryableByName;
+use diesel::backend::Backend;
+use diesel::migration::{Migration, MigrationSource};
+use diesel::sql_types::Text;
+use diesel_migrations::EmbeddedMigrations;
+
+use crate::error::{Error, Result};
+use crate::postgres::Postgres;
+use crate::sqlite::Sqlite;
+use crate::store::Store;
+
+/// How a store treats its connections.
+#[derive(Debug, Clone)]
+pub struct StoreOptions {
+    /// Connections that are kept open (≥ 1); on SQLite, connections that read.
+    pub pool_size: usize,
+    /// Connections that may be opened beyond that for a while. PostgreSQL only.
+    pub max_overflow: usize,
+    /// The longest wait for a connection.
+    pub acquire_timeout: Duration,
+    /// The longest that a statement may run. PostgreSQL; on SQLite, the longest wait for another process's lock.
+    pub statement_timeout: Duration,
+}
+
+impl Default for StoreOptions {
+    /// 10 connections and 10 more, 3 s for a connection, 5 s for a statement.
+    fn default() -> Self {
+        Self {
+            pool_size: 10,
+            max_overflow: 10,
+            acquire_timeout: Duration::from_secs(3),
+            statement_timeout: Duration::from_secs(5),
+        }
+    }
+}
+
+/// Opens the store at `url`: `postgres://…` (or `postgresql://…`), or `sqlite://PATH`.
+///
+/// # Errors
+/// [`Error::InvalidUrl`] for any other address; [`Error::Unavailable`] when a SQLite file can't be opened. A
+/// PostgreSQL server is not contacted before the first call.
+pub async fn open(url: &str, options: &StoreOptions) -> Result<Arc<dyn Store>> {
+    if url.starts_with("postgres://") || url.starts_with("postgresql://") {
+        Ok(Arc::new(Postgres::new(url, options)?))
+    } else if let Some(path) = url.strip_prefix("sqlite://") {
+        Ok(Arc::new(Sqlite::open(path, options).await?))
+    } else {
+        Err(Error::InvalidUrl("must begin with postgres://, postgresql:// or sqlite://".to_owned()))
+    }
+}
+
+/// A row of the table in which diesel notes applied migrations.
+#[derive(QueryableByName)]
+pub(crate) struct Version {
+    #[diesel(sql_type = Text)]
+    pub(crate) version: String,
+}
+
+/// Names of the embedded migrations that are not among `applied`.
+pub(crate) fn pending<DB: Backend>(embedded: &EmbeddedMigrations, applied: &[String]) -> Result<Vec<String>> {
+    let migrations: Vec<Box<dyn Migration<DB>>> =
+        embedded.migrations().map_err(|error| Error::Migration(error.to_string()))?;
+    let mut names: Vec<String> = migrations
+        .iter()
+        .filter(|migration| !applied.contains(&migration.name().version().to_string()))
+        .map(|migration| migration.name().to_string())
+        .collect();
+    names.sort();
+    Ok(names)
+}

@@ -1,0 +1,177 @@
+//! How a connection is opened: TLS by the address, and the settings that every connection has.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use diesel::ConnectionError;
+use diesel_async::{AsyncConnection, AsyncPgConnection, SimpleAsyncConnection};
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject;
+use tokio_postgres::config::SslMode;
+use tokio_postgres::{CancelToken, NoTls};
+use tokio_postgres_rustls::MakeRustlsConnect;
+use url::Url;
+
+use crate::error::{Error, Result};
+use crate::statements::Counter;
+
+/// Connects to one server in one way; cheap to clone.
+///
+/// `sslmode` in the address: `disable`; `prefer` (TLS where the server offers it); `require`,
+/// `verify-ca` and `verify-full`, which all three check the server's certificate and name against the
+/// system's roots, or against the file that `sslrootcert` names.
+#[derive(Clone)]
+pub struct Connector {
+    config: Arc<tokio_postgres::Config>,
+    tls: Option<MakeRustlsConnect>,
+    statement_timeout: Duration,
+}
+
+impl Connector {
+    /// Reads an address such as `postgres://user:password@host:5432/database?sslmode=require`.
+    ///
+    /// # Errors
+    /// [`Error::InvalidUrl`]; the text never holds the password.
+    pub fn new(url: &str, statement_timeout: Duration) -> Result<Self> {
+        let mut url = Url::parse(url).map_err(|error| Error::InvalidUrl(error.to_string()))?;
+        let mut mode = None;
+        let mut root_file = None;
+        let kept: Vec<(String, String)> = url
+            .query_pairs()
+            .filter_map(|(name, value)| match &*name {
+                "sslmode" => {
+                    mode = Some(value.into_owned());
+                    None
+                }
+                "sslrootcert" => {
+                    root_file = Some(value.into_owned());
+                    None
+                }
+                _ => Some((name.into_owned(), value.into_owned())),
+            })
+            .collect();
+        url.set_query(None);
+        if !kept.is_empty() {
+            url.query_pairs_mut().extend_pairs(kept);
+        }
+        let mut config: tokio_postgres::Config =
+            url.as_str().parse().map_err(|error: tokio_postgres::Error| Error::InvalidUrl(error.to_string()))?;
+        config.application_name("tutord");
+        if config.get_connect_timeout().is_none() {
+            config.connect_timeout(Duration::from_secs(5));
+        }
+        let tls = match mode.as_deref() {
+            Some("disable") => {
+                config.ssl_mode(SslMode::Disable);
+                None
+            }
+            None | Some("prefer") => {
+                config.ssl_mode(SslMode::Prefer);
+                // Without roots `prefer` is plain text: it protects against nobody who can alter the traffic.
+                None
+            }
+            Some("require" | "verify-ca" | "verify-full") => {
+                config.ssl_mode(SslMode::Require);
+                Some(tls(root_file.as_deref())?)
+            }
+            Some(other) => {
+                return Err(Error::InvalidUrl(format!(
+                    "sslmode={other}: must be disable, prefer, require, verify-ca or verify-full"
+                )));
+            }
+        };
+        Ok(Self { config: Arc::new(config), tls, statement_timeout })
+    }
+
+    /// The same, but statements may run as long as they need.
+    pub(super) fn without_statement_timeout(&self) -> Self {
+        Self { statement_timeout: Duration::ZERO, ..self.clone() }
+    }
+
+    /// A bare client for what diesel has no statement for, such as `COPY`.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`] when the server can't be reached or refuses.
+    pub async fn client(&self) -> Result<tokio_postgres::Client> {
+        let unavailable = |error: tokio_postgres::Error| Error::Unavailable(error.to_string());
+        match &self.tls {
+            Some(tls) => {
+                let (client, connection) = self.config.connect(tls.clone()).await.map_err(unavailable)?;
+                tokio::spawn(connection);
+                Ok(client)
+            }
+            None => {
+                let (client, connection) = self.config.connect(NoTls).await.map_err(unavailable)?;
+                tokio::spawn(connection);
+                Ok(client)
+            }
+        }
+    }
+
+    pub(super) async fn cancel(&self, token: CancelToken) -> std::result::Result<(), tokio_postgres::Error> {
+        match &self.tls {
+            Some(tls) => token.cancel_query(tls.clone()).await,
+            None => token.cancel_query(NoTls).await,
+        }
+    }
+}
+
+/// Opens a connection with tutord's settings.
+///
+/// # Errors
+/// A [`ConnectionError`] with the server's own words.
+pub async fn connect(connector: &Connector) -> std::result::Result<AsyncPgConnection, ConnectionError> {
+    let refused = |error: tokio_postgres::Error| ConnectionError::BadConnection(describe(&error));
+    let mut conn = match &connector.tls {
+        Some(tls) => {
+            let (client, connection) = connector.config.connect(tls.clone()).await.map_err(refused)?;
+            AsyncPgConnection::try_from_client_and_connection(client, connection).await?
+        }
+        None => {
+            let (client, connection) = connector.config.connect(NoTls).await.map_err(refused)?;
+            AsyncPgConnection::try_from_client_and_connection(client, connection).await?
+        }
+    };
+    // By statement, not as a start-up option: poolers such as PgBouncer refuse those.
+    let milliseconds = connector.statement_timeout.as_millis();
+    conn.batch_execute(&format!("SET statement_timeout = {milliseconds}"))
+        .await
+        .map_err(ConnectionError::CouldntSetupConfiguration)?;
+    conn.set_instrumentation(Counter);
+    Ok(conn)
+}
+
+/// tokio-postgres tells the kind of an error only; its source tells what happened.
+fn describe(error: &tokio_postgres::Error) -> String {
+    match std::error::Error::source(error) {
+        Some(source) => format!("{error}: {source}"),
+        None => error.to_string(),
+    }
+}
+
+fn tls(root_file: Option<&str>) -> Result<MakeRustlsConnect> {
+    let invalid = |what: String| Error::InvalidUrl(format!("sslrootcert: {what}"));
+    let mut roots = rustls::RootCertStore::empty();
+    match root_file {
+        Some(path) => {
+            let certificates = CertificateDer::pem_file_iter(path).map_err(|error| invalid(error.to_string()))?;
+            for certificate in certificates {
+                let certificate = certificate.map_err(|error| invalid(error.to_string()))?;
+                roots.add(certificate).map_err(|error| invalid(error.to_string()))?;
+            }
+        }
+        None => {
+            roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+        }
+    }
+    if roots.is_empty() {
+        return Err(invalid("no certificate of an authority was found".to_owned()));
+    }
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let config = rustls::ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .map_err(|error| invalid(error.to_string()))?
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    Ok(MakeRustlsConnect::new(config))
+}

@@ -1,0 +1,54 @@
+//! A pooled connection for the length of one call.
+
+use diesel_async::AsyncPgConnection;
+use diesel_async::pooled_connection::deadpool::Object;
+
+use super::connect::Connector;
+
+/// A connection out of the pool, and what becomes of it.
+///
+/// A call that ran to its end gives the connection back by [`finish`](Self::finish). A call that was
+/// dropped in the middle (its client left, or its deadline passed) leaves the server at work on a
+/// statement whose answer nobody awaits: given back, the next caller would wait for it. So an
+/// unfinished lease asks the server to cancel, and closes the connection.
+pub(super) struct Lease {
+    connection: Option<Object<AsyncPgConnection>>,
+    connector: Connector,
+    surplus: bool,
+}
+
+impl Lease {
+    pub(super) const fn new(connection: Object<AsyncPgConnection>, connector: Connector, surplus: bool) -> Self {
+        Self { connection: Some(connection), connector, surplus }
+    }
+
+    #[expect(clippy::expect_used, reason = "`finish` consumes the lease, so the connection is here until then")]
+    pub(super) fn connection(&mut self) -> &mut AsyncPgConnection {
+        self.connection.as_mut().expect("a lease holds its connection until it is finished")
+    }
+
+    pub(super) fn finish(mut self) {
+        if let Some(connection) = self.connection.take()
+            && self.surplus
+        {
+            drop(Object::take(connection));
+        }
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        let Some(connection) = self.connection.take() else { return };
+        let connection = Object::take(connection);
+        let token = connection.cancel_token();
+        let connector = self.connector.clone();
+        // Without a runtime the process is ending, and the server notices the closed connection.
+        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+            runtime.spawn(async move {
+                if let Err(error) = connector.cancel(token).await {
+                    tracing::warn!(%error, "could not cancel an abandoned statement; its time-out will end it");
+                }
+            });
+        }
+    }
+}

@@ -1,0 +1,216 @@
+//! The PostgreSQL adapter: one pool to the primary.
+//!
+//! Every call runs under one wrapper that bounds the wait for a connection and the call itself, and
+//! cancels the server's work when the caller goes away: see [`Lease`](lease::Lease).
+
+mod connect;
+mod lease;
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use deadpool::managed::{PoolError, TimeoutType};
+use diesel::migration::MigrationVersion;
+use diesel_async::pooled_connection::deadpool::Pool;
+use diesel_async::pooled_connection::{AsyncDieselConnectionManager, ManagerConfig, PoolError as Backend, RecyclingMethod};
+use diesel_async::{AsyncConnection, AsyncMigrationHarness, AsyncPgConnection, RunQueryDsl, SimpleAsyncConnection, TransactionManager};
+use diesel_migrations::{EmbeddedMigrations, MigrationHarness, embed_migrations};
+
+pub use connect::{Connector, connect};
+use lease::Lease;
+
+use crate::error::{Error, Result};
+use crate::model::time::Timestamp;
+use crate::open::StoreOptions;
+use crate::store::Administration;
+
+/// Sends two statements in one round trip: both are on the wire before the first answer is awaited.
+macro_rules! pipelined {
+    ($conn:ident, $first:ident.$first_method:ident::<$first_type:ty>, $second:ident.$second_method:ident::<$second_type:ty> $(,)?) => {{
+        let shared: &super::Conn = $conn;
+        let (mut first_conn, mut second_conn) = (shared, shared);
+        futures_util::future::try_join(
+            $first.$first_method::<$first_type>(&mut first_conn),
+            $second.$second_method::<$second_type>(&mut second_conn),
+        )
+        .await?
+    }};
+}
+
+#[path = "../queries/conversations.rs"]
+mod conversations;
+#[path = "../queries/email_tokens.rs"]
+mod email_tokens;
+#[path = "../queries/messages.rs"]
+mod messages;
+#[path = "../queries/purge.rs"]
+mod purge;
+#[path = "../queries/sessions.rs"]
+mod sessions;
+#[path = "../queries/users.rs"]
+mod users;
+
+pub(crate) type Conn = AsyncPgConnection;
+pub(crate) type Adapter = Postgres;
+
+const MIGRATIONS: EmbeddedMigrations = embed_migrations!("migrations/postgres");
+
+/// Chosen once at random: the advisory lock under which one process at a time migrates.
+const MIGRATION_LOCK: i64 = 7_261_983_450_118_273_641;
+
+/// What a client-side deadline adds to the server's own, which ends a statement more gently.
+const DEADLINE_GRACE: Duration = Duration::from_secs(1);
+
+/// A pool of connections to a PostgreSQL primary.
+pub struct Postgres {
+    pool: Pool<AsyncPgConnection>,
+    connector: Connector,
+    /// Connections above this number are closed when they come back.
+    kept: usize,
+    deadline: Duration,
+}
+
+impl Postgres {
+    /// Makes the pool. No connection is opened before the first call.
+    ///
+    /// # Errors
+    /// [`Error::InvalidUrl`] for an address that can't be read or asks for unknown TLS.
+    pub fn new(url: &str, options: &StoreOptions) -> Result<Self> {
+        let connector = Connector::new(url, options.statement_timeout)?;
+        let mut config = ManagerConfig::default();
+        // `Verified` would add a round trip to every checkout; a closed connection is seen without one.
+        config.recycling_method = RecyclingMethod::Fast;
+        let establish = connector.clone();
+        config.custom_setup = Box::new(move |_| {
+            let connector = establish.clone();
+            Box::pin(async move { connect(&connector).await })
+        });
+        let manager = AsyncDieselConnectionManager::new_with_config(url, config);
+        let pool = Pool::builder(manager)
+            .max_size(options.pool_size + options.max_overflow)
+            .wait_timeout(Some(options.acquire_timeout))
+            .create_timeout(Some(options.acquire_timeout))
+            .runtime(deadpool::Runtime::Tokio1)
+            .build()
+            .map_err(|error| Error::Unavailable(error.to_string()))?;
+        Ok(Self { pool, connector, kept: options.pool_size, deadline: options.statement_timeout + DEADLINE_GRACE })
+    }
+
+    async fn lease(&self) -> Result<Lease> {
+        let connection = self.pool.get().await.map_err(|error| match error {
+            PoolError::Timeout(TimeoutType::Wait) => Error::Overloaded,
+            PoolError::Timeout(_) => Error::Unavailable("connecting took too long".to_owned()),
+            PoolError::Backend(Backend::ConnectionError(error)) => Error::Unavailable(error.to_string()),
+            PoolError::Backend(Backend::QueryError(error)) => Error::Unavailable(error.to_string()),
+            other => Error::Unavailable(other.to_string()),
+        })?;
+        let status = self.pool.status();
+        let surplus = status.size > self.kept && status.waiting == 0;
+        Ok(Lease::new(connection, self.connector.clone(), surplus))
+    }
+
+    /// Runs statements that change nothing.
+    async fn read<T, F>(&self, operation: F) -> Result<T>
+    where
+        F: AsyncFnOnce(&mut Conn) -> Result<T>,
+    {
+        let mut lease = self.lease().await?;
+        let outcome = tokio::time::timeout(self.deadline, operation(lease.connection())).await;
+        // Past the deadline the lease is dropped unfinished: the server is told to stop.
+        let outcome = outcome.map_err(|_| Error::Timeout)?;
+        lease.finish();
+        outcome
+    }
+
+    /// Runs one statement that changes something.
+    async fn write<T, F>(&self, operation: F) -> Result<T>
+    where
+        F: AsyncFnOnce(&mut Conn) -> Result<T>,
+    {
+        self.read(operation).await
+    }
+
+    /// Runs statements of which all take effect or none.
+    async fn transaction<T, F>(&self, operation: F) -> Result<T>
+    where
+        F: AsyncFnOnce(&mut Conn) -> Result<T>,
+    {
+        type Manager = <Conn as AsyncConnection>::TransactionManager;
+        self.write(async |conn| {
+            Manager::begin_transaction(conn).await?;
+            match operation(conn).await {
+                Ok(value) => {
+                    Manager::commit_transaction(conn).await?;
+                    Ok(value)
+                }
+                Err(error) => {
+                    Manager::rollback_transaction(conn).await?;
+                    Err(error)
+                }
+            }
+        })
+        .await
+    }
+
+    /// How the connections stand: open, idle, and callers that wait for one.
+    pub fn status(&self) -> deadpool::Status {
+        self.pool.status()
+    }
+}
+
+#[async_trait]
+impl Administration for Postgres {
+    fn backend(&self) -> &'static str {
+        "postgres"
+    }
+
+    async fn migrate(&self) -> Result<Vec<String>> {
+        // A connection of its own: migrations may outlast any statement time-out.
+        let connector = self.connector.without_statement_timeout();
+        let mut conn = connect(&connector).await.map_err(|error| Error::Unavailable(error.to_string()))?;
+        conn.batch_execute(&format!("SELECT pg_advisory_lock({MIGRATION_LOCK})")).await?;
+        let mut harness = AsyncMigrationHarness::new(conn);
+        let applied = harness.run_pending_migrations(MIGRATIONS).map(|versions| names(&versions));
+        let mut conn = harness.into_inner();
+        conn.batch_execute(&format!("SELECT pg_advisory_unlock({MIGRATION_LOCK})")).await?;
+        applied.map_err(|error| Error::Migration(error.to_string()))
+    }
+
+    async fn pending_migrations(&self) -> Result<Vec<String>> {
+        self.read(async |conn| {
+            // No table, no migration was ever applied; asking must not create it.
+            let applied: Vec<String> = match diesel::sql_query("SELECT version FROM __diesel_schema_migrations")
+                .load::<crate::open::Version>(conn)
+                .await
+            {
+                Ok(rows) => rows.into_iter().map(|row| row.version).collect(),
+                Err(diesel::result::Error::DatabaseError(_, info)) if info.message().contains("does not exist") => {
+                    Vec::new()
+                }
+                Err(error) => return Err(error.into()),
+            };
+            crate::open::pending::<diesel::pg::Pg>(&MIGRATIONS, &applied)
+        })
+        .await
+    }
+
+    async fn ping(&self) -> Result<Timestamp> {
+        self.read(async |conn| {
+            let now = diesel::dsl::sql::<crate::sql_types::Instant>("clock_timestamp()");
+            Ok(diesel::select(now).get_result(conn).await?)
+        })
+        .await
+    }
+
+    async fn purge_conversations(&self, batch: i64) -> Result<usize> {
+        self.transaction(async |conn| purge::conversations(conn, batch).await).await
+    }
+
+    async fn purge_expired(&self, before: Timestamp) -> Result<usize> {
+        self.write(async |conn| purge::expired(conn, before).await).await
+    }
+}
+
+fn names(versions: &[MigrationVersion<'_>]) -> Vec<String> {
+    versions.iter().map(ToString::to_string).collect()
+}

@@ -1,0 +1,168 @@
+//! Conversations: the list, and what changes one as a whole.
+
+use async_trait::async_trait;
+use diesel::dsl::{case_when, count_star, exists, select};
+use diesel::prelude::*;
+use diesel_async::RunQueryDsl;
+
+use super::{Adapter, Conn, messages};
+use crate::error::Result;
+use crate::model::time::Timestamp;
+use crate::model::{
+    Appended, ContextType, Conversation, ConversationPage, Message, NewConversation, NewReply, NewUserMessage, Order,
+    StoredExchange,
+};
+use crate::page::{Cursor, Page, PageRequest, Position};
+use crate::schema::{conversations, exercises};
+use crate::store::Conversations;
+
+#[async_trait]
+impl Conversations for Adapter {
+    async fn list_conversations(&self, user_id: i64, page: &PageRequest) -> Result<Page<Conversation>> {
+        self.read(async |conn| {
+            let own = conversations::user_id.eq(user_id).and(conversations::deleted_at.is_null());
+            // One more than asked for tells whether the list goes on.
+            let mut rows = conversations::table
+                .filter(own)
+                .order((conversations::last_message_at.desc(), conversations::id.desc()))
+                .select(Conversation::as_select())
+                .limit(page.limit + 1)
+                .into_boxed();
+            match page.position {
+                Position::Offset(offset) => rows = rows.offset(offset),
+                Position::Cursor(cursor) => {
+                    let (at, id) = cursor.key();
+                    // The first condition is implied by the second; it is what the index can seek to.
+                    rows = rows.filter(conversations::last_message_at.le(at)).filter(
+                        conversations::last_message_at
+                            .lt(at)
+                            .or(conversations::last_message_at.eq(at).and(conversations::id.lt(id))),
+                    );
+                }
+            }
+            let total = conversations::table.filter(own).select(count_star());
+            let (mut items, total) = pipelined!(conn, rows.load::<Conversation>, total.get_result::<i64>);
+            let limit = usize::try_from(page.limit).unwrap_or(usize::MAX);
+            let has_more = items.len() > limit;
+            items.truncate(limit);
+            let next = items.last().filter(|_| has_more).map(|last| Cursor::after_activity(last.last_message_at, last.id));
+            Ok(Page { items, total, has_more, next, previous: None })
+        })
+        .await
+    }
+
+    async fn conversation_page(
+        &self,
+        user_id: i64,
+        id: i64,
+        order: Order,
+        page: &PageRequest,
+    ) -> Result<Option<ConversationPage>> {
+        self.read(async |conn| messages::page(conn, user_id, id, order, page).await).await
+    }
+
+    async fn create_conversation(&self, new: NewConversation) -> Result<Option<Conversation>> {
+        self.write(async |conn| {
+            if let Some(exercise_id) = new.exercise_id {
+                let visible = exercises::table.find(exercise_id).filter(
+                    exercises::owner_id.is_null().or(exercises::owner_id.eq(new.user_id)),
+                );
+                if !select(exists(visible)).get_result::<bool>(conn).await? {
+                    return Ok(None);
+                }
+            }
+            Ok(Some(insert(conn, &new, Timestamp::now()).await?))
+        })
+        .await
+    }
+
+    async fn rename_conversation(&self, user_id: i64, id: i64, title: &str) -> Result<Option<Conversation>> {
+        self.write(async |conn| {
+            let now = Timestamp::now();
+            let renamed = diesel::update(own(user_id, id))
+                .set((
+                    conversations::title.eq(title),
+                    conversations::updated_at.eq(now),
+                    // Without messages, the newest activity is the newest change.
+                    conversations::last_message_at
+                        .eq(case_when(conversations::message_count.gt(0), conversations::last_message_at).otherwise(now)),
+                ))
+                .returning(Conversation::as_returning())
+                .get_result(conn)
+                .await
+                .optional()?;
+            Ok(renamed)
+        })
+        .await
+    }
+
+    async fn delete_conversation(&self, user_id: i64, id: i64) -> Result<bool> {
+        self.write(async |conn| {
+            let hidden = diesel::update(own(user_id, id))
+                .set(conversations::deleted_at.eq(Timestamp::now()))
+                .execute(conn)
+                .await?;
+            Ok(hidden == 1)
+        })
+        .await
+    }
+
+    async fn append_user_message(&self, new: NewUserMessage) -> Result<Appended> {
+        let repeated = new.idempotency_key.clone();
+        match self.transaction(async |conn| messages::append_user_message(conn, &new).await).await {
+            // Another request with the same key committed first.
+            Err(crate::Error::Conflict(_)) if repeated.is_some() => {
+                self.read(async |conn| {
+                    messages::repeated(conn, new.user_id, repeated.as_deref().unwrap_or_default())
+                        .await
+                        .map(|found| found.unwrap_or(Appended::NotFound))
+                })
+                .await
+            }
+            outcome => outcome,
+        }
+    }
+
+    async fn append_reply(&self, new: NewReply) -> Result<Option<Message>> {
+        self.transaction(async |conn| messages::append_reply(conn, new).await).await
+    }
+
+    async fn history(&self, user_id: i64, id: i64, position: i64, limit: i64) -> Result<Vec<Message>> {
+        self.read(async |conn| messages::up_to(conn, user_id, id, position, limit).await).await
+    }
+
+    async fn last_exchange(&self, user_id: i64, id: i64) -> Result<Option<StoredExchange>> {
+        self.read(async |conn| messages::last_exchange(conn, user_id, id).await).await
+    }
+}
+
+/// A conversation that is this student's and not deleted.
+#[diesel::dsl::auto_type]
+pub(super) fn own(user_id: i64, id: i64) -> _ {
+    conversations::table
+        .filter(conversations::id.eq(id))
+        .filter(conversations::user_id.eq(user_id))
+        .filter(conversations::deleted_at.is_null())
+}
+
+/// Inserts a conversation without messages.
+pub(super) async fn insert(conn: &mut Conn, new: &NewConversation, now: Timestamp) -> QueryResult<Conversation> {
+    diesel::insert_into(conversations::table)
+        .values((
+            conversations::user_id.eq(new.user_id),
+            conversations::title.eq(&new.title),
+            conversations::context_type.eq(new.context_type),
+            conversations::exercise_id.eq(new.exercise_id),
+            conversations::last_message_at.eq(now),
+            conversations::created_at.eq(now),
+            conversations::updated_at.eq(now),
+        ))
+        .returning(Conversation::as_returning())
+        .get_result(conn)
+        .await
+}
+
+/// A conversation that a student's first message begins.
+pub(super) const fn begun_by_message(user_id: i64, title: String) -> NewConversation {
+    NewConversation { user_id, title, context_type: ContextType::General, exercise_id: None }
+}

@@ -1,0 +1,240 @@
+//! Messages: pages, appends, and the history that a model is shown.
+
+use diesel::dsl::{case_when, exists};
+use diesel::prelude::*;
+use diesel_async::RunQueryDsl;
+
+use super::Conn;
+use super::conversations::{begun_by_message, insert, own};
+use crate::error::Result;
+use crate::model::time::Timestamp;
+use crate::model::{
+    Appended, Conversation, ConversationPage, Message, MessageRole, NewReply, NewUserMessage, Order, PREVIEW_CHARS,
+    StoredExchange, Target,
+};
+use crate::page::{Cursor, List, Page, PageRequest, Position};
+use crate::schema::{conversations, idempotency_keys, messages};
+
+/// A page of a conversation. Positions have no gaps, so every page is one range of the index on
+/// (conversation, position): the cost of a page is the same at any depth, by offset and by cursor.
+pub(super) async fn page(
+    conn: &mut Conn,
+    user_id: i64,
+    id: i64,
+    order: Order,
+    page: &PageRequest,
+) -> Result<Option<ConversationPage>> {
+    let mut rows = messages::table
+        .filter(messages::conversation_id.eq(id))
+        .filter(exists(own(user_id, id)))
+        .select(Message::as_select())
+        .limit(page.limit)
+        .into_boxed();
+    rows = match order {
+        Order::Asc => rows.order(messages::position.asc()),
+        Order::Desc => rows.order(messages::position.desc()),
+    };
+    // (low, high): the first and the last position of the page, where they are known beforehand.
+    let (low, high) = match (page.position, order) {
+        (Position::Offset(offset), Order::Asc) => {
+            (Some(offset.saturating_add(1)), Some(offset.saturating_add(page.limit)))
+        }
+        (Position::Offset(offset), Order::Desc) => {
+            let newest = own(user_id, id).select(conversations::message_count - offset).single_value();
+            rows = rows.filter(messages::position.nullable().le(newest));
+            (None, None)
+        }
+        (Position::Cursor(cursor), order) => {
+            let at = cursor.key().1;
+            if (order == Order::Asc) == cursor.is_backward() {
+                (Some(at.saturating_sub(page.limit)), Some(at - 1))
+            } else {
+                (Some(at.saturating_add(1)), Some(at.saturating_add(page.limit)))
+            }
+        }
+    };
+    if let (Some(low), Some(high)) = (low, high) {
+        rows = rows.filter(messages::position.between(low, high));
+    }
+    let conversation = own(user_id, id).select(Conversation::as_select());
+    let (conversation, items) = pipelined!(conn, conversation.load::<Conversation>, rows.load::<Message>);
+    Ok(conversation.into_iter().next().map(|conversation| {
+        let messages = bounded(items, conversation.message_count, order);
+        ConversationPage { conversation, messages }
+    }))
+}
+
+/// What precedes and what follows a page, by its outermost positions.
+fn bounded(items: Vec<Message>, counted: i64, order: Order) -> Page<Message> {
+    // A message may have been committed between the two statements.
+    let newest_seen = items.iter().map(|message| message.position).max().unwrap_or(0);
+    let total = counted.max(newest_seen);
+    let list = match order {
+        Order::Asc => List::MessagesAscending,
+        Order::Desc => List::MessagesDescending,
+    };
+    let neighbour = |message: Option<&Message>, backward: bool| {
+        let position = message?.position;
+        let towards_newest = (order == Order::Asc) != backward;
+        let exists = if towards_newest { position < total } else { position > 1 };
+        exists.then(|| Cursor::position(list, position, backward))
+    };
+    let next = neighbour(items.last(), false);
+    let previous = neighbour(<[Message]>::first(&items), true);
+    Page { total, has_more: next.is_some(), next, previous, items }
+}
+
+/// Stores a student's message, and the conversation where it begins one.
+pub(super) async fn append_user_message(conn: &mut Conn, new: &NewUserMessage) -> Result<Appended> {
+    if let Some(key) = &new.idempotency_key
+        && let Some(appended) = repeated(conn, new.user_id, key).await?
+    {
+        return Ok(appended);
+    }
+    let now = Timestamp::now();
+    let conversation_id = match &new.target {
+        Target::Existing(id) => *id,
+        Target::New { title } => insert(conn, &begun_by_message(new.user_id, title.clone()), now).await?.id,
+    };
+    let Some((position, created_at)) = count_in(conn, new.user_id, conversation_id, &new.content).await? else {
+        return Ok(Appended::NotFound);
+    };
+    let message = diesel::insert_into(messages::table)
+        .values((
+            messages::conversation_id.eq(conversation_id),
+            messages::position.eq(position),
+            messages::role.eq(MessageRole::User),
+            messages::content.eq(&new.content),
+            messages::created_at.eq(created_at),
+        ))
+        .returning(Message::as_returning())
+        .get_result(conn)
+        .await?;
+    if let Some(key) = &new.idempotency_key {
+        diesel::insert_into(idempotency_keys::table)
+            .values((
+                idempotency_keys::user_id.eq(new.user_id),
+                idempotency_keys::key.eq(key),
+                idempotency_keys::conversation_id.eq(conversation_id),
+                idempotency_keys::message_id.eq(message.id),
+                idempotency_keys::created_at.eq(now),
+            ))
+            .execute(conn)
+            .await?;
+    }
+    Ok(Appended::Stored(message))
+}
+
+/// Stores a tutor's reply.
+pub(super) async fn append_reply(conn: &mut Conn, new: NewReply) -> Result<Option<Message>> {
+    let Some((position, created_at)) = count_in(conn, new.user_id, new.conversation_id, &new.content).await? else {
+        return Ok(None);
+    };
+    let message = diesel::insert_into(messages::table)
+        .values((
+            messages::conversation_id.eq(new.conversation_id),
+            messages::position.eq(position),
+            messages::role.eq(MessageRole::Assistant),
+            messages::content.eq(new.content),
+            messages::tokens_used.eq(new.tokens_used),
+            messages::model_used.eq(new.model_used),
+            messages::provider.eq(new.provider),
+            messages::finish_reason.eq(new.finish_reason),
+            messages::cached.eq(new.cached),
+            messages::response_time_ms.eq(new.response_time_ms),
+            messages::reply_to.eq(new.reply_to),
+            messages::created_at.eq(created_at),
+        ))
+        .returning(Message::as_returning())
+        .get_result(conn)
+        .await?;
+    Ok(Some(message))
+}
+
+/// Counts one more message in its conversation and gives its position and time. The update locks the
+/// conversation until the transaction ends, so positions have no gaps and times never run backward.
+async fn count_in(
+    conn: &mut Conn,
+    user_id: i64,
+    conversation_id: i64,
+    content: &str,
+) -> QueryResult<Option<(i64, Timestamp)>> {
+    let now = Timestamp::now();
+    let later = case_when(conversations::last_message_at.gt(now), conversations::last_message_at).otherwise(now);
+    let preview: String = content.chars().take(PREVIEW_CHARS).collect();
+    diesel::update(own(user_id, conversation_id))
+        .set((
+            conversations::message_count.eq(conversations::message_count + 1),
+            conversations::last_message_at.eq(later),
+            conversations::updated_at.eq(later),
+            conversations::last_message_preview.eq(preview),
+        ))
+        .returning((conversations::message_count, conversations::last_message_at))
+        .get_result(conn)
+        .await
+        .optional()
+}
+
+/// What an earlier request with this idempotency key stored.
+pub(super) async fn repeated(conn: &mut Conn, user_id: i64, key: &str) -> Result<Option<Appended>> {
+    let stored: Option<(i64, i64)> = idempotency_keys::table
+        .find((user_id, key))
+        .select((idempotency_keys::conversation_id, idempotency_keys::message_id))
+        .first(conn)
+        .await
+        .optional()?;
+    let Some((conversation_id, message_id)) = stored else { return Ok(None) };
+    let question = messages::table
+        .find(message_id)
+        .filter(exists(own(user_id, conversation_id)))
+        .select(Message::as_select())
+        .first(conn)
+        .await
+        .optional()?;
+    Ok(Some(match question {
+        Some(question) => Appended::Repeated(exchange(conn, question).await?),
+        // The conversation was deleted meanwhile.
+        None => Appended::NotFound,
+    }))
+}
+
+async fn exchange(conn: &mut Conn, question: Message) -> Result<StoredExchange> {
+    let reply = messages::table
+        .filter(messages::reply_to.eq(question.id))
+        .select(Message::as_select())
+        .first(conn)
+        .await
+        .optional()?;
+    Ok(StoredExchange { question, reply })
+}
+
+/// Newest first, from `position` down, at most `limit`.
+pub(super) async fn up_to(conn: &mut Conn, user_id: i64, id: i64, position: i64, limit: i64) -> Result<Vec<Message>> {
+    let rows = messages::table
+        .filter(messages::conversation_id.eq(id))
+        .filter(exists(own(user_id, id)))
+        .filter(messages::position.le(position))
+        .order(messages::position.desc())
+        .limit(limit)
+        .select(Message::as_select())
+        .load(conn)
+        .await?;
+    Ok(rows)
+}
+
+/// The newest message of the student's and its reply.
+pub(super) async fn last_exchange(conn: &mut Conn, user_id: i64, id: i64) -> Result<Option<StoredExchange>> {
+    let question = messages::table
+        .filter(messages::conversation_id.eq(id))
+        .filter(exists(own(user_id, id)))
+        .filter(messages::role.eq(MessageRole::User))
+        .order(messages::position.desc())
+        .select(Message::as_select())
+        .first(conn)
+        .await
+        .optional()?;
+    Ok(match question {
+        Some(question) => Some(exchange(conn, question).await?),
+        None => None,
+    })
+}

@@ -27,6 +27,7 @@ mod open;
 pub mod page;
 pub mod postgres;
 mod schema;
+pub mod seed;
 mod sql_types;
 pub mod sqlite;
 pub mod statements;

@@ -123,6 +123,14 @@ allow_tables_to_appear_in_same_query!(
 table! {
     exercises (id) {
         id -> BigInt,
+        title -> Text,
+        description -> Text,
+        instructions -> Text,
+        exercise_type -> Text,
+        difficulty -> Text,
+        programming_language -> Text,
+        topics -> Text,
         owner_id -> Nullable<BigInt>,
+        created_at -> crate::sql_types::Instant,
     }
 }

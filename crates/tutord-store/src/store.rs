@@ -6,13 +6,14 @@
 use async_trait::async_trait;
 
 use crate::error::Result;
+use crate::model::time::Timestamp;
 use crate::model::{
     Appended, Conversation, ConversationPage, Credentials, EmailTokenPurpose, Identity, LearningProfile, Message,
     NewConversation, NewEmailToken, NewReply, NewSessionTokens, NewUser, NewUserMessage, Order, Rotation,
     StoredExchange, TokenHash, User, UserChanges,
 };
-use crate::model::time::Timestamp;
 use crate::page::{Page, PageRequest};
+use crate::seed::SeedPlan;
 
 /// All aggregates together.
 pub trait Store: Users + Sessions + EmailTokens + Conversations + Administration {}
@@ -139,4 +140,8 @@ pub trait Administration: Send + Sync {
 
     /// Removes sessions, tokens and idempotency keys that ended before `before`; returns how many rows went.
     async fn purge_expired(&self, before: Timestamp) -> Result<usize>;
+
+    /// Loads the rows of a plan in one transaction and returns how many they are; `progress` is told now and
+    /// then how many are written. [`Error::Conflict`](crate::Error::Conflict) when this plan's students exist.
+    async fn seed(&self, plan: &SeedPlan, progress: &(dyn Fn(u64) + Send + Sync)) -> Result<u64>;
 }

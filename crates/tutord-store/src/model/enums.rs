@@ -129,6 +129,9 @@ mod tests {
         for value in ExerciseType::ALL {
             assert_eq!(serde_json::to_value(value).unwrap(), value.as_str());
         }
-        assert_eq!("nobody".parse::<Role>().unwrap_err().to_string(), "must be one of student, mentor, moderator, admin");
+        assert_eq!(
+            "nobody".parse::<Role>().unwrap_err().to_string(),
+            "must be one of student, mentor, moderator, admin"
+        );
     }
 }

@@ -77,7 +77,9 @@ impl<'de> Deserialize<'de> for Timestamp {
 }
 
 /// A calendar day in some time zone, written `YYYY-MM-DD`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, AsExpression, FromSqlRow)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, AsExpression, FromSqlRow,
+)]
 #[serde(transparent)]
 #[diesel(sql_type = Day)]
 pub struct LocalDate(pub jiff::civil::Date);

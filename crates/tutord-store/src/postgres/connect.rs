@@ -142,7 +142,7 @@ pub async fn connect(connector: &Connector) -> std::result::Result<AsyncPgConnec
 }
 
 /// tokio-postgres tells the kind of an error only; its source tells what happened.
-fn describe(error: &tokio_postgres::Error) -> String {
+pub(super) fn describe(error: &tokio_postgres::Error) -> String {
     match std::error::Error::source(error) {
         Some(source) => format!("{error}: {source}"),
         None => error.to_string(),

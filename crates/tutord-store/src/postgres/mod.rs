@@ -5,6 +5,7 @@
 
 mod connect;
 mod lease;
+mod seed;
 
 use std::time::Duration;
 
@@ -12,8 +13,12 @@ use async_trait::async_trait;
 use deadpool::managed::{PoolError, TimeoutType};
 use diesel::migration::MigrationVersion;
 use diesel_async::pooled_connection::deadpool::Pool;
-use diesel_async::pooled_connection::{AsyncDieselConnectionManager, ManagerConfig, PoolError as Backend, RecyclingMethod};
-use diesel_async::{AsyncConnection, AsyncMigrationHarness, AsyncPgConnection, RunQueryDsl, SimpleAsyncConnection, TransactionManager};
+use diesel_async::pooled_connection::{
+    AsyncDieselConnectionManager, ManagerConfig, PoolError as Backend, RecyclingMethod,
+};
+use diesel_async::{
+    AsyncConnection, AsyncMigrationHarness, AsyncPgConnection, RunQueryDsl, SimpleAsyncConnection, TransactionManager,
+};
 use diesel_migrations::{EmbeddedMigrations, MigrationHarness, embed_migrations};
 
 pub use connect::{Connector, connect};
@@ -22,6 +27,7 @@ use lease::Lease;
 use crate::error::{Error, Result};
 use crate::model::time::Timestamp;
 use crate::open::StoreOptions;
+use crate::seed::SeedPlan;
 use crate::store::Administration;
 
 /// Sends two statements in one round trip: both are on the wire before the first answer is awaited.
@@ -208,6 +214,10 @@ impl Administration for Postgres {
 
     async fn purge_expired(&self, before: Timestamp) -> Result<usize> {
         self.write(async |conn| purge::expired(conn, before).await).await
+    }
+
+    async fn seed(&self, plan: &SeedPlan, progress: &(dyn Fn(u64) + Send + Sync)) -> Result<u64> {
+        seed::load(&self.connector, plan, progress).await
     }
 }
 

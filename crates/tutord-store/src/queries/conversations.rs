@@ -45,7 +45,8 @@ impl Conversations for Adapter {
             let limit = usize::try_from(page.limit).unwrap_or(usize::MAX);
             let has_more = items.len() > limit;
             items.truncate(limit);
-            let next = items.last().filter(|_| has_more).map(|last| Cursor::after_activity(last.last_message_at, last.id));
+            let next =
+                items.last().filter(|_| has_more).map(|last| Cursor::after_activity(last.last_message_at, last.id));
             Ok(Page { items, total, has_more, next, previous: None })
         })
         .await
@@ -64,9 +65,9 @@ impl Conversations for Adapter {
     async fn create_conversation(&self, new: NewConversation) -> Result<Option<Conversation>> {
         self.write(async |conn| {
             if let Some(exercise_id) = new.exercise_id {
-                let visible = exercises::table.find(exercise_id).filter(
-                    exercises::owner_id.is_null().or(exercises::owner_id.eq(new.user_id)),
-                );
+                let visible = exercises::table
+                    .find(exercise_id)
+                    .filter(exercises::owner_id.is_null().or(exercises::owner_id.eq(new.user_id)));
                 if !select(exists(visible)).get_result::<bool>(conn).await? {
                     return Ok(None);
                 }
@@ -84,8 +85,11 @@ impl Conversations for Adapter {
                     conversations::title.eq(title),
                     conversations::updated_at.eq(now),
                     // Without messages, the newest activity is the newest change.
-                    conversations::last_message_at
-                        .eq(case_when(conversations::message_count.gt(0), conversations::last_message_at).otherwise(now)),
+                    conversations::last_message_at.eq(case_when(
+                        conversations::message_count.gt(0),
+                        conversations::last_message_at,
+                    )
+                    .otherwise(now)),
                 ))
                 .returning(Conversation::as_returning())
                 .get_result(conn)

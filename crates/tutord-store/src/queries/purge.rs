@@ -38,7 +38,8 @@ pub(super) async fn conversations(conn: &mut Conn, batch: i64) -> Result<usize> 
 /// Removes sessions, tokens and idempotency keys that ended before `before`.
 pub(super) async fn expired(conn: &mut Conn, before: Timestamp) -> Result<usize> {
     let mut removed = 0;
-    removed += diesel::delete(session_tokens::table.filter(session_tokens::expires_at.lt(before))).execute(conn).await?;
+    removed +=
+        diesel::delete(session_tokens::table.filter(session_tokens::expires_at.lt(before))).execute(conn).await?;
     removed += diesel::delete(sessions::table.filter(sessions::expires_at.lt(before))).execute(conn).await?;
     removed += diesel::delete(email_tokens::table.filter(email_tokens::expires_at.lt(before))).execute(conn).await?;
     let oldest_key = before - IDEMPOTENCY_KEY_LIFETIME;

@@ -6,8 +6,8 @@ use diesel_async::RunQueryDsl;
 
 use super::Adapter;
 use crate::error::Result;
-use crate::model::{Credentials, LearningProfile, NewUser, User, UserChanges};
 use crate::model::time::Timestamp;
+use crate::model::{Credentials, LearningProfile, NewUser, User, UserChanges};
 use crate::schema::users;
 use crate::store::Users;
 

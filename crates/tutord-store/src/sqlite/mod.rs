@@ -9,7 +9,8 @@ use std::path::{Path, PathBuf};
 
 use async_trait::async_trait;
 use deadpool::managed::{PoolError, TimeoutType};
-use diesel::connection::AnsiTransactionManager;
+use diesel::Connection as _;
+use diesel::connection::{AnsiTransactionManager, SimpleConnection as _};
 use diesel::sqlite::SqliteConnection;
 use diesel_async::pooled_connection::deadpool::{Object, Pool};
 use diesel_async::pooled_connection::{AsyncDieselConnectionManager, ManagerConfig, RecyclingMethod};
@@ -21,8 +22,11 @@ use futures_util::future::BoxFuture;
 use crate::error::{Error, Result};
 use crate::model::time::Timestamp;
 use crate::open::StoreOptions;
+use crate::seed::SeedPlan;
 use crate::statements::Counter;
 use crate::store::Administration;
+
+mod seed;
 
 /// Two statements one after the other: there is no round trip to save.
 macro_rules! pipelined {
@@ -79,6 +83,7 @@ pub struct Sqlite {
     readers: Pool<Conn>,
     writer: Pool<Conn>,
     path: PathBuf,
+    settings: String,
 }
 
 impl Sqlite {
@@ -95,6 +100,7 @@ impl Sqlite {
         let store = Self {
             readers: pool(&path, options, options.pool_size, "PRAGMA query_only = ON;")?,
             writer: pool(&path, options, 1, "")?,
+            settings: settings(options),
             path,
         };
         // The writer comes first: it creates the file and turns WAL on.
@@ -134,7 +140,8 @@ impl Sqlite {
         self.write(async |conn| {
             // IMMEDIATE takes the write lock at once: a transaction that begins as a reader can fail
             // half-way, without waiting, when another process wrote meanwhile.
-            conn.spawn_blocking(|inner| AnsiTransactionManager::begin_transaction_sql(inner, "BEGIN IMMEDIATE")).await?;
+            conn.spawn_blocking(|inner| AnsiTransactionManager::begin_transaction_sql(inner, "BEGIN IMMEDIATE"))
+                .await?;
             match operation(conn).await {
                 Ok(value) => {
                     Manager::commit_transaction(conn).await?;
@@ -150,12 +157,17 @@ impl Sqlite {
     }
 }
 
-fn pool(path: &Path, options: &StoreOptions, size: usize, role: &'static str) -> Result<Pool<Conn>> {
+/// What every connection is told first.
+fn settings(options: &StoreOptions) -> String {
     let busy = options.statement_timeout.as_millis();
-    let settings = format!(
+    format!(
         "PRAGMA busy_timeout = {busy}; PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; \
-         PRAGMA foreign_keys = ON; PRAGMA temp_store = MEMORY; PRAGMA cache_size = -16000; {role}"
-    );
+         PRAGMA foreign_keys = ON; PRAGMA temp_store = MEMORY; PRAGMA cache_size = -16000; "
+    )
+}
+
+fn pool(path: &Path, options: &StoreOptions, size: usize, role: &'static str) -> Result<Pool<Conn>> {
+    let settings = settings(options) + role;
     let mut config = ManagerConfig::default();
     config.recycling_method = RecyclingMethod::Fast;
     config.custom_setup = Box::new(move |url| {
@@ -230,5 +242,14 @@ impl Administration for Sqlite {
 
     async fn purge_expired(&self, before: Timestamp) -> Result<usize> {
         self.write(async |conn| purge::expired(conn, before).await).await
+    }
+
+    async fn seed(&self, plan: &SeedPlan, progress: &(dyn Fn(u64) + Send + Sync)) -> Result<u64> {
+        let mut conn = SqliteConnection::establish(&self.path.to_string_lossy())
+            .map_err(|error| Error::Unavailable(error.to_string()))?;
+        tokio::task::block_in_place(|| {
+            conn.batch_execute(&self.settings)?;
+            Ok(seed::load(&mut conn, plan, progress)?)
+        })
     }
 }

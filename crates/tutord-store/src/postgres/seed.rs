@@ -1,0 +1,86 @@
+//! Bulk load by `COPY`.
+
+use futures_util::{SinkExt as _, pin_mut};
+use tokio_postgres::{Client, Transaction};
+
+use super::connect::Connector;
+use crate::error::{Error, Result};
+use crate::seed::{Bases, CopyText, SeedPlan, SeedRow};
+
+/// Bytes that are sent at once.
+const CHUNK: usize = 1 << 20;
+const TABLES: [&str; 4] = ["users", "exercises", "conversations", "messages"];
+
+/// Loads all rows in one transaction, on a connection of its own without a statement time-out.
+pub(super) async fn load(
+    connector: &Connector,
+    plan: &SeedPlan,
+    progress: &(dyn Fn(u64) + Send + Sync),
+) -> Result<u64> {
+    let mut client: Client = connector.client().await?;
+    client.batch_execute("SET statement_timeout = 0").await.map_err(failed)?;
+    let transaction = client.transaction().await.map_err(failed)?;
+    // Nobody else may take the ids that are handed out here.
+    let lock = format!("LOCK TABLE {} IN SHARE ROW EXCLUSIVE MODE", TABLES.join(", "));
+    transaction.batch_execute(&lock).await.map_err(failed)?;
+    let bases = Bases {
+        users: newest(&transaction, "users").await?,
+        exercises: newest(&transaction, "exercises").await?,
+        conversations: newest(&transaction, "conversations").await?,
+        messages: newest(&transaction, "messages").await?,
+    };
+    let mut done = 0;
+    copy(&transaction, plan.user_rows(bases), &mut done, progress).await?;
+    copy(&transaction, plan.exercise_rows(bases), &mut done, progress).await?;
+    copy(&transaction, plan.conversation_rows(bases), &mut done, progress).await?;
+    copy(&transaction, plan.message_rows(bases), &mut done, progress).await?;
+    for table in TABLES {
+        let sequence = format!(
+            "SELECT setval(pg_get_serial_sequence('{table}', 'id'), GREATEST(max(id), 1), max(id) IS NOT NULL) FROM {table}"
+        );
+        transaction.batch_execute(&sequence).await.map_err(failed)?;
+    }
+    transaction.commit().await.map_err(failed)?;
+    // The planner should know of the rows before anybody asks.
+    client.batch_execute(&format!("VACUUM ANALYZE {}", TABLES.join(", "))).await.map_err(failed)?;
+    Ok(done)
+}
+
+async fn newest(transaction: &Transaction<'_>, table: &str) -> Result<i64> {
+    let newest = format!("SELECT COALESCE(max(id), 0) FROM {table}");
+    transaction.query_one(&newest, &[]).await.map(|row| row.get(0)).map_err(failed)
+}
+
+async fn copy<R: SeedRow>(
+    transaction: &Transaction<'_>,
+    rows: impl Iterator<Item = R>,
+    done: &mut u64,
+    progress: &(dyn Fn(u64) + Send + Sync),
+) -> Result<()> {
+    let sink = transaction.copy_in(&format!("COPY {} FROM STDIN", R::TARGET)).await.map_err(failed)?;
+    pin_mut!(sink);
+    let mut text = CopyText::default();
+    for row in rows {
+        row.write(&mut text);
+        text.end_row();
+        *done += 1;
+        if text.len() >= CHUNK {
+            sink.send(text.take()).await.map_err(failed)?;
+            progress(*done);
+        }
+    }
+    sink.send(text.take()).await.map_err(failed)?;
+    sink.finish().await.map_err(failed)?;
+    progress(*done);
+    Ok(())
+}
+
+#[expect(clippy::needless_pass_by_value, reason = "used as a function for map_err")]
+fn failed(error: tokio_postgres::Error) -> Error {
+    match error.as_db_error() {
+        Some(database) if *database.code() == tokio_postgres::error::SqlState::UNIQUE_VIOLATION => {
+            Error::Conflict(database.constraint().unwrap_or(database.message()).to_owned())
+        }
+        _ => Error::Unavailable(super::connect::describe(&error)),
+    }
+}

@@ -1,0 +1,54 @@
+//! Bulk load by prepared statements in one transaction.
+
+use diesel::connection::SimpleConnection;
+use diesel::dsl::max;
+use diesel::prelude::*;
+use diesel::sqlite::SqliteConnection;
+
+use crate::schema::{conversations, exercises, messages, users};
+use crate::seed::{Bases, SeedPlan};
+
+/// How many rows are written between two reports of progress.
+const REPORTED: u64 = 1_000;
+
+/// Loads all rows in one transaction, on the calling thread.
+pub(super) fn load(
+    conn: &mut SqliteConnection,
+    plan: &SeedPlan,
+    progress: &(dyn Fn(u64) + Send + Sync),
+) -> QueryResult<u64> {
+    let done = conn.immediate_transaction(|conn| {
+        macro_rules! newest {
+            ($table:ident) => {
+                $table::table.select(max($table::id)).first::<Option<i64>>(conn)?.unwrap_or(0)
+            };
+        }
+        let bases = Bases {
+            users: newest!(users),
+            exercises: newest!(exercises),
+            conversations: newest!(conversations),
+            messages: newest!(messages),
+        };
+        let mut done = 0;
+        macro_rules! insert {
+            ($table:ident, $rows:expr) => {
+                for row in $rows {
+                    diesel::insert_into($table::table).values(row).execute(conn)?;
+                    done += 1;
+                    if done % REPORTED == 0 {
+                        progress(done);
+                    }
+                }
+            };
+        }
+        insert!(users, plan.user_rows(bases));
+        insert!(exercises, plan.exercise_rows(bases));
+        insert!(conversations, plan.conversation_rows(bases));
+        insert!(messages, plan.message_rows(bases));
+        QueryResult::Ok(done)
+    })?;
+    progress(done);
+    // The planner should know of the rows, and the write-ahead log should not keep them twice.
+    conn.batch_execute("ANALYZE; PRAGMA wal_checkpoint(TRUNCATE);")?;
+    Ok(done)
+}

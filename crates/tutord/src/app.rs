@@ -1,0 +1,148 @@
+//! What the features share, and the server that runs them.
+
+use std::net::SocketAddr;
+use std::ops::Deref;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use axum::Router;
+use axum::routing::get;
+use tokio::net::TcpListener;
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tutord_store::Store;
+use utoipa::OpenApi as _;
+use utoipa_axum::router::OpenApiRouter;
+
+use crate::auth::Passwords;
+use crate::config::{Config, LlmConfig};
+use crate::http::rate_limit::RateLimits;
+use crate::http::{aliases, middleware, openapi};
+use crate::llm::{OpenAi, OpenAiConfig, Provider};
+use crate::mail::Mailer;
+use crate::{auth, chat, ops, users};
+
+/// How long ended streams get to store what came.
+const STREAMS_GRACE: Duration = Duration::from_secs(2);
+
+/// What every handler sees; cheap to clone.
+#[derive(Clone)]
+pub struct App(Arc<Parts>);
+
+/// The parts of an [`App`].
+pub struct Parts {
+    /// The configuration that the process was started with.
+    pub config: Config,
+    /// The database.
+    pub store: Arc<dyn Store>,
+    /// The model, where one is configured.
+    pub llm: Option<Arc<dyn Provider>>,
+    /// Sends mails.
+    pub mailer: Mailer,
+    /// Hashes passwords.
+    pub passwords: Passwords,
+    /// Counts requests.
+    pub limits: RateLimits,
+    /// Work that outlives its request, awaited at shutdown.
+    pub tasks: TaskTracker,
+    /// Cancelled when the server is told to stop.
+    pub shutdown: CancellationToken,
+    /// Cancelled when streams have had their time to end by themselves.
+    pub streams_end: CancellationToken,
+    /// Told that there is a deleted conversation to remove.
+    pub purge: Notify,
+}
+
+impl Deref for App {
+    type Target = Parts;
+    fn deref(&self) -> &Parts {
+        &self.0
+    }
+}
+
+/// The configured model, or `None`.
+///
+/// # Errors
+/// When its HTTP client can't be made.
+pub fn provider(config: &LlmConfig) -> anyhow::Result<Option<Arc<dyn Provider>>> {
+    let (Some(base_url), Some(model)) = (&config.llm_base_url, &config.model) else { return Ok(None) };
+    let provider = OpenAi::new(OpenAiConfig {
+        base_url: base_url.to_string(),
+        api_key: config.api_key.as_ref().map(|key| key.reveal().to_owned()),
+        model: model.clone(),
+        timeout: Duration::from_secs(config.timeout_seconds),
+        max_retries: config.max_retries,
+    })
+    .context("the model's HTTP client")?;
+    Ok(Some(Arc::new(provider)))
+}
+
+impl App {
+    /// Puts the parts together and starts the background work. `demo` also logs the links of mails.
+    ///
+    /// # Errors
+    /// When a part can't be made from the configuration.
+    pub fn new(config: Config, store: Arc<dyn Store>, demo: bool) -> anyhow::Result<Self> {
+        let tasks = TaskTracker::new();
+        let mailer = Mailer::start(&config.mail, &config.database.data_dir, &config.http.public_url, demo, &tasks)?;
+        let app = Self(Arc::new(Parts {
+            llm: provider(&config.llm)?,
+            mailer,
+            passwords: Passwords::new()?,
+            limits: RateLimits::new(config.rate_limits.clone()),
+            tasks,
+            shutdown: CancellationToken::new(),
+            streams_end: CancellationToken::new(),
+            purge: Notify::new(),
+            config,
+            store,
+        }));
+        chat::spawn_purge(&app);
+        Ok(app)
+    }
+
+    /// All routes with the shared layers.
+    pub fn router(&self) -> Router {
+        let api = OpenApiRouter::with_openapi(openapi::Description::openapi())
+            .nest("/api/auth", auth::router())
+            .nest("/api/users", users::router())
+            .nest("/api/chat", chat::router())
+            .nest("/api", aliases::router())
+            .nest("/api", ops::health::router());
+        let (router, description) = api.split_for_parts();
+        let router = router.route("/health", get(ops::health::health)).merge(openapi::router(description));
+        middleware::wrap(router, self).with_state(self.clone())
+    }
+
+    /// Serves until `shutdown` is cancelled, then stops accepting and drains: requests and streams get
+    /// `SHUTDOWN_TIMEOUT_SECONDS` to end by themselves; then streams are told to end, and store what came.
+    ///
+    /// # Errors
+    /// When the listener fails.
+    pub async fn serve(self, listener: TcpListener) -> anyhow::Result<()> {
+        let service = self.router().into_make_service_with_connect_info::<SocketAddr>();
+        let stopped = self.shutdown.clone();
+        let server = axum::serve(listener, service).with_graceful_shutdown(stopped.cancelled_owned());
+        let bound = Duration::from_secs(self.config.http.shutdown_timeout_seconds);
+        let deadline = async {
+            self.shutdown.cancelled().await;
+            tokio::time::sleep(bound).await;
+            self.streams_end.cancel();
+            tokio::time::sleep(STREAMS_GRACE).await;
+        };
+        tokio::select! {
+            served = server.into_future() => served.context("serving")?,
+            () = deadline => tracing::warn!("requests were still open when the time to stop was over"),
+        }
+        let tasks = self.tasks.clone();
+        // The mailer's task ends when its last sender is dropped.
+        drop(self);
+        tasks.close();
+        if tokio::time::timeout(STREAMS_GRACE, tasks.wait()).await.is_err() {
+            tracing::warn!("background work was still running when the time to stop was over");
+        }
+        Ok(())
+    }
+}

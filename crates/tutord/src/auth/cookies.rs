@@ -1,0 +1,76 @@
+//! The three cookies of a log-in, and the double-submit check against cross-site requests.
+
+use std::time::Duration;
+
+use axum::http::HeaderMap;
+use axum_extra::extract::CookieJar;
+use axum_extra::extract::cookie::{Cookie, SameSite};
+use subtle::ConstantTimeEq;
+
+use super::token::Token;
+use crate::config::Config;
+use crate::error::ApiError;
+
+/// Proves who makes a request; HttpOnly.
+pub(super) const ACCESS: &str = "access_token";
+/// Buys a new access token; HttpOnly, sent to the auth routes alone.
+pub(super) const REFRESH: &str = "refresh_token";
+/// The script-readable half of the double submit.
+pub(super) const CSRF: &str = "csrf_token";
+/// The header that repeats [`CSRF`].
+pub(super) const CSRF_HEADER: &str = "x-csrf-token";
+
+const REFRESH_PATH: &str = "/api/auth";
+
+/// The tokens of a log-in or a refresh, before they are hashed.
+pub(super) struct Tokens {
+    /// For the cookie [`ACCESS`].
+    pub(super) access: Token,
+    /// For the cookie [`REFRESH`].
+    pub(super) refresh: Token,
+}
+
+/// The cookies that hand these tokens to a browser, with a fresh CSRF token.
+pub(super) fn issue(config: &Config, tokens: &Tokens) -> CookieJar {
+    let refresh_ttl = config.auth.refresh_ttl();
+    CookieJar::new()
+        .add(cookie(config, ACCESS, tokens.access.as_str(), "/", config.auth.access_ttl(), true))
+        .add(cookie(config, REFRESH, tokens.refresh.as_str(), REFRESH_PATH, refresh_ttl, true))
+        .add(cookie(config, CSRF, Token::random().as_str(), "/", refresh_ttl, false))
+}
+
+/// The cookies that make a browser forget a log-in.
+pub(super) fn clear(config: &Config) -> CookieJar {
+    CookieJar::new()
+        .add(cookie(config, ACCESS, "", "/", Duration::ZERO, true))
+        .add(cookie(config, REFRESH, "", REFRESH_PATH, Duration::ZERO, true))
+        .add(cookie(config, CSRF, "", "/", Duration::ZERO, false))
+}
+
+fn cookie(
+    config: &Config,
+    name: &'static str,
+    value: &str,
+    path: &'static str,
+    ttl: Duration,
+    http_only: bool,
+) -> Cookie<'static> {
+    let seconds = i64::try_from(ttl.as_secs()).unwrap_or(i64::MAX);
+    Cookie::build((name, value.to_owned()))
+        .path(path)
+        .http_only(http_only)
+        .secure(config.secure_cookies())
+        .same_site(SameSite::Strict)
+        .max_age(cookie::time::Duration::seconds(seconds))
+        .build()
+}
+
+/// Checks that the request repeats its CSRF cookie in the header, in constant time.
+///
+/// # Errors
+/// 403 `CSRF_FAILED`.
+pub(super) fn check_csrf(jar: &CookieJar, headers: &HeaderMap) -> Result<(), ApiError> {
+    let submitted = headers.get(CSRF_HEADER).map(|value| value.as_bytes()).unwrap_or_default();
+    let expected = jar.get(CSRF).map(Cookie::value).unwrap_or_default().as_bytes();
+    if !expected.is_empty() && bool::from(submitted.ct_eq(expected)) { Ok(()) } else { Err(ApiError::csrf_failed()) }
+}

@@ -1,0 +1,76 @@
+//! Who makes a request.
+
+use axum::extract::FromRequestParts;
+use axum::http::header::AUTHORIZATION;
+use axum::http::request::Parts;
+use axum::http::{HeaderMap, Method};
+use axum_extra::extract::CookieJar;
+use tutord_store::Timestamp;
+use tutord_store::model::Identity;
+
+use super::{cookies, token};
+use crate::app::App;
+use crate::error::ApiError;
+use crate::http::client_ip::ClientIp;
+use crate::http::rate_limit::{Rule, Subject};
+
+/// A request by a user who is logged in.
+#[derive(Debug, Clone)]
+pub struct Authenticated(pub Identity);
+
+/// A request by a user who is logged in and whose e-mail address is verified.
+#[derive(Debug, Clone)]
+pub struct Verified(pub Identity);
+
+impl FromRequestParts<App> for Authenticated {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, ApiError> {
+        let identity = identify(parts, app).await?;
+        app.limits.check(Rule::Other, Subject::User(identity.user_id))?;
+        Ok(Self(identity))
+    }
+}
+
+impl FromRequestParts<App> for Verified {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, ApiError> {
+        let Authenticated(identity) = Authenticated::from_request_parts(parts, app).await?;
+        if identity.email_verified { Ok(Self(identity)) } else { Err(ApiError::email_not_verified()) }
+    }
+}
+
+async fn identify(parts: &mut Parts, app: &App) -> Result<Identity, ApiError> {
+    let jar = CookieJar::from_headers(&parts.headers);
+    // The header wins: a program that sends both means the one it wrote.
+    let (presented, by_cookie) = match bearer(&parts.headers) {
+        Some(presented) => (Some(presented), false),
+        None => (jar.get(cookies::ACCESS).map(cookie::Cookie::value), true),
+    };
+    let found = match presented.filter(|presented| !presented.is_empty()) {
+        Some(presented) => app.store.identity(&token::hash(presented)).await?,
+        None => None,
+    };
+    let Some(identity) = found else {
+        // Guessing is what costs a look-up and gets nowhere: it is limited by address.
+        let ClientIp(address) = ClientIp::from_request_parts(parts, app).await?;
+        app.limits.check(Rule::Other, Subject::Ip(address))?;
+        return Err(ApiError::unauthenticated());
+    };
+    if identity.expires_at <= Timestamp::now() {
+        return Err(ApiError::token_expired());
+    }
+    if !identity.is_active {
+        return Err(ApiError::forbidden("this account is deactivated"));
+    }
+    if by_cookie && !matches!(parts.method, Method::GET | Method::HEAD | Method::OPTIONS) {
+        cookies::check_csrf(&jar, &parts.headers)?;
+    }
+    Ok(identity)
+}
+
+fn bearer(headers: &HeaderMap) -> Option<&str> {
+    let (scheme, credentials) = headers.get(AUTHORIZATION)?.to_str().ok()?.split_once(' ')?;
+    scheme.eq_ignore_ascii_case("bearer").then(|| credentials.trim())
+}

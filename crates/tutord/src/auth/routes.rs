@@ -1,0 +1,351 @@
+//! `/api/auth`: HTTP in and out.
+
+use axum::extract::State;
+use axum::http::{HeaderMap, StatusCode};
+use axum::response::{IntoResponse, Response};
+use axum_extra::extract::CookieJar;
+use garde::Validate;
+use serde::{Deserialize, Serialize};
+use tutord_store::Timestamp;
+use tutord_store::model::{Role, User};
+use utoipa::ToSchema;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use super::service::{self, Registration};
+use super::{Authenticated, cookies, token};
+use crate::app::App;
+use crate::error::ApiError;
+use crate::http::aliases::WithData;
+use crate::http::client_ip::ClientIp;
+use crate::http::json::{Json, OptionalJson, trimmed};
+use crate::http::query::Query;
+use crate::http::rate_limit::{Rule, Subject};
+use crate::http::validation;
+
+/// The routes of this feature.
+pub fn router() -> OpenApiRouter<App> {
+    OpenApiRouter::new()
+        .routes(routes!(register))
+        .routes(routes!(login))
+        .routes(routes!(logout))
+        .routes(routes!(refresh))
+        .routes(routes!(me))
+        .routes(routes!(verify_email))
+        .routes(routes!(resend_verification))
+        .routes(routes!(request_reset))
+        .routes(routes!(confirm_reset))
+        .routes(routes!(oauth_github))
+        .routes(routes!(oauth_google))
+        .routes(routes!(oauth_github_callback))
+        .routes(routes!(oauth_google_callback))
+        .routes(routes!(oauth_exchange))
+}
+
+#[derive(Deserialize, Validate, ToSchema)]
+struct RegisterRequest {
+    /// At most 255 characters; unique whatever its case.
+    #[serde(deserialize_with = "trimmed")]
+    #[garde(custom(validation::email))]
+    email: String,
+    /// 8 to 128 characters with an upper-case and a lower-case letter, a digit and a special character.
+    #[garde(custom(validation::password))]
+    password: String,
+    /// 1 to 255 characters.
+    #[serde(deserialize_with = "trimmed")]
+    #[garde(length(chars, min = 1, max = 255))]
+    name: String,
+}
+
+#[derive(Deserialize, Validate, ToSchema)]
+struct LoginRequest {
+    #[serde(deserialize_with = "trimmed")]
+    #[garde(length(chars, min = 1, max = 255))]
+    email: String,
+    #[garde(length(chars, min = 1, max = 128))]
+    password: String,
+}
+
+#[derive(Deserialize, Validate, ToSchema)]
+struct RefreshRequest {
+    #[garde(length(chars, min = 1, max = 255))]
+    refresh_token: String,
+}
+
+#[derive(Deserialize, Validate, ToSchema)]
+struct TokenRequest {
+    #[garde(length(chars, min = 1, max = 255))]
+    token: String,
+}
+
+#[derive(Deserialize, Validate, ToSchema)]
+struct EmailRequest {
+    #[serde(deserialize_with = "trimmed")]
+    #[garde(custom(validation::email))]
+    email: String,
+}
+
+#[derive(Deserialize, Validate, ToSchema)]
+struct ConfirmResetRequest {
+    #[garde(length(chars, min = 1, max = 255))]
+    token: String,
+    #[garde(custom(validation::password))]
+    new_password: String,
+}
+
+#[derive(Deserialize, Validate, ToSchema, utoipa::IntoParams)]
+#[into_params(parameter_in = Query)]
+struct LogoutQuery {
+    /// Ends every session of the user, not this one alone.
+    #[garde(skip)]
+    #[serde(default)]
+    all: bool,
+}
+
+/// A user as log-in and registration show it.
+#[derive(Clone, Serialize, ToSchema)]
+struct AccountSummary {
+    /// Absent when the address was taken.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    id: Option<i64>,
+    email: String,
+    name: String,
+    role: Role,
+    email_verified: bool,
+}
+
+#[derive(Clone, Serialize, ToSchema)]
+struct AccountResponse {
+    message: &'static str,
+    user: AccountSummary,
+}
+
+/// The user behind the access token.
+#[derive(Clone, Serialize, ToSchema)]
+struct CurrentUser {
+    id: i64,
+    email: String,
+    name: String,
+    role: Role,
+    email_verified: bool,
+    avatar_url: Option<String>,
+    is_active: bool,
+    onboarding_completed: bool,
+    timezone: String,
+    created_at: Timestamp,
+    last_login: Option<Timestamp>,
+}
+
+#[derive(Clone, Serialize, ToSchema)]
+struct MeResponse {
+    user: CurrentUser,
+    /// The user once more, where the frontend reads it.
+    data: CurrentUser,
+}
+
+#[derive(Clone, Serialize, ToSchema)]
+struct MessageResponse {
+    message: &'static str,
+}
+
+#[derive(Clone, Serialize, ToSchema)]
+struct VerifiedResponse {
+    message: &'static str,
+    email_verified: bool,
+}
+
+#[derive(Clone, Serialize, ToSchema)]
+struct RefreshResponse {
+    message: &'static str,
+    /// Seconds until the new access token expires.
+    expires_in: u64,
+}
+
+impl From<&User> for AccountSummary {
+    fn from(user: &User) -> Self {
+        Self {
+            id: Some(user.id),
+            email: user.email.clone(),
+            name: user.name.clone(),
+            role: user.role,
+            email_verified: user.email_verified,
+        }
+    }
+}
+
+/// Registers an account and logs it in. A taken address gets the same answer without `id` and
+/// cookies; its owner gets a mail.
+#[utoipa::path(post, path = "/register", tag = "auth", request_body = RegisterRequest,
+    responses((status = 201, body = AccountResponse), (status = 422, description = "a field is out of bounds"), (status = 429)))]
+async fn register(
+    State(app): State<App>,
+    ClientIp(address): ClientIp,
+    Json(request): Json<RegisterRequest>,
+) -> Result<Response, ApiError> {
+    app.limits.check(Rule::Register, Subject::Ip(address))?;
+    let RegisterRequest { email, password, name } = request;
+    let (jar, user) = match service::register(&app, &email, password, &name).await? {
+        Registration::Created(user, tokens) => {
+            (cookies::issue(&app.config, &tokens), AccountSummary::from(user.as_ref()))
+        }
+        Registration::Taken => {
+            (CookieJar::new(), AccountSummary { id: None, email, name, role: Role::Student, email_verified: false })
+        }
+    };
+    let body =
+        AccountResponse { message: "Registration successful. Please check your e-mail to verify your address.", user };
+    Ok((StatusCode::CREATED, jar, axum::Json(WithData::new(body))).into_response())
+}
+
+/// Logs in with e-mail and password.
+#[utoipa::path(post, path = "/login", tag = "auth", request_body = LoginRequest,
+    responses((status = 200, body = AccountResponse), (status = 401), (status = 403, description = "the account is deactivated"), (status = 429)))]
+async fn login(
+    State(app): State<App>,
+    ClientIp(address): ClientIp,
+    Json(request): Json<LoginRequest>,
+) -> Result<Response, ApiError> {
+    let (user, tokens) = service::log_in(&app, address, &request.email, request.password).await?;
+    let body = AccountResponse { message: "Login successful.", user: AccountSummary::from(&user) };
+    Ok((cookies::issue(&app.config, &tokens), axum::Json(WithData::new(body))).into_response())
+}
+
+/// Ends the session, or with `all=true` every session of the user, and clears the cookies.
+#[utoipa::path(post, path = "/logout", tag = "auth", params(LogoutQuery),
+    responses((status = 200, body = MessageResponse), (status = 401), (status = 403, description = "CSRF_FAILED")))]
+async fn logout(
+    State(app): State<App>,
+    headers: HeaderMap,
+    Query(query): Query<LogoutQuery>,
+    authenticated: Result<Authenticated, ApiError>,
+) -> Result<Response, ApiError> {
+    match authenticated {
+        Ok(Authenticated(identity)) if query.all => app.store.revoke_sessions(identity.user_id).await?,
+        Ok(Authenticated(identity)) => app.store.revoke_session(identity.session_id).await?,
+        Err(error) => {
+            // The access token may have expired: its longer-lived sibling can still end the session.
+            let jar = CookieJar::from_headers(&headers);
+            let refresh = jar.get(cookies::REFRESH).filter(|_| error.is_unauthenticated()).ok_or(error)?;
+            cookies::check_csrf(&jar, &headers)?;
+            app.store.revoke_session_of(&token::hash(refresh.value())).await?;
+        }
+    }
+    Ok((cookies::clear(&app.config), axum::Json(MessageResponse { message: "Logged out." })).into_response())
+}
+
+/// Spends the refresh token, from its cookie or the body, for new tokens. A token that was spent
+/// before ends its session.
+///
+/// No CSRF token is asked for: the cookie is SameSite=Strict, and whoever forged the request could not read the answer.
+#[utoipa::path(post, path = "/refresh", tag = "auth", request_body = Option<RefreshRequest>,
+    responses((status = 200, body = RefreshResponse), (status = 401)))]
+async fn refresh(
+    State(app): State<App>,
+    ClientIp(address): ClientIp,
+    headers: HeaderMap,
+    OptionalJson(request): OptionalJson<RefreshRequest>,
+) -> Result<Response, ApiError> {
+    app.limits.check(Rule::Other, Subject::Ip(address))?;
+    let jar = CookieJar::from_headers(&headers);
+    let presented = request
+        .map(|request| request.refresh_token)
+        .or_else(|| jar.get(cookies::REFRESH).map(|cookie| cookie.value().to_owned()))
+        .ok_or_else(ApiError::unauthenticated)?;
+    let tokens = service::refresh(&app, &presented).await?;
+    let body = RefreshResponse { message: "Token refreshed.", expires_in: app.config.auth.access_ttl().as_secs() };
+    Ok((cookies::issue(&app.config, &tokens), axum::Json(body)).into_response())
+}
+
+/// The user behind the access token.
+#[utoipa::path(get, path = "/me", tag = "auth", responses((status = 200, body = MeResponse), (status = 401)))]
+async fn me(
+    State(app): State<App>,
+    Authenticated(identity): Authenticated,
+) -> Result<axum::Json<MeResponse>, ApiError> {
+    let user = app.store.user(identity.user_id).await?.ok_or_else(ApiError::unauthenticated)?;
+    let user = CurrentUser {
+        id: user.id,
+        email: user.email,
+        name: user.name,
+        role: user.role,
+        email_verified: user.email_verified,
+        avatar_url: user.avatar_url,
+        is_active: user.is_active,
+        onboarding_completed: user.onboarding_completed,
+        timezone: user.timezone,
+        created_at: user.created_at,
+        last_login: user.last_login,
+    };
+    Ok(axum::Json(MeResponse { data: user.clone(), user }))
+}
+
+/// Verifies an e-mail address by the token that was mailed to it; single use, 24 hours.
+#[utoipa::path(post, path = "/verify-email", tag = "auth", request_body = TokenRequest,
+    responses((status = 200, body = VerifiedResponse), (status = 422, description = "the token is not good")))]
+async fn verify_email(
+    State(app): State<App>,
+    ClientIp(address): ClientIp,
+    Json(request): Json<TokenRequest>,
+) -> Result<axum::Json<WithData<VerifiedResponse>>, ApiError> {
+    app.limits.check(Rule::Other, Subject::Ip(address))?;
+    let user = service::verify_email(&app, &request.token).await?;
+    let body = VerifiedResponse { message: "E-mail address verified.", email_verified: user.email_verified };
+    Ok(axum::Json(WithData::new(body)))
+}
+
+/// Mails a new verification link; the answer is the same for every address.
+#[utoipa::path(post, path = "/resend-verification", tag = "auth", request_body = EmailRequest,
+    responses((status = 200, body = MessageResponse), (status = 422), (status = 429)))]
+async fn resend_verification(
+    State(app): State<App>,
+    ClientIp(address): ClientIp,
+    Json(request): Json<EmailRequest>,
+) -> Result<axum::Json<WithData<MessageResponse>>, ApiError> {
+    app.limits.check(Rule::ResendVerification, Subject::Ip(address))?;
+    service::resend_verification(&app, request.email);
+    let message = "If the address has an account that is not verified yet, a new link is on its way.";
+    Ok(axum::Json(WithData::new(MessageResponse { message })))
+}
+
+/// Mails a link to reset the password; the answer is the same for every address.
+#[utoipa::path(post, path = "/password-reset", tag = "auth", request_body = EmailRequest,
+    responses((status = 200, body = MessageResponse), (status = 422), (status = 429)))]
+async fn request_reset(
+    State(app): State<App>,
+    ClientIp(address): ClientIp,
+    Json(request): Json<EmailRequest>,
+) -> Result<axum::Json<MessageResponse>, ApiError> {
+    app.limits.check(Rule::ResetRequest, Subject::Ip(address))?;
+    service::request_reset(&app, request.email);
+    Ok(axum::Json(MessageResponse {
+        message: "If the address has an account, a link to reset its password is on its way.",
+    }))
+}
+
+/// Sets a new password by the token that was mailed; single use, 1 hour. Ends all sessions of the account.
+#[utoipa::path(post, path = "/password-reset/confirm", tag = "auth", request_body = ConfirmResetRequest,
+    responses((status = 200, body = MessageResponse), (status = 422), (status = 429)))]
+async fn confirm_reset(
+    State(app): State<App>,
+    ClientIp(address): ClientIp,
+    Json(request): Json<ConfirmResetRequest>,
+) -> Result<axum::Json<MessageResponse>, ApiError> {
+    app.limits.check(Rule::ResetConfirm, Subject::Ip(address))?;
+    service::reset_password(&app, &request.token, request.new_password).await?;
+    Ok(axum::Json(MessageResponse { message: "The password was changed. Please log in with the new one." }))
+}
+
+macro_rules! oauth_route {
+    ($name:ident, $method:ident, $path:literal) => {
+        /// Log-in by another service: not configured.
+        #[utoipa::path($method, path = $path, tag = "auth", responses((status = 501, description = "NOT_IMPLEMENTED")))]
+        async fn $name() -> ApiError {
+            ApiError::not_implemented("log-in by another service is not configured")
+        }
+    };
+}
+oauth_route!(oauth_github, get, "/oauth/github");
+oauth_route!(oauth_google, get, "/oauth/google");
+oauth_route!(oauth_github_callback, get, "/oauth/github/callback");
+oauth_route!(oauth_google_callback, get, "/oauth/google/callback");
+oauth_route!(oauth_exchange, post, "/oauth/exchange");

@@ -1,0 +1,190 @@
+//! The rules of accounts and log-ins.
+
+use std::net::IpAddr;
+use std::time::Duration;
+
+use tutord_store::model::{
+    Credentials, EmailTokenPurpose, NewEmailToken, NewSessionTokens, NewUser, Role, Rotation, User,
+};
+use tutord_store::{Error, Timestamp};
+
+use super::cookies::Tokens;
+use super::token::{self, Token};
+use crate::app::App;
+use crate::error::ApiError;
+use crate::http::rate_limit::{Rule, Subject};
+
+const VERIFICATION_TTL: Duration = Duration::from_secs(24 * 60 * 60);
+const RESET_TTL: Duration = Duration::from_secs(60 * 60);
+
+/// What a registration led to.
+pub(super) enum Registration {
+    /// A new account, already logged in.
+    Created(Box<User>, Tokens),
+    /// The address has an account: its owner gets a mail, the caller learns nothing.
+    Taken,
+}
+
+/// Creates an account, logs it in, and mails a verification link.
+pub(super) async fn register(app: &App, email: &str, password: String, name: &str) -> Result<Registration, ApiError> {
+    let password_hash = app.passwords.hash(password).await?;
+    let created = app
+        .store
+        .create_user(NewUser {
+            email: email.to_owned(),
+            password_hash,
+            name: name.to_owned(),
+            role: Role::Student,
+            email_verified: false,
+            created_at: Timestamp::now(),
+        })
+        .await;
+    match created {
+        Ok(user) => {
+            let tokens = start_session(app, user.id).await?;
+            mail_verification(app, &user).await?;
+            Ok(Registration::Created(Box::new(user), tokens))
+        }
+        Err(Error::Conflict(_)) => {
+            app.mailer.address_taken(email);
+            Ok(Registration::Taken)
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Checks a password and begins a session.
+pub(super) async fn log_in(
+    app: &App,
+    address: IpAddr,
+    email: &str,
+    password: String,
+) -> Result<(User, Tokens), ApiError> {
+    app.limits.check(Rule::Login, Subject::Ip(address))?;
+    let account = Subject::Account(email.to_lowercase());
+    app.limits.peek(Rule::LoginFailures, &account)?;
+    let (user, stored) = match app.store.credentials(email).await? {
+        Some(Credentials { user, password_hash }) => (Some(user), Some(password_hash)),
+        None => (None, None),
+    };
+    let matches = app.passwords.verify(password, stored).await?;
+    let Some(user) = user.filter(|_| matches) else {
+        app.limits.check(Rule::LoginFailures, account)?;
+        return Err(ApiError::wrong_credentials());
+    };
+    if !user.is_active {
+        return Err(ApiError::forbidden("this account is deactivated"));
+    }
+    let tokens = start_session(app, user.id).await?;
+    Ok((user, tokens))
+}
+
+/// Begins a session for a user who has proven who they are.
+async fn start_session(app: &App, user_id: i64) -> Result<Tokens, ApiError> {
+    let (tokens, hashed) = new_tokens(app);
+    app.store.create_session(user_id, hashed).await?;
+    Ok(tokens)
+}
+
+/// Spends a refresh token for new ones.
+pub(super) async fn refresh(app: &App, presented: &str) -> Result<Tokens, ApiError> {
+    let (tokens, hashed) = new_tokens(app);
+    match app.store.rotate_session(&token::hash(presented), hashed).await? {
+        Rotation::Rotated { .. } => Ok(tokens),
+        Rotation::Reused { user_id, session_id } => {
+            tracing::warn!(user_id, session_id, "a spent refresh token was presented again: its session is revoked");
+            Err(ApiError::unauthenticated())
+        }
+        Rotation::Unknown => Err(ApiError::unauthenticated()),
+    }
+}
+
+fn new_tokens(app: &App) -> (Tokens, NewSessionTokens) {
+    let now = Timestamp::now();
+    let tokens = Tokens { access: Token::random(), refresh: Token::random() };
+    let hashed = NewSessionTokens {
+        access: tokens.access.hash(),
+        access_expires_at: now + app.config.auth.access_ttl(),
+        refresh: tokens.refresh.hash(),
+        refresh_expires_at: now + app.config.auth.refresh_ttl(),
+    };
+    (tokens, hashed)
+}
+
+/// Marks the address behind a mailed token as verified.
+pub(super) async fn verify_email(app: &App, presented: &str) -> Result<User, ApiError> {
+    app.store.verify_email(&token::hash(presented)).await?.ok_or_else(bad_token)
+}
+
+/// Mails a new verification link, where the address has an account that still needs one.
+///
+/// In the background, as is [`request_reset`]: neither the answer nor its time tells whether the account exists.
+pub(super) fn resend_verification(app: &App, email: String) {
+    let app = app.clone();
+    app.tasks.clone().spawn(async move {
+        let sent = match app.store.credentials(&email).await {
+            Ok(Some(found)) if !found.user.email_verified && found.user.is_active => {
+                mail_verification(&app, &found.user).await
+            }
+            Ok(_) => Ok(()),
+            Err(error) => Err(error.into()),
+        };
+        if let Err(error) = sent {
+            tracing::error!(?error, "could not send a verification mail");
+        }
+    });
+}
+
+/// Mails a link to reset the password, where the address has an account.
+pub(super) fn request_reset(app: &App, email: String) {
+    let app = app.clone();
+    app.tasks.clone().spawn(async move {
+        let sent = match app.store.credentials(&email).await {
+            Ok(Some(found)) if found.user.is_active => {
+                mail_token(&app, &found.user, EmailTokenPurpose::PasswordReset, RESET_TTL).await
+            }
+            Ok(_) => Ok(()),
+            Err(error) => Err(error.into()),
+        };
+        if let Err(error) = sent {
+            tracing::error!(?error, "could not send a password reset mail");
+        }
+    });
+}
+
+/// Replaces the password of the account behind a mailed token, and ends all its sessions.
+pub(super) async fn reset_password(app: &App, presented: &str, new_password: String) -> Result<(), ApiError> {
+    let hash = token::hash(presented);
+    let owner = app.store.email_token_owner(&hash, EmailTokenPurpose::PasswordReset).await?.ok_or_else(bad_token)?;
+    if app.passwords.verify(new_password.clone(), Some(owner.password_hash)).await? {
+        return Err(ApiError::validation("new_password", "new_password must differ from the current password"));
+    }
+    let password_hash = app.passwords.hash(new_password).await?;
+    app.store.reset_password(&hash, &password_hash).await?.ok_or_else(bad_token)?;
+    Ok(())
+}
+
+async fn mail_verification(app: &App, user: &User) -> Result<(), ApiError> {
+    mail_token(app, user, EmailTokenPurpose::VerifyEmail, VERIFICATION_TTL).await
+}
+
+async fn mail_token(app: &App, user: &User, purpose: EmailTokenPurpose, ttl: Duration) -> Result<(), ApiError> {
+    let token = Token::random();
+    app.store
+        .create_email_token(NewEmailToken {
+            user_id: user.id,
+            purpose,
+            hash: token.hash(),
+            expires_at: Timestamp::now() + ttl,
+        })
+        .await?;
+    match purpose {
+        EmailTokenPurpose::VerifyEmail => app.mailer.verify_email(&user.email, token.as_str()),
+        EmailTokenPurpose::PasswordReset => app.mailer.password_reset(&user.email, token.as_str()),
+    }
+    Ok(())
+}
+
+fn bad_token() -> ApiError {
+    ApiError::validation("token", "token is invalid, was used before, or has expired")
+}

@@ -1,0 +1,50 @@
+//! Opaque tokens: random for the client, hashed for the store.
+//!
+//! A token carries nothing but 256 random bits, so there is no signing key to configure, to rotate or
+//! to leak, and a revoked token is revoked at once. The store keeps SHA-256 of it: a copy of the
+//! database logs nobody in. (A slow hash is for passwords; these can't be guessed.)
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use sha2::{Digest, Sha256};
+use tutord_store::model::TokenHash;
+
+/// A secret that is handed to a client once. It has no `Debug`, so that it can't reach a log.
+pub(super) struct Token(String);
+
+impl Token {
+    /// 256 random bits from the operating system's generator, in URL-safe base64.
+    pub(super) fn random() -> Self {
+        let bytes: [u8; 32] = rand::random();
+        Self(URL_SAFE_NO_PAD.encode(bytes))
+    }
+
+    /// The text for the client.
+    pub(super) fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// What the store keeps.
+    pub(super) fn hash(&self) -> TokenHash {
+        hash(&self.0)
+    }
+}
+
+/// What the store keeps of a presented token.
+pub(super) fn hash(presented: &str) -> TokenHash {
+    Sha256::digest(presented.as_bytes()).into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tokens_differ_and_hash_like_their_text() {
+        let (first, second) = (Token::random(), Token::random());
+        assert_ne!(first.as_str(), second.as_str());
+        assert_eq!(first.as_str().len(), 43);
+        assert_eq!(first.hash(), hash(first.as_str()));
+        assert_ne!(first.hash(), second.hash());
+    }
+}

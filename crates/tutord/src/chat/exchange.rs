@@ -1,0 +1,175 @@
+//! A student's message and the tutor's reply.
+//!
+//! The message is committed before the model is asked, and no connection is held while it answers: a
+//! model that fails or a process that dies costs the reply, never the message.
+
+use std::time::Duration;
+
+use tutord_store::Error;
+use tutord_store::model::{Appended, Identity, Message, NewReply, NewUserMessage, StoredExchange, Target};
+
+use super::prompt;
+use super::service::no_conversation;
+use super::wire::SendRequest;
+use crate::app::App;
+use crate::error::ApiError;
+use crate::http::rate_limit::{Rule, Subject};
+use crate::llm::{ChatRequest, LlmError, Provider};
+
+/// How warm the tutor's answers are: varied enough to rephrase, cool enough to stay with the facts.
+const TEMPERATURE: f32 = 0.7;
+
+/// A stored message of a student's that waits for its reply.
+#[derive(Debug, Clone)]
+pub(super) struct Question {
+    pub(super) user_id: i64,
+    pub(super) message: Message,
+}
+
+/// Where an exchange stands once the student's message is known to be stored.
+pub(super) enum Begun {
+    /// The reply is still to come.
+    Open(Question),
+    /// A repeated request: the reply was stored before.
+    Answered(Question, Message),
+}
+
+/// Stores the student's message, or recognises it by its idempotency key.
+pub(super) async fn begin(app: &App, identity: &Identity, request: SendRequest) -> Result<Begun, ApiError> {
+    limit(app, identity)?;
+    let target = match request.conversation_id {
+        Some(id) => Target::Existing(id),
+        None => Target::New { title: prompt::title_from(&request.message) },
+    };
+    let appended = app
+        .store
+        .append_user_message(NewUserMessage {
+            user_id: identity.user_id,
+            target,
+            content: request.message,
+            idempotency_key: request.idempotency_key,
+        })
+        .await?;
+    match appended {
+        Appended::Stored(message) => Ok(Begun::Open(Question { user_id: identity.user_id, message })),
+        Appended::Repeated(exchange) => Ok(begun(identity.user_id, exchange)),
+        Appended::NotFound => Err(no_conversation()),
+    }
+}
+
+/// Takes up the newest message of a conversation again, where it has no reply.
+pub(super) async fn resume(app: &App, identity: &Identity, conversation_id: i64) -> Result<Question, ApiError> {
+    limit(app, identity)?;
+    let exchange = app.store.last_exchange(identity.user_id, conversation_id).await?.ok_or_else(no_conversation)?;
+    match begun(identity.user_id, exchange) {
+        Begun::Open(question) => Ok(question),
+        Begun::Answered(..) => Err(answered()),
+    }
+}
+
+fn begun(user_id: i64, exchange: StoredExchange) -> Begun {
+    let question = Question { user_id, message: exchange.question };
+    match exchange.reply {
+        Some(reply) => Begun::Answered(question, reply),
+        None => Begun::Open(question),
+    }
+}
+
+fn limit(app: &App, identity: &Identity) -> Result<(), ApiError> {
+    app.limits.check(Rule::chat(identity.role), Subject::User(identity.user_id))
+}
+
+fn answered() -> ApiError {
+    ApiError::conflict("the newest message of this conversation has its reply already")
+}
+
+impl Question {
+    /// Asks the model and stores its reply.
+    pub(super) async fn answer(self, app: &App) -> Result<Message, ApiError> {
+        let outcome = async {
+            let (provider, request) = self.prepare(app).await?;
+            let reply = provider.complete(request).await.map_err(|error| unavailable(&error))?;
+            let new = NewReply {
+                content: reply.content,
+                model_used: reply.model,
+                tokens_used: tokens(reply.tokens_used),
+                finish_reason: reply.finish_reason,
+                response_time_ms: milliseconds(reply.response_time),
+                ..self.reply(provider.name())
+            };
+            store(app, new).await
+        };
+        outcome.await.map_err(|error| self.explain(error))
+    }
+
+    /// The provider and what to ask it: one bounded read of the history, one of the student.
+    pub(super) async fn prepare(&self, app: &App) -> Result<(std::sync::Arc<dyn Provider>, ChatRequest), ApiError> {
+        let provider = app.llm.clone().ok_or_else(ApiError::llm_not_configured)?;
+        let Message { conversation_id, position, .. } = self.message;
+        let (student, history) = tokio::try_join!(
+            app.store.user(self.user_id),
+            app.store.history(self.user_id, conversation_id, position, prompt::MAX_HISTORY),
+        )?;
+        let student = student.ok_or_else(ApiError::unauthenticated)?;
+        if history.is_empty() {
+            return Err(no_conversation());
+        }
+        let llm = &app.config.llm;
+        Ok((
+            provider,
+            ChatRequest {
+                messages: prompt::build(&student, &history, llm.context_tokens),
+                max_tokens: llm.max_reply_tokens,
+                temperature: TEMPERATURE,
+            },
+        ))
+    }
+
+    /// A reply to this question, still without what the model said.
+    pub(super) fn reply(&self, provider: &str) -> NewReply {
+        NewReply {
+            user_id: self.user_id,
+            conversation_id: self.message.conversation_id,
+            reply_to: self.message.id,
+            content: String::new(),
+            tokens_used: 0,
+            model_used: String::new(),
+            provider: provider.to_owned(),
+            finish_reason: String::new(),
+            cached: false,
+            response_time_ms: 0,
+        }
+    }
+
+    /// Tells the client, with any failure, which message is safely stored.
+    pub(super) fn explain(&self, error: ApiError) -> ApiError {
+        error
+            .with_detail("conversation_id", self.message.conversation_id)
+            .with_detail("user_message_id", self.message.id)
+    }
+}
+
+/// Stores a reply, once.
+pub(super) async fn store(app: &App, reply: NewReply) -> Result<Message, ApiError> {
+    match app.store.append_reply(reply).await {
+        Ok(Some(message)) => Ok(message),
+        // Deleted while the model answered.
+        Ok(None) => Err(no_conversation()),
+        Err(Error::Conflict(_)) => Err(answered()),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// What the client is told of a model that failed; the operator reads the cause in the log.
+pub(super) fn unavailable(error: &LlmError) -> ApiError {
+    tracing::warn!(%error, "the model gave no reply");
+    ApiError::llm_unavailable(error.retry_after())
+}
+
+pub(super) fn tokens(count: u32) -> i32 {
+    i32::try_from(count).unwrap_or(i32::MAX)
+}
+
+pub(super) fn milliseconds(duration: Duration) -> i32 {
+    i32::try_from(duration.as_millis()).unwrap_or(i32::MAX)
+}

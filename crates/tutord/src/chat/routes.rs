@@ -1,0 +1,171 @@
+//! `/api/chat`: HTTP in and out.
+
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+use serde::Deserialize;
+use tutord_store::model::Order;
+use tutord_store::{List, PageRequest};
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use super::exchange::{self, Begun};
+use super::wire::{
+    ConversationItem, ConversationList, ConversationPageResponse, ConversationResponse, DeletedResponse,
+    NewConversationRequest, RenameRequest, ReplyResponse, SendRequest,
+};
+use super::{service, stream};
+use crate::app::App;
+use crate::auth::Verified;
+use crate::error::ApiError;
+use crate::http::json::Json;
+use crate::http::pagination::{Bounds, PageParams};
+use crate::http::path::Id;
+use crate::http::query::Query;
+
+/// Statements per request on this route, authentication included; see `docs/ARCHITECTURE.md`.
+pub const LIST_BUDGET: u32 = 3;
+/// Statements per request on this route, authentication included.
+pub const PAGE_BUDGET: u32 = 3;
+
+const CONVERSATIONS: Bounds = Bounds { default: 20, max: 100 };
+const MESSAGES: Bounds = Bounds { default: 50, max: 200 };
+
+/// Routes that answer when the model did: they are bounded by its time-outs, not by the request's.
+pub const AWAIT_MODEL: &[&str] = &["/api/chat/message", "/api/chat/conversations/{id}/retry"];
+
+/// The routes of this feature.
+pub fn router() -> OpenApiRouter<App> {
+    OpenApiRouter::new()
+        .routes(routes!(list, create))
+        .routes(routes!(read, rename, delete))
+        .routes(routes!(retry))
+        .routes(routes!(send))
+        .routes(routes!(send_streaming))
+}
+
+#[derive(Deserialize, utoipa::IntoParams)]
+#[into_params(parameter_in = Query)]
+struct OrderQuery {
+    /// `asc` (oldest first, the default) or `desc`.
+    #[serde(default)]
+    order: Order,
+}
+
+/// The student's conversations, newest activity first.
+#[utoipa::path(get, path = "/conversations", tag = "chat", params(PageParams),
+    responses((status = 200, body = ConversationList), (status = 401), (status = 403), (status = 422)))]
+async fn list(
+    State(app): State<App>,
+    Verified(identity): Verified,
+    Query(page): Query<PageParams>,
+) -> Result<axum::Json<ConversationList>, ApiError> {
+    let request = page.parse(CONVERSATIONS, List::Conversations)?;
+    let found = app.store.list_conversations(identity.user_id, &request).await?;
+    Ok(axum::Json(ConversationList::new(found, &request)))
+}
+
+/// Begins a conversation without messages.
+#[utoipa::path(post, path = "/conversations", tag = "chat", request_body = Option<NewConversationRequest>,
+    responses((status = 201, body = ConversationResponse), (status = 401), (status = 403), (status = 404), (status = 422)))]
+async fn create(
+    State(app): State<App>,
+    Verified(identity): Verified,
+    Json(request): Json<NewConversationRequest>,
+) -> Result<Response, ApiError> {
+    let conversation = service::create(&app, identity.user_id, request).await?;
+    let body = ConversationResponse { conversation: ConversationItem::from(conversation) };
+    Ok((StatusCode::CREATED, axum::Json(body)).into_response())
+}
+
+/// A conversation and a page of its messages.
+#[utoipa::path(get, path = "/conversations/{id}", tag = "chat", params(("id" = i64, Path), PageParams, OrderQuery),
+    responses((status = 200, body = ConversationPageResponse), (status = 401), (status = 403), (status = 404), (status = 422)))]
+async fn read(
+    State(app): State<App>,
+    Verified(identity): Verified,
+    Id(id): Id,
+    Query(page): Query<PageParams>,
+    Query(OrderQuery { order }): Query<OrderQuery>,
+) -> Result<axum::Json<ConversationPageResponse>, ApiError> {
+    let list = match order {
+        Order::Asc => List::MessagesAscending,
+        Order::Desc => List::MessagesDescending,
+    };
+    let request: PageRequest = page.parse(MESSAGES, list)?;
+    let found = app.store.conversation_page(identity.user_id, id, order, &request).await?;
+    let found = found.ok_or_else(service::no_conversation)?;
+    Ok(axum::Json(ConversationPageResponse::new(found.conversation, found.messages, &request)))
+}
+
+/// Renames a conversation.
+#[utoipa::path(patch, path = "/conversations/{id}", tag = "chat", params(("id" = i64, Path)), request_body = RenameRequest,
+    responses((status = 200, body = ConversationResponse), (status = 401), (status = 403), (status = 404), (status = 422)))]
+async fn rename(
+    State(app): State<App>,
+    Verified(identity): Verified,
+    Id(id): Id,
+    Json(request): Json<RenameRequest>,
+) -> Result<axum::Json<ConversationResponse>, ApiError> {
+    let renamed = app.store.rename_conversation(identity.user_id, id, &request.title).await?;
+    let conversation = ConversationItem::from(renamed.ok_or_else(service::no_conversation)?);
+    Ok(axum::Json(ConversationResponse { conversation }))
+}
+
+/// Deletes a conversation with its messages.
+#[utoipa::path(delete, path = "/conversations/{id}", tag = "chat", params(("id" = i64, Path)),
+    responses((status = 200, body = DeletedResponse), (status = 401), (status = 403), (status = 404)))]
+async fn delete(
+    State(app): State<App>,
+    Verified(identity): Verified,
+    Id(id): Id,
+) -> Result<axum::Json<DeletedResponse>, ApiError> {
+    service::delete(&app, identity.user_id, id).await?;
+    Ok(axum::Json(DeletedResponse { message: "Conversation deleted.", conversation_id: id }))
+}
+
+/// Asks the tutor again for a reply to the newest message, where it has none.
+#[utoipa::path(post, path = "/conversations/{id}/retry", tag = "chat", params(("id" = i64, Path)),
+    responses((status = 200, body = ReplyResponse), (status = 401), (status = 403), (status = 404), (status = 409), (status = 429), (status = 503)))]
+async fn retry(
+    State(app): State<App>,
+    Verified(identity): Verified,
+    Id(id): Id,
+) -> Result<axum::Json<ReplyResponse>, ApiError> {
+    let question = exchange::resume(&app, &identity, id).await?;
+    let user_message_id = question.message.id;
+    Ok(axum::Json(ReplyResponse::new(user_message_id, question.answer(&app).await?)))
+}
+
+/// Sends a message and waits for the tutor's whole reply.
+#[utoipa::path(post, path = "/message", tag = "chat", request_body = SendRequest,
+    responses((status = 200, body = ReplyResponse), (status = 401), (status = 403), (status = 404), (status = 422), (status = 429),
+        (status = 503, description = "the message is stored; details name it")))]
+async fn send(
+    State(app): State<App>,
+    Verified(identity): Verified,
+    Json(request): Json<SendRequest>,
+) -> Result<axum::Json<ReplyResponse>, ApiError> {
+    let (question_id, reply) = match exchange::begin(&app, &identity, request).await? {
+        Begun::Open(question) => (question.message.id, question.answer(&app).await?),
+        Begun::Answered(question, reply) => (question.message.id, reply),
+    };
+    Ok(axum::Json(ReplyResponse::new(question_id, reply)))
+}
+
+/// Sends a message and streams the tutor's reply as server-sent events: `start`, `delta`…, then `done` or `error`.
+#[utoipa::path(post, path = "/stream", tag = "chat", request_body = SendRequest,
+    responses((status = 200, content_type = "text/event-stream", body = String), (status = 401), (status = 403), (status = 404), (status = 422), (status = 429), (status = 503)))]
+async fn send_streaming(
+    State(app): State<App>,
+    Verified(identity): Verified,
+    Json(request): Json<SendRequest>,
+) -> Result<Response, ApiError> {
+    let begun = exchange::begin(&app, &identity, request).await?;
+    if let Begun::Open(question) = &begun
+        && app.llm.is_none()
+    {
+        return Err(question.explain(ApiError::llm_not_configured()));
+    }
+    Ok(stream::respond(&app, begun).into_response())
+}

@@ -1,0 +1,44 @@
+//! The rules of conversations.
+
+use tutord_store::model::{ContextType, Conversation, NewConversation};
+
+use super::wire::NewConversationRequest;
+use crate::app::App;
+use crate::error::ApiError;
+
+const UNTITLED: &str = "New conversation";
+
+/// Begins a conversation without messages.
+pub(super) async fn create(app: &App, user_id: i64, request: NewConversationRequest) -> Result<Conversation, ApiError> {
+    let context_type = match (request.context_type, request.exercise_id) {
+        (Some(ContextType::Exercise), None) => {
+            return Err(ApiError::validation("exercise_id", "exercise_id is required when context_type is exercise"));
+        }
+        (Some(ContextType::General), Some(_)) => {
+            return Err(ApiError::validation("exercise_id", "exercise_id needs context_type exercise"));
+        }
+        (_, Some(_)) => ContextType::Exercise,
+        (_, None) => ContextType::General,
+    };
+    let new = NewConversation {
+        user_id,
+        title: request.title.unwrap_or_else(|| UNTITLED.to_owned()),
+        context_type,
+        exercise_id: request.exercise_id,
+    };
+    app.store.create_conversation(new).await?.ok_or_else(|| ApiError::not_found("exercise"))
+}
+
+/// Hides a conversation at once; its rows are removed in the background, in bounded batches.
+pub(super) async fn delete(app: &App, user_id: i64, id: i64) -> Result<(), ApiError> {
+    if !app.store.delete_conversation(user_id, id).await? {
+        return Err(no_conversation());
+    }
+    app.purge.notify_one();
+    Ok(())
+}
+
+/// The answer for a conversation that does not exist or is somebody else's.
+pub(super) fn no_conversation() -> ApiError {
+    ApiError::not_found("conversation")
+}

@@ -1,0 +1,157 @@
+//! The tutor's reply as server-sent events.
+//!
+//! A task of its own reads the model and stores the reply, so that a client that leaves in the middle
+//! is noticed by the closed channel, the upstream call ends, and what came is still stored.
+
+use std::convert::Infallible;
+use std::time::{Duration, Instant};
+
+use axum::response::sse::{Event, KeepAlive, Sse};
+use futures_util::stream::{Stream, StreamExt, unfold};
+use serde::Serialize;
+use tokio::sync::mpsc;
+use tutord_store::model::{Message, NewReply};
+
+use super::exchange::{Begun, Question, milliseconds, store, tokens, unavailable};
+use crate::app::App;
+use crate::error::ApiError;
+use crate::llm::{Chunk, estimate_tokens};
+
+/// How often a comment is sent while nothing else is, so that proxies keep the connection.
+const HEARTBEAT: Duration = Duration::from_secs(15);
+/// Events that may wait for a slow client before the model is read no further.
+const BUFFER: usize = 32;
+/// The `finish_reason` of a reply whose student left before its end.
+const INTERRUPTED: &str = "interrupted";
+
+#[derive(Serialize)]
+struct Start {
+    conversation_id: i64,
+    user_message_id: i64,
+}
+
+#[derive(Serialize)]
+struct Delta<'a> {
+    content: &'a str,
+}
+
+#[derive(Serialize)]
+struct Done {
+    message_id: i64,
+    model: String,
+    tokens_used: i32,
+    cached: bool,
+    finish_reason: Option<String>,
+}
+
+#[derive(Serialize)]
+struct Failure<'a> {
+    code: &'a str,
+    message: &'a str,
+}
+
+/// Why a reply is not delivered whole.
+enum Stopped {
+    /// Nobody reads any more, or the server shuts down.
+    Interrupted,
+    /// Something failed; the client is told.
+    Failed(ApiError),
+}
+
+impl From<ApiError> for Stopped {
+    fn from(error: ApiError) -> Self {
+        Self::Failed(error)
+    }
+}
+
+/// Sends the events of one client; fails when the client is gone.
+struct Client(mpsc::Sender<Event>);
+
+impl Client {
+    async fn send(&self, name: &str, data: &impl Serialize) -> Result<(), Stopped> {
+        let event = Event::default().event(name).json_data(data).map_err(|error| ApiError::internal(&error))?;
+        self.0.send(event).await.map_err(|_| Stopped::Interrupted)
+    }
+
+    async fn done(&self, reply: Message) -> Result<(), Stopped> {
+        let done = Done {
+            message_id: reply.id,
+            model: reply.model_used.unwrap_or_default(),
+            tokens_used: reply.tokens_used.unwrap_or_default(),
+            cached: reply.cached,
+            finish_reason: reply.finish_reason,
+        };
+        self.send("done", &done).await
+    }
+}
+
+/// Answers with the events of an exchange whose question is stored.
+pub(super) fn respond(app: &App, begun: Begun) -> Sse<impl Stream<Item = Result<Event, Infallible>> + use<>> {
+    let (sender, receiver) = mpsc::channel(BUFFER);
+    let task = app.clone();
+    app.tasks.spawn(async move {
+        let client = Client(sender);
+        if let Err(Stopped::Failed(error)) = deliver(&task, &client, begun).await {
+            // A client that left in the meantime has no use for it.
+            let _ = client.send("error", &Failure { code: error.code(), message: error.message() }).await;
+        }
+    });
+    let events = unfold(receiver, async |mut receiver| Some((Ok(receiver.recv().await?), receiver)));
+    Sse::new(events).keep_alive(KeepAlive::new().interval(HEARTBEAT))
+}
+
+async fn deliver(app: &App, client: &Client, begun: Begun) -> Result<(), Stopped> {
+    let (Begun::Open(question) | Begun::Answered(question, _)) = &begun;
+    let start = Start { conversation_id: question.message.conversation_id, user_message_id: question.message.id };
+    client.send("start", &start).await?;
+    match begun {
+        Begun::Open(question) => relay(app, client, &question).await,
+        Begun::Answered(_, reply) => {
+            client.send("delta", &Delta { content: &reply.content }).await?;
+            client.done(reply).await
+        }
+    }
+}
+
+/// Reads the model's reply to its end, passes it on as it comes, and stores it.
+async fn relay(app: &App, client: &Client, question: &Question) -> Result<(), Stopped> {
+    let began = Instant::now();
+    let (provider, request) = question.prepare(app).await?;
+    let asked: u32 = request.messages.iter().map(|message| estimate_tokens(&message.content)).sum();
+    let mut reply = NewReply { model_used: app.config.llm.model_name().to_owned(), ..question.reply(provider.name()) };
+    let outcome = async {
+        let mut chunks = provider.stream(request).await.map_err(|error| unavailable(&error))?;
+        while let Some(chunk) = chunks.next().await {
+            match chunk.map_err(|error| unavailable(&error))? {
+                Chunk::Delta(content) => {
+                    reply.content.push_str(&content);
+                    client.send("delta", &Delta { content: &content }).await?;
+                }
+                Chunk::Done { model, tokens_used, finish_reason } => {
+                    reply.model_used = model;
+                    reply.tokens_used = tokens(tokens_used);
+                    reply.finish_reason = finish_reason;
+                }
+            }
+        }
+        Ok(())
+    };
+    let outcome = tokio::select! {
+        outcome = outcome => outcome,
+        () = client.0.closed() => Err(Stopped::Interrupted),
+        () = app.streams_end.cancelled() => Err(Stopped::Interrupted),
+    };
+    reply.response_time_ms = milliseconds(began.elapsed());
+    match outcome {
+        Ok(()) => client.done(store(app, reply).await?).await,
+        Err(Stopped::Interrupted) if !reply.content.is_empty() => {
+            reply.tokens_used = tokens(asked + estimate_tokens(&reply.content));
+            reply.finish_reason = INTERRUPTED.to_owned();
+            store(app, reply).await?;
+            // Only a client of a server that shuts down still reads this.
+            Err(Stopped::Failed(ApiError::overloaded("the server is shutting down")))
+        }
+        // Without a stored reply the question stays open, and can be asked again.
+        Err(stopped) => Err(stopped),
+    }
+}

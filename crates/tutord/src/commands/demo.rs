@@ -1,0 +1,153 @@
+//! `tutord demo`: serves a database with sample data.
+
+use anyhow::Context as _;
+use serde::Serialize;
+use tokio::net::TcpListener;
+use tutord_store::model::{Appended, LearningProfile, NewReply, NewUser, NewUserMessage, Role, SkillLevel, Target};
+use tutord_store::{Store, Timestamp};
+
+use super::serve::until_signal;
+use crate::app::App;
+use crate::auth::hash_password;
+use crate::config::{Config, Secret};
+
+const STUDENT: &str = "student@demo.example";
+const ADMIN: &str = "admin@demo.example";
+/// Known to every reader of this file: the demo has a database file of its own, which `serve` never opens.
+const PASSWORD: &str = "Demo-Pass-1";
+
+/// Questions and replies, from which the sample conversations are made.
+const SAMPLES: &str = include_str!("demo_samples.json");
+/// Conversations of the demo's student: more than one page.
+const CONVERSATIONS: usize = 26;
+/// Exchanges in the longest sample conversation: two pages and more of messages.
+const LONGEST: usize = 60;
+
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    #[command(flatten)]
+    config: Config,
+    /// Print the address and the log-ins as one line of JSON first.
+    #[arg(long, value_enum)]
+    print: Option<Print>,
+}
+
+#[derive(Debug, Clone, Copy, clap::ValueEnum)]
+enum Print {
+    Json,
+}
+
+#[derive(Serialize)]
+struct Login {
+    email: &'static str,
+    password: &'static str,
+}
+
+#[derive(Serialize)]
+struct Greeting {
+    base_url: String,
+    student: Login,
+    admin: Login,
+}
+
+pub(super) async fn run(Args { mut config, print }: Args) -> anyhow::Result<()> {
+    if config.database.database_url.is_none() {
+        let path = config.database.data_dir.join("demo.db");
+        config.database.database_url = Some(format!("sqlite://{}", path.display()).parse::<Secret>()?);
+    }
+    let store = super::open(&config.database).await?;
+    store.migrate().await.context("migrating the database")?;
+    if store.credentials(ADMIN).await?.is_none() {
+        fill(store.as_ref()).await.context("writing the sample data")?;
+    }
+    let address = config.http.listen;
+    let app = App::new(config, store, true)?;
+    let listener = TcpListener::bind(address).await.with_context(|| format!("listening on {address} (LISTEN_ADDR)"))?;
+    let login = |email| Login { email, password: PASSWORD };
+    let greeting = Greeting {
+        base_url: format!("http://{}", listener.local_addr()?),
+        student: login(STUDENT),
+        admin: login(ADMIN),
+    };
+    match print {
+        Some(Print::Json) => println!("{}", serde_json::to_string(&greeting)?),
+        None => {
+            println!("tutord demo on {}", greeting.base_url);
+            println!("  browse the API   {}/api/docs", greeting.base_url);
+            println!("  student          {STUDENT}  {PASSWORD}");
+            println!("  admin            {ADMIN}  {PASSWORD}");
+            if app.llm.is_none() {
+                println!("  tutor's replies  off: set LLM_BASE_URL and LLM_MODEL to turn them on");
+            }
+            println!("Ctrl-C stops it.");
+        }
+    }
+    until_signal(app, listener).await
+}
+
+/// The admin comes last: its account tells that the sample data is complete.
+async fn fill(store: &dyn Store) -> anyhow::Result<()> {
+    let samples: Vec<(String, String)> = serde_json::from_str(SAMPLES)?;
+    let password_hash = hash_password(PASSWORD).map_err(|error| anyhow::anyhow!("argon2: {error}"))?;
+    let account = |email: &str, name: &str, role| NewUser {
+        email: email.to_owned(),
+        password_hash: password_hash.clone(),
+        name: name.to_owned(),
+        role,
+        email_verified: true,
+        created_at: Timestamp::now(),
+    };
+    let student = match store.credentials(STUDENT).await? {
+        // An earlier fill was interrupted; what it wrote may stay.
+        Some(found) => found.user.id,
+        None => store.create_user(account(STUDENT, "Demo Student", Role::Student)).await?.id,
+    };
+    store
+        .complete_onboarding(
+            student,
+            LearningProfile {
+                programming_language: "python".to_owned(),
+                skill_level: SkillLevel::Intermediate,
+                career_goals: "Become a backend developer within a year".to_owned(),
+                learning_style: "hands-on".to_owned(),
+                time_commitment: "30 minutes a day".to_owned(),
+            },
+        )
+        .await?;
+    for conversation in 0..CONVERSATIONS {
+        let exchanges = if conversation == 0 { LONGEST } else { 1 + conversation % 4 };
+        let mut target = Target::New { title: samples[conversation % samples.len()].0.chars().take(60).collect() };
+        for exchange in 0..exchanges {
+            let (question, answer) = &samples[(conversation + exchange) % samples.len()];
+            let Appended::Stored(message) = store
+                .append_user_message(NewUserMessage {
+                    user_id: student,
+                    target,
+                    content: question.clone(),
+                    idempotency_key: None,
+                })
+                .await?
+            else {
+                anyhow::bail!("a sample conversation disappeared");
+            };
+            target = Target::Existing(message.conversation_id);
+            store
+                .append_reply(NewReply {
+                    user_id: student,
+                    conversation_id: message.conversation_id,
+                    reply_to: message.id,
+                    content: answer.clone(),
+                    tokens_used: crate::llm::estimate_tokens(question).cast_signed()
+                        + crate::llm::estimate_tokens(answer).cast_signed(),
+                    model_used: "sample".to_owned(),
+                    provider: "demo".to_owned(),
+                    finish_reason: "stop".to_owned(),
+                    cached: false,
+                    response_time_ms: 0,
+                })
+                .await?;
+        }
+    }
+    store.create_user(account(ADMIN, "Demo Admin", Role::Admin)).await?;
+    Ok(())
+}

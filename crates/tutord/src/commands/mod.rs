@@ -1,0 +1,77 @@
+//! What the binary can do, one file a command.
+
+mod demo;
+mod seed;
+mod serve;
+
+use std::sync::Arc;
+
+use anyhow::Context as _;
+use clap::{Parser, Subcommand};
+use tutord_store::Store;
+
+use crate::config::{Config, DatabaseConfig, LogConfig, LogFormat};
+use crate::ops::doctor;
+
+/// The backend of an AI coding tutor.
+#[derive(Debug, Parser)]
+#[command(name = "tutord", version, about)]
+pub struct Cli {
+    #[command(flatten)]
+    log: LogConfig,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Serve the API.
+    Serve(Box<Config>),
+    /// Serve with sample data: prints the address and the log-ins of a student and an admin.
+    Demo(Box<demo::Args>),
+    /// Apply pending migrations.
+    Migrate(DatabaseConfig),
+    /// Fill the database with many generated rows, for measuring.
+    Seed(seed::Args),
+    /// Check the database, Redis, the model, the migrations and the clock; exits with 1 when one fails.
+    Doctor(Box<Config>),
+}
+
+impl Cli {
+    /// Runs the command; the number is the process's exit code.
+    ///
+    /// # Errors
+    /// What kept the command from its work.
+    pub async fn run(self) -> anyhow::Result<u8> {
+        log_to_stderr(&self.log)?;
+        match self.command {
+            Command::Serve(config) => serve::run(*config).await?,
+            Command::Demo(args) => demo::run(*args).await?,
+            Command::Migrate(database) => {
+                let store = open(&database).await?;
+                let applied = store.migrate().await.context("migrating")?;
+                match applied.len() {
+                    0 => println!("Nothing to migrate: the {} database is up to date.", store.backend()),
+                    _ => println!("Applied to the {} database: {}", store.backend(), applied.join(", ")),
+                }
+            }
+            Command::Seed(args) => seed::run(args).await?,
+            Command::Doctor(config) => return Ok(u8::from(!doctor::run(&config).await)),
+        }
+        Ok(0)
+    }
+}
+
+async fn open(database: &DatabaseConfig) -> anyhow::Result<Arc<dyn Store>> {
+    tutord_store::open(&database.url(), &database.options()).await.context("opening the database (DATABASE_URL)")
+}
+
+fn log_to_stderr(config: &LogConfig) -> anyhow::Result<()> {
+    let filter = tracing_subscriber::EnvFilter::try_new(&config.log_filter).context("RUST_LOG")?;
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    match config.log_format {
+        LogFormat::Pretty => builder.init(),
+        LogFormat::Json => builder.json().flatten_event(true).init(),
+    }
+    Ok(())
+}

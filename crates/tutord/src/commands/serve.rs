@@ -1,0 +1,44 @@
+//! `tutord serve`.
+
+use anyhow::Context as _;
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+
+use super::open;
+use crate::app::App;
+use crate::config::Config;
+
+pub(super) async fn run(config: Config) -> anyhow::Result<()> {
+    let store = open(&config.database).await?;
+    let applied = store.migrate().await.context("migrating the database")?;
+    if !applied.is_empty() {
+        tracing::info!(migrations = applied.join(", "), "migrated the database");
+    }
+    let address = config.http.listen;
+    let app = App::new(config, store, false)?;
+    let listener = TcpListener::bind(address).await.with_context(|| format!("listening on {address} (LISTEN_ADDR)"))?;
+    until_signal(app, listener).await
+}
+
+/// Serves until SIGINT or SIGTERM.
+pub(super) async fn until_signal(app: App, listener: TcpListener) -> anyhow::Result<()> {
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut terminate = signal(SignalKind::terminate())?;
+    let shutdown = app.shutdown.clone();
+    tokio::spawn(async move {
+        tokio::select! {
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {}
+        }
+        tracing::info!("stopping: no new connections, open requests may end");
+        shutdown.cancel();
+    });
+    let llm = app.config.llm.model_name();
+    tracing::info!(
+        address = %listener.local_addr()?,
+        database = app.store.backend(),
+        model = if llm.is_empty() { "not configured" } else { llm },
+        "serving"
+    );
+    app.serve(listener).await
+}

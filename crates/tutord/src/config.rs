@@ -1,0 +1,385 @@
+//! Configuration: flags and environment variables, each with a default that works.
+//!
+//! clap refuses a wrong value with a message that names it, and lists all of them in `tutord serve --help`.
+
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use axum::http::HeaderValue;
+use clap::{Args, ValueEnum};
+use tutord_store::StoreOptions;
+use url::Url;
+
+use crate::http::rate_limit::{Rule, Windows};
+
+/// Everything that `serve` and `demo` can be told.
+#[derive(Debug, Clone, Args)]
+pub struct Config {
+    #[command(flatten)]
+    /// Listening, limits and headers.
+    pub http: HttpConfig,
+    #[command(flatten)]
+    /// The database and its pool.
+    pub database: DatabaseConfig,
+    #[command(flatten)]
+    /// Tokens and cookies.
+    pub auth: AuthConfig,
+    #[command(flatten)]
+    /// The model.
+    pub llm: LlmConfig,
+    #[command(flatten)]
+    /// Mails.
+    pub mail: MailConfig,
+    #[command(flatten)]
+    /// Rate limits.
+    pub rate_limits: RateLimitConfig,
+    /// Redis for what several processes share (redis:// or rediss://). Checked by `doctor` and the readiness route.
+    #[arg(long, env = "REDIS_URL", hide_env_values = true, help_heading = "Cache")]
+    pub redis_url: Option<Secret>,
+}
+
+/// Listening, limits and headers.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "HTTP")]
+pub struct HttpConfig {
+    /// Address and port to listen on.
+    #[arg(long, env = "LISTEN_ADDR", default_value = "127.0.0.1:8080")]
+    pub listen: SocketAddr,
+    /// The frontend's address, for links in mails. With https, HSTS is sent and cookies are Secure.
+    #[arg(long, env = "PUBLIC_URL", default_value = "http://localhost:3000")]
+    pub public_url: Url,
+    /// Origins that may call with credentials, separated by commas.
+    #[arg(long, env = "CORS_ORIGINS", value_delimiter = ',', value_parser = origin)]
+    pub cors_origins: Vec<HeaderValue>,
+    /// Addresses of proxies whose X-Forwarded-For is believed, separated by commas.
+    #[arg(long, env = "TRUSTED_PROXIES", value_delimiter = ',')]
+    pub trusted_proxies: Vec<IpAddr>,
+    /// The most bytes of a request's body.
+    #[arg(long, env = "MAX_BODY_BYTES", default_value_t = 1_048_576)]
+    pub max_body_bytes: usize,
+    /// Seconds after which a request is given up; answers of the model have LLM_TIMEOUT_SECONDS.
+    #[arg(long, env = "REQUEST_TIMEOUT_SECONDS", default_value_t = 30, value_parser = clap::value_parser!(u64).range(1..))]
+    pub request_timeout_seconds: u64,
+    /// Seconds that open requests and streams get when the server is told to stop.
+    #[arg(long, env = "SHUTDOWN_TIMEOUT_SECONDS", default_value_t = 15)]
+    pub shutdown_timeout_seconds: u64,
+    /// Send a Server-Timing header with the time and the number of statements of each request.
+    #[arg(long, env = "SERVER_TIMING", default_value_t = false, action = clap::ArgAction::Set)]
+    pub server_timing: bool,
+}
+
+/// The database and its pool.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Database")]
+pub struct DatabaseConfig {
+    /// postgres://USER:PASSWORD@HOST/DATABASE[?sslmode=require] or sqlite://PATH; without it, SQLite in the data directory.
+    #[arg(long, env = "DATABASE_URL", hide_env_values = true)]
+    pub database_url: Option<Secret>,
+    /// Where SQLite and mails that are not sent are kept.
+    #[arg(long, env = "DATA_DIR", default_value = "./data")]
+    pub data_dir: PathBuf,
+    /// Connections kept open.
+    #[arg(long, env = "DATABASE_POOL_SIZE", default_value_t = 10, value_parser = pool_size)]
+    pub database_pool_size: usize,
+    /// Connections opened beyond that under load (PostgreSQL).
+    #[arg(long, env = "DATABASE_MAX_OVERFLOW", default_value_t = 10)]
+    pub database_max_overflow: usize,
+    /// Milliseconds to wait for a connection before answering 503.
+    #[arg(long, env = "DATABASE_ACQUIRE_TIMEOUT_MS", default_value_t = 3_000)]
+    pub database_acquire_timeout_ms: u64,
+    /// Milliseconds that one statement may take.
+    #[arg(long, env = "DATABASE_STATEMENT_TIMEOUT_MS", default_value_t = 5_000)]
+    pub database_statement_timeout_ms: u64,
+}
+
+/// Tokens and cookies.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Authentication")]
+pub struct AuthConfig {
+    /// Seconds that an access token is good for.
+    #[arg(long, env = "ACCESS_TOKEN_TTL_SECONDS", default_value_t = 3_600, value_parser = clap::value_parser!(u64).range(1..=31_536_000))]
+    pub access_token_ttl_seconds: u64,
+    /// Days that a refresh token is good for.
+    #[arg(long, env = "REFRESH_TOKEN_TTL_DAYS", default_value_t = 30, value_parser = clap::value_parser!(u64).range(1..=3_650))]
+    pub refresh_token_ttl_days: u64,
+    /// Whether cookies are Secure. Without it: unless PUBLIC_URL is http://localhost or http://127.0.0.1.
+    #[arg(long, env = "COOKIE_SECURE", action = clap::ArgAction::Set)]
+    pub cookie_secure: Option<bool>,
+}
+
+/// The model.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Model")]
+pub struct LlmConfig {
+    /// An OpenAI-compatible endpoint, such as https://api.openai.com/v1; without it, new replies answer 503.
+    #[arg(long, env = "LLM_BASE_URL", requires = "model")]
+    pub llm_base_url: Option<Url>,
+    /// The endpoint's key.
+    #[arg(long = "llm-api-key", env = "LLM_API_KEY", hide_env_values = true)]
+    pub api_key: Option<Secret>,
+    /// The model's name at the endpoint.
+    #[arg(long = "llm-model", env = "LLM_MODEL", requires = "llm_base_url")]
+    pub model: Option<String>,
+    /// Seconds that a whole reply may take; of a stream, the wait for its next piece.
+    #[arg(long = "llm-timeout-seconds", env = "LLM_TIMEOUT_SECONDS", default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..))]
+    pub timeout_seconds: u64,
+    /// How often a request that failed is repeated.
+    #[arg(long = "llm-max-retries", env = "LLM_MAX_RETRIES", default_value_t = 2, value_parser = clap::value_parser!(u32).range(0..=10))]
+    pub max_retries: u32,
+    /// How much of a conversation the model is shown, in tokens of about four characters.
+    #[arg(long = "llm-context-tokens", env = "LLM_CONTEXT_TOKENS", default_value_t = 4_000)]
+    pub context_tokens: u32,
+    /// The longest reply, in tokens.
+    #[arg(long = "llm-max-reply-tokens", env = "LLM_MAX_REPLY_TOKENS", default_value_t = 1_024)]
+    pub max_reply_tokens: u32,
+}
+
+/// Mails.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Mail")]
+pub struct MailConfig {
+    /// smtps://USER:PASSWORD@HOST or smtp://HOST:25; without it, mails are written to DATA_DIR/mail.
+    #[arg(long, env = "SMTP_URL", hide_env_values = true)]
+    pub smtp_url: Option<Secret>,
+    /// The sender of mails.
+    #[arg(long, env = "MAIL_FROM", default_value = "tutord <no-reply@localhost>")]
+    pub mail_from: lettre::message::Mailbox,
+}
+
+/// Requests per window, such as `10/min,100/h`; an empty text is no limit.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Rate limits")]
+pub struct RateLimitConfig {
+    /// Turns all limits off when false.
+    #[arg(long = "rate-limit-enabled", env = "RATE_LIMIT_ENABLED", default_value_t = true, action = clap::ArgAction::Set)]
+    pub enabled: bool,
+    /// Registrations of one address.
+    #[arg(long = "rate-limit-register", env = "RATE_LIMIT_REGISTER", default_value = "5/min,20/h")]
+    pub register: Windows,
+    /// Log-ins from one address.
+    #[arg(long = "rate-limit-login", env = "RATE_LIMIT_LOGIN", default_value = "10/min,100/h")]
+    pub login: Windows,
+    /// Failed log-ins to one account.
+    #[arg(long = "rate-limit-login-failures", env = "RATE_LIMIT_LOGIN_FAILURES", default_value = "10/h")]
+    pub login_failures: Windows,
+    /// Requests of one address for a password reset.
+    #[arg(long = "rate-limit-reset-request", env = "RATE_LIMIT_RESET_REQUEST", default_value = "3/min,10/h")]
+    pub reset_request: Windows,
+    /// Attempts of one address to confirm a password reset.
+    #[arg(long = "rate-limit-reset-confirm", env = "RATE_LIMIT_RESET_CONFIRM", default_value = "3/min,10/h")]
+    pub reset_confirm: Windows,
+    /// Requests of one address for another verification mail.
+    #[arg(
+        long = "rate-limit-resend-verification",
+        env = "RATE_LIMIT_RESEND_VERIFICATION",
+        default_value = "3/min,15/h"
+    )]
+    pub resend_verification: Windows,
+    /// Messages of one student to the tutor.
+    #[arg(long = "rate-limit-chat", env = "RATE_LIMIT_CHAT", default_value = "10/min,200/day")]
+    pub chat: Windows,
+    /// Messages of one admin to the tutor.
+    #[arg(long = "rate-limit-chat-admin", env = "RATE_LIMIT_CHAT_ADMIN", default_value = "30/min,1000/day")]
+    pub chat_admin: Windows,
+    /// Requests of one user, or of one address before log-in.
+    #[arg(long = "rate-limit-other", env = "RATE_LIMIT_OTHER", default_value = "120/min")]
+    pub other: Windows,
+}
+
+/// How the log is written.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Logging")]
+pub struct LogConfig {
+    /// One readable line, or one JSON object, for each event.
+    #[arg(long, env = "LOG_FORMAT", value_enum, default_value_t = LogFormat::Pretty, global = true)]
+    pub log_format: LogFormat,
+    /// What is logged, such as `info` or `tutord=debug,warn`.
+    #[arg(long, env = "RUST_LOG", default_value = "info", global = true)]
+    pub log_filter: String,
+}
+
+/// The shape of log lines.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    /// For people.
+    Pretty,
+    /// For collectors.
+    Json,
+}
+
+/// A text that shows nowhere.
+#[derive(Clone)]
+pub struct Secret(String);
+
+impl Secret {
+    /// The text itself.
+    pub fn reveal(&self) -> &str {
+        &self.0
+    }
+}
+
+impl std::str::FromStr for Secret {
+    type Err = std::convert::Infallible;
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        Ok(Self(text.to_owned()))
+    }
+}
+
+impl std::fmt::Debug for Secret {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("***")
+    }
+}
+
+impl HttpConfig {
+    /// See [`request_timeout_seconds`](Self::request_timeout_seconds).
+    pub const fn request_timeout(&self) -> Duration {
+        Duration::from_secs(self.request_timeout_seconds)
+    }
+
+    /// Whether browsers reach this service by TLS.
+    pub fn uses_tls(&self) -> bool {
+        self.public_url.scheme() == "https"
+    }
+
+    fn is_local(&self) -> bool {
+        !self.uses_tls() && matches!(self.public_url.host_str(), Some("localhost" | "127.0.0.1" | "[::1]"))
+    }
+}
+
+impl DatabaseConfig {
+    /// The address of the store.
+    pub fn url(&self) -> String {
+        self.database_url.as_ref().map_or_else(
+            || format!("sqlite://{}", self.data_dir.join("tutord.db").display()),
+            |url| url.reveal().to_owned(),
+        )
+    }
+
+    /// How the store treats its connections.
+    pub const fn options(&self) -> StoreOptions {
+        StoreOptions {
+            pool_size: self.database_pool_size,
+            max_overflow: self.database_max_overflow,
+            acquire_timeout: Duration::from_millis(self.database_acquire_timeout_ms),
+            statement_timeout: Duration::from_millis(self.database_statement_timeout_ms),
+        }
+    }
+}
+
+impl AuthConfig {
+    /// How long an access token is good for.
+    pub const fn access_ttl(&self) -> Duration {
+        Duration::from_secs(self.access_token_ttl_seconds)
+    }
+
+    /// How long a refresh token is good for.
+    pub const fn refresh_ttl(&self) -> Duration {
+        Duration::from_secs(self.refresh_token_ttl_days * 24 * 60 * 60)
+    }
+}
+
+impl Config {
+    /// Whether cookies are for TLS alone.
+    pub fn secure_cookies(&self) -> bool {
+        self.auth.cookie_secure.unwrap_or(!self.http.is_local())
+    }
+}
+
+impl LlmConfig {
+    /// The model's name, or nothing where none is configured.
+    pub fn model_name(&self) -> &str {
+        self.model.as_deref().unwrap_or_default()
+    }
+}
+
+impl RateLimitConfig {
+    /// The windows of a rule.
+    pub const fn windows(&self, rule: Rule) -> &Windows {
+        match rule {
+            Rule::Register => &self.register,
+            Rule::Login => &self.login,
+            Rule::LoginFailures => &self.login_failures,
+            Rule::ResetRequest => &self.reset_request,
+            Rule::ResetConfirm => &self.reset_confirm,
+            Rule::ResendVerification => &self.resend_verification,
+            Rule::Chat => &self.chat,
+            Rule::ChatAdmin => &self.chat_admin,
+            Rule::Other => &self.other,
+        }
+    }
+}
+
+fn origin(text: &str) -> Result<HeaderValue, String> {
+    let url = Url::parse(text).map_err(|error| error.to_string())?;
+    if url.origin().ascii_serialization() != text {
+        return Err("must be scheme://host[:port] without a path".to_owned());
+    }
+    text.parse().map_err(|_| "must be ASCII".to_owned())
+}
+
+fn pool_size(text: &str) -> Result<usize, String> {
+    text.parse().ok().filter(|size| (1..=10_000).contains(size)).ok_or_else(|| "must be between 1 and 10000".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Debug, Parser)]
+    struct Cli {
+        #[command(flatten)]
+        config: Config,
+    }
+
+    impl Default for RateLimitConfig {
+        fn default() -> Self {
+            Cli::try_parse_from(["tutord"]).unwrap().config.rate_limits
+        }
+    }
+
+    fn refused(args: &[&str]) -> String {
+        Cli::try_parse_from([&["tutord"], args].concat()).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn the_defaults_work() {
+        let config = Cli::try_parse_from(["tutord"]).unwrap().config;
+        assert_eq!(config.database.url(), "sqlite://./data/tutord.db");
+        assert!(!config.secure_cookies());
+        assert_eq!(config.rate_limits.chat.to_string(), "10/min,200/day");
+    }
+
+    #[test]
+    fn a_wrong_value_is_named() {
+        for (args, name) in [
+            (["--listen", "nowhere"], "--listen"),
+            (["--database-pool-size", "0"], "--database-pool-size"),
+            (["--rate-limit-login", "10/week"], "--rate-limit-login"),
+            (["--cors-origins", "https://a.example/path"], "--cors-origins"),
+            (["--llm-base-url", "http://127.0.0.1:1"], "--llm-model"),
+            (["--llm-model", "m"], "--llm-base-url"),
+        ] {
+            let message = refused(&args);
+            assert!(message.contains(name), "{message}");
+        }
+    }
+
+    #[test]
+    fn secrets_are_not_shown() {
+        let args = ["tutord", "--llm-api-key", "sk-1", "--llm-base-url", "http://a", "--llm-model", "m"];
+        let config = Cli::try_parse_from(args).unwrap().config;
+        assert!(!format!("{config:?}").contains("sk-1"));
+    }
+
+    #[test]
+    fn cookies_are_secure_unless_the_frontend_is_local() {
+        let secure = |url| Cli::try_parse_from(["tutord", "--public-url", url]).unwrap().config.secure_cookies();
+        assert!(secure("https://tutor.example"));
+        assert!(secure("http://tutor.example"));
+        assert!(!secure("http://localhost:3000"));
+    }
+}

@@ -1,0 +1,208 @@
+//! The one error of the HTTP edge: `{"error": {"code", "message", "details"}}` with its status.
+
+use std::fmt::Display;
+use std::time::Duration;
+
+use axum::Json;
+use axum::http::{HeaderName, HeaderValue, StatusCode};
+use axum::response::{IntoResponse, Response};
+use serde_json::{Map, Value, json};
+
+use crate::http::request_id;
+
+/// What a client is told when a request can't be served. Internals go to the log, never in here.
+#[derive(Debug, Clone)]
+pub struct ApiError {
+    status: StatusCode,
+    code: &'static str,
+    message: String,
+    details: Map<String, Value>,
+    headers: Vec<(HeaderName, HeaderValue)>,
+}
+
+/// How long a client should wait for a server that is overloaded, in seconds.
+const OVERLOADED_RETRY: Duration = Duration::from_secs(1);
+/// How long a client should wait for a model whose server named no time.
+const MODEL_RETRY: Duration = Duration::from_secs(10);
+
+impl ApiError {
+    fn new(status: StatusCode, code: &'static str, message: impl Into<String>) -> Self {
+        Self { status, code, message: message.into(), details: Map::new(), headers: Vec::new() }
+    }
+
+    /// 422: `field` is out of bounds; the message names the field and the bound.
+    pub fn validation(field: &str, message: impl Into<String>) -> Self {
+        Self::new(StatusCode::UNPROCESSABLE_ENTITY, "VALIDATION_ERROR", message).with_detail("field", field)
+    }
+
+    /// 400: the body is no JSON.
+    pub fn malformed_json(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, "MALFORMED_JSON", message)
+    }
+
+    /// 401: no token, or none that is known.
+    pub fn unauthenticated() -> Self {
+        Self::new(StatusCode::UNAUTHORIZED, "UNAUTHENTICATED", "authentication is required")
+    }
+
+    /// 401: the same for an unknown address and a wrong password.
+    pub fn wrong_credentials() -> Self {
+        Self::new(StatusCode::UNAUTHORIZED, "UNAUTHENTICATED", "e-mail or password is wrong")
+    }
+
+    /// 401: the access token was good once.
+    pub fn token_expired() -> Self {
+        Self::new(StatusCode::UNAUTHORIZED, "TOKEN_EXPIRED", "the access token has expired")
+    }
+
+    /// 403: the route needs a verified address.
+    pub fn email_not_verified() -> Self {
+        Self::new(StatusCode::FORBIDDEN, "EMAIL_NOT_VERIFIED", "please verify your e-mail address first")
+    }
+
+    /// 403.
+    pub fn forbidden(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::FORBIDDEN, "FORBIDDEN", message)
+    }
+
+    /// 403: a request authenticated by cookie did not repeat the CSRF token.
+    pub fn csrf_failed() -> Self {
+        Self::new(StatusCode::FORBIDDEN, "CSRF_FAILED", "X-CSRF-Token must repeat the cookie csrf_token")
+    }
+
+    /// 404: `what` does not exist, or is somebody else's.
+    pub fn not_found(what: &str) -> Self {
+        Self::new(StatusCode::NOT_FOUND, "NOT_FOUND", format!("{what} not found"))
+    }
+
+    /// 405.
+    pub fn method_not_allowed() -> Self {
+        Self::new(StatusCode::METHOD_NOT_ALLOWED, "METHOD_NOT_ALLOWED", "this path does not answer that method")
+    }
+
+    /// 409.
+    pub fn conflict(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::CONFLICT, "CONFLICT", message)
+    }
+
+    /// 413: the body is longer than `limit` bytes.
+    pub fn payload_too_large(limit: usize) -> Self {
+        Self::new(StatusCode::PAYLOAD_TOO_LARGE, "PAYLOAD_TOO_LARGE", format!("the body must be at most {limit} bytes"))
+            .with_detail("limit", limit)
+    }
+
+    /// 415.
+    pub fn unsupported_media_type() -> Self {
+        Self::new(
+            StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            "UNSUPPORTED_MEDIA_TYPE",
+            "the body must be JSON with Content-Type: application/json",
+        )
+    }
+
+    /// 429: `limit` requests in a window were used up.
+    pub fn rate_limited(limit: u32, retry_after: Duration) -> Self {
+        let error = Self::new(StatusCode::TOO_MANY_REQUESTS, "RATE_LIMIT_EXCEEDED", "too many requests; please wait");
+        error
+            .with_retry_after(retry_after)
+            .with_header("x-ratelimit-limit", limit.into())
+            .with_header("x-ratelimit-remaining", 0.into())
+    }
+
+    /// 501.
+    pub fn not_implemented(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::NOT_IMPLEMENTED, "NOT_IMPLEMENTED", message)
+    }
+
+    /// 503: no model endpoint is configured.
+    pub fn llm_not_configured() -> Self {
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, "LLM_NOT_CONFIGURED", "the tutor's model is not configured")
+            .with_retry_after(MODEL_RETRY)
+    }
+
+    /// 503: the model gave no reply.
+    pub fn llm_unavailable(retry_after: Option<Duration>) -> Self {
+        Self::new(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "LLM_UNAVAILABLE",
+            "the tutor could not answer; your message is saved",
+        )
+        .with_retry_after(retry_after.unwrap_or(MODEL_RETRY))
+    }
+
+    /// 503: try again soon.
+    pub fn overloaded(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, "OVERLOADED", message).with_retry_after(OVERLOADED_RETRY)
+    }
+
+    /// 500: logs `cause`; the client is told the request id alone.
+    pub fn internal(cause: &dyn Display) -> Self {
+        tracing::error!(error = %cause, "request failed");
+        let error =
+            Self::new(StatusCode::INTERNAL_SERVER_ERROR, "INTERNAL_SERVER_ERROR", "something went wrong on our side");
+        match request_id::current() {
+            Some(id) => error.with_detail("request_id", id.as_ref()),
+            None => error,
+        }
+    }
+
+    /// Adds a detail.
+    #[must_use]
+    pub fn with_detail(mut self, name: &str, value: impl Into<Value>) -> Self {
+        self.details.insert(name.to_owned(), value.into());
+        self
+    }
+
+    fn with_header(mut self, name: &'static str, value: HeaderValue) -> Self {
+        self.headers.push((HeaderName::from_static(name), value));
+        self
+    }
+
+    fn with_retry_after(self, after: Duration) -> Self {
+        // Rounded up: a client that waits as told must not come too early.
+        let seconds = after.as_millis().div_ceil(1000).max(1);
+        self.with_header("retry-after", HeaderValue::from(u64::try_from(seconds).unwrap_or(u64::MAX)))
+    }
+
+    /// The machine-readable code.
+    pub const fn code(&self) -> &'static str {
+        self.code
+    }
+
+    /// The text for a person.
+    pub fn message(&self) -> &str {
+        &self.message
+    }
+
+    /// Whether a log-in would mend it.
+    pub fn is_unauthenticated(&self) -> bool {
+        self.status == StatusCode::UNAUTHORIZED
+    }
+}
+
+impl IntoResponse for ApiError {
+    fn into_response(self) -> Response {
+        let mut error = json!({"code": self.code, "message": self.message});
+        if !self.details.is_empty() {
+            error["details"] = Value::Object(self.details);
+        }
+        let mut response = (self.status, Json(json!({ "error": error }))).into_response();
+        for (name, value) in self.headers {
+            response.headers_mut().insert(name, value);
+        }
+        response
+    }
+}
+
+impl From<tutord_store::Error> for ApiError {
+    fn from(error: tutord_store::Error) -> Self {
+        use tutord_store::Error;
+        match error {
+            Error::Overloaded | Error::Timeout | Error::Unavailable(_) => {
+                tracing::error!(%error, "the database did not serve a request");
+                Self::overloaded("the database is busy; please try again")
+            }
+            other => Self::internal(&other),
+        }
+    }
+}

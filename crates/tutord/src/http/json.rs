@@ -1,0 +1,168 @@
+//! JSON bodies: parsed, checked, and refused in words that name the field.
+
+use axum::body::Bytes;
+use axum::extract::rejection::{BytesRejection, FailedToBufferBody};
+use axum::extract::{FromRequest, Request};
+use axum::http::HeaderMap;
+use axum::http::header::CONTENT_TYPE;
+use garde::Validate;
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Deserializer};
+
+use super::middleware::BodyLimit;
+use crate::error::ApiError;
+
+/// A JSON body that passed its `garde` rules.
+#[derive(Debug, Clone, Copy)]
+pub struct Json<T>(pub T);
+
+/// Like [`Json`], but an empty body is `None`.
+#[derive(Debug, Clone, Copy)]
+pub struct OptionalJson<T>(pub Option<T>);
+
+impl<T, S> FromRequest<S> for Json<T>
+where
+    T: DeserializeOwned + Validate<Context = ()>,
+    S: Send + Sync,
+{
+    type Rejection = ApiError;
+
+    async fn from_request(request: Request, state: &S) -> Result<Self, ApiError> {
+        if !is_json(request.headers()) {
+            return Err(ApiError::unsupported_media_type());
+        }
+        parse(&read(request, state).await?).map(Self)
+    }
+}
+
+impl<T, S> FromRequest<S> for OptionalJson<T>
+where
+    T: DeserializeOwned + Validate<Context = ()>,
+    S: Send + Sync,
+{
+    type Rejection = ApiError;
+
+    async fn from_request(request: Request, state: &S) -> Result<Self, ApiError> {
+        let is_json = is_json(request.headers());
+        let body = read(request, state).await?;
+        match (body.is_empty(), is_json) {
+            (true, _) => Ok(Self(None)),
+            (false, true) => parse(&body).map(|value| Self(Some(value))),
+            (false, false) => Err(ApiError::unsupported_media_type()),
+        }
+    }
+}
+
+async fn read<S: Send + Sync>(request: Request, state: &S) -> Result<Bytes, ApiError> {
+    let limit = request.extensions().get::<BodyLimit>().map_or(0, |limit| limit.0);
+    Bytes::from_request(request, state).await.map_err(|rejection| match rejection {
+        BytesRejection::FailedToBufferBody(FailedToBufferBody::LengthLimitError(_)) => {
+            ApiError::payload_too_large(limit)
+        }
+        _ => ApiError::malformed_json("the body could not be read to its end"),
+    })
+}
+
+/// `application/json` or a type that ends in `+json`, with any parameters.
+fn is_json(headers: &HeaderMap) -> bool {
+    let Some(value) = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()) else { return false };
+    let essence = value.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
+    essence == "application/json" || (essence.starts_with("application/") && essence.ends_with("+json"))
+}
+
+fn parse<T: DeserializeOwned + Validate<Context = ()>>(body: &[u8]) -> Result<T, ApiError> {
+    let mut deserializer = serde_json::Deserializer::from_slice(body);
+    let value: T = serde_path_to_error::deserialize(&mut deserializer).map_err(|error| {
+        let path = error.path().to_string();
+        let inner = error.into_inner();
+        if inner.is_data() { data_error(&path, &inner.to_string()) } else { malformed(&inner) }
+    })?;
+    deserializer.end().map_err(|error| malformed(&error))?;
+    value.validate().map_err(|report| {
+        let (path, error) = match report.iter().next() {
+            Some((path, error)) => (path.to_string(), error.to_string()),
+            None => return ApiError::validation("body", "the body is out of bounds"),
+        };
+        ApiError::validation(&path, format!("{path} {}", readable(&error)))
+    })?;
+    Ok(value)
+}
+
+fn malformed(error: &serde_json::Error) -> ApiError {
+    ApiError::malformed_json(format!("the body is not JSON: {error}"))
+}
+
+/// garde says `length is lower than 1`; a student reads `must have at least 1 character`.
+fn readable(violation: &str) -> String {
+    let bound = |prefix: &str| violation.strip_prefix(prefix).map(str::to_owned);
+    let plural = |count: String| if count == "1" { "1 character".to_owned() } else { format!("{count} characters") };
+    if let Some(min) = bound("length is lower than ") {
+        format!("must have at least {}", plural(min))
+    } else if let Some(max) = bound("length is greater than ") {
+        format!("must have at most {}", plural(max))
+    } else if let Some(min) = bound("lower than ") {
+        format!("must be at least {min}")
+    } else if let Some(max) = bound("greater than ") {
+        format!("must be at most {max}")
+    } else {
+        violation.to_owned()
+    }
+}
+
+/// A value of the wrong kind: serde's words, with the field that they are about.
+pub(super) fn data_error(path: &str, message: &str) -> ApiError {
+    // serde reports a missing field at its parent, and serde_json adds where in the text it was.
+    let message = message.split(" at line ").next().unwrap_or(message);
+    let missing = message.strip_prefix("missing field `").and_then(|rest| rest.strip_suffix('`'));
+    match (missing, path) {
+        (Some(field), "." | "") => ApiError::validation(field, format!("{field} is required")),
+        (Some(field), parent) => {
+            let field = format!("{parent}.{field}");
+            ApiError::validation(&field, format!("{field} is required"))
+        }
+        (None, "." | "") => ApiError::validation("body", message.to_owned()),
+        (None, field) => ApiError::validation(field, format!("{field}: {message}")),
+    }
+}
+
+/// Reads a string without the white space around it, so that bounds count what is stored.
+pub fn trimmed<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
+    String::deserialize(deserializer).map(|text| text.trim().to_owned())
+}
+
+/// Like [`trimmed`], where the field may be absent or null.
+pub fn trimmed_option<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {
+    Ok(Option::<String>::deserialize(deserializer)?.map(|text| text.trim().to_owned()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Debug, Deserialize, Validate)]
+    struct Body {
+        #[serde(deserialize_with = "trimmed")]
+        #[garde(length(chars, min = 1, max = 3))]
+        name: String,
+        #[garde(range(min = 1))]
+        id: Option<i64>,
+    }
+
+    fn refused(body: &str) -> (String, String) {
+        let error = parse::<Body>(body.as_bytes()).unwrap_err();
+        (error.code().to_owned(), error.message().to_owned())
+    }
+
+    #[test]
+    fn every_refusal_names_its_field_and_bound() {
+        let validation = |message: &str| ("VALIDATION_ERROR".to_owned(), message.to_owned());
+        assert_eq!(refused("{}"), validation("name is required"));
+        assert_eq!(refused(r#"{"name": "  "}"#), validation("name must have at least 1 character"));
+        assert_eq!(refused(r#"{"name": "éééé"}"#), validation("name must have at most 3 characters"));
+        assert_eq!(refused(r#"{"name": "a", "id": 0}"#), validation("id must be at least 1"));
+        assert_eq!(refused(r#"{"name": 5}"#), validation("name: invalid type: integer `5`, expected a string"));
+        assert_eq!(refused("{").0, "MALFORMED_JSON");
+        assert_eq!(refused(r#"{"name": "a"} x"#).0, "MALFORMED_JSON");
+        assert_eq!(parse::<Body>(r#"{"name": " ééé ", "other": 1}"#.as_bytes()).unwrap().name, "ééé");
+    }
+}

@@ -1,0 +1,123 @@
+//! What happens to every request before and after its route.
+
+use std::any::Any;
+use std::time::{Duration, Instant};
+
+use axum::extract::{DefaultBodyLimit, MatchedPath, Request, State};
+use axum::http::header::{
+    AUTHORIZATION, CONTENT_SECURITY_POLICY, CONTENT_TYPE, REFERRER_POLICY, RETRY_AFTER, STRICT_TRANSPORT_SECURITY,
+    X_CONTENT_TYPE_OPTIONS, X_FRAME_OPTIONS,
+};
+use axum::http::{HeaderName, HeaderValue, Method};
+use axum::middleware::{Next, from_fn, from_fn_with_state};
+use axum::response::{IntoResponse, Response};
+use axum::{Extension, Router};
+use tower_http::catch_panic::CatchPanicLayer;
+use tower_http::compression::CompressionLayer;
+use tower_http::cors::CorsLayer;
+use tracing::Instrument;
+use tutord_store::statements;
+
+use super::request_id;
+use crate::app::App;
+use crate::config::HttpConfig;
+use crate::error::ApiError;
+
+/// The most bytes that a body may have, for the refusal's text.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct BodyLimit(pub(super) usize);
+
+const API_POLICY: HeaderValue = HeaderValue::from_static("default-src 'none'; frame-ancestors 'none'");
+
+/// Puts the shared layers around the routes. A request passes them from the last one here to the first.
+pub fn wrap(router: Router<App>, app: &App) -> Router<App> {
+    let http = &app.config.http;
+    router
+        .fallback(async || ApiError::not_found("path"))
+        .method_not_allowed_fallback(async || ApiError::method_not_allowed())
+        .layer(from_fn_with_state(http.request_timeout(), timeout))
+        .layer(DefaultBodyLimit::max(http.max_body_bytes))
+        .layer(Extension(BodyLimit(http.max_body_bytes)))
+        // Event streams and small answers are left as they are.
+        .layer(CompressionLayer::new())
+        .layer(cors(http))
+        .layer(from_fn_with_state(http.uses_tls(), security_headers))
+        // Within the log and the request id, so that a panic is an answer like any other.
+        .layer(CatchPanicLayer::custom(panicked))
+        .layer(from_fn_with_state(http.server_timing, trace))
+        .layer(from_fn(request_id::layer))
+}
+
+/// Ends requests that take too long, but for those that wait for a model. A stream's answer begins at once.
+async fn timeout(State(limit): State<Duration>, request: Request, next: Next) -> Response {
+    let awaits_model =
+        request.extensions().get::<MatchedPath>().is_some_and(|path| crate::chat::AWAIT_MODEL.contains(&path.as_str()));
+    if awaits_model {
+        return next.run(request).await;
+    }
+    match tokio::time::timeout(limit, next.run(request)).await {
+        Ok(response) => response,
+        Err(_) => ApiError::overloaded("the request took too long").into_response(),
+    }
+}
+
+/// One line in the log for each request, with what an operator looks for.
+async fn trace(State(server_timing): State<bool>, request: Request, next: Next) -> Response {
+    let began = Instant::now();
+    let method = request.method().clone();
+    // The route's template, never the path: ids would make every line a kind of its own.
+    let route = request.extensions().get::<MatchedPath>().map_or("unmatched", MatchedPath::as_str).to_owned();
+    let id = request_id::current().unwrap_or_default();
+    let span = tracing::info_span!("request", request_id = %id, %method, route);
+    let (mut response, issued) = statements::count(next.run(request).instrument(span.clone())).await;
+    let status = response.status();
+    let latency_ms = began.elapsed().as_secs_f64() * 1000.0;
+    span.in_scope(|| {
+        if status.is_server_error() {
+            tracing::error!(status = status.as_u16(), latency_ms, statements = issued, "answered");
+        } else {
+            tracing::info!(status = status.as_u16(), latency_ms, statements = issued, "answered");
+        }
+    });
+    if server_timing {
+        let timing = format!("total;dur={latency_ms:.3}, db_queries;desc=\"{issued}\"");
+        if let Ok(value) = HeaderValue::from_str(&timing) {
+            response.headers_mut().insert(HeaderName::from_static("server-timing"), value);
+        }
+    }
+    response
+}
+
+async fn security_headers(State(tls): State<bool>, request: Request, next: Next) -> Response {
+    let mut response = next.run(request).await;
+    let headers = response.headers_mut();
+    headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    headers.insert(X_FRAME_OPTIONS, HeaderValue::from_static("DENY"));
+    headers.insert(REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
+    // A page that needs more than the API does has set its own.
+    headers.entry(CONTENT_SECURITY_POLICY).or_insert(API_POLICY);
+    if tls {
+        headers.insert(STRICT_TRANSPORT_SECURITY, HeaderValue::from_static("max-age=31536000; includeSubDomains"));
+    }
+    response
+}
+
+fn cors(http: &HttpConfig) -> CorsLayer {
+    CorsLayer::new()
+        .allow_origin(http.cors_origins.clone())
+        .allow_credentials(true)
+        .allow_methods([Method::GET, Method::POST, Method::PUT, Method::PATCH, Method::DELETE])
+        .allow_headers([AUTHORIZATION, CONTENT_TYPE, HeaderName::from_static("x-csrf-token"), request_id::HEADER])
+        .expose_headers([request_id::HEADER, RETRY_AFTER])
+        .max_age(Duration::from_secs(600))
+}
+
+#[expect(clippy::needless_pass_by_value, reason = "the signature is tower-http's")]
+fn panicked(payload: Box<dyn Any + Send + 'static>) -> Response {
+    let cause = payload
+        .downcast_ref::<String>()
+        .map(String::as_str)
+        .or_else(|| payload.downcast_ref::<&'static str>().copied())
+        .unwrap_or("no message");
+    ApiError::internal(&format_args!("panic: {cause}")).into_response()
+}

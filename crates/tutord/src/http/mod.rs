@@ -1,0 +1,13 @@
+//! What every route shares: middleware, extractors, limits and the API's description.
+
+pub mod aliases;
+pub mod client_ip;
+pub mod json;
+pub mod middleware;
+pub mod openapi;
+pub mod pagination;
+pub mod path;
+pub mod query;
+pub mod rate_limit;
+pub mod request_id;
+pub mod validation;

@@ -1,0 +1,105 @@
+//! `limit`, `offset` and `cursor` of every list. What is out of range is refused, not clamped.
+
+use serde::Deserialize;
+use tutord_store::{Cursor, List, PageRequest, Position};
+
+use crate::error::ApiError;
+
+/// The largest offset that is accepted.
+const MAX_OFFSET: i64 = i32::MAX as i64;
+
+/// How many items a page of one list has.
+#[derive(Debug, Clone, Copy)]
+pub struct Bounds {
+    /// Without `limit`.
+    pub default: i64,
+    /// At most.
+    pub max: i64,
+}
+
+/// The paging parameters as they came: texts, so that any wrong one is refused in the same words.
+#[derive(Debug, Clone, Default, Deserialize, utoipa::IntoParams)]
+#[into_params(parameter_in = Query)]
+pub struct PageParams {
+    /// The most items of the page.
+    #[param(value_type = Option<i64>)]
+    limit: Option<String>,
+    /// How many items to pass over; not together with `cursor`.
+    #[param(value_type = Option<i64>)]
+    offset: Option<String>,
+    /// `next_cursor` or `prev_cursor` of an earlier page.
+    cursor: Option<String>,
+}
+
+impl PageParams {
+    /// The page that is asked for.
+    ///
+    /// # Errors
+    /// 422 naming the parameter and its bounds.
+    pub fn parse(&self, bounds: Bounds, list: List) -> Result<PageRequest, ApiError> {
+        let limit = integer("limit", self.limit.as_deref(), 1, bounds.max)?.unwrap_or(bounds.default);
+        let offset = integer("offset", self.offset.as_deref(), 0, MAX_OFFSET)?;
+        let position = match (&self.cursor, offset) {
+            (Some(_), Some(_)) => {
+                return Err(ApiError::validation("cursor", "cursor and offset exclude each other"));
+            }
+            (None, offset) => Position::Offset(offset.unwrap_or(0)),
+            (Some(text), None) => Position::Cursor(
+                Cursor::decode(text)
+                    .ok()
+                    .filter(|cursor| cursor.list() == list)
+                    .ok_or_else(|| ApiError::validation("cursor", format!("cursor {}", tutord_store::CursorError)))?,
+            ),
+        };
+        Ok(PageRequest { limit, position })
+    }
+}
+
+fn integer(name: &str, text: Option<&str>, min: i64, max: i64) -> Result<Option<i64>, ApiError> {
+    let Some(text) = text else { return Ok(None) };
+    match text.parse() {
+        Ok(value) if (min..=max).contains(&value) => Ok(Some(value)),
+        _ => Err(ApiError::validation(name, format!("{name} must be between {min} and {max}"))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const BOUNDS: Bounds = Bounds { default: 20, max: 100 };
+
+    fn parse(limit: &str, offset: Option<&str>, cursor: Option<&str>) -> Result<PageRequest, ApiError> {
+        PageParams {
+            limit: Some(limit.to_owned()),
+            offset: offset.map(str::to_owned),
+            cursor: cursor.map(str::to_owned),
+        }
+        .parse(BOUNDS, List::Conversations)
+    }
+
+    #[test]
+    fn defaults_and_refusals() {
+        assert_eq!(PageParams::default().parse(BOUNDS, List::Conversations).unwrap(), PageRequest::first(20));
+        assert_eq!(parse("0", None, None).unwrap_err().message(), "limit must be between 1 and 100");
+        assert_eq!(parse("5", Some("-1"), None).unwrap_err().message(), "offset must be between 0 and 2147483647");
+        assert_eq!(parse("5", Some("0"), Some("x")).unwrap_err().message(), "cursor and offset exclude each other");
+        assert!(parse("5", None, Some("x")).unwrap_err().message().starts_with("cursor must be a next_cursor"));
+    }
+
+    proptest! {
+        #[test]
+        fn a_limit_is_accepted_exactly_within_its_bounds(limit in -1_000_i64..1_000) {
+            let parsed = parse(&limit.to_string(), None, None);
+            prop_assert_eq!(parsed.is_ok(), (1..=100).contains(&limit));
+        }
+
+        #[test]
+        fn no_text_panics(text in ".{0,30}") {
+            let _ = parse(&text, Some(&text), None);
+            let _ = parse("1", None, Some(&text));
+        }
+    }
+}

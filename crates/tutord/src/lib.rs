@@ -1,0 +1,23 @@
+//! tutord, the backend of an AI coding tutor.
+//!
+//! A request's way: `http` (middleware, extractors) → a feature's `routes` → its rules → the store.
+//!
+//! - [`app`]: what the features share, and the server;
+//! - [`config`]: every flag and variable;
+//! - [`auth`], [`users`], [`chat`]: the features;
+//! - [`llm`], [`mail`]: the services tutord calls;
+//! - [`http`]: what every route shares;
+//! - [`ops`]: health and diagnosis; [`commands`]: what the binary can do.
+#![forbid(unsafe_code)]
+
+pub mod app;
+pub mod auth;
+pub mod chat;
+pub mod commands;
+pub mod config;
+pub mod error;
+pub mod http;
+pub mod llm;
+pub mod mail;
+pub mod ops;
+pub mod users;

@@ -1,0 +1,41 @@
+//! What the mails say.
+
+/// A mail's subject and plain-text body.
+pub(super) struct Text {
+    pub(super) subject: &'static str,
+    pub(super) body: String,
+}
+
+impl Text {
+    pub(super) fn verify_email(link: &str) -> Self {
+        Self {
+            subject: "Please verify your e-mail address",
+            body: format!(
+                "Welcome!\n\nPlease open this link to verify your e-mail address. It is good for 24 hours and works once.\n\n{link}\n\n\
+                 If you did not register, you can ignore this mail.\n"
+            ),
+        }
+    }
+
+    pub(super) fn password_reset(link: &str) -> Self {
+        Self {
+            subject: "Reset your password",
+            body: format!(
+                "Somebody, hopefully you, asked to reset the password of your account.\n\n\
+                 This link is good for one hour and works once:\n\n{link}\n\n\
+                 If it was not you, you can ignore this mail: your password stays as it is.\n"
+            ),
+        }
+    }
+
+    pub(super) fn address_taken(address: &str) -> Self {
+        Self {
+            subject: "You already have an account",
+            body: format!(
+                "Somebody, hopefully you, tried to register with your e-mail address, which has an account already.\n\n\
+                 You can log in, or reset your password, at:\n\n{address}\n\n\
+                 If it was not you, there is nothing you need to do.\n"
+            ),
+        }
+    }
+}

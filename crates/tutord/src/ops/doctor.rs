@@ -1,0 +1,89 @@
+//! Checks what tutord depends on, one line each.
+
+use std::time::Duration;
+
+use tutord_store::Timestamp;
+
+use super::redis;
+use crate::app;
+use crate::config::Config;
+use crate::llm::Provider;
+
+/// A clock that is further off than this makes tokens expire at the wrong time.
+const MAX_CLOCK_SKEW: Duration = Duration::from_secs(2);
+
+enum Finding {
+    Ok(String),
+    Skipped(&'static str),
+    Failed(String),
+}
+
+/// Prints the findings; `true` when nothing failed.
+pub async fn run(config: &Config) -> bool {
+    let mut findings = Vec::new();
+    match tutord_store::open(&config.database.url(), &config.database.options()).await {
+        Ok(store) => {
+            let before = Timestamp::now();
+            let ping = store.ping().await;
+            let after = Timestamp::now();
+            match ping {
+                Ok(clock) => {
+                    let took = after.as_micros() - before.as_micros();
+                    findings.push(("database", Finding::Ok(format!("{} answers in {took} µs", store.backend()))));
+                    findings.push(("clock", clock_finding(before, clock, after)));
+                    findings.push((
+                        "migrations",
+                        match store.pending_migrations().await {
+                            Ok(pending) if pending.is_empty() => Finding::Ok("none pending".to_owned()),
+                            Ok(pending) => {
+                                Finding::Failed(format!("pending: {}; run `tutord migrate`", pending.join(", ")))
+                            }
+                            Err(error) => Finding::Failed(error.to_string()),
+                        },
+                    ));
+                }
+                Err(error) => findings.push(("database", Finding::Failed(error.to_string()))),
+            }
+        }
+        Err(error) => findings.push(("database", Finding::Failed(error.to_string()))),
+    }
+    findings.push((
+        "redis",
+        match &config.redis_url {
+            None => Finding::Skipped("REDIS_URL is not set"),
+            Some(url) => match redis::ping(url.reveal()).await {
+                Ok(()) => Finding::Ok("answers".to_owned()),
+                Err(error) => Finding::Failed(error),
+            },
+        },
+    ));
+    findings.push((
+        "model",
+        match app::provider(&config.llm) {
+            Ok(None) => Finding::Skipped("LLM_BASE_URL is not set: new replies answer 503"),
+            Ok(Some(provider)) => match Provider::ping(provider.as_ref()).await {
+                Ok(()) => Finding::Ok(format!("answers, model {}", config.llm.model_name())),
+                Err(error) => Finding::Failed(error.to_string()),
+            },
+            Err(error) => Finding::Failed(error.to_string()),
+        },
+    ));
+    for (name, finding) in &findings {
+        let (mark, text) = match finding {
+            Finding::Ok(text) => ("ok", text.as_str()),
+            Finding::Skipped(text) => ("skipped", *text),
+            Finding::Failed(text) => ("FAILED", text.as_str()),
+        };
+        println!("{name:<11} {mark:<8} {text}");
+    }
+    !findings.iter().any(|(_, finding)| matches!(finding, Finding::Failed(_)))
+}
+
+/// The database's clock must lie between ours before and after, give or take the allowed skew.
+fn clock_finding(before: Timestamp, clock: Timestamp, after: Timestamp) -> Finding {
+    if clock >= before - MAX_CLOCK_SKEW && clock <= after + MAX_CLOCK_SKEW {
+        Finding::Ok(format!("within {MAX_CLOCK_SKEW:?} of the database's"))
+    } else {
+        Finding::Failed(format!("this machine says {after}, the database {clock}"))
+    }
+}

@@ -1,0 +1,5 @@
+//! What operators look at.
+
+pub mod doctor;
+pub mod health;
+mod redis;

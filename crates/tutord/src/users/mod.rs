@@ -1,0 +1,7 @@
+//! Profiles, onboarding and learning preferences.
+
+mod onboarding;
+mod routes;
+mod wire;
+
+pub use routes::router;

@@ -1,0 +1,71 @@
+//! The five questions of the onboarding.
+
+use serde::Serialize;
+use tutord_store::model::SkillLevel;
+use utoipa::ToSchema;
+
+#[derive(Serialize, ToSchema)]
+pub(super) struct Question {
+    id: &'static str,
+    question: &'static str,
+    /// `choice` or `text`.
+    r#type: &'static str,
+    /// The answers of a `choice`.
+    options: Option<Vec<&'static str>>,
+    required: bool,
+}
+
+#[derive(Serialize, ToSchema)]
+pub(super) struct Questions {
+    questions: Vec<Question>,
+    total_questions: usize,
+    estimated_time: &'static str,
+}
+
+/// One question for each learning field; its id is the field's name.
+pub(super) fn questions() -> Questions {
+    let question = |id, question, options: Option<Vec<&'static str>>| Question {
+        id,
+        question,
+        r#type: if options.is_some() { "choice" } else { "text" },
+        options,
+        required: true,
+    };
+    let languages = vec![
+        "python",
+        "javascript",
+        "typescript",
+        "java",
+        "csharp",
+        "cpp",
+        "go",
+        "rust",
+        "ruby",
+        "php",
+        "swift",
+        "kotlin",
+    ];
+    let levels = SkillLevel::ALL.iter().map(|level| level.as_str()).collect();
+    let questions = vec![
+        question(
+            "programming_language",
+            "Which programming language do you want to learn or practise?",
+            Some(languages),
+        ),
+        question("skill_level", "How would you describe your programming skills today?", Some(levels)),
+        question("career_goals", "What do you want to reach with programming?", None),
+        question("learning_style", "How do you learn best?", Some(vec!["visual", "hands-on", "reading", "mixed"])),
+        question(
+            "time_commitment",
+            "How much time can you spend on learning?",
+            Some(vec![
+                "15 minutes a day",
+                "30 minutes a day",
+                "1 hour a day",
+                "2 hours a day or more",
+                "weekends only",
+            ]),
+        ),
+    ];
+    Questions { total_questions: questions.len(), questions, estimated_time: "3-5 minutes" }
+}

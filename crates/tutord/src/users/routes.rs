@@ -1,0 +1,126 @@
+//! `/api/users`: HTTP in and out.
+
+use axum::extract::State;
+use tutord_store::model::{User, UserChanges};
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use super::onboarding::{self, Questions};
+use super::wire::{
+    LearningFields, OnboardingCompleted, OnboardingRequest, OnboardingStatus, PreferencesUpdate, PreferencesUpdated,
+    Profile, ProfileUpdate, ProfileUpdated, ProgressSummary,
+};
+use crate::app::App;
+use crate::auth::{Authenticated, Verified};
+use crate::error::ApiError;
+use crate::http::json::Json;
+
+/// The routes of this feature.
+pub fn router() -> OpenApiRouter<App> {
+    OpenApiRouter::new()
+        .routes(routes!(read, update))
+        .routes(routes!(read_profile))
+        .routes(routes!(progress))
+        .routes(routes!(onboarding_questions))
+        .routes(routes!(onboarding_status))
+        .routes(routes!(complete_onboarding))
+        .routes(routes!(preferences, update_preferences))
+}
+
+async fn load(app: &App, id: i64) -> Result<User, ApiError> {
+    // The session's user is gone only when it was deleted after the look-up of the session.
+    app.store.user(id).await?.ok_or_else(ApiError::unauthenticated)
+}
+
+async fn change(app: &App, id: i64, changes: UserChanges) -> Result<User, ApiError> {
+    if changes == UserChanges::default() {
+        return Err(ApiError::validation("body", "the body must hold at least one field to change"));
+    }
+    app.store.update_user(id, changes).await?.ok_or_else(ApiError::unauthenticated)
+}
+
+/// The own profile.
+#[utoipa::path(get, path = "/me", tag = "users", responses((status = 200, body = Profile), (status = 401)))]
+async fn read(State(app): State<App>, Authenticated(identity): Authenticated) -> Result<axum::Json<Profile>, ApiError> {
+    Ok(axum::Json(load(&app, identity.user_id).await?.into()))
+}
+
+/// The own profile, under its other name.
+#[utoipa::path(get, path = "/me/profile", tag = "users", responses((status = 200, body = Profile), (status = 401)))]
+async fn read_profile(state: State<App>, identity: Authenticated) -> Result<axum::Json<Profile>, ApiError> {
+    read(state, identity).await
+}
+
+/// Changes fields of the own profile.
+#[utoipa::path(put, path = "/me", tag = "users", request_body = ProfileUpdate,
+    responses((status = 200, body = ProfileUpdated), (status = 401), (status = 403), (status = 422)))]
+async fn update(
+    State(app): State<App>,
+    Verified(identity): Verified,
+    Json(request): Json<ProfileUpdate>,
+) -> Result<axum::Json<ProfileUpdated>, ApiError> {
+    let profile = change(&app, identity.user_id, request.into()).await?.into();
+    Ok(axum::Json(ProfileUpdated { message: "Profile updated.", profile }))
+}
+
+/// The own streaks and counts.
+#[utoipa::path(get, path = "/me/progress", tag = "users",
+    responses((status = 200, body = ProgressSummary), (status = 401), (status = 403)))]
+async fn progress(
+    State(app): State<App>,
+    Verified(identity): Verified,
+) -> Result<axum::Json<ProgressSummary>, ApiError> {
+    Ok(axum::Json(load(&app, identity.user_id).await?.into()))
+}
+
+/// The questions of the onboarding.
+#[utoipa::path(get, path = "/onboarding/questions", tag = "users",
+    responses((status = 200, body = Questions), (status = 401)))]
+async fn onboarding_questions(_: Authenticated) -> axum::Json<Questions> {
+    axum::Json(onboarding::questions())
+}
+
+/// Whether the onboarding was completed, and the answers so far.
+#[utoipa::path(get, path = "/onboarding/status", tag = "users",
+    responses((status = 200, body = OnboardingStatus), (status = 401)))]
+async fn onboarding_status(
+    State(app): State<App>,
+    Authenticated(identity): Authenticated,
+) -> Result<axum::Json<OnboardingStatus>, ApiError> {
+    Ok(axum::Json(load(&app, identity.user_id).await?.into()))
+}
+
+/// Answers all questions of the onboarding, once.
+#[utoipa::path(post, path = "/onboarding", tag = "users", request_body = OnboardingRequest,
+    responses((status = 200, body = OnboardingCompleted), (status = 401), (status = 403), (status = 409), (status = 422)))]
+async fn complete_onboarding(
+    State(app): State<App>,
+    Verified(identity): Verified,
+    Json(request): Json<OnboardingRequest>,
+) -> Result<axum::Json<OnboardingCompleted>, ApiError> {
+    let completed = app.store.complete_onboarding(identity.user_id, request.into()).await?;
+    let user = completed.ok_or_else(|| ApiError::conflict("the onboarding was completed before"))?;
+    Ok(axum::Json(user.into()))
+}
+
+/// The five learning fields.
+#[utoipa::path(get, path = "/me/preferences", tag = "users",
+    responses((status = 200, body = LearningFields), (status = 401)))]
+async fn preferences(
+    State(app): State<App>,
+    Authenticated(identity): Authenticated,
+) -> Result<axum::Json<LearningFields>, ApiError> {
+    Ok(axum::Json(LearningFields::from(&load(&app, identity.user_id).await?)))
+}
+
+/// Changes some of the five learning fields.
+#[utoipa::path(put, path = "/me/preferences", tag = "users", request_body = PreferencesUpdate,
+    responses((status = 200, body = PreferencesUpdated), (status = 401), (status = 403), (status = 422)))]
+async fn update_preferences(
+    State(app): State<App>,
+    Verified(identity): Verified,
+    Json(request): Json<PreferencesUpdate>,
+) -> Result<axum::Json<PreferencesUpdated>, ApiError> {
+    let user = change(&app, identity.user_id, request.into()).await?;
+    Ok(axum::Json(PreferencesUpdated { message: "Preferences updated.", preferences: LearningFields::from(&user) }))
+}

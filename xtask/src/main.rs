@@ -1,2 +1,32 @@
-//! x
-fn main() {}
+//! Development commands: `cargo xtask test`.
+#![forbid(unsafe_code)]
+
+mod install;
+mod test;
+
+use clap::{Parser, Subcommand};
+
+/// Development commands.
+#[derive(Debug, Parser)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Check format and lints, run all tests against real servers, and build the docs. Installs PostgreSQL,
+    /// Redis and cargo-nextest where they are missing.
+    Test {
+        /// Passed on to `cargo nextest run`.
+        #[arg(last = true)]
+        nextest: Vec<String>,
+    },
+}
+
+#[tokio::main]
+async fn main() -> anyhow::Result<()> {
+    match Cli::parse().command {
+        Command::Test { nextest } => test::run(&nextest).await,
+    }
+}

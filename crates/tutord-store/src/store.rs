@@ -36,9 +36,6 @@ pub trait Users: Send + Sync {
 
     /// Stores the learning fields of a user who has not completed the onboarding; `None` when it was completed before. 1 statement.
     async fn complete_onboarding(&self, id: i64, profile: LearningProfile) -> Result<Option<User>>;
-
-    /// Replaces the password hash when it still is `old`, for a change of the hash's cost. 1 statement.
-    async fn upgrade_password_hash(&self, id: i64, old: &str, new: &str) -> Result<()>;
 }
 
 /// Log-ins. Tokens are known to the store by their hashes alone.

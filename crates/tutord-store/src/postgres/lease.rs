@@ -1,7 +1,7 @@
 //! A pooled connection for the length of one call.
 
 use diesel_async::AsyncPgConnection;
-use diesel_async::pooled_connection::deadpool::Object;
+use diesel_async::pooled_connection::deadpool::{Object, Pool};
 
 use super::connect::Connector;
 
@@ -14,12 +14,19 @@ use super::connect::Connector;
 pub(super) struct Lease {
     connection: Option<Object<AsyncPgConnection>>,
     connector: Connector,
-    surplus: bool,
+    pool: Pool<AsyncPgConnection>,
+    /// Connections above this number are closed when they come back.
+    kept: usize,
 }
 
 impl Lease {
-    pub(super) const fn new(connection: Object<AsyncPgConnection>, connector: Connector, surplus: bool) -> Self {
-        Self { connection: Some(connection), connector, surplus }
+    pub(super) fn new(
+        connection: Object<AsyncPgConnection>,
+        connector: Connector,
+        pool: Pool<AsyncPgConnection>,
+        kept: usize,
+    ) -> Self {
+        Self { connection: Some(connection), connector, pool, kept }
     }
 
     #[expect(clippy::expect_used, reason = "`finish` consumes the lease, so the connection is here until then")]
@@ -28,9 +35,9 @@ impl Lease {
     }
 
     pub(super) fn finish(mut self) {
-        if let Some(connection) = self.connection.take()
-            && self.surplus
-        {
+        let Some(connection) = self.connection.take() else { return };
+        let status = self.pool.status();
+        if status.size > self.kept && status.waiting == 0 {
             drop(Object::take(connection));
         }
     }

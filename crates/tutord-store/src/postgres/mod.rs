@@ -110,9 +110,7 @@ impl Postgres {
             PoolError::Backend(Backend::QueryError(error)) => Error::Unavailable(error.to_string()),
             other => Error::Unavailable(other.to_string()),
         })?;
-        let status = self.pool.status();
-        let surplus = status.size > self.kept && status.waiting == 0;
-        Ok(Lease::new(connection, self.connector.clone(), surplus))
+        Ok(Lease::new(connection, self.connector.clone(), self.pool.clone(), self.kept))
     }
 
     /// Runs statements that change nothing.

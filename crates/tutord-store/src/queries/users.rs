@@ -76,17 +76,6 @@ impl Users for Adapter {
         })
         .await
     }
-
-    async fn upgrade_password_hash(&self, id: i64, old: &str, new: &str) -> Result<()> {
-        self.write(async |conn| {
-            diesel::update(users::table.find(id).filter(users::password_hash.eq(old)))
-                .set(users::password_hash.eq(new))
-                .execute(conn)
-                .await?;
-            Ok(())
-        })
-        .await
-    }
 }
 
 /// Addresses are unique whatever their case: only case is folded, nothing else of an address is safe to change.

@@ -1,0 +1,223 @@
+//! A fake OpenAI-compatible model over real HTTP.
+//!
+//! Unless told otherwise it repeats the last user message. A test lines up what it does instead, one
+//! [`Behaviour`] a request, and can watch requests arrive and clients leave.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use axum::Json;
+use axum::Router;
+use axum::body::{Body, Bytes};
+use axum::extract::State;
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use futures_util::stream::{self, Stream, StreamExt};
+use serde_json::{Value, json};
+use tokio::net::TcpListener;
+use tokio::sync::{mpsc, watch};
+
+/// What the model does with one request.
+#[derive(Debug)]
+pub enum Behaviour {
+    /// Replies with this text; streamed, a word at a time.
+    Say(String),
+    /// The same, without telling the tokens used.
+    SayWithoutUsage(String),
+    /// Answers with a status and, if given, `Retry-After`.
+    Fail(u16, Option<&'static str>),
+    /// Answers 200 with a body that is no chat completion.
+    Garbage,
+    /// Never answers.
+    Hang,
+    /// Streams what the channel brings; a closed channel breaks the connection off without an end.
+    Feed(mpsc::Receiver<String>),
+}
+
+/// One request as it came.
+#[derive(Debug, Clone)]
+pub struct Received {
+    /// The JSON body.
+    pub body: Value,
+    /// The `Authorization` header.
+    pub authorization: Option<String>,
+}
+
+#[derive(Debug, Default)]
+struct Script {
+    behaviours: VecDeque<Behaviour>,
+    received: Vec<Received>,
+}
+
+/// A running fake.
+#[derive(Debug, Clone)]
+pub struct FakeModel {
+    address: std::net::SocketAddr,
+    script: Arc<Mutex<Script>>,
+    arrived: Arc<watch::Sender<usize>>,
+    left: Arc<watch::Sender<usize>>,
+}
+
+impl FakeModel {
+    /// Serves on a free port until the runtime ends.
+    ///
+    /// # Errors
+    /// When no port can be had.
+    pub async fn start() -> anyhow::Result<Self> {
+        Self::listen("127.0.0.1:0").await
+    }
+
+    /// Serves on a given address.
+    ///
+    /// # Errors
+    /// When the address can't be had.
+    pub async fn listen(address: &str) -> anyhow::Result<Self> {
+        let listener = TcpListener::bind(address).await?;
+        let model = Self {
+            address: listener.local_addr()?,
+            script: Arc::default(),
+            arrived: Arc::new(watch::Sender::new(0)),
+            left: Arc::new(watch::Sender::new(0)),
+        };
+        let router = Router::new()
+            .route("/v1/chat/completions", post(complete))
+            .route("/v1/models", get(async || Json(json!({"object": "list", "data": [{"id": "fake"}]}))))
+            .with_state(model.clone());
+        tokio::spawn(async move { axum::serve(listener, router).await });
+        Ok(model)
+    }
+
+    /// The address for `LLM_BASE_URL`.
+    pub fn base_url(&self) -> String {
+        format!("http://{}/v1", self.address)
+    }
+
+    /// Lines up what the next request that has none yet meets.
+    pub fn next(&self, behaviour: Behaviour) {
+        self.lock().behaviours.push_back(behaviour);
+    }
+
+    /// All requests so far.
+    pub fn received(&self) -> Vec<Received> {
+        self.lock().received.clone()
+    }
+
+    /// Waits until this many requests have arrived.
+    pub async fn until_arrived(&self, count: usize) {
+        // The sender lives as long as `self`.
+        let _ = self.arrived.subscribe().wait_for(|arrived| *arrived >= count).await;
+    }
+
+    /// Waits until this many clients have left before their answer was complete.
+    pub async fn until_left(&self, count: usize) {
+        let _ = self.left.subscribe().wait_for(|left| *left >= count).await;
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Script> {
+        self.script.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Counts a client as gone when it is dropped before its answer was complete.
+struct Guard {
+    left: Arc<watch::Sender<usize>>,
+    complete: bool,
+}
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        if !self.complete {
+            self.left.send_modify(|left| *left += 1);
+        }
+    }
+}
+
+async fn complete(State(model): State<FakeModel>, headers: HeaderMap, Json(body): Json<Value>) -> Response {
+    let mut guard = Guard { left: model.left.clone(), complete: false };
+    let streams = body["stream"] == true;
+    let echo = body["messages"].as_array().and_then(|messages| messages.last()).map(|last| last["content"].clone());
+    let echo = format!("You said: {}", echo.as_ref().and_then(Value::as_str).unwrap_or_default());
+    let behaviour = {
+        let mut script = model.lock();
+        let authorization = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok()).map(str::to_owned);
+        script.received.push(Received { body, authorization });
+        script.behaviours.pop_front().unwrap_or(Behaviour::Say(echo))
+    };
+    model.arrived.send_modify(|arrived| *arrived += 1);
+    let response = match behaviour {
+        Behaviour::Say(text) if streams => return event_stream(guard, words(&text, true)),
+        Behaviour::SayWithoutUsage(text) if streams => return event_stream(guard, words(&text, false)),
+        Behaviour::Say(text) => Json(whole(&text, true)).into_response(),
+        Behaviour::SayWithoutUsage(text) => Json(whole(&text, false)).into_response(),
+        Behaviour::Fail(status, retry_after) => {
+            let status = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+            let mut response =
+                (status, Json(json!({"error": {"message": "as scripted", "type": "test"}}))).into_response();
+            if let Some(value) = retry_after {
+                response.headers_mut().insert(header::RETRY_AFTER, header::HeaderValue::from_static(value));
+            }
+            response
+        }
+        Behaviour::Garbage if streams => {
+            return event_stream(guard, stream::iter(["data: {not json\n\n".to_owned()]).map(Ok));
+        }
+        Behaviour::Garbage => Json(json!({"nothing": "of use"})).into_response(),
+        Behaviour::Hang => std::future::pending().await,
+        Behaviour::Feed(pieces) => {
+            let events = stream::unfold(pieces, async |mut pieces| {
+                let piece = pieces.recv().await?;
+                Some((delta(&piece), pieces))
+            });
+            // No end: the connection breaks off.
+            let broken = stream::iter([Err(std::io::Error::other("broken off as scripted"))]);
+            return event_stream(guard, events.map(Ok).chain(broken));
+        }
+    };
+    guard.complete = true;
+    response
+}
+
+fn event_stream(guard: Guard, events: impl Stream<Item = std::io::Result<String>> + Send + 'static) -> Response {
+    let events = events.map(|event| event.map(Bytes::from));
+    let body = stream::unfold((Box::pin(events), guard), async |(mut events, mut guard)| match events.next().await {
+        Some(event) => Some((event, (events, guard))),
+        None => {
+            guard.complete = true;
+            None
+        }
+    });
+    ([(header::CONTENT_TYPE, "text/event-stream")], Body::from_stream(body)).into_response()
+}
+
+fn words(text: &str, usage: bool) -> impl Stream<Item = std::io::Result<String>> + Send + 'static {
+    let mut events: Vec<String> = text.split_inclusive(' ').map(delta).collect();
+    events.push(event(&json!({"model": "fake-1", "choices": [{"delta": {}, "finish_reason": "stop"}]})));
+    if usage {
+        events.push(event(&json!({"model": "fake-1", "choices": [], "usage": used(text)})));
+    }
+    events.push("data: [DONE]\n\n".to_owned());
+    stream::iter(events).map(Ok)
+}
+
+fn delta(content: &str) -> String {
+    event(&json!({"model": "fake-1", "choices": [{"delta": {"content": content}, "finish_reason": null}]}))
+}
+
+fn event(data: &Value) -> String {
+    format!("data: {data}\n\n")
+}
+
+fn whole(text: &str, usage: bool) -> Value {
+    let message = json!({"role": "assistant", "content": text});
+    let mut body = json!({"model": "fake-1", "choices": [{"message": message, "finish_reason": "stop"}]});
+    if usage {
+        body["usage"] = used(text);
+    }
+    body
+}
+
+/// A deterministic count: 10 for the prompt, one a word of the reply.
+fn used(text: &str) -> Value {
+    json!({"total_tokens": 10 + text.split_whitespace().count()})
+}

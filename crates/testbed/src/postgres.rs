@@ -1,0 +1,235 @@
+//! A throwaway PostgreSQL server, and databases cloned from a migrated template.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, bail};
+use tokio::sync::OnceCell;
+use tokio_postgres::{Client, NoTls};
+
+use crate::process::{Supervised, directory, free_port, program};
+
+/// Names a running server for all test processes, so that they share one.
+pub const URL_VARIABLE: &str = "TESTBED_POSTGRES_URL";
+
+const READY_TIMEOUT: Duration = Duration::from_secs(30);
+/// Guards the creation of templates against other test processes.
+const TEMPLATE_LOCK: i64 = 5_170_238_846_011_907_322;
+/// Who runs the server when we are root, which PostgreSQL refuses.
+const UNPRIVILEGED: &str = "nobody";
+
+static SHARED: OnceCell<Postgres> = OnceCell::const_new();
+static DATABASES: AtomicU32 = AtomicU32::new(0);
+
+/// A server, our own or one that another process started.
+#[derive(Debug)]
+pub struct Postgres {
+    /// Address without the database, such as `postgres://postgres@127.0.0.1:5432`.
+    base: String,
+    _server: Option<Supervised>,
+}
+
+impl Postgres {
+    /// The server that `TESTBED_POSTGRES_URL` names, or one of this process's own.
+    ///
+    /// # Errors
+    /// When PostgreSQL is not installed or does not start.
+    pub async fn shared() -> anyhow::Result<&'static Self> {
+        SHARED
+            .get_or_try_init(async || match std::env::var(URL_VARIABLE) {
+                Ok(base) => Ok(Self { base, _server: None }),
+                Err(_) => Self::start(false).await,
+            })
+            .await
+    }
+
+    /// Starts a server. A `durable` one flushes each commit to disk, as production does; for tests that
+    /// is time lost.
+    ///
+    /// # Errors
+    /// When PostgreSQL is not installed or does not start.
+    pub async fn start(durable: bool) -> anyhow::Result<Self> {
+        let home = directory("testbed-postgres-")?;
+        let data = home.join("data");
+        let is_root = run(Command::new("id").arg("-u"))?.trim() == "0";
+        if is_root {
+            run(Command::new("chown").arg(UNPRIVILEGED).arg(&home))?;
+        }
+        let unprivileged = |program: &Path| -> Vec<String> {
+            let mut command = Vec::new();
+            if is_root {
+                let user = format!("--reuid={UNPRIVILEGED}");
+                command = ["setpriv", &user, "--clear-groups", "--"].map(str::to_owned).to_vec();
+            }
+            command.push(program.display().to_string());
+            command
+        };
+        let elsewhere = installed();
+        let initdb = unprivileged(&program("initdb", &elsewhere, "postgresql")?);
+        run(Command::new(&initdb[0])
+            .args(&initdb[1..])
+            .args(["--username=postgres", "--auth=trust", "--encoding=UTF8", "--locale=C.UTF-8", "--no-sync"])
+            .arg("--pgdata")
+            .arg(&data)
+            .current_dir(&home))?;
+        let port = free_port()?;
+        let mut postgres = unprivileged(&program("postgres", &elsewhere, "postgresql")?);
+        postgres.extend(["-D".to_owned(), data.display().to_string()]);
+        let mut settings = vec![
+            format!("port={port}"),
+            "listen_addresses=127.0.0.1".to_owned(),
+            format!("unix_socket_directories={}", home.display()),
+            "max_connections=300".to_owned(),
+            "shared_buffers=256MB".to_owned(),
+        ];
+        if !durable {
+            settings.extend(["fsync=off", "synchronous_commit=off", "full_page_writes=off"].map(str::to_owned));
+        }
+        for setting in settings {
+            postgres.extend(["-c".to_owned(), setting]);
+        }
+        let server = Supervised::start(&home, &postgres)?;
+        let started = Self { base: format!("postgres://postgres@127.0.0.1:{port}"), _server: Some(server) };
+        started.until_ready(&home.join("server.log")).await?;
+        Ok(started)
+    }
+
+    /// The address without a database, for [`URL_VARIABLE`].
+    pub fn base_url(&self) -> &str {
+        &self.base
+    }
+
+    /// The address of a database.
+    pub fn url(&self, database: &str) -> String {
+        format!("{}/{database}", self.base)
+    }
+
+    /// A connection to a database.
+    ///
+    /// # Errors
+    /// When the server refuses.
+    pub async fn client(&self, database: &str) -> anyhow::Result<Client> {
+        let (client, connection) = tokio_postgres::connect(&self.url(database), NoTls).await?;
+        tokio::spawn(connection);
+        Ok(client)
+    }
+
+    /// An empty database; its address.
+    ///
+    /// # Errors
+    /// When the server refuses.
+    pub async fn empty_database(&self) -> anyhow::Result<String> {
+        self.create_database("template0").await
+    }
+
+    /// A database like the template `name`, which `migrate` fills the first time that any process asks for it.
+    ///
+    /// # Errors
+    /// When the server refuses, or `migrate` fails.
+    pub async fn database_like(
+        &self,
+        name: &str,
+        migrate: impl AsyncFnOnce(String) -> anyhow::Result<()>,
+    ) -> anyhow::Result<String> {
+        let admin = self.client("postgres").await?;
+        admin.execute("SELECT pg_advisory_lock($1)", &[&TEMPLATE_LOCK]).await?;
+        let complete = "SELECT datistemplate FROM pg_database WHERE datname = $1";
+        let complete = admin.query_opt(complete, &[&name]).await?.map(|row| row.get::<_, bool>(0));
+        if complete != Some(true) {
+            // Half a template is what a killed process left.
+            admin.batch_execute(&format!("DROP DATABASE IF EXISTS {name} WITH (FORCE)")).await?;
+            admin.batch_execute(&format!("CREATE DATABASE {name} TEMPLATE template0")).await?;
+            migrate(self.url(name)).await?;
+            let close = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = $1";
+            admin.execute(close, &[&name]).await?;
+            admin.batch_execute(&format!("ALTER DATABASE {name} IS_TEMPLATE true ALLOW_CONNECTIONS false")).await?;
+        }
+        admin.execute("SELECT pg_advisory_unlock($1)", &[&TEMPLATE_LOCK]).await?;
+        self.create_database(name).await
+    }
+
+    async fn create_database(&self, template: &str) -> anyhow::Result<String> {
+        let number = DATABASES.fetch_add(1, Ordering::Relaxed);
+        let name = format!("test_{}_{number}", std::process::id());
+        let admin = self.client("postgres").await?;
+        // FILE_COPY of a small database is faster than logging it, and nothing here is to survive.
+        admin.batch_execute(&format!("CREATE DATABASE {name} TEMPLATE {template} STRATEGY FILE_COPY")).await?;
+        Ok(self.url(&name))
+    }
+
+    async fn until_ready(&self, log: &Path) -> anyhow::Result<()> {
+        let began = Instant::now();
+        loop {
+            match self.client("postgres").await {
+                Ok(_) => return Ok(()),
+                Err(error) if began.elapsed() > READY_TIMEOUT => {
+                    let log = std::fs::read_to_string(log).unwrap_or_default();
+                    bail!("PostgreSQL did not start: {error}\n{log}");
+                }
+                // There is no event to wait for: the server opens its port when it is ready.
+                Err(_) => tokio::time::sleep(Duration::from_millis(20)).await,
+            }
+        }
+    }
+}
+
+/// Where Debian puts the server's programs, newest version first.
+fn installed() -> Vec<PathBuf> {
+    let mut versions: Vec<(u32, PathBuf)> = std::fs::read_dir("/usr/lib/postgresql")
+        .into_iter()
+        .flatten()
+        .flatten()
+        .filter_map(|entry| Some((entry.file_name().to_str()?.parse().ok()?, entry.path().join("bin"))))
+        .collect();
+    versions.sort_by_key(|(version, _)| std::cmp::Reverse(*version));
+    versions.into_iter().map(|(_, path)| path).collect()
+}
+
+fn run(command: &mut Command) -> anyhow::Result<String> {
+    let output = command.output().with_context(|| format!("{command:?}"))?;
+    if !output.status.success() {
+        bail!("{command:?} failed: {}", String::from_utf8_lossy(&output.stderr));
+    }
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn databases_like_one_template_are_apart() {
+        let postgres = Postgres::shared().await.unwrap();
+        let fill = async |url: String| {
+            let (client, connection) = tokio_postgres::connect(&url, NoTls).await?;
+            tokio::spawn(connection);
+            client.batch_execute("CREATE TABLE t (n INTEGER); INSERT INTO t VALUES (1)").await?;
+            Ok(())
+        };
+        let first = postgres.database_like("testbed_template", fill).await.unwrap();
+        let never = async |_: String| anyhow::bail!("the template was complete");
+        let second = postgres.database_like("testbed_template", never).await.unwrap();
+        let count = async |url: &str, sql: &str| {
+            let (client, connection) = tokio_postgres::connect(url, NoTls).await.unwrap();
+            tokio::spawn(connection);
+            client.batch_execute(sql).await.unwrap();
+            client.query_one("SELECT count(*) FROM t", &[]).await.unwrap().get::<_, i64>(0)
+        };
+        assert_eq!(count(&first, "INSERT INTO t VALUES (2)").await, 2);
+        assert_eq!(count(&second, "").await, 1);
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_dropped_server_is_gone_with_its_files() {
+        let server = Postgres::start(false).await.unwrap();
+        let base = server.base_url().to_owned();
+        let files = server.client("postgres").await.unwrap().query_one("SHOW data_directory", &[]).await.unwrap();
+        let files: String = files.get(0);
+        assert!(Path::new(&files).exists());
+        drop(server);
+        assert!(tokio_postgres::connect(&format!("{base}/postgres"), NoTls).await.is_err());
+        assert!(!Path::new(&files).exists());
+    }
+}

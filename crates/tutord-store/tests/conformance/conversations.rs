@@ -1,0 +1,142 @@
+use tutord_store::model::{ContextType, NewConversation, PREVIEW_CHARS};
+use tutord_store::{Page, PageRequest, Position, statements};
+
+use crate::fixture::{Fixture, reply};
+
+crate::on_both!(
+    pages_walk_the_list_once,
+    newest_activity_comes_first,
+    a_page_costs_two_statements_whatever_its_size,
+    others_conversations_do_not_exist,
+    deleted_ones_are_hidden_then_purged,
+    renaming_moves_only_an_empty_conversation,
+    an_exercise_must_exist,
+);
+
+async fn titles(store: &Fixture, user_id: i64, request: PageRequest) -> (Vec<String>, Page<()>) {
+    let page = store.list_conversations(user_id, &request).await.unwrap();
+    let titles = page.items.iter().map(|conversation| conversation.title.clone()).collect();
+    (titles, Page { items: Vec::new(), total: page.total, has_more: page.has_more, next: page.next, previous: None })
+}
+
+async fn pages_walk_the_list_once(store: &Fixture) {
+    let other = store.student("other").await;
+    store.conversation(other.id, "not listed").await;
+    for size in 0..6_i64 {
+        let user = store.student(&format!("student{size}")).await;
+        for number in 0..size {
+            store.conversation(user.id, &number.to_string()).await;
+        }
+        let expected: Vec<String> = (0..size).rev().map(|number| number.to_string()).collect();
+        for limit in 1..=6 {
+            let (mut by_cursor, mut by_offset) = (Vec::new(), Vec::new());
+            let mut request = PageRequest::first(limit);
+            loop {
+                let (titles, page) = titles(store, user.id, request).await;
+                by_cursor.extend(titles);
+                assert_eq!(page.total, size);
+                assert_eq!(page.has_more, (by_cursor.len() as i64) < size);
+                assert_eq!(page.next.is_some(), page.has_more);
+                let Some(next) = page.next else { break };
+                request = PageRequest { limit, position: Position::Cursor(next) };
+            }
+            for offset in (0..size + limit).step_by(usize::try_from(limit).unwrap()) {
+                let request = PageRequest { limit, position: Position::Offset(offset) };
+                let (titles, page) = titles(store, user.id, request).await;
+                assert_eq!(page.has_more, offset + limit < size);
+                by_offset.extend(titles);
+            }
+            assert_eq!(by_cursor, expected, "size {size}, limit {limit}");
+            assert_eq!(by_offset, expected, "size {size}, limit {limit}");
+        }
+    }
+}
+
+async fn newest_activity_comes_first(store: &Fixture) {
+    let user = store.student("ada").await;
+    let first = store.conversation(user.id, "first").await;
+    let second = store.conversation(user.id, "second").await;
+    let long = "é".repeat(PREVIEW_CHARS + 30);
+    let question = store.say(user.id, first, "why?").await;
+    store.append_reply(reply(user.id, &question, &long)).await.unwrap().unwrap();
+    let page = store.list_conversations(user.id, &PageRequest::first(10)).await.unwrap();
+    let [top, bottom] = page.items.as_slice() else { panic!("{page:?}") };
+    assert_eq!((top.id, bottom.id), (first, second));
+    assert_eq!(top.message_count, 2);
+    assert_eq!(top.last_message_preview.as_deref(), Some("é".repeat(PREVIEW_CHARS).as_str()));
+    assert_eq!(top.last_message_at, top.updated_at);
+    assert_eq!((bottom.message_count, bottom.last_message_preview.as_ref()), (0, None));
+    assert_eq!(bottom.last_message_at, bottom.updated_at);
+}
+
+async fn a_page_costs_two_statements_whatever_its_size(store: &Fixture) {
+    let user = store.student("ada").await;
+    for size in [20, 100] {
+        for number in 0..size {
+            let id = store.conversation(user.id, &number.to_string()).await;
+            store.say(user.id, id, "hello").await;
+        }
+        let (page, issued) = statements::count(store.list_conversations(user.id, &PageRequest::first(size))).await;
+        assert_eq!((page.unwrap().items.len() as i64, issued), (size, 2));
+    }
+}
+
+async fn others_conversations_do_not_exist(store: &Fixture) {
+    let (ada, eve) = (store.student("ada").await, store.student("eve").await);
+    let id = store.conversation(ada.id, "secret").await;
+    assert!(store.rename_conversation(eve.id, id, "mine").await.unwrap().is_none());
+    assert!(!store.delete_conversation(eve.id, id).await.unwrap());
+    assert_eq!(store.list_conversations(eve.id, &PageRequest::first(5)).await.unwrap().total, 0);
+    let renamed = store.rename_conversation(ada.id, id, "still mine").await.unwrap().unwrap();
+    assert_eq!(renamed.title, "still mine");
+}
+
+async fn deleted_ones_are_hidden_then_purged(store: &Fixture) {
+    let user = store.student("ada").await;
+    let kept = store.conversation(user.id, "kept").await;
+    store.say(user.id, kept, "stays").await;
+    let deleted = store.conversation(user.id, "deleted").await;
+    for number in 0..7 {
+        store.say(user.id, deleted, &number.to_string()).await;
+    }
+    assert!(store.delete_conversation(user.id, deleted).await.unwrap());
+    assert!(!store.delete_conversation(user.id, deleted).await.unwrap(), "only once");
+    let page = store.list_conversations(user.id, &PageRequest::first(5)).await.unwrap();
+    assert_eq!((page.total, page.items[0].id), (1, kept));
+    assert!(store.rename_conversation(user.id, deleted, "back").await.unwrap().is_none());
+    let mut batches = Vec::new();
+    loop {
+        match store.purge_conversations(3).await.unwrap() {
+            0 => break,
+            removed => batches.push(removed),
+        }
+    }
+    assert_eq!(batches, [3, 3, 2], "seven messages in threes, and the conversation with the last");
+    assert_eq!(store.list_conversations(user.id, &PageRequest::first(5)).await.unwrap().items[0].message_count, 1);
+}
+
+async fn renaming_moves_only_an_empty_conversation(store: &Fixture) {
+    let user = store.student("ada").await;
+    let talked = store.conversation(user.id, "talked").await;
+    let message = store.say(user.id, talked, "hello").await;
+    let empty = store.conversation(user.id, "empty").await;
+    let renamed = store.rename_conversation(user.id, talked, "renamed").await.unwrap().unwrap();
+    assert_eq!(renamed.last_message_at, message.created_at);
+    assert!(renamed.updated_at > message.created_at);
+    let renamed = store.rename_conversation(user.id, empty, "renamed").await.unwrap().unwrap();
+    assert_eq!(renamed.last_message_at, renamed.updated_at);
+}
+
+async fn an_exercise_must_exist(store: &Fixture) {
+    let user = store.student("ada").await;
+    let new = NewConversation {
+        user_id: user.id,
+        title: "about an exercise".to_owned(),
+        context_type: ContextType::Exercise,
+        exercise_id: Some(1),
+    };
+    assert!(store.create_conversation(new.clone()).await.unwrap().is_none());
+    store.seed(&crate::seed::plan(1, 0, 0, 1), &|_| {}).await.unwrap();
+    let created = store.create_conversation(new).await.unwrap().unwrap();
+    assert_eq!((created.context_type, created.exercise_id), (ContextType::Exercise, Some(1)));
+}

@@ -1,0 +1,30 @@
+//! One suite for both adapters: what the [`Store`](tutord_store::Store) trait promises.
+
+mod administration;
+mod conversations;
+mod email_tokens;
+mod fixture;
+mod messages;
+mod pool;
+mod query_plans;
+mod seed;
+mod sessions;
+mod users;
+
+/// Makes of each `async fn case(store: &Fixture)` one test on SQLite and one on PostgreSQL.
+macro_rules! on_both {
+    ($($case:ident),+ $(,)?) => {
+        $(mod $case {
+            #[tokio::test(flavor = "multi_thread")]
+            async fn sqlite() {
+                super::$case(&crate::fixture::sqlite().await).await;
+            }
+
+            #[tokio::test(flavor = "multi_thread")]
+            async fn postgres() {
+                super::$case(&crate::fixture::postgres().await).await;
+            }
+        })+
+    };
+}
+pub(crate) use on_both;

@@ -1,0 +1,123 @@
+//! PostgreSQL's pool: what callers meet when connections are short, slow or lost.
+
+use std::time::Duration;
+
+use testbed::Postgres;
+use tokio_postgres::Client;
+use tutord_store::{Error, PageRequest, Store, StoreOptions};
+
+use crate::fixture;
+
+/// A client that keeps every store call waiting until it is dropped or ends its transaction.
+async fn blocker(url: &str) -> Client {
+    let name = url.rsplit('/').next().unwrap();
+    let client = Postgres::shared().await.unwrap().client(name).await.unwrap();
+    client.batch_execute("BEGIN; LOCK TABLE conversations IN ACCESS EXCLUSIVE MODE").await.unwrap();
+    client
+}
+
+/// How many statements of tutord's wait for the lock.
+async fn waiting(client: &Client) -> i64 {
+    let sql = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() \
+               AND application_name = 'tutord' AND wait_event_type = 'Lock'";
+    client.query_one(sql, &[]).await.unwrap().get(0)
+}
+
+async fn until_waiting(client: &Client, expected: i64) {
+    // The server tells no one when a statement starts to wait, or stops.
+    while waiting(client).await != expected {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+async fn store(url: &str, options: StoreOptions) -> std::sync::Arc<dyn Store> {
+    tutord_store::open(url, &options).await.unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_free_connection_is_overload() {
+    let fixture = fixture::postgres().await;
+    let options = StoreOptions {
+        pool_size: 1,
+        max_overflow: 0,
+        acquire_timeout: Duration::from_millis(50),
+        ..StoreOptions::default()
+    };
+    let store = store(&fixture.url, options).await;
+    let blocker = blocker(&fixture.url).await;
+    let held = tokio::spawn({
+        let store = store.clone();
+        async move { store.list_conversations(1, &PageRequest::first(1)).await }
+    });
+    until_waiting(&blocker, 1).await;
+    assert!(matches!(store.ping().await, Err(Error::Overloaded)));
+    blocker.batch_execute("ROLLBACK").await.unwrap();
+    held.await.unwrap().unwrap();
+    store.ping().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_slow_statement_ends_by_itself() {
+    let fixture = fixture::postgres().await;
+    let options = StoreOptions { statement_timeout: Duration::from_millis(50), ..StoreOptions::default() };
+    let store = store(&fixture.url, options).await;
+    let blocker = blocker(&fixture.url).await;
+    let slow = store.list_conversations(1, &PageRequest::first(1)).await;
+    assert!(matches!(slow, Err(Error::Timeout)), "{slow:?}");
+    assert_eq!(waiting(&blocker).await, 0);
+    store.ping().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_caller_that_leaves_takes_its_statement_along() {
+    let fixture = fixture::postgres().await;
+    let store = store(&fixture.url, StoreOptions { pool_size: 1, max_overflow: 0, ..StoreOptions::default() }).await;
+    let blocker = blocker(&fixture.url).await;
+    let left = tokio::spawn({
+        let store = store.clone();
+        async move { store.list_conversations(1, &PageRequest::first(1)).await }
+    });
+    until_waiting(&blocker, 1).await;
+    left.abort();
+    until_waiting(&blocker, 0).await;
+    // The only connection is free again, although the lock is still held.
+    store.ping().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn connections_above_the_pool_size_are_closed_when_they_come_back() {
+    let fixture = fixture::postgres().await;
+    let store = store(&fixture.url, StoreOptions { pool_size: 1, max_overflow: 3, ..StoreOptions::default() }).await;
+    let blocker = blocker(&fixture.url).await;
+    let calls: Vec<_> = (0..4)
+        .map(|_| {
+            let store = store.clone();
+            tokio::spawn(async move { store.list_conversations(1, &PageRequest::first(1)).await.map(drop) })
+        })
+        .collect();
+    until_waiting(&blocker, 4).await;
+    blocker.batch_execute("ROLLBACK").await.unwrap();
+    for call in calls {
+        call.await.unwrap().unwrap();
+    }
+    let open =
+        "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND application_name = 'tutord'";
+    while blocker.query_one(open, &[]).await.unwrap().get::<_, i64>(0) > 1 {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn lost_connections_are_replaced() {
+    let fixture = fixture::postgres().await;
+    let store = store(&fixture.url, StoreOptions { pool_size: 1, max_overflow: 0, ..StoreOptions::default() }).await;
+    store.ping().await.unwrap();
+    let name = fixture.url.rsplit('/').next().unwrap();
+    let admin = Postgres::shared().await.unwrap().client(name).await.unwrap();
+    let lost = "SELECT count(pg_terminate_backend(pid, 5000)) FROM pg_stat_activity \
+                WHERE datname = current_database() AND application_name = 'tutord'";
+    admin.query_one(lost, &[]).await.unwrap();
+    // A call may still find the connection before its loss was noticed: that one fails, none after it.
+    let _ = store.ping().await;
+    store.ping().await.unwrap();
+}

@@ -1,0 +1,107 @@
+//! `cargo xtask test`.
+
+use std::path::Path;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use anyhow::Context as _;
+use testbed::Postgres;
+use testbed::postgres::URL_VARIABLE;
+
+use crate::install::{self, has};
+
+/// Runs every step, and stops at the first that fails.
+async fn run_steps(nextest: &[String]) -> anyhow::Result<Vec<(&'static str, Duration)>> {
+    let mut took = Vec::new();
+    let mut step = |name: &'static str, work: &mut dyn FnMut() -> anyhow::Result<()>| {
+        println!("\n== {name}");
+        let began = Instant::now();
+        work().with_context(|| format!("step `{name}`"))?;
+        took.push((name, began.elapsed()));
+        anyhow::Ok(())
+    };
+    step("install what is missing", &mut install::missing)?;
+    step("format", &mut || install::run(&mut cargo(&["fmt", "--all", "--check"])))?;
+    step("lints", &mut || {
+        install::run(&mut cargo(&["clippy", "--workspace", "--all-targets", "--quiet", "--", "-D", "warnings"]))
+    })?;
+    let postgres = Postgres::start(false).await?;
+    let servers = [(URL_VARIABLE, postgres.base_url())];
+    step("tests", &mut || {
+        install::run(cargo(&["nextest", "run", "--workspace", "--cargo-quiet"]).args(nextest).envs(servers))
+    })?;
+    step("doc tests", &mut || install::run(cargo(&["test", "--doc", "--workspace", "--quiet"]).envs(servers)))?;
+    step("docs", &mut || {
+        install::run(cargo(&["doc", "--workspace", "--no-deps", "--quiet"]).env("RUSTDOCFLAGS", "-D warnings"))
+    })?;
+    if has("cargo-deny") {
+        step("licences and advisories", &mut || install::run(&mut cargo(&["deny", "--log-level", "error", "check"])))?;
+    } else {
+        println!("\n== licences and advisories\nskipped: `cargo install --locked cargo-deny` turns this step on");
+    }
+    Ok(took)
+}
+
+/// Runs all steps and sums up.
+pub(crate) async fn run(nextest: &[String]) -> anyhow::Result<()> {
+    let took = run_steps(nextest).await?;
+    println!("\n== summary");
+    for (name, duration) in took {
+        println!("{:>6.1} s  {name}", duration.as_secs_f64());
+    }
+    let report = std::fs::read_to_string(Path::new("target/nextest/default/junit.xml")).context("the test report")?;
+    println!("{}", by_database(&report));
+    let (passed, failed) = totals(&report);
+    println!("tests: {passed} passed, {failed} failed");
+    Ok(())
+}
+
+fn cargo(arguments: &[&str]) -> Command {
+    let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    command.args(arguments);
+    command
+}
+
+/// How many tests ran on each database, counted in the report of the run.
+fn by_database(report: &str) -> String {
+    let count = |suite: &str, database: &str| {
+        let class = format!("classname=\"{suite}\"");
+        let database = format!("::{database}");
+        cases(report).filter(|case| case.contains(&class) && name(case).ends_with(&database)).count()
+    };
+    let line = |what: &str, suite: &str| {
+        format!("{what}: {} on SQLite, {} on PostgreSQL", count(suite, "sqlite"), count(suite, "postgres"))
+    };
+    format!("{}\n{}", line("API tests", "tutord::api"), line("store conformance", "tutord-store::conformance"))
+}
+
+fn totals(report: &str) -> (usize, usize) {
+    let failed = report.matches("<failure").count();
+    (cases(report).count() - failed, failed)
+}
+
+fn cases(report: &str) -> impl Iterator<Item = &str> {
+    report.split("<testcase ").skip(1).map(|rest| rest.split('>').next().unwrap_or_default())
+}
+
+fn name(case: &str) -> &str {
+    case.split("name=\"").nth(1).and_then(|rest| rest.split('"').next()).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_report_is_counted_by_suite_and_database() {
+        let report = r#"<testsuite>
+            <testcase name="chat::list::sqlite" classname="tutord::api" time="1"></testcase>
+            <testcase name="chat::list::postgres" classname="tutord::api"><failure/></testcase>
+            <testcase name="chat::page::postgres" classname="tutord::api"/>
+            <testcase name="users::sqlite" classname="tutord-store::conformance"/>
+            <testcase name="unit" classname="tutord"/></testsuite>"#;
+        let expected = "API tests: 1 on SQLite, 2 on PostgreSQL\nstore conformance: 1 on SQLite, 0 on PostgreSQL";
+        assert_eq!(by_database(report), expected);
+        assert_eq!(totals(report), (4, 1));
+    }
+}

@@ -1,19 +1,12 @@
 //! Installs what the tests need, where that can be done.
 
-use std::path::Path;
 use std::process::Command;
 
 use anyhow::{Context as _, bail};
 
 /// Makes sure that PostgreSQL, Redis and cargo-nextest are there.
 pub(crate) fn missing() -> anyhow::Result<()> {
-    let mut packages = Vec::new();
-    if !has("initdb") && !Path::new("/usr/lib/postgresql").is_dir() {
-        packages.push("postgresql");
-    }
-    if !has("redis-server") {
-        packages.push("redis-server");
-    }
+    let packages = testbed::missing_packages();
     if !packages.is_empty() {
         apt(&packages)?;
     }

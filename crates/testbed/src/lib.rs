@@ -12,3 +12,9 @@ pub mod redis;
 pub use model::FakeModel;
 pub use postgres::Postgres;
 pub use redis::Redis;
+
+/// The Debian packages of those servers that are not installed.
+pub fn missing_packages() -> Vec<&'static str> {
+    let programs = [(postgres::program("initdb"), "postgresql"), (redis::program(), "redis-server")];
+    programs.into_iter().filter(|(program, _)| program.is_err()).map(|(_, package)| package).collect()
+}

@@ -1,15 +1,16 @@
 //! A throwaway PostgreSQL server, and databases cloned from a migrated template.
 
+use std::collections::hash_map::RandomState;
+use std::hash::BuildHasher as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
 use tokio::sync::OnceCell;
 use tokio_postgres::{Client, NoTls};
 
-use crate::process::{Supervised, directory, free_port, program};
+use crate::process::{self, Supervised, directory, free_port};
 
 /// Names a running server for all test processes, so that they share one.
 pub const URL_VARIABLE: &str = "TESTBED_POSTGRES_URL";
@@ -21,14 +22,13 @@ const TEMPLATE_LOCK: i64 = 5_170_238_846_011_907_322;
 const UNPRIVILEGED: &str = "nobody";
 
 static SHARED: OnceCell<Postgres> = OnceCell::const_new();
-static DATABASES: AtomicU32 = AtomicU32::new(0);
 
 /// A server, our own or one that another process started.
 #[derive(Debug)]
 pub struct Postgres {
     /// Address without the database, such as `postgres://postgres@127.0.0.1:5432`.
     base: String,
-    _server: Option<Supervised>,
+    server: Option<Supervised>,
 }
 
 impl Postgres {
@@ -39,7 +39,7 @@ impl Postgres {
     pub async fn shared() -> anyhow::Result<&'static Self> {
         SHARED
             .get_or_try_init(async || match std::env::var(URL_VARIABLE) {
-                Ok(base) => Ok(Self { base, _server: None }),
+                Ok(base) => Ok(Self { base, server: None }),
                 Err(_) => Self::start(false).await,
             })
             .await
@@ -51,36 +51,32 @@ impl Postgres {
     /// # Errors
     /// When PostgreSQL is not installed or does not start.
     pub async fn start(durable: bool) -> anyhow::Result<Self> {
+        let (initdb, postgres) = (program("initdb")?, program("postgres")?);
         let home = directory("testbed-postgres-")?;
-        let data = home.join("data");
+        let data = home.path().join("data");
         let is_root = run(Command::new("id").arg("-u"))?.trim() == "0";
+        let mut drop_root = Vec::new();
         if is_root {
-            run(Command::new("chown").arg(UNPRIVILEGED).arg(&home))?;
+            run(Command::new("chown").arg(UNPRIVILEGED).arg(home.path()))?;
+            let user = format!("--reuid={UNPRIVILEGED}");
+            let group = format!("--regid={}", run(Command::new("id").args(["-g", UNPRIVILEGED]))?.trim());
+            drop_root = ["setpriv", &user, &group, "--clear-groups", "--"].map(str::to_owned).to_vec();
         }
-        let unprivileged = |program: &Path| -> Vec<String> {
-            let mut command = Vec::new();
-            if is_root {
-                let user = format!("--reuid={UNPRIVILEGED}");
-                command = ["setpriv", &user, "--clear-groups", "--"].map(str::to_owned).to_vec();
-            }
-            command.push(program.display().to_string());
-            command
-        };
-        let elsewhere = installed();
-        let initdb = unprivileged(&program("initdb", &elsewhere, "postgresql")?);
+        let unprivileged = |program: &Path| [&drop_root[..], &[program.display().to_string()]].concat();
+        let initdb = unprivileged(&initdb);
         run(Command::new(&initdb[0])
             .args(&initdb[1..])
             .args(["--username=postgres", "--auth=trust", "--encoding=UTF8", "--locale=C.UTF-8", "--no-sync"])
             .arg("--pgdata")
             .arg(&data)
-            .current_dir(&home))?;
+            .current_dir(home.path()))?;
         let port = free_port()?;
-        let mut postgres = unprivileged(&program("postgres", &elsewhere, "postgresql")?);
+        let mut postgres = unprivileged(&postgres);
         postgres.extend(["-D".to_owned(), data.display().to_string()]);
         let mut settings = vec![
             format!("port={port}"),
             "listen_addresses=127.0.0.1".to_owned(),
-            format!("unix_socket_directories={}", home.display()),
+            format!("unix_socket_directories={}", home.path().display()),
             "max_connections=300".to_owned(),
             "shared_buffers=256MB".to_owned(),
         ];
@@ -90,10 +86,32 @@ impl Postgres {
         for setting in settings {
             postgres.extend(["-c".to_owned(), setting]);
         }
-        let server = Supervised::start(&home, &postgres)?;
-        let started = Self { base: format!("postgres://postgres@127.0.0.1:{port}"), _server: Some(server) };
-        started.until_ready(&home.join("server.log")).await?;
+        // QUIT is the immediate shutdown: the postmaster ends its children and itself, without a checkpoint.
+        let server = Supervised::start(home, "QUIT", &postgres)?;
+        let started = Self { base: format!("postgres://postgres@127.0.0.1:{port}"), server: Some(server) };
+        started.until_ready().await?;
         Ok(started)
+    }
+
+    /// Ends the server as a crash would: connections break, and what was not written yet is lost.
+    ///
+    /// # Errors
+    /// When the server is another process's.
+    pub fn kill(&mut self) -> anyhow::Result<()> {
+        self.own()?.kill()
+    }
+
+    /// Starts it again, at the same address, after a [`kill`](Self::kill): it recovers what was committed.
+    ///
+    /// # Errors
+    /// When the server is another process's, or does not start.
+    pub async fn restart(&mut self) -> anyhow::Result<()> {
+        self.own()?.restart()?;
+        self.until_ready().await
+    }
+
+    fn own(&mut self) -> anyhow::Result<&mut Supervised> {
+        self.server.as_mut().context("the server belongs to another process")
     }
 
     /// The address without a database, for [`URL_VARIABLE`].
@@ -151,21 +169,20 @@ impl Postgres {
     }
 
     async fn create_database(&self, template: &str) -> anyhow::Result<String> {
-        let number = DATABASES.fetch_add(1, Ordering::Relaxed);
-        let name = format!("test_{}_{number}", std::process::id());
+        // A server may outlive many test processes, whose ids come again.
+        let name = format!("test_{}_{:016x}", std::process::id(), RandomState::new().hash_one(()));
         let admin = self.client("postgres").await?;
-        // FILE_COPY of a small database is faster than logging it, and nothing here is to survive.
-        admin.batch_execute(&format!("CREATE DATABASE {name} TEMPLATE {template} STRATEGY FILE_COPY")).await?;
+        admin.batch_execute(&format!("CREATE DATABASE {name} TEMPLATE {template}")).await?;
         Ok(self.url(&name))
     }
 
-    async fn until_ready(&self, log: &Path) -> anyhow::Result<()> {
+    async fn until_ready(&self) -> anyhow::Result<()> {
         let began = Instant::now();
         loop {
             match self.client("postgres").await {
                 Ok(_) => return Ok(()),
                 Err(error) if began.elapsed() > READY_TIMEOUT => {
-                    let log = std::fs::read_to_string(log).unwrap_or_default();
+                    let log = self.server.as_ref().map(Supervised::log).unwrap_or_default();
                     bail!("PostgreSQL did not start: {error}\n{log}");
                 }
                 // There is no event to wait for: the server opens its port when it is ready.
@@ -175,8 +192,8 @@ impl Postgres {
     }
 }
 
-/// Where Debian puts the server's programs, newest version first.
-fn installed() -> Vec<PathBuf> {
+/// One of the server's programs, from the search path or where Debian puts them, newest version first.
+pub(crate) fn program(name: &str) -> anyhow::Result<PathBuf> {
     let mut versions: Vec<(u32, PathBuf)> = std::fs::read_dir("/usr/lib/postgresql")
         .into_iter()
         .flatten()
@@ -184,7 +201,8 @@ fn installed() -> Vec<PathBuf> {
         .filter_map(|entry| Some((entry.file_name().to_str()?.parse().ok()?, entry.path().join("bin"))))
         .collect();
     versions.sort_by_key(|(version, _)| std::cmp::Reverse(*version));
-    versions.into_iter().map(|(_, path)| path).collect()
+    let elsewhere: Vec<PathBuf> = versions.into_iter().map(|(_, path)| path).collect();
+    process::program(name, &elsewhere, "postgresql")
 }
 
 fn run(command: &mut Command) -> anyhow::Result<String> {
@@ -231,5 +249,17 @@ mod tests {
         drop(server);
         assert!(tokio_postgres::connect(&format!("{base}/postgres"), NoTls).await.is_err());
         assert!(!Path::new(&files).exists());
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_durable_server_keeps_over_a_crash_what_was_committed() {
+        let mut server = Postgres::start(true).await.unwrap();
+        let before = server.client("postgres").await.unwrap();
+        before.batch_execute("CREATE TABLE t AS SELECT 7 AS n").await.unwrap();
+        server.kill().unwrap();
+        assert!(server.client("postgres").await.is_err());
+        server.restart().await.unwrap();
+        let after = server.client("postgres").await.unwrap();
+        assert_eq!(after.query_one("SELECT n FROM t", &[]).await.unwrap().get::<_, i32>(0), 7);
     }
 }

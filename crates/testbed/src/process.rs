@@ -1,10 +1,13 @@
 //! Starting a server so that it can't outlive this process.
 
+use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::TcpListener;
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::os::unix::process::CommandExt as _;
+use std::path::PathBuf;
+use std::process::{Child, ChildStdout, Command, Stdio};
 
 use anyhow::{Context as _, bail};
+use tempfile::TempDir;
 
 /// A server below a small shell that stops it when its standard input closes. The pipe's other end is
 /// ours: it closes when this is dropped, and also when the process is killed, for which Rust has no
@@ -12,35 +15,76 @@ use anyhow::{Context as _, bail};
 #[derive(Debug)]
 pub(crate) struct Supervised {
     supervisor: Child,
+    replies: BufReader<ChildStdout>,
+    log: PathBuf,
 }
 
-/// Runs the rest of its arguments; on end of input it stops that server and removes the directory `$1`.
+/// Runs its arguments from the third on. The signal `$2` ends them, on the order `kill` and on end of
+/// input, which also removes the directory `$1`. Each order is answered once it is carried out.
 const SUPERVISOR: &str = r#"
-directory=$1; shift
-"$@" </dev/null >"$directory/server.log" 2>&1 &
-server=$!
-cat >/dev/null
-kill -INT $server 2>/dev/null
-wait $server
+directory=$1; signal=$2; shift 2
+start() { "$@" </dev/null >>"$directory/server.log" 2>&1 & server=$!; }
+end() { kill -"$signal" $server 2>/dev/null; wait $server; }
+start "$@"
+while read -r order; do
+    case $order in
+        kill) end ;;
+        restart) start "$@" ;;
+    esac
+    echo "$order"
+done
+end
 rm -rf "$directory"
 "#;
 
 impl Supervised {
-    /// Starts `command`, which is to serve out of `directory`.
-    pub(crate) fn start(directory: &Path, command: &[String]) -> anyhow::Result<Self> {
-        let supervisor = Command::new("sh")
+    /// Starts `command`, which is to serve out of `directory`, and which `signal` (such as `KILL`) ends.
+    pub(crate) fn start(directory: TempDir, signal: &str, command: &[String]) -> anyhow::Result<Self> {
+        let mut supervisor = Command::new("sh")
             .arg("-c")
             .arg(SUPERVISOR)
             .arg("supervisor")
-            .arg(directory)
+            .arg(directory.path())
+            .arg(signal)
             .args(command)
             .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
             // A test runner waits for the pipes it gave us: the server must not hold them open.
-            .stdout(Stdio::null())
             .stderr(Stdio::null())
+            // Ctrl-C, and a test runner that ends a hung test, signal the whole process group: who cleans
+            // up must not be in it.
+            .process_group(0)
             .spawn()
             .context("sh")?;
-        Ok(Self { supervisor })
+        let replies = BufReader::new(supervisor.stdout.take().context("the supervisor's output")?);
+        // From here on the supervisor removes it.
+        let log = directory.keep().join("server.log");
+        Ok(Self { supervisor, replies, log })
+    }
+
+    /// Ends the server at once, as in a crash, and leaves its files.
+    pub(crate) fn kill(&mut self) -> anyhow::Result<()> {
+        self.order("kill")
+    }
+
+    /// Starts the server again that [`kill`](Self::kill) ended.
+    pub(crate) fn restart(&mut self) -> anyhow::Result<()> {
+        self.order("restart")
+    }
+
+    fn order(&mut self, order: &str) -> anyhow::Result<()> {
+        writeln!(self.supervisor.stdin.as_ref().context("the supervisor's input")?, "{order}")?;
+        let mut reply = String::new();
+        self.replies.read_line(&mut reply)?;
+        if reply.trim_end() != order {
+            bail!("the supervisor of the server is gone");
+        }
+        Ok(())
+    }
+
+    /// What the server wrote so far.
+    pub(crate) fn log(&self) -> String {
+        std::fs::read_to_string(&self.log).unwrap_or_default()
     }
 
     /// Stops the server and waits until it is gone.
@@ -71,7 +115,43 @@ pub(crate) fn program(name: &str, elsewhere: &[PathBuf], package: &str) -> anyho
     }
 }
 
-/// A temporary directory that outlives its handle: the supervisor removes it.
-pub(crate) fn directory(prefix: &str) -> anyhow::Result<PathBuf> {
-    Ok(tempfile::Builder::new().prefix(prefix).tempdir().context("temporary directory")?.keep())
+/// A temporary directory for a server to come.
+pub(crate) fn directory(prefix: &str) -> anyhow::Result<TempDir> {
+    tempfile::Builder::new().prefix(prefix).tempdir().context("temporary directory")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::process::ExitStatusExt as _;
+    use std::time::Duration;
+
+    use super::*;
+
+    /// Set in the process that the test below kills.
+    const VICTIM: &str = "TESTBED_VICTIM";
+
+    #[test]
+    fn a_killed_process_group_leaves_no_server_and_no_files() {
+        if std::env::var_os(VICTIM).is_some() {
+            let endless = ["tail", "-f", "/dev/null"].map(str::to_owned);
+            let mut server = Supervised::start(directory("victim-").unwrap(), "KILL", &endless).unwrap();
+            server.kill().unwrap();
+            server.restart().unwrap();
+            Command::new("sh").args(["-c", "kill -KILL 0"]).status().unwrap();
+        }
+        let directories = directory("testbed-victim-").unwrap();
+        let ended = Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "process::tests::a_killed_process_group_leaves_no_server_and_no_files"])
+            .env(VICTIM, "")
+            .env("TMPDIR", directories.path())
+            .process_group(0)
+            .stdout(Stdio::null())
+            .status()
+            .unwrap();
+        assert_eq!(ended.signal(), Some(9));
+        // Its supervisor is no child of ours, so there is no event to wait for; it removes the files last.
+        while std::fs::read_dir(directories.path()).unwrap().count() > 0 {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
 }

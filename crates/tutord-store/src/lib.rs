@@ -20,6 +20,7 @@
 //! # Ok(()) }
 //! ```
 #![forbid(unsafe_code)]
+#![expect(clippy::duplicate_mod, reason = "`queries` is compiled for each database; see its README")]
 
 mod error;
 pub mod model;

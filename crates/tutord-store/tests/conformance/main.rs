@@ -1,4 +1,5 @@
 //! One suite for both adapters: what the [`Store`](tutord_store::Store) trait promises.
+#![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
 mod administration;
 mod conversations;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use axum::http::HeaderMap;
+use axum::http::{HeaderMap, HeaderValue};
 use axum_extra::extract::CookieJar;
 use axum_extra::extract::cookie::{Cookie, SameSite};
 use subtle::ConstantTimeEq;
@@ -70,7 +70,7 @@ fn cookie(
 /// # Errors
 /// 403 `CSRF_FAILED`.
 pub(super) fn check_csrf(jar: &CookieJar, headers: &HeaderMap) -> Result<(), ApiError> {
-    let submitted = headers.get(CSRF_HEADER).map(|value| value.as_bytes()).unwrap_or_default();
+    let submitted = headers.get(CSRF_HEADER).map(HeaderValue::as_bytes).unwrap_or_default();
     let expected = jar.get(CSRF).map(Cookie::value).unwrap_or_default().as_bytes();
     if !expected.is_empty() && bool::from(submitted.ct_eq(expected)) { Ok(()) } else { Err(ApiError::csrf_failed()) }
 }

@@ -60,7 +60,7 @@ pub(super) async fn log_in(
     email: &str,
     password: String,
 ) -> Result<(User, Tokens), ApiError> {
-    app.limits.check(Rule::Login, Subject::Ip(address))?;
+    app.limits.check(Rule::Login, &Subject::Ip(address))?;
     let account = Subject::Account(email.to_lowercase());
     app.limits.peek(Rule::LoginFailures, &account)?;
     let (user, stored) = match app.store.credentials(email).await? {
@@ -69,7 +69,7 @@ pub(super) async fn log_in(
     };
     let matches = app.passwords.verify(password, stored).await?;
     let Some(user) = user.filter(|_| matches) else {
-        app.limits.check(Rule::LoginFailures, account)?;
+        app.limits.check(Rule::LoginFailures, &account)?;
         return Err(ApiError::wrong_credentials());
     };
     if !user.is_active {

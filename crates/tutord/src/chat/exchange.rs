@@ -76,7 +76,7 @@ fn begun(user_id: i64, exchange: StoredExchange) -> Begun {
 }
 
 fn limit(app: &App, identity: &Identity) -> Result<(), ApiError> {
-    app.limits.check(Rule::chat(identity.role), Subject::User(identity.user_id))
+    app.limits.check(Rule::chat(identity.role), &Subject::User(identity.user_id))
 }
 
 fn answered() -> ApiError {

@@ -170,8 +170,8 @@ impl RateLimits {
     ///
     /// # Errors
     /// 429 when it is one too many; it is not counted then.
-    pub fn check(&self, rule: Rule, subject: Subject) -> Result<(), ApiError> {
-        self.check_at(rule, &subject, self.started.elapsed(), true)
+    pub fn check(&self, rule: Rule, subject: &Subject) -> Result<(), ApiError> {
+        self.check_at(rule, subject, self.started.elapsed(), true)
     }
 
     /// Whether a request would pass, without counting it.

@@ -177,7 +177,8 @@ impl Provider for OpenAi {
             timeout: self.config.timeout,
             model: self.config.model.clone(),
             counted: None,
-            estimated: prompt_tokens(&request),
+            asked: prompt_tokens(&request),
+            reply: String::new(),
             finish_reason: None,
             ended: false,
         };
@@ -204,7 +205,9 @@ struct Reading {
     timeout: Duration,
     model: String,
     counted: Option<u32>,
-    estimated: u32,
+    asked: u32,
+    /// The text so far, for an estimate of its tokens.
+    reply: String,
     finish_reason: Option<String>,
     ended: bool,
 }
@@ -239,7 +242,7 @@ impl Reading {
             }
             match choice.delta.and_then(|delta| delta.content) {
                 Some(content) if !content.is_empty() => {
-                    self.estimated += estimate_tokens(&content);
+                    self.reply.push_str(&content);
                     return Some((Ok(Chunk::Delta(content)), self));
                 }
                 _ => {}
@@ -255,7 +258,7 @@ impl Reading {
         })?;
         Ok(Chunk::Done {
             model: std::mem::take(&mut self.model),
-            tokens_used: self.counted.unwrap_or(self.estimated),
+            tokens_used: self.counted.unwrap_or_else(|| self.asked + estimate_tokens(&self.reply)),
             finish_reason,
         })
     }

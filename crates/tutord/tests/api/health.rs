@@ -1,0 +1,64 @@
+use serde_json::json;
+
+use crate::harness::TestApp;
+
+crate::on_both!(
+    the_process_is_healthy,
+    it_is_ready_when_the_database_answers,
+    it_is_not_ready_while_it_stops,
+    redis_down_is_degraded_but_ready("--redis-url", "redis://127.0.0.1:1"),
+);
+
+async fn the_process_is_healthy(app: &TestApp) {
+    for path in ["/health", "/api/health"] {
+        let expected = json!({"status": "healthy", "version": env!("CARGO_PKG_VERSION")});
+        assert_eq!(app.get(path).await.ok().body, expected);
+    }
+    app.get("/api/health/live").await.ok();
+}
+
+async fn it_is_ready_when_the_database_answers(app: &TestApp) {
+    let body = app.get("/api/health/ready").await.ok().body;
+    assert_eq!(body["status"], "ready");
+    assert_eq!(body["checks"]["database"]["status"], "ok");
+    assert!(body["checks"]["database"]["latency_ms"].as_f64().unwrap() > 0.0);
+    assert_eq!(body["checks"]["migrations"], json!({"status": "ok"}));
+    assert_eq!(body["checks"]["cache"], json!({"status": "disabled"}));
+}
+
+async fn it_is_not_ready_while_it_stops(app: &TestApp) {
+    use axum::body::Body;
+    use axum::http::Request;
+    use tower::ServiceExt as _;
+    let router = app.app.router();
+    app.app.shutdown.cancel();
+    let request = Request::get("/api/health/ready").body(Body::empty()).unwrap();
+    assert_eq!(router.oneshot(request).await.unwrap().status(), 503);
+}
+
+async fn redis_down_is_degraded_but_ready(app: &TestApp) {
+    let body = app.get("/api/health/ready").await.ok().body;
+    assert_eq!((&body["status"], &body["checks"]["cache"]["status"]), (&json!("ready"), &json!("degraded")));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn redis_up_is_ok() {
+    let redis = testbed::Redis::start().await.unwrap();
+    let app = TestApp::sqlite(&["--redis-url", &redis.url()]).await;
+    assert_eq!(app.get("/api/health/ready").await.ok().body["checks"]["cache"]["status"], "ok");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_database_that_is_gone_is_named() {
+    let postgres = testbed::Postgres::start(false).await.unwrap();
+    let url = postgres.empty_database().await.unwrap();
+    let app = TestApp::sqlite(&["--database-url", &url]).await;
+    let student = app.student("ada").await;
+    drop(postgres);
+    let body = app.get("/api/health/ready").await.has(503).body;
+    assert_eq!((&body["status"], &body["checks"]["database"]["status"]), (&json!("not_ready"), &json!("error")));
+    let refused = student.get("/api/users/me").await;
+    refused.fails(503, "OVERLOADED");
+    assert_eq!(refused.headers["retry-after"], "1");
+    app.get("/api/health/live").await.ok();
+}

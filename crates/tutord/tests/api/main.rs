@@ -1,0 +1,33 @@
+//! The HTTP contract, against a server in this process, on SQLite and on PostgreSQL.
+#![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
+
+mod auth;
+mod chat;
+mod cookies;
+mod edge;
+mod harness;
+mod health;
+mod mails;
+mod process;
+mod rate_limits;
+mod stream;
+mod users;
+
+/// Makes of each `async fn case(app: &TestApp)` one test on SQLite and one on PostgreSQL. A list of
+/// arguments after a case is given to the server.
+macro_rules! on_both {
+    ($($case:ident $(($($argument:expr),*))?),+ $(,)?) => {
+        $(mod $case {
+            #[tokio::test(flavor = "multi_thread")]
+            async fn sqlite() {
+                super::$case(&crate::harness::TestApp::sqlite(&[$($($argument),*)?]).await).await;
+            }
+
+            #[tokio::test(flavor = "multi_thread")]
+            async fn postgres() {
+                super::$case(&crate::harness::TestApp::postgres(&[$($($argument),*)?]).await).await;
+            }
+        })+
+    };
+}
+pub(crate) use on_both;

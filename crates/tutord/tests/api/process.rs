@@ -1,0 +1,171 @@
+//! The binary as a process of its own, and a way past the store to the rows.
+
+use std::io::{BufRead as _, BufReader};
+use std::process::{Child, Command, Stdio};
+
+use serde_json::{Value, json};
+use testbed::model::Behaviour;
+use testbed::{FakeModel, Postgres};
+
+/// Runs a statement on a database, past the store.
+pub(crate) async fn execute(url: &str, sql: &str) {
+    query(url, sql, true).await;
+}
+
+/// The number that a query gives.
+pub(crate) async fn count(url: &str, sql: &str) -> i64 {
+    query(url, sql, false).await
+}
+
+async fn query(url: &str, sql: &str, execute: bool) -> i64 {
+    if let Some(path) = url.strip_prefix("sqlite://") {
+        use diesel::prelude::*;
+        #[derive(QueryableByName)]
+        struct Count {
+            #[diesel(sql_type = diesel::sql_types::BigInt)]
+            count: i64,
+        }
+        let mut conn = diesel::SqliteConnection::establish(path).unwrap();
+        diesel::sql_query("PRAGMA busy_timeout = 5000").execute(&mut conn).unwrap();
+        if execute {
+            diesel::sql_query(sql).execute(&mut conn).unwrap();
+            return 0;
+        }
+        return diesel::sql_query(format!("{sql} AS count")).get_result::<Count>(&mut conn).unwrap().count;
+    }
+    let client = Postgres::shared().await.unwrap().client(url.rsplit('/').next().unwrap()).await.unwrap();
+    if execute {
+        client.batch_execute(sql).await.unwrap();
+        return 0;
+    }
+    client.query_one(sql, &[]).await.unwrap().get(0)
+}
+
+/// `tutord demo` in a directory, and what it says of itself.
+fn demo(directory: &std::path::Path, model: &FakeModel) -> (Child, Value) {
+    let mut child = Command::new(env!("CARGO_BIN_EXE_tutord"))
+        .args(["demo", "--print", "json", "--listen", "127.0.0.1:0", "--llm-model", "fake-1", "--llm-max-retries", "0"])
+        .args(["--llm-base-url", &model.base_url(), "--data-dir"])
+        .arg(directory)
+        .current_dir(directory)
+        .env_remove("DATABASE_URL")
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let mut line = String::new();
+    BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+    (child, serde_json::from_str(&line).unwrap())
+}
+
+async fn log_in(greeting: &Value, who: &str) -> (reqwest::Client, String, String) {
+    let client = reqwest::Client::new();
+    let base = greeting["base_url"].as_str().unwrap().to_owned();
+    let response = client.post(format!("{base}/api/auth/login")).json(&greeting[who]).send().await.unwrap();
+    assert_eq!(response.status(), 200);
+    let cookie = response.headers()["set-cookie"].to_str().unwrap();
+    let token = cookie.trim_start_matches("access_token=").split(';').next().unwrap().to_owned();
+    (client, base, token)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_demo_can_be_logged_into_and_a_killed_one_loses_no_acknowledged_message() {
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let directory = tempfile::tempdir().unwrap();
+    let model = FakeModel::start().await.unwrap();
+    let (mut child, greeting) = demo(directory.path(), &model);
+    log_in(&greeting, "admin").await;
+    let (client, base, token) = log_in(&greeting, "student").await;
+    let list = client.get(format!("{base}/api/chat/conversations?limit=1")).bearer_auth(&token);
+    let before: Value = list.send().await.unwrap().json().await.unwrap();
+    assert!(before["total"].as_i64().unwrap() > 20, "more than one page: {before}");
+
+    let mut acknowledged = Vec::new();
+    for number in 0..5 {
+        let body = json!({"message": format!("message {number}")});
+        let sent = client.post(format!("{base}/api/chat/message")).bearer_auth(&token).json(&body);
+        let sent: Value = sent.send().await.unwrap().json().await.unwrap();
+        acknowledged.push(sent["conversation_id"].as_i64().unwrap());
+    }
+    // One more is being answered when the process is killed: its question was stored before.
+    model.next(Behaviour::Hang);
+    let pending = client.post(format!("{base}/api/chat/message")).bearer_auth(&token);
+    let pending = tokio::spawn(pending.json(&json!({"message": "unanswered"})).send());
+    model.until_arrived(6).await;
+    child.kill().unwrap();
+    child.wait().unwrap();
+    assert!(pending.await.unwrap().is_err());
+
+    let (mut child, greeting) = demo(directory.path(), &model);
+    let (client, base, token) = log_in(&greeting, "student").await;
+    let list = client.get(format!("{base}/api/chat/conversations?limit=6")).bearer_auth(&token);
+    let after: Value = list.send().await.unwrap().json().await.unwrap();
+    assert_eq!(after["total"].as_i64().unwrap(), before["total"].as_i64().unwrap() + 6, "and no sample data twice");
+    let listed = after["conversations"].as_array().unwrap();
+    assert_eq!((&listed[0]["title"], &listed[0]["message_count"]), (&json!("unanswered"), &json!(1)));
+    for (conversation, id) in listed[1..].iter().zip(acknowledged.iter().rev()) {
+        assert_eq!((&conversation["id"], &conversation["message_count"]), (&json!(id), &json!(2)));
+    }
+    child.kill().unwrap();
+    child.wait().unwrap();
+}
+
+#[test]
+fn a_wrong_value_stops_the_start_and_is_named() {
+    let output =
+        Command::new(env!("CARGO_BIN_EXE_tutord")).arg("serve").env("DATABASE_POOL_SIZE", "many").output().unwrap();
+    assert_eq!(output.status.code(), Some(2));
+    let message = String::from_utf8(output.stderr).unwrap();
+    assert!(message.contains("--database-pool-size") && message.contains("many"), "{message}");
+}
+
+#[test]
+fn doctor_says_what_fails() {
+    let directory = tempfile::tempdir().unwrap();
+    let doctor = |arguments: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_tutord"));
+        command.current_dir(directory.path()).env_remove("DATABASE_URL").args(arguments);
+        let output = command.output().unwrap();
+        (output.status.code(), String::from_utf8(output.stdout).unwrap())
+    };
+    let (code, text) = doctor(&["doctor"]);
+    assert_eq!(code, Some(1), "{text}");
+    assert!(text.contains("migrations  FAILED   pending: 0001_initial"), "{text}");
+    let (code, text) = doctor(&["migrate"]);
+    assert_eq!((code, text.as_str()), (Some(0), "Applied to the sqlite database: 0001\n"));
+    let (code, text) = doctor(&["doctor"]);
+    assert_eq!(code, Some(0), "{text}");
+    for line in ["database    ok", "clock       ok", "migrations  ok", "redis       skipped", "model       skipped"] {
+        assert!(text.contains(line), "{text}");
+    }
+    let (code, text) =
+        doctor(&["doctor", "--redis-url", "redis://127.0.0.1:1", "--database-url", "postgres://127.0.0.1:1/x"]);
+    assert_eq!(code, Some(1));
+    assert!(text.contains("database    FAILED") && text.contains("redis       FAILED"), "{text}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn seeding_by_command_line() {
+    let directory = tempfile::tempdir().unwrap();
+    let url = format!("sqlite://{}", directory.path().join("seed.db").display());
+    let seed = |arguments: &[&str]| {
+        let output = Command::new(env!("CARGO_BIN_EXE_tutord"))
+            .args(["seed", "--database-url", &url])
+            .args(arguments)
+            .output()
+            .unwrap();
+        (output.status.code(), String::from_utf8(output.stdout).unwrap() + &String::from_utf8(output.stderr).unwrap())
+    };
+    let small = ["--users", "3", "--conversations", "9", "--messages", "50", "--exercises", "2"];
+    let (code, text) = seed(&small);
+    assert_eq!(code, Some(0), "{text}");
+    assert!(text.starts_with("Wrote 64 rows to the sqlite database"), "{text}");
+    assert_eq!(count(&url, "SELECT count(*)").await, 1);
+    assert_eq!(count(&url, "SELECT (SELECT count(*) FROM messages)").await, 50);
+    let (code, text) = seed(&small);
+    assert_eq!(code, Some(1));
+    assert!(text.contains("unique constraint"), "{text}");
+    let (code, text) = seed(&["--messages", "5", "--conversations", "0"]);
+    assert_eq!(code, Some(1));
+    assert!(text.contains("--messages needs --conversations"), "{text}");
+}

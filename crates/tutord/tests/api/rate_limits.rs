@@ -1,0 +1,95 @@
+use serde_json::json;
+use tutord_store::model::Role;
+
+use crate::auth::{PASSWORD, log_in, register};
+use crate::harness::{Answer, TestApp};
+
+crate::on_both!(
+    registrations_are_limited("--rate-limit-enabled", "true"),
+    log_ins_are_limited_by_address("--rate-limit-enabled", "true", "--rate-limit-login", "3/min"),
+    failed_log_ins_are_limited_by_account("--rate-limit-enabled", "true", "--rate-limit-login-failures", "2/h"),
+    mails_are_limited("--rate-limit-enabled", "true"),
+    messages_are_limited_by_role(
+        "--rate-limit-enabled",
+        "true",
+        "--rate-limit-chat",
+        "2/min",
+        "--rate-limit-chat-admin",
+        "3/min"
+    ),
+    everything_else_is_limited_by_user("--rate-limit-enabled", "true", "--rate-limit-other", "4/min"),
+);
+
+#[track_caller]
+fn limited(answer: &Answer, limit: u32) {
+    answer.fails(429, "RATE_LIMIT_EXCEEDED");
+    let header = |name: &str| answer.headers[name].to_str().unwrap().parse::<u32>().unwrap();
+    assert_eq!((header("x-ratelimit-limit"), header("x-ratelimit-remaining")), (limit, 0));
+    assert!(header("retry-after") >= 1);
+}
+
+async fn registrations_are_limited(app: &TestApp) {
+    for number in 0..5 {
+        register(app, &format!("student{number}@example.com")).await.has(201);
+    }
+    limited(&register(app, "one.more@example.com").await, 5);
+}
+
+async fn log_ins_are_limited_by_address(app: &TestApp) {
+    register(app, "ada@example.com").await.has(201);
+    for _ in 0..3 {
+        log_in(app, "ada@example.com", PASSWORD).await.ok();
+    }
+    limited(&log_in(app, "ada@example.com", PASSWORD).await, 3);
+}
+
+async fn failed_log_ins_are_limited_by_account(app: &TestApp) {
+    register(app, "ada@example.com").await.has(201);
+    for email in ["ada@example.com", "nobody@example.com"] {
+        for _ in 0..2 {
+            log_in(app, email, "Wrong-1-horse").await.fails(401, "UNAUTHENTICATED");
+        }
+        // The right password does not help any more, and an account that is none looks the same.
+        limited(&log_in(app, &email.to_uppercase(), PASSWORD).await, 2);
+    }
+}
+
+async fn mails_are_limited(app: &TestApp) {
+    for path in ["/api/auth/resend-verification", "/api/auth/password-reset"] {
+        for _ in 0..3 {
+            app.post(path, json!({"email": "ada@example.com"})).await.ok();
+        }
+        limited(&app.post(path, json!({"email": "ada@example.com"})).await, 3);
+    }
+    let confirm = json!({"token": "x", "new_password": PASSWORD});
+    for _ in 0..3 {
+        app.post("/api/auth/password-reset/confirm", confirm.clone()).await.refuses("token");
+    }
+    limited(&app.post("/api/auth/password-reset/confirm", confirm).await, 3);
+}
+
+async fn messages_are_limited_by_role(app: &TestApp) {
+    let (student, admin) = (app.student("ada").await, app.user("root", Role::Admin, true).await);
+    for (client, limit) in [(student, 2), (admin, 3)] {
+        for _ in 0..limit {
+            client.post("/api/chat/message", json!({"message": "hi"})).await.ok();
+        }
+        limited(&client.post("/api/chat/message", json!({"message": "hi"})).await, limit);
+        limited(&client.post("/api/chat/stream", json!({"message": "hi"})).await, limit);
+        assert_eq!(client.get("/api/chat/conversations").await.ok().body["total"], limit, "nothing was stored");
+    }
+}
+
+async fn everything_else_is_limited_by_user(app: &TestApp) {
+    let (ada, bob) = (app.student("ada").await, app.student("bob").await);
+    for _ in 0..4 {
+        ada.get("/api/users/me").await.ok();
+    }
+    limited(&ada.get("/api/users/me").await, 4);
+    bob.get("/api/users/me").await.ok();
+    for _ in 0..4 {
+        app.get("/api/users/me").await.fails(401, "UNAUTHENTICATED");
+    }
+    limited(&app.get("/api/users/me").await, 4);
+    app.get("/health").await.ok();
+}

@@ -112,7 +112,12 @@ impl App {
             .nest("/api", aliases::router())
             .nest("/api", ops::health::router());
         let (router, description) = api.split_for_parts();
-        let router = router.route("/health", get(ops::health::health)).merge(openapi::router(description));
+        // Without the prefix too: orchestrators and load balancers ask there by default.
+        let router = router
+            .route("/health", get(ops::health::health))
+            .route("/live", get(ops::health::live))
+            .route("/ready", get(ops::health::ready))
+            .merge(openapi::router(description));
         middleware::wrap(router, self).with_state(self.clone())
     }
 

@@ -1,5 +1,6 @@
 //! Removes, in bounded batches, what is no longer needed.
 
+use diesel::dsl::{exists, not};
 use diesel::prelude::*;
 use diesel_async::RunQueryDsl;
 
@@ -29,8 +30,10 @@ pub(super) async fn conversations(conn: &mut Conn, batch: i64) -> Result<usize> 
         None => 0,
     };
     if i64::try_from(removed).unwrap_or(i64::MAX) < batch {
-        diesel::delete(conversations::table.find(id)).execute(conn).await?;
-        return Ok(removed + 1);
+        // Another process may have taken the same batch, so that none was left for this one: the rest stays
+        // for the next batch, and does not go all at once with its conversation.
+        let emptied = conversations::table.find(id).filter(not(exists(of_it)));
+        return Ok(removed + diesel::delete(emptied).execute(conn).await?);
     }
     Ok(removed)
 }

@@ -137,7 +137,10 @@ impl SeedPlan {
                 clippy::cast_sign_loss,
                 reason = "a number below the number of users"
             )]
-            let owner = (self.users as f64 * owners.random_range(0.0..1.0_f64).powi(2)) as u64;
+            let owner = {
+                let share = owners.random_range(0.0..1.0_f64);
+                (self.users as f64 * (share * share)) as u64
+            };
             let begun = conversation_beginning(index);
             let last = (count > 0).then(|| self.content(index, count));
             let active = if count > 0 { message_time(index, count) } else { begun };

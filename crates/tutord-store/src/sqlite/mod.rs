@@ -148,7 +148,8 @@ impl Sqlite {
                     Ok(value)
                 }
                 Err(error) => {
-                    Manager::rollback_transaction(conn).await?;
+                    // What failed first is what the caller is told; the pool discards a connection that can't roll back.
+                    let _ = Manager::rollback_transaction(conn).await;
                     Err(error)
                 }
             }

@@ -66,7 +66,7 @@ async fn list(
 }
 
 /// Begins a conversation without messages.
-#[utoipa::path(post, path = "/conversations", tag = "chat", request_body = Option<NewConversationRequest>,
+#[utoipa::path(post, path = "/conversations", tag = "chat", request_body = NewConversationRequest,
     responses((status = 201, body = ConversationResponse), (status = 401), (status = 403), (status = 404), (status = 422)))]
 async fn create(
     State(app): State<App>,

@@ -14,7 +14,9 @@ async fn the_process_is_healthy(app: &TestApp) {
         let expected = json!({"status": "healthy", "version": env!("CARGO_PKG_VERSION")});
         assert_eq!(app.get(path).await.ok().body, expected);
     }
-    app.get("/api/health/live").await.ok();
+    for path in ["/live", "/api/health/live", "/ready"] {
+        app.get(path).await.ok();
+    }
 }
 
 async fn it_is_ready_when_the_database_answers(app: &TestApp) {

@@ -63,8 +63,9 @@ async fn log_in(greeting: &Value, who: &str) -> (reqwest::Client, String, String
     let base = greeting["base_url"].as_str().unwrap().to_owned();
     let response = client.post(format!("{base}/api/auth/login")).json(&greeting[who]).send().await.unwrap();
     assert_eq!(response.status(), 200);
-    let cookie = response.headers()["set-cookie"].to_str().unwrap();
-    let token = cookie.trim_start_matches("access_token=").split(';').next().unwrap().to_owned();
+    let mut cookies = response.headers().get_all("set-cookie").iter().map(|value| value.to_str().unwrap());
+    let token = cookies.find_map(|cookie| cookie.strip_prefix("access_token=")).unwrap();
+    let token = token.split(';').next().unwrap().to_owned();
     (client, base, token)
 }
 

@@ -48,13 +48,20 @@ impl From<Diesel> for Error {
             DatabaseErrorKind::ClosedConnection | DatabaseErrorKind::UnableToSendCommand => {
                 Self::Unavailable(info.message().to_owned())
             }
-            // PostgreSQL's SQLSTATE 57014 and SQLite's SQLITE_BUSY have no kind of their own.
+            // Neither PostgreSQL's SQLSTATEs 57014 and 57P01 to 57P03 nor SQLite's SQLITE_BUSY have a kind of their own.
             DatabaseErrorKind::Unknown if info.message().contains("statement timeout") => Self::Timeout,
             DatabaseErrorKind::Unknown if info.message().contains("database is locked") => Self::Overloaded,
-            DatabaseErrorKind::Unknown if info.message().contains("connection closed") => {
+            DatabaseErrorKind::Unknown if is_lost_connection(info.message()) => {
                 Self::Unavailable(info.message().to_owned())
             }
             _ => Self::Query(error),
         }
     }
+}
+
+/// Whether a message says that the server ended the connection, and not the statement alone.
+fn is_lost_connection(message: &str) -> bool {
+    ["connection closed", "terminating connection", "the database system is"]
+        .iter()
+        .any(|words| message.contains(words))
 }

@@ -3,10 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use diesel::QueryableByName;
 use diesel::backend::Backend;
 use diesel::migration::{Migration, MigrationSource};
-use diesel::sql_types::Text;
 use diesel_migrations::EmbeddedMigrations;
 
 use crate::error::{Error, Result};
@@ -48,17 +46,14 @@ pub async fn open(url: &str, options: &StoreOptions) -> Result<Arc<dyn Store>> {
     if url.starts_with("postgres://") || url.starts_with("postgresql://") {
         Ok(Arc::new(Postgres::new(url, options)?))
     } else if let Some(path) = url.strip_prefix("sqlite://") {
+        // SQLite would make a private database in memory of each, a different one for every connection.
+        if path.is_empty() || path == ":memory:" {
+            return Err(Error::InvalidUrl("sqlite:// must name a file".to_owned()));
+        }
         Ok(Arc::new(Sqlite::open(path, options).await?))
     } else {
         Err(Error::InvalidUrl("must begin with postgres://, postgresql:// or sqlite://".to_owned()))
     }
-}
-
-/// A row of the table in which diesel notes applied migrations.
-#[derive(QueryableByName)]
-pub(crate) struct Version {
-    #[diesel(sql_type = Text)]
-    pub(crate) version: String,
 }
 
 /// Names of the embedded migrations that are not among `applied`.

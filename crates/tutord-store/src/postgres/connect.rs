@@ -17,9 +17,9 @@ use crate::statements::Counter;
 
 /// Connects to one server in one way; cheap to clone.
 ///
-/// `sslmode` in the address: `disable`; `prefer` (TLS where the server offers it); `require`,
-/// `verify-ca` and `verify-full`, which all three check the server's certificate and name against the
-/// system's roots, or against the file that `sslrootcert` names.
+/// `sslmode` in the address: `disable`, `prefer` or none, without TLS; `require`, `verify-ca` and
+/// `verify-full`, which all three check the server's certificate and name against the system's roots, or
+/// against the file that `sslrootcert` names.
 #[derive(Clone)]
 pub struct Connector {
     config: Arc<tokio_postgres::Config>,

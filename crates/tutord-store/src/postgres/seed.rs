@@ -35,8 +35,10 @@ pub(super) async fn load(
     copy(&transaction, plan.conversation_rows(bases), &mut done, progress).await?;
     copy(&transaction, plan.message_rows(bases), &mut done, progress).await?;
     for table in TABLES {
+        // Forward only: the ids of rows that were removed stay used.
         let sequence = format!(
-            "SELECT setval(pg_get_serial_sequence('{table}', 'id'), GREATEST(max(id), 1), max(id) IS NOT NULL) FROM {table}"
+            "SELECT setval('{table}_id_seq', newest) FROM {table}_id_seq, (SELECT max(id) AS newest FROM {table}) AS _ \
+             WHERE newest >= last_value"
         );
         transaction.batch_execute(&sequence).await.map_err(failed)?;
     }
@@ -46,8 +48,12 @@ pub(super) async fn load(
     Ok(done)
 }
 
+/// The highest id that was ever handed out: that of a removed row must not return for another.
 async fn newest(transaction: &Transaction<'_>, table: &str) -> Result<i64> {
-    let newest = format!("SELECT COALESCE(max(id), 0) FROM {table}");
+    let newest = format!(
+        "SELECT GREATEST((SELECT max(id) FROM {table}), CASE WHEN is_called THEN last_value ELSE 0 END) \
+         FROM {table}_id_seq"
+    );
     transaction.query_one(&newest, &[]).await.map(|row| row.get(0)).map_err(failed)
 }
 

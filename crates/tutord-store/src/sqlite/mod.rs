@@ -15,13 +15,13 @@ use diesel::sqlite::SqliteConnection;
 use diesel_async::pooled_connection::deadpool::{Object, Pool};
 use diesel_async::pooled_connection::{AsyncDieselConnectionManager, ManagerConfig, RecyclingMethod};
 use diesel_async::sync_connection_wrapper::{SpawnBlocking, SyncConnectionWrapper};
-use diesel_async::{AsyncConnection, AsyncMigrationHarness, RunQueryDsl, SimpleAsyncConnection, TransactionManager};
+use diesel_async::{AsyncConnection, AsyncMigrationHarness, RunQueryDsl, SimpleAsyncConnection};
 use diesel_migrations::{EmbeddedMigrations, MigrationHarness, embed_migrations};
 use futures_util::future::BoxFuture;
 
 use crate::error::{Error, Result};
 use crate::model::time::Timestamp;
-use crate::open::StoreOptions;
+use crate::open::{StoreOptions, pending};
 use crate::seed::SeedPlan;
 use crate::statements::Counter;
 use crate::store::Administration;
@@ -38,14 +38,14 @@ macro_rules! pipelined {
     };
 }
 
+#[path = "../queries/administration.rs"]
+mod administration;
 #[path = "../queries/conversations.rs"]
 mod conversations;
 #[path = "../queries/email_tokens.rs"]
 mod email_tokens;
 #[path = "../queries/messages.rs"]
 mod messages;
-#[path = "../queries/purge.rs"]
-mod purge;
 #[path = "../queries/sessions.rs"]
 mod sessions;
 #[path = "../queries/users.rs"]
@@ -136,23 +136,13 @@ impl Sqlite {
     where
         F: AsyncFnOnce(&mut Conn) -> Result<T>,
     {
-        type Manager = <Conn as AsyncConnection>::TransactionManager;
         self.write(async |conn| {
             // IMMEDIATE takes the write lock at once: a transaction that begins as a reader can fail
             // half-way, without waiting, when another process wrote meanwhile.
             conn.spawn_blocking(|inner| AnsiTransactionManager::begin_transaction_sql(inner, "BEGIN IMMEDIATE"))
                 .await?;
-            match operation(conn).await {
-                Ok(value) => {
-                    Manager::commit_transaction(conn).await?;
-                    Ok(value)
-                }
-                Err(error) => {
-                    // What failed first is what the caller is told; the pool discards a connection that can't roll back.
-                    let _ = Manager::rollback_transaction(conn).await;
-                    Err(error)
-                }
-            }
+            let outcome = operation(conn).await;
+            administration::end_transaction(conn, outcome).await
         })
         .await
     }
@@ -211,21 +201,8 @@ impl Administration for Sqlite {
     }
 
     async fn pending_migrations(&self) -> Result<Vec<String>> {
-        self.read(async |conn| {
-            // No table, no migration was ever applied; asking must not create it.
-            let applied: Vec<String> = match diesel::sql_query("SELECT version FROM __diesel_schema_migrations")
-                .load::<crate::open::Version>(conn)
-                .await
-            {
-                Ok(rows) => rows.into_iter().map(|row| row.version).collect(),
-                Err(diesel::result::Error::DatabaseError(_, info)) if info.message().contains("no such table") => {
-                    Vec::new()
-                }
-                Err(error) => return Err(error.into()),
-            };
-            crate::open::pending::<diesel::sqlite::Sqlite>(&MIGRATIONS, &applied)
-        })
-        .await
+        self.read(async |conn| pending::<diesel::sqlite::Sqlite>(&MIGRATIONS, &administration::applied(conn).await?))
+            .await
     }
 
     async fn ping(&self) -> Result<Timestamp> {
@@ -238,11 +215,11 @@ impl Administration for Sqlite {
     }
 
     async fn purge_conversations(&self, batch: i64) -> Result<usize> {
-        self.transaction(async |conn| purge::conversations(conn, batch).await).await
+        self.transaction(async |conn| administration::purge_conversations(conn, batch).await).await
     }
 
     async fn purge_expired(&self, before: Timestamp) -> Result<usize> {
-        self.write(async |conn| purge::expired(conn, before).await).await
+        self.write(async |conn| administration::purge_expired(conn, before).await).await
     }
 
     async fn seed(&self, plan: &SeedPlan, progress: &(dyn Fn(u64) + Send + Sync)) -> Result<u64> {

@@ -1,8 +1,9 @@
 //! Bulk load by prepared statements in one transaction.
 
 use diesel::connection::SimpleConnection;
-use diesel::dsl::max;
+use diesel::dsl::{max, sql};
 use diesel::prelude::*;
+use diesel::sql_types::BigInt;
 use diesel::sqlite::SqliteConnection;
 
 use crate::schema::{conversations, exercises, messages, users};
@@ -24,9 +25,9 @@ pub(super) fn load(
             };
         }
         let bases = Bases {
-            users: newest!(users),
+            users: handed_out(conn, "users")?,
             exercises: newest!(exercises),
-            conversations: newest!(conversations),
+            conversations: handed_out(conn, "conversations")?,
             messages: newest!(messages),
         };
         let mut done = 0;
@@ -51,4 +52,10 @@ pub(super) fn load(
     // The planner should know of the rows, and the write-ahead log should not keep them twice.
     conn.batch_execute("ANALYZE; PRAGMA wal_checkpoint(TRUNCATE);")?;
     Ok(done)
+}
+
+/// The highest id that an `AUTOINCREMENT` table ever gave: that of a removed row must not return for another.
+fn handed_out(conn: &mut SqliteConnection, table: &str) -> QueryResult<i64> {
+    let newest = format!("COALESCE((SELECT seq FROM sqlite_sequence WHERE name = '{table}'), 0)");
+    diesel::select(sql::<BigInt>(&newest)).get_result(conn)
 }

@@ -1,8 +1,10 @@
 use tutord_store::Timestamp;
+use tutord_store::model::{Appended, IDEMPOTENCY_KEY_LIFETIME, Target};
 
-use crate::fixture::{Fixture, open};
+use crate::fixture::{self, Fixture, message, open};
+use crate::pool::until_waiting;
 
-crate::on_both!(migrations_apply_once, the_clock_is_this_machines);
+crate::on_both!(migrations_apply_once, the_clock_is_this_machines, old_idempotency_keys_are_purged);
 
 async fn migrations_apply_once(store: &Fixture) {
     assert_eq!(store.pending_migrations().await.unwrap(), Vec::<String>::new());
@@ -13,6 +15,17 @@ async fn the_clock_is_this_machines(store: &Fixture) {
     let before = Timestamp::now();
     let clock = store.ping().await.unwrap();
     assert!(before <= clock && clock <= Timestamp::now());
+}
+
+async fn old_idempotency_keys_are_purged(store: &Fixture) {
+    let user = store.student("ada").await;
+    let mut new = message(user.id, Target::New { title: "t".to_owned() }, "hello");
+    new.idempotency_key = Some("key-1".to_owned());
+    let first = fixture::stored(store.append_user_message(new.clone()).await.unwrap());
+    assert_eq!(store.purge_expired(first.created_at + IDEMPOTENCY_KEY_LIFETIME / 2).await.unwrap(), 0);
+    assert!(matches!(store.append_user_message(new.clone()).await.unwrap(), Appended::Repeated(_)));
+    assert_eq!(store.purge_expired(first.created_at + IDEMPOTENCY_KEY_LIFETIME * 2).await.unwrap(), 1);
+    assert!(matches!(store.append_user_message(new).await.unwrap(), Appended::Stored(_)));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -28,18 +41,50 @@ async fn an_empty_sqlite_file_needs_every_migration() {
 #[tokio::test(flavor = "multi_thread")]
 async fn two_processes_may_migrate_one_postgres_at_once() {
     let url = testbed::Postgres::shared().await.unwrap().empty_database().await.unwrap();
-    let (first, second) = (open(&url).await, open(&url).await);
-    let pending = first.pending_migrations().await.unwrap().len();
+    let (first, second, third) = (open(&url).await, open(&url).await, open(&url).await);
+    let pending = first.pending_migrations().await.unwrap();
+    assert_eq!(pending.first().map(String::as_str), Some("0001_initial"));
     let (one, two) = tokio::join!(
         tokio::spawn(async move { first.migrate().await.unwrap().len() }),
         tokio::spawn(async move { second.migrate().await.unwrap().len() }),
     );
-    assert_eq!(one.unwrap() + two.unwrap(), pending, "each migration was applied by one of them");
+    assert_eq!(one.unwrap() + two.unwrap(), pending.len(), "each migration was applied by one of them");
+    assert!(third.pending_migrations().await.unwrap().is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_processes_may_purge_one_postgres_at_once() {
+    let store = fixture::postgres().await;
+    let user = store.student("ada").await;
+    let id = store.conversation(user.id, "deleted").await;
+    for number in 0..10 {
+        store.say(user.id, id, &number.to_string()).await;
+    }
+    store.delete_conversation(user.id, id).await.unwrap();
+    let other = store.client().await;
+    other.batch_execute("BEGIN; DELETE FROM messages WHERE position <= 4").await.unwrap();
+    let purge = tokio::spawn({
+        let store = store.store.clone();
+        async move { store.purge_conversations(4).await.unwrap() }
+    });
+    until_waiting(&other, 1).await;
+    other.batch_execute("COMMIT").await.unwrap();
+    assert_eq!(purge.await.unwrap(), 0, "the other one had this batch");
+    assert_eq!(store.count("messages").await, 6, "the rest did not go at once with the conversation");
+    assert_eq!(store.purge_conversations(4).await.unwrap(), 4);
+    assert_eq!(store.purge_conversations(4).await.unwrap(), 3);
+    assert_eq!(store.count("conversations").await, 0);
 }
 
 #[tokio::test]
 async fn addresses_that_cannot_be_used_are_refused() {
-    for url in ["mysql://localhost/x", "nonsense", "postgres://localhost/x?sslmode=sometimes"] {
+    for url in [
+        "mysql://localhost/x",
+        "nonsense",
+        "postgres://localhost/x?sslmode=sometimes",
+        "sqlite://",
+        "sqlite://:memory:",
+    ] {
         let Err(error) = tutord_store::open(url, &tutord_store::StoreOptions::default()).await else {
             panic!("{url} was accepted")
         };

@@ -5,6 +5,7 @@ use crate::fixture::{Fixture, reply};
 
 crate::on_both!(
     pages_walk_the_list_once,
+    equal_times_are_ordered_by_id,
     newest_activity_comes_first,
     a_page_costs_two_statements_whatever_its_size,
     others_conversations_do_not_exist,
@@ -22,33 +23,51 @@ async fn titles(store: &Fixture, user_id: i64, request: PageRequest) -> (Vec<Str
 async fn pages_walk_the_list_once(store: &Fixture) {
     let other = store.student("other").await;
     store.conversation(other.id, "not listed").await;
-    for size in 0..6_i64 {
+    for size in 0..=7 {
         let user = store.student(&format!("student{size}")).await;
         for number in 0..size {
             store.conversation(user.id, &number.to_string()).await;
         }
-        let expected: Vec<String> = (0..size).rev().map(|number| number.to_string()).collect();
-        for limit in 1..=6 {
-            let (mut by_cursor, mut by_offset) = (Vec::new(), Vec::new());
-            let mut request = PageRequest::first(limit);
-            loop {
-                let (titles, page) = titles(store, user.id, request).await;
-                by_cursor.extend(titles);
-                assert_eq!(page.total, size);
-                assert_eq!(page.has_more, (by_cursor.len() as i64) < size);
-                assert_eq!(page.next.is_some(), page.has_more);
-                let Some(next) = page.next else { break };
-                request = PageRequest { limit, position: Position::Cursor(next) };
-            }
-            for offset in (0..size + limit).step_by(usize::try_from(limit).unwrap()) {
-                let request = PageRequest { limit, position: Position::Offset(offset) };
-                let (titles, page) = titles(store, user.id, request).await;
-                assert_eq!(page.has_more, offset + limit < size);
-                by_offset.extend(titles);
-            }
-            assert_eq!(by_cursor, expected, "size {size}, limit {limit}");
-            assert_eq!(by_offset, expected, "size {size}, limit {limit}");
+        walk(store, user.id, &(0..size).rev().map(|number| number.to_string()).collect::<Vec<_>>()).await;
+    }
+}
+
+async fn equal_times_are_ordered_by_id(store: &Fixture) {
+    let user = store.student("ada").await;
+    let mut ids = Vec::new();
+    for number in 0..6 {
+        ids.push(store.conversation(user.id, &number.to_string()).await);
+    }
+    store.execute("UPDATE conversations SET last_message_at = (SELECT max(last_message_at) FROM conversations)").await;
+    store.delete_conversation(user.id, ids[2]).await.unwrap();
+    walk(store, user.id, &["5", "4", "3", "1", "0"].map(str::to_owned)).await;
+    store.say(user.id, ids[1], "hello").await;
+    walk(store, user.id, &["1", "5", "4", "3", "0"].map(str::to_owned)).await;
+}
+
+/// Walks the list by cursor and by offset, with pages of every size: each title comes once, in its place.
+async fn walk(store: &Fixture, user_id: i64, expected: &[String]) {
+    let size = expected.len() as i64;
+    for limit in 1..=8 {
+        let (mut by_cursor, mut by_offset) = (Vec::new(), Vec::new());
+        let mut request = PageRequest::first(limit);
+        loop {
+            let (titles, page) = titles(store, user_id, request).await;
+            by_cursor.extend(titles);
+            assert_eq!(page.total, size);
+            assert_eq!(page.has_more, (by_cursor.len() as i64) < size);
+            assert_eq!(page.next.is_some(), page.has_more);
+            let Some(next) = page.next else { break };
+            request = PageRequest { limit, position: Position::Cursor(next) };
         }
+        for offset in (0..size + limit).step_by(usize::try_from(limit).unwrap()) {
+            let request = PageRequest { limit, position: Position::Offset(offset) };
+            let (titles, page) = titles(store, user_id, request).await;
+            assert_eq!((page.total, page.has_more), (size, offset + limit < size));
+            by_offset.extend(titles);
+        }
+        assert_eq!(by_cursor, expected, "limit {limit}");
+        assert_eq!(by_offset, expected, "limit {limit}");
     }
 }
 
@@ -71,11 +90,13 @@ async fn newest_activity_comes_first(store: &Fixture) {
 
 async fn a_page_costs_two_statements_whatever_its_size(store: &Fixture) {
     let user = store.student("ada").await;
-    for size in [20, 100] {
-        for number in 0..size {
+    let mut existing = 0;
+    for size in [20, 200] {
+        for number in existing..size {
             let id = store.conversation(user.id, &number.to_string()).await;
             store.say(user.id, id, "hello").await;
         }
+        existing = size;
         let (page, issued) = statements::count(store.list_conversations(user.id, &PageRequest::first(size))).await;
         assert_eq!((page.unwrap().items.len() as i64, issued), (size, 2));
     }
@@ -104,14 +125,18 @@ async fn deleted_ones_are_hidden_then_purged(store: &Fixture) {
     let page = store.list_conversations(user.id, &PageRequest::first(5)).await.unwrap();
     assert_eq!((page.total, page.items[0].id), (1, kept));
     assert!(store.rename_conversation(user.id, deleted, "back").await.unwrap().is_none());
+    assert_eq!(store.purge_conversations(3).await.unwrap(), 3);
+    // Whoever comes next, after a restart too, goes on where the last one stopped.
+    let restarted = crate::fixture::open(&store.url).await;
     let mut batches = Vec::new();
     loop {
-        match store.purge_conversations(3).await.unwrap() {
+        match restarted.purge_conversations(3).await.unwrap() {
             0 => break,
             removed => batches.push(removed),
         }
     }
-    assert_eq!(batches, [3, 3, 2], "seven messages in threes, and the conversation with the last");
+    assert_eq!(batches, [3, 2], "seven messages in threes, and the conversation with the last");
+    assert_eq!((store.count("messages").await, store.count("conversations").await), (1, 1), "only what was kept");
     assert_eq!(store.list_conversations(user.id, &PageRequest::first(5)).await.unwrap().items[0].message_count, 1);
 }
 

@@ -10,6 +10,7 @@ crate::on_both!(
     a_reset_replaces_the_password_and_ends_sessions,
     a_newer_token_replaces_the_older,
     of_concurrent_uses_one_succeeds,
+    expired_ones_are_purged,
 );
 
 fn token(user_id: i64, purpose: EmailTokenPurpose, hash: TokenHash) -> NewEmailToken {
@@ -59,14 +60,34 @@ async fn a_newer_token_replaces_the_older(store: &Fixture) {
 
 async fn of_concurrent_uses_one_succeeds(store: &Fixture) {
     let user = store.student("ada").await;
-    store.create_email_token(token(user.id, EmailTokenPurpose::PasswordReset, [1; 32])).await.unwrap();
-    let uses = (0..8).map(|number| {
-        let store = store.store.clone();
-        tokio::spawn(async move { store.reset_password(&[1; 32], &number.to_string()).await.unwrap() })
-    });
-    let mut succeeded = 0;
-    for attempt in uses.collect::<Vec<_>>() {
-        succeeded += usize::from(attempt.await.unwrap().is_some());
+    for (purpose, hash) in [(EmailTokenPurpose::VerifyEmail, [1; 32]), (EmailTokenPurpose::PasswordReset, [2; 32])] {
+        store.create_email_token(token(user.id, purpose, hash)).await.unwrap();
+        let uses = (0..8).map(|number| {
+            let store = store.store.clone();
+            tokio::spawn(async move {
+                match purpose {
+                    EmailTokenPurpose::VerifyEmail => store.verify_email(&hash).await.unwrap().is_some(),
+                    EmailTokenPurpose::PasswordReset => {
+                        store.reset_password(&hash, &number.to_string()).await.unwrap().is_some()
+                    }
+                }
+            })
+        });
+        let mut succeeded = 0;
+        for attempt in uses.collect::<Vec<_>>() {
+            succeeded += usize::from(attempt.await.unwrap());
+        }
+        assert_eq!(succeeded, 1, "{purpose}");
     }
-    assert_eq!(succeeded, 1);
+}
+
+async fn expired_ones_are_purged(store: &Fixture) {
+    let user = store.student("ada").await;
+    store.create_email_token(token(user.id, EmailTokenPurpose::VerifyEmail, [1; 32])).await.unwrap();
+    let mut late = token(user.id, EmailTokenPurpose::PasswordReset, [2; 32]);
+    late.expires_at = Timestamp::now() - Duration::from_secs(1);
+    store.create_email_token(late).await.unwrap();
+    assert_eq!(store.purge_expired(Timestamp::now()).await.unwrap(), 1);
+    assert_eq!(store.count("email_tokens").await, 1);
+    assert!(store.verify_email(&[1; 32]).await.unwrap().is_some());
 }

@@ -3,7 +3,12 @@
 use std::ops::Deref;
 use std::sync::Arc;
 
+use diesel::connection::SimpleConnection as _;
+use diesel::sql_types::Text;
+use diesel::sqlite::SqliteConnection;
+use diesel::{Connection as _, QueryableByName, RunQueryDsl as _};
 use testbed::Postgres;
+use tokio_postgres::Client;
 use tutord_store::model::{Appended, Message, NewConversation, NewReply, NewUser, NewUserMessage, Role, Target, User};
 use tutord_store::{Store, StoreOptions, Timestamp};
 
@@ -55,7 +60,44 @@ pub(crate) fn new_user(email: &str) -> NewUser {
     }
 }
 
+/// One row of [`Fixture::lines`].
+#[derive(QueryableByName)]
+struct Line {
+    #[diesel(sql_type = Text)]
+    line: String,
+}
+
 impl Fixture {
+    /// A connection to the store's PostgreSQL database that is not the store's.
+    pub(crate) async fn client(&self) -> Client {
+        let name = self.url.rsplit('/').next().unwrap();
+        Postgres::shared().await.unwrap().client(name).await.unwrap()
+    }
+
+    /// Runs statements behind the store's back.
+    pub(crate) async fn execute(&self, sql: &str) {
+        match self.url.strip_prefix("sqlite://") {
+            Some(path) => SqliteConnection::establish(path).unwrap().batch_execute(sql).unwrap(),
+            None => self.client().await.batch_execute(sql).await.unwrap(),
+        }
+    }
+
+    /// What a query answers that selects one text called `line`.
+    pub(crate) async fn lines(&self, sql: &str) -> Vec<String> {
+        match self.url.strip_prefix("sqlite://") {
+            Some(path) => {
+                let rows = diesel::sql_query(sql).load(&mut SqliteConnection::establish(path).unwrap()).unwrap();
+                rows.into_iter().map(|Line { line }| line).collect()
+            }
+            None => self.client().await.query(sql, &[]).await.unwrap().iter().map(|row| row.get(0)).collect(),
+        }
+    }
+
+    /// How many rows a table has.
+    pub(crate) async fn count(&self, table: &str) -> i64 {
+        self.lines(&format!("SELECT CAST(count(*) AS TEXT) AS line FROM {table}")).await[0].parse().unwrap()
+    }
+
     pub(crate) async fn student(&self, name: &str) -> User {
         self.create_user(new_user(&format!("{name}@example.com"))).await.unwrap()
     }

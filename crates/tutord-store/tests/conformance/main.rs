@@ -10,6 +10,7 @@ mod pool;
 mod query_plans;
 mod seed;
 mod sessions;
+mod statement_counts;
 mod users;
 
 /// Makes of each `async fn case(store: &Fixture)` one test on SQLite and one on PostgreSQL.

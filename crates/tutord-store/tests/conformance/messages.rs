@@ -11,6 +11,7 @@ crate::on_both!(
     a_repeated_request_stores_nothing_again,
     concurrent_repeats_store_one_message,
     a_message_is_answered_once,
+    of_concurrent_replies_one_is_stored,
     others_conversations_do_not_exist,
     history_is_bounded,
     the_last_exchange_tells_what_is_unanswered,
@@ -26,7 +27,7 @@ fn positions(page: &Page<Message>) -> Vec<i64> {
 
 async fn pages_walk_a_conversation_once_in_both_orders_and_directions(store: &Fixture) {
     let user = store.student("ada").await;
-    for size in 0..6_i64 {
+    for size in 0..=7_i64 {
         let id = store.conversation(user.id, "talk").await;
         for number in 1..=size {
             store.say(user.id, id, &number.to_string()).await;
@@ -34,7 +35,7 @@ async fn pages_walk_a_conversation_once_in_both_orders_and_directions(store: &Fi
         for (order, expected) in
             [(Order::Asc, (1..=size).collect::<Vec<_>>()), (Order::Desc, (1..=size).rev().collect())]
         {
-            for limit in 1..=6 {
+            for limit in 1..=8 {
                 let context = format!("size {size}, limit {limit}, {order:?}");
                 let mut forward = Vec::new();
                 let mut pages = Vec::new();
@@ -171,6 +172,28 @@ async fn a_message_is_answered_once(store: &Fixture) {
     assert!(store.append_reply(reply(user.id, &question, "late")).await.unwrap().is_none(), "deleted meanwhile");
 }
 
+async fn of_concurrent_replies_one_is_stored(store: &Fixture) {
+    let user = store.student("ada").await;
+    let id = store.conversation(user.id, "talk").await;
+    let question = store.say(user.id, id, "why?").await;
+    let tasks = (0..8).map(|number| {
+        let (store, new) = (store.store.clone(), reply(user.id, &question, &number.to_string()));
+        tokio::spawn(async move { store.append_reply(new).await })
+    });
+    let mut answers = Vec::new();
+    for task in tasks.collect::<Vec<_>>() {
+        match task.await.unwrap() {
+            Ok(answer) => answers.push(answer.unwrap()),
+            Err(Error::Conflict(_)) => {}
+            Err(other) => panic!("{other}"),
+        }
+    }
+    let found = store.conversation_page(user.id, id, Order::Desc, &PageRequest::first(9)).await.unwrap().unwrap();
+    assert_eq!(found.messages.items, [&answers[..], &[question]].concat());
+    assert_eq!((answers.len(), found.conversation.message_count), (1, 2));
+    assert_eq!(found.conversation.last_message_preview.as_ref(), Some(&answers[0].content));
+}
+
 async fn others_conversations_do_not_exist(store: &Fixture) {
     let (ada, eve) = (store.student("ada").await, store.student("eve").await);
     let id = store.conversation(ada.id, "secret").await;
@@ -181,6 +204,10 @@ async fn others_conversations_do_not_exist(store: &Fixture) {
     assert!(store.conversation_page(eve.id, id, Order::Asc, &PageRequest::first(5)).await.unwrap().is_none());
     assert!(store.history(eve.id, id, 10, 10).await.unwrap().is_empty());
     assert!(store.last_exchange(eve.id, id).await.unwrap().is_none());
+    let absent = store.append_user_message(message(ada.id, Target::Existing(id + 1), "hi")).await.unwrap();
+    assert_eq!(absent, Appended::NotFound);
+    let found = store.conversation_page(ada.id, id, Order::Asc, &PageRequest::first(5)).await.unwrap().unwrap();
+    assert_eq!((found.conversation.message_count, found.messages.items), (1, vec![question]));
 }
 
 async fn history_is_bounded(store: &Fixture) {

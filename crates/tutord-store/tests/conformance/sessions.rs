@@ -9,6 +9,8 @@ crate::on_both!(
     a_session_is_known_by_its_access_token,
     a_refresh_token_is_good_once,
     of_concurrent_rotations_one_succeeds,
+    inactive_users_keep_no_session,
+    a_session_needs_a_user,
     revoking_ends_sessions,
     expired_tokens_are_refused_then_purged,
 );
@@ -67,11 +69,40 @@ async fn of_concurrent_rotations_one_succeeds(store: &Fixture) {
         let store = store.store.clone();
         tokio::spawn(async move { store.rotate_session(&refresh(1), tokens(number)).await.unwrap() })
     });
-    let mut rotated = 0;
+    let (mut rotated, mut reused) = (0, 0);
     for attempt in attempts.collect::<Vec<_>>() {
-        rotated += usize::from(matches!(attempt.await.unwrap(), Rotation::Rotated { .. }));
+        match attempt.await.unwrap() {
+            Rotation::Rotated { .. } => rotated += 1,
+            Rotation::Reused { .. } => reused += 1,
+            Rotation::Unknown => {}
+        }
     }
     assert_eq!(rotated, 1);
+    assert!(reused >= 1, "the others count as theft");
+    for number in 1..10 {
+        assert!(store.identity(&access(number)).await.unwrap().is_none(), "the family is revoked");
+    }
+}
+
+async fn inactive_users_keep_no_session(store: &Fixture) {
+    let user = store.student("ada").await;
+    store.create_session(user.id, tokens(1)).await.unwrap();
+    store.execute("UPDATE users SET is_active = FALSE").await;
+    assert!(!store.identity(&access(1)).await.unwrap().unwrap().is_active, "so that the answer can say so");
+    assert_eq!(store.rotate_session(&refresh(1), tokens(2)).await.unwrap(), Rotation::Unknown);
+    assert!(store.identity(&access(2)).await.unwrap().is_none());
+}
+
+async fn a_session_needs_a_user(store: &Fixture) {
+    let user = store.student("ada").await;
+    assert!(store.create_session(user.id + 1, tokens(1)).await.is_err());
+    store.create_session(user.id, tokens(1)).await.unwrap();
+    // Hashes of random tokens don't meet; if they did, nothing of the second session would stay.
+    let taken = NewSessionTokens { access: access(2), ..tokens(1) };
+    let taken = store.create_session(user.id, taken).await;
+    assert!(matches!(taken, Err(tutord_store::Error::Conflict(_))), "{taken:?}");
+    assert!(store.identity(&access(2)).await.unwrap().is_none());
+    assert_eq!((store.count("sessions").await, store.count("session_tokens").await), (1, 2));
 }
 
 async fn revoking_ends_sessions(store: &Fixture) {

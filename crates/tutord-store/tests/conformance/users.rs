@@ -46,7 +46,8 @@ async fn onboarding_completes_once(store: &Fixture) {
     let completed = store.complete_onboarding(user.id, profile.clone()).await.unwrap().unwrap();
     assert!(completed.onboarding_completed && !user.onboarding_completed);
     assert_eq!(completed.programming_language.as_deref(), Some("rust"));
-    let again = LearningProfile { programming_language: "go".to_owned(), ..profile };
+    let again = LearningProfile { programming_language: "go".to_owned(), ..profile.clone() };
     assert!(store.complete_onboarding(user.id, again).await.unwrap().is_none());
     assert_eq!(store.user(user.id).await.unwrap().unwrap(), completed);
+    assert!(store.complete_onboarding(user.id + 1, profile).await.unwrap().is_none(), "no such user");
 }

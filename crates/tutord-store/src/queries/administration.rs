@@ -1,8 +1,9 @@
-//! Removes, in bounded batches, what is no longer needed.
+//! Ends transactions, tells which migrations are applied, and removes what is no longer needed.
 
 use diesel::dsl::{exists, not};
 use diesel::prelude::*;
-use diesel_async::RunQueryDsl;
+use diesel::sql_types::Text;
+use diesel_async::{AsyncConnection, RunQueryDsl, TransactionManager};
 
 use super::Conn;
 use crate::error::Result;
@@ -10,8 +11,40 @@ use crate::model::IDEMPOTENCY_KEY_LIFETIME;
 use crate::model::time::Timestamp;
 use crate::schema::{conversations, email_tokens, idempotency_keys, messages, session_tokens, sessions};
 
+/// Commits when the outcome is good, otherwise rolls back.
+pub(super) async fn end_transaction<T>(conn: &mut Conn, outcome: Result<T>) -> Result<T> {
+    type Manager = <Conn as AsyncConnection>::TransactionManager;
+    match &outcome {
+        Ok(_) => Manager::commit_transaction(conn).await?,
+        Err(_) => Manager::rollback_transaction(conn).await?,
+    }
+    outcome
+}
+
+/// A row of the table in which diesel notes applied migrations.
+#[derive(QueryableByName)]
+struct Applied {
+    #[diesel(sql_type = Text)]
+    version: String,
+}
+
+/// Versions of the migrations that are applied.
+pub(super) async fn applied(conn: &mut Conn) -> Result<Vec<String>> {
+    let rows = diesel::sql_query("SELECT version FROM __diesel_schema_migrations").load::<Applied>(conn).await;
+    match rows {
+        Ok(rows) => Ok(rows.into_iter().map(|row| row.version).collect()),
+        // No table, no migration was ever applied; asking must not create it. The databases' words differ.
+        Err(diesel::result::Error::DatabaseError(_, info))
+            if ["does not exist", "no such table"].iter().any(|words| info.message().contains(words)) =>
+        {
+            Ok(Vec::new())
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
 /// Removes at most `batch` messages of one deleted conversation, and the conversation with its last message.
-pub(super) async fn conversations(conn: &mut Conn, batch: i64) -> Result<usize> {
+pub(super) async fn purge_conversations(conn: &mut Conn, batch: i64) -> Result<usize> {
     let deleted: Option<i64> = conversations::table
         .filter(conversations::deleted_at.is_not_null())
         .order(conversations::id.asc())
@@ -39,7 +72,7 @@ pub(super) async fn conversations(conn: &mut Conn, batch: i64) -> Result<usize> 
 }
 
 /// Removes sessions, tokens and idempotency keys that ended before `before`.
-pub(super) async fn expired(conn: &mut Conn, before: Timestamp) -> Result<usize> {
+pub(super) async fn purge_expired(conn: &mut Conn, before: Timestamp) -> Result<usize> {
     let mut removed = 0;
     removed +=
         diesel::delete(session_tokens::table.filter(session_tokens::expires_at.lt(before))).execute(conn).await?;

@@ -71,7 +71,8 @@ async fn trace(State(server_timing): State<bool>, request: Request, next: Next) 
     let span = tracing::info_span!("request", request_id = %id, %method, route);
     let (mut response, issued) = statements::count(next.run(request).instrument(span.clone())).await;
     let status = response.status();
-    let latency_ms = began.elapsed().as_secs_f64() * 1000.0;
+    // To a microsecond.
+    let latency_ms = (began.elapsed().as_secs_f64() * 1e6).round() / 1e3;
     span.in_scope(|| {
         if status.is_server_error() {
             tracing::error!(status = status.as_u16(), latency_ms, statements = issued, "answered");
@@ -80,7 +81,7 @@ async fn trace(State(server_timing): State<bool>, request: Request, next: Next) 
         }
     });
     if server_timing {
-        let timing = format!("total;dur={latency_ms:.3}, db_queries;desc=\"{issued}\"");
+        let timing = format!("total;dur={latency_ms}, db_queries;desc=\"{issued}\"");
         if let Ok(value) = HeaderValue::from_str(&timing) {
             response.headers_mut().insert(HeaderName::from_static("server-timing"), value);
         }

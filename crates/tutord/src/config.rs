@@ -49,7 +49,7 @@ pub struct HttpConfig {
     /// The frontend's address, for links in mails. With https, HSTS is sent and cookies are Secure.
     #[arg(long, env = "PUBLIC_URL", default_value = "http://localhost:3000")]
     pub public_url: Url,
-    /// Origins that may call with credentials, separated by commas.
+    /// Origins that may call with credentials, separated by commas. Without it, that of PUBLIC_URL.
     #[arg(long, env = "CORS_ORIGINS", value_delimiter = ',', value_parser = origin)]
     pub cors_origins: Vec<HeaderValue>,
     /// Addresses of proxies whose X-Forwarded-For is believed, separated by commas.
@@ -236,6 +236,15 @@ impl HttpConfig {
     /// See [`request_timeout_seconds`](Self::request_timeout_seconds).
     pub const fn request_timeout(&self) -> Duration {
         Duration::from_secs(self.request_timeout_seconds)
+    }
+
+    /// The origins that may call with credentials: the frontend's, where none are listed.
+    pub fn allowed_origins(&self) -> Vec<HeaderValue> {
+        if self.cors_origins.is_empty() {
+            self.public_url.origin().ascii_serialization().parse().into_iter().collect()
+        } else {
+            self.cors_origins.clone()
+        }
     }
 
     /// Whether browsers reach this service by TLS.

@@ -162,7 +162,7 @@ pub(super) async fn store(app: &App, reply: NewReply) -> Result<Message, ApiErro
 
 /// What the client is told of a model that failed; the operator reads the cause in the log.
 pub(super) fn unavailable(error: &LlmError) -> ApiError {
-    tracing::warn!(%error, "the model gave no reply");
+    tracing::error!(%error, "the model gave no reply");
     ApiError::llm_unavailable(error.retry_after())
 }
 

@@ -105,7 +105,7 @@ async fn security_headers(State(tls): State<bool>, request: Request, next: Next)
 
 fn cors(http: &HttpConfig) -> CorsLayer {
     CorsLayer::new()
-        .allow_origin(http.cors_origins.clone())
+        .allow_origin(http.allowed_origins())
         .allow_credentials(true)
         .allow_methods([Method::GET, Method::POST, Method::PUT, Method::PATCH, Method::DELETE])
         .allow_headers([AUTHORIZATION, CONTENT_TYPE, HeaderName::from_static("x-csrf-token"), request_id::HEADER])

@@ -7,7 +7,8 @@ crate::on_both!(
     unknown_paths_and_methods_have_the_errors_shape,
     every_answer_carries_the_security_headers,
     request_ids_are_echoed_when_sane,
-    only_listed_origins_may_call("--cors-origins", "https://tutor.example,http://localhost:3000"),
+    only_listed_origins_may_call("--cors-origins", "https://tutor.example,http://localhost:5173"),
+    the_frontends_origin_may_call("--public-url", "https://tutor.example/app"),
     large_answers_are_compressed,
     every_json_route_refuses_what_is_no_json,
     every_protected_route_is_protected,
@@ -47,19 +48,30 @@ async fn request_ids_are_echoed_when_sane(app: &TestApp) {
     }
 }
 
+/// What a preflight from an origin is answered in `Access-Control-Allow-Origin`.
+async fn allowed(app: &TestApp, origin: &str) -> Option<String> {
+    let preflight = app
+        .request(Method::OPTIONS, "/api/auth/login")
+        .header("origin", origin)
+        .header("access-control-request-method", "POST")
+        .header("access-control-request-headers", "content-type,x-csrf-token");
+    let headers = answer(preflight).await.headers;
+    assert_eq!(headers["access-control-allow-credentials"], "true");
+    headers.get("access-control-allow-origin").map(|value| value.to_str().unwrap().to_owned())
+}
+
 async fn only_listed_origins_may_call(app: &TestApp) {
-    let allowed = async |origin: &str| {
-        let preflight = app
-            .request(Method::OPTIONS, "/api/auth/login")
-            .header("origin", origin)
-            .header("access-control-request-method", "POST")
-            .header("access-control-request-headers", "content-type,x-csrf-token");
-        let headers = answer(preflight).await.headers;
-        headers.get("access-control-allow-origin").map(|value| value.to_str().unwrap().to_owned())
-    };
-    assert_eq!(allowed("https://tutor.example").await.as_deref(), Some("https://tutor.example"));
-    assert_eq!(allowed("http://localhost:3000").await.as_deref(), Some("http://localhost:3000"));
-    assert_eq!(allowed("https://evil.example").await, None);
+    for origin in ["https://tutor.example", "http://localhost:5173"] {
+        assert_eq!(allowed(app, origin).await.as_deref(), Some(origin));
+    }
+    for origin in ["https://evil.example", "http://localhost:3000", "null"] {
+        assert_eq!(allowed(app, origin).await, None);
+    }
+}
+
+async fn the_frontends_origin_may_call(app: &TestApp) {
+    assert_eq!(allowed(app, "https://tutor.example").await.as_deref(), Some("https://tutor.example"));
+    assert_eq!(allowed(app, "http://tutor.example").await, None);
 }
 
 async fn large_answers_are_compressed(app: &TestApp) {

@@ -112,7 +112,7 @@ pub struct AuthConfig {
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Model")]
 pub struct LlmConfig {
-    /// An OpenAI-compatible endpoint, such as https://api.openai.com/v1; without it, new replies answer 503.
+    /// An OpenAI-compatible endpoint, such as `https://api.openai.com/v1`; without it, new replies answer 503.
     #[arg(long, env = "LLM_BASE_URL", requires = "model")]
     pub llm_base_url: Option<Url>,
     /// The endpoint's key.

@@ -1,7 +1,7 @@
 //! The PostgreSQL adapter: one pool to the primary.
 //!
 //! Every call runs under one wrapper that bounds the wait for a connection and the call itself, and
-//! cancels the server's work when the caller goes away: see [`Lease`](lease::Lease).
+//! cancels the server's work when the caller goes away: see the `lease` module.
 
 mod connect;
 mod lease;

@@ -3,7 +3,7 @@
 //! SQLite has one writer at a time whatever the number of connections, so writers queue here for one
 //! connection instead of for a file lock. A commit returns when it is on disk (`synchronous=FULL`).
 //!
-//! Needs tokio's multi-threaded runtime: statements run in place on a worker thread (see [`InPlace`]).
+//! Needs tokio's multi-threaded runtime: statements run in place on a worker thread (see `InPlace`).
 
 use std::path::{Path, PathBuf};
 

@@ -4,6 +4,8 @@
 mod install;
 mod test;
 
+use std::process::ExitCode;
+
 use clap::{Parser, Subcommand};
 
 /// Development commands.
@@ -25,8 +27,16 @@ enum Command {
 }
 
 #[tokio::main]
-async fn main() -> anyhow::Result<()> {
-    match Cli::parse().command {
+async fn main() -> ExitCode {
+    let outcome = match Cli::parse().command {
         Command::Test { nextest } => test::run(&nextest).await,
-    }
+    };
+    // Without the backtrace that `RUST_BACKTRACE=1` would add: what failed has printed its own output.
+    outcome.map_or_else(
+        |error| {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        },
+        |()| ExitCode::SUCCESS,
+    )
 }

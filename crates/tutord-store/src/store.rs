@@ -135,8 +135,9 @@ pub trait Administration: Send + Sync {
     /// then; returns how many rows went. Call until it returns 0.
     async fn purge_conversations(&self, batch: i64) -> Result<usize>;
 
-    /// Removes sessions, tokens and idempotency keys that ended before `before`; returns how many rows went.
-    async fn purge_expired(&self, before: Timestamp) -> Result<usize>;
+    /// Removes sessions, tokens and idempotency keys that ended before `before`, about `batch` of each; returns
+    /// how many rows went. Call until it returns 0.
+    async fn purge_expired(&self, before: Timestamp, batch: i64) -> Result<usize>;
 
     /// Loads the rows of a plan in one transaction and returns how many they are; `progress` is told now and
     /// then how many are written. [`Error::Conflict`](crate::Error::Conflict) when this plan's students exist.

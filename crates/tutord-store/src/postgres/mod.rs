@@ -187,8 +187,8 @@ impl Administration for Postgres {
         self.transaction(async |conn| administration::purge_conversations(conn, batch).await).await
     }
 
-    async fn purge_expired(&self, before: Timestamp) -> Result<usize> {
-        self.write(async |conn| administration::purge_expired(conn, before).await).await
+    async fn purge_expired(&self, before: Timestamp, batch: i64) -> Result<usize> {
+        self.write(async |conn| administration::purge_expired(conn, before, batch).await).await
     }
 
     async fn seed(&self, plan: &SeedPlan, progress: &(dyn Fn(u64) + Send + Sync)) -> Result<u64> {

@@ -71,16 +71,29 @@ pub(super) async fn purge_conversations(conn: &mut Conn, batch: i64) -> Result<u
     Ok(removed)
 }
 
-/// Removes sessions, tokens and idempotency keys that ended before `before`.
-pub(super) async fn purge_expired(conn: &mut Conn, before: Timestamp) -> Result<usize> {
-    let mut removed = 0;
-    removed +=
-        diesel::delete(session_tokens::table.filter(session_tokens::expires_at.lt(before))).execute(conn).await?;
-    removed += diesel::delete(sessions::table.filter(sessions::expires_at.lt(before))).execute(conn).await?;
-    removed += diesel::delete(email_tokens::table.filter(email_tokens::expires_at.lt(before))).execute(conn).await?;
+/// Removes sessions, tokens and idempotency keys that ended before `before`, about `batch` of each.
+pub(super) async fn purge_expired(conn: &mut Conn, before: Timestamp, batch: i64) -> Result<usize> {
+    /// Deletes the oldest rows up to the time of the `batch`-th: keys of any shape will do, and rows of the
+    /// same microsecond go together.
+    macro_rules! purge_oldest {
+        ($table:ident, $column:ident, $before:expr) => {{
+            let ended = $table::table.filter($table::$column.lt($before));
+            let last: Option<Timestamp> = ended
+                .order($table::$column.asc())
+                .select($table::$column)
+                .offset(batch - 1)
+                .first(conn)
+                .await
+                .optional()?;
+            match last {
+                Some(last) => diesel::delete(ended.filter($table::$column.le(last))).execute(conn).await?,
+                None => diesel::delete(ended).execute(conn).await?,
+            }
+        }};
+    }
     let oldest_key = before - IDEMPOTENCY_KEY_LIFETIME;
-    removed += diesel::delete(idempotency_keys::table.filter(idempotency_keys::created_at.lt(oldest_key)))
-        .execute(conn)
-        .await?;
-    Ok(removed)
+    Ok(purge_oldest!(session_tokens, expires_at, before)
+        + purge_oldest!(sessions, expires_at, before)
+        + purge_oldest!(email_tokens, expires_at, before)
+        + purge_oldest!(idempotency_keys, created_at, oldest_key))
 }

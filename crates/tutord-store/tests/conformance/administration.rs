@@ -22,9 +22,9 @@ async fn old_idempotency_keys_are_purged(store: &Fixture) {
     let mut new = message(user.id, Target::New { title: "t".to_owned() }, "hello");
     new.idempotency_key = Some("key-1".to_owned());
     let first = fixture::stored(store.append_user_message(new.clone()).await.unwrap());
-    assert_eq!(store.purge_expired(first.created_at + IDEMPOTENCY_KEY_LIFETIME / 2).await.unwrap(), 0);
+    assert_eq!(store.purge_expired(first.created_at + IDEMPOTENCY_KEY_LIFETIME / 2, 100).await.unwrap(), 0);
     assert!(matches!(store.append_user_message(new.clone()).await.unwrap(), Appended::Repeated(_)));
-    assert_eq!(store.purge_expired(first.created_at + IDEMPOTENCY_KEY_LIFETIME * 2).await.unwrap(), 1);
+    assert_eq!(store.purge_expired(first.created_at + IDEMPOTENCY_KEY_LIFETIME * 2, 100).await.unwrap(), 1);
     assert!(matches!(store.append_user_message(new).await.unwrap(), Appended::Stored(_)));
 }
 

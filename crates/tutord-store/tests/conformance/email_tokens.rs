@@ -87,7 +87,7 @@ async fn expired_ones_are_purged(store: &Fixture) {
     let mut late = token(user.id, EmailTokenPurpose::PasswordReset, [2; 32]);
     late.expires_at = Timestamp::now() - Duration::from_secs(1);
     store.create_email_token(late).await.unwrap();
-    assert_eq!(store.purge_expired(Timestamp::now()).await.unwrap(), 1);
+    assert_eq!(store.purge_expired(Timestamp::now(), 100).await.unwrap(), 1);
     assert_eq!(store.count("email_tokens").await, 1);
     assert!(store.verify_email(&[1; 32]).await.unwrap().is_some());
 }

@@ -13,6 +13,7 @@ crate::on_both!(
     a_session_needs_a_user,
     revoking_ends_sessions,
     expired_tokens_are_refused_then_purged,
+    a_purge_takes_the_oldest_first,
 );
 
 const DAY: Duration = Duration::from_secs(86_400);
@@ -138,8 +139,24 @@ async fn expired_tokens_are_refused_then_purged(store: &Fixture) {
     store.create_session(user.id, tokens(2)).await.unwrap();
     assert_eq!(store.identity(&access(1)).await.unwrap().unwrap().expires_at, past, "so that the answer can say so");
     assert_eq!(store.rotate_session(&refresh(1), tokens(3)).await.unwrap(), Rotation::Unknown);
-    assert_eq!(store.purge_expired(past).await.unwrap(), 0);
-    assert_eq!(store.purge_expired(Timestamp::now()).await.unwrap(), 3, "two tokens and their session");
+    assert_eq!(store.purge_expired(past, 100).await.unwrap(), 0);
+    assert_eq!(store.purge_expired(Timestamp::now(), 100).await.unwrap(), 3, "two tokens and their session");
+    assert_eq!(store.purge_expired(Timestamp::now(), 100).await.unwrap(), 0);
     assert!(store.identity(&access(1)).await.unwrap().is_none());
     assert!(store.identity(&access(2)).await.unwrap().is_some());
+}
+
+async fn a_purge_takes_the_oldest_first(store: &Fixture) {
+    let user = store.student("ada").await;
+    let now = Timestamp::now();
+    for age in 1..=5u8 {
+        let ended = now - DAY * u32::from(age);
+        let expired = NewSessionTokens { access_expires_at: ended, refresh_expires_at: ended, ..tokens(age) };
+        store.create_session(user.id, expired).await.unwrap();
+    }
+    assert!(store.purge_expired(now, 2).await.unwrap() > 0);
+    assert!(store.identity(&access(5)).await.unwrap().is_none(), "its session went");
+    assert!(store.identity(&access(1)).await.unwrap().is_some(), "left for a later batch");
+    while store.purge_expired(now, 2).await.unwrap() > 0 {}
+    assert!(store.identity(&access(1)).await.unwrap().is_none());
 }

@@ -6,7 +6,7 @@ use tutord_store::Timestamp;
 
 use crate::app::App;
 
-/// The most messages that one transaction removes: it holds its locks for some ten milliseconds.
+/// The most rows of a table that one transaction removes: it holds its locks for some ten milliseconds.
 const BATCH: i64 = 5_000;
 /// How often expired sessions and tokens are looked for.
 const INTERVAL: Duration = Duration::from_secs(60 * 60);
@@ -22,29 +22,32 @@ pub(crate) fn spawn(app: &App) {
             tokio::select! {
                 () = app.shutdown.cancelled() => return,
                 () = app.purge.notified() => {}
-                _ = interval.tick() => expired(&app).await,
+                _ = interval.tick() => {
+                    let before = Timestamp::now() - KEPT_EXPIRED;
+                    drain(&app, "expired sessions, tokens and idempotency keys", || {
+                        app.store.purge_expired(before, BATCH)
+                    })
+                    .await;
+                }
             }
-            conversations(&app).await;
+            drain(&app, "deleted conversations", || app.store.purge_conversations(BATCH)).await;
         }
     });
 }
 
-async fn conversations(app: &App) {
+/// Removes batch after batch until nothing is left.
+async fn drain<F>(app: &App, what: &str, batch: impl Fn() -> F)
+where
+    F: Future<Output = tutord_store::Result<usize>>,
+{
     while !app.shutdown.is_cancelled() {
-        match app.store.purge_conversations(BATCH).await {
+        match batch().await {
             Ok(0) => return,
-            Ok(removed) => tracing::debug!(removed, "removed rows of deleted conversations"),
+            Ok(removed) => tracing::debug!(removed, what, "removed rows"),
             Err(error) => {
-                tracing::warn!(%error, "could not remove deleted conversations; the next round tries again");
+                tracing::warn!(%error, what, "could not remove rows; the next round tries again");
                 return;
             }
         }
-    }
-}
-
-async fn expired(app: &App) {
-    match app.store.purge_expired(Timestamp::now() - KEPT_EXPIRED).await {
-        Ok(removed) => tracing::debug!(removed, "removed expired sessions, tokens and idempotency keys"),
-        Err(error) => tracing::warn!(%error, "could not remove expired rows; the next round tries again"),
     }
 }

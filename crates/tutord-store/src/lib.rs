@@ -6,8 +6,9 @@
 //! 2. [`page`]: every list is a bounded [`Page`], by offset or by an opaque [`Cursor`].
 //! 3. [`store`]: the [`Store`] trait, one sub-trait an aggregate. Callers hold an `Arc<dyn Store>`.
 //! 4. `queries`: the typed queries, written once and compiled for each database.
-//! 5. [`postgres`] and [`sqlite`]: pools, deadlines, migrations, and what one database alone has.
-//! 6. [`statements`]: counts the statements that a task issues.
+//! 5. [`rules`]: how completions become points, streaks, levels and achievements.
+//! 6. [`postgres`] and [`sqlite`]: pools, deadlines, migrations, and what one database alone has.
+//! 7. [`statements`]: counts the statements that a task issues.
 //!
 //! ```no_run
 //! # async fn example() -> tutord_store::Result<()> {
@@ -27,6 +28,7 @@ pub mod model;
 mod open;
 pub mod page;
 pub mod postgres;
+pub mod rules;
 mod schema;
 pub mod seed;
 mod sql_types;

@@ -19,15 +19,30 @@ pub enum List {
     MessagesAscending = 2,
     /// A conversation's messages, newest first.
     MessagesDescending = 3,
+    /// A student's exercises, newest first.
+    ExerciseHistory = 4,
+    /// A leaderboard, the first rank first.
+    Leaderboard = 5,
 }
 
 impl List {
-    const ALL: [Self; 3] = [Self::Conversations, Self::MessagesAscending, Self::MessagesDescending];
+    const ALL: [Self; 5] = [
+        Self::Conversations,
+        Self::MessagesAscending,
+        Self::MessagesDescending,
+        Self::ExerciseHistory,
+        Self::Leaderboard,
+    ];
+
+    /// Whether its cursors name a position, and lead in both directions.
+    const fn has_positions(self) -> bool {
+        matches!(self, Self::MessagesAscending | Self::MessagesDescending)
+    }
 }
 
 /// A place in a list; opaque to clients.
 ///
-/// It discloses nothing: it holds the time and the id, or the position, of a row that the client has
+/// It discloses nothing: it holds the time or value and the id, or the position, of a row that the client has
 /// seen, and every query checks the owner by itself. So it is validated, not signed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Cursor {
@@ -43,9 +58,14 @@ pub struct Cursor {
 pub struct CursorError;
 
 impl Cursor {
-    /// The page that follows the conversation with this activity time and id.
-    pub(crate) const fn after_activity(at: Timestamp, id: i64) -> Self {
-        Self { list: List::Conversations, backward: false, at: at.as_micros(), id }
+    /// The page that follows the row with this time and id.
+    pub(crate) const fn after_time(list: List, at: Timestamp, id: i64) -> Self {
+        Self { list, backward: false, at: at.as_micros(), id }
+    }
+
+    /// The page that follows the student with this value on a leaderboard.
+    pub(crate) const fn after_value(value: i64, user_id: i64) -> Self {
+        Self { list: List::Leaderboard, backward: false, at: value, id: user_id }
     }
 
     /// The page that follows (or, `backward`, precedes) the message at `position`.
@@ -55,6 +75,10 @@ impl Cursor {
 
     pub(crate) const fn key(&self) -> (Timestamp, i64) {
         (Timestamp::from_micros(self.at), self.id)
+    }
+
+    pub(crate) const fn value(&self) -> (i64, i64) {
+        (self.at, self.id)
     }
 
     pub(crate) const fn is_backward(&self) -> bool {
@@ -86,7 +110,7 @@ impl Cursor {
         let list = List::ALL.into_iter().find(|list| *list as u8 == bytes[0]).ok_or(CursorError)?;
         let backward = match bytes[1] {
             0 => false,
-            1 if list != List::Conversations => true,
+            1 if list.has_positions() => true,
             _ => return Err(CursorError),
         };
         let integer = |from: usize| {
@@ -95,7 +119,7 @@ impl Cursor {
             i64::from_be_bytes(word)
         };
         let (at, id) = (integer(2), integer(10));
-        if id < 1 || (list != List::Conversations && at != 0) {
+        if id < 1 || (list.has_positions() && at != 0) {
             return Err(CursorError);
         }
         Ok(Self { list, backward, at, id })
@@ -150,6 +174,17 @@ pub struct Page<T> {
     pub previous: Option<Cursor>,
 }
 
+impl<T> Page<T> {
+    /// A page of rows of which one more than `limit` was asked for, to see whether the list goes on.
+    pub(crate) fn cut(mut items: Vec<T>, total: i64, limit: i64, cursor: impl Fn(&T) -> Cursor) -> Self {
+        let limit = usize::try_from(limit).unwrap_or(usize::MAX);
+        let has_more = items.len() > limit;
+        items.truncate(limit);
+        let next = items.last().filter(|_| has_more).map(cursor);
+        Self { items, total, has_more, next, previous: None }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -159,7 +194,7 @@ mod tests {
     proptest! {
         #[test]
         fn cursors_survive_the_round_trip(at in any::<i64>(), id in 1..i64::MAX, backward in any::<bool>()) {
-            let activity = Cursor::after_activity(Timestamp::from_micros(at), id);
+            let activity = Cursor::after_time(List::Conversations, Timestamp::from_micros(at), id);
             prop_assert_eq!(Cursor::decode(&activity.encode()), Ok(activity));
             let message = Cursor::position(List::MessagesDescending, id, backward);
             prop_assert_eq!(Cursor::decode(&message.encode()), Ok(message));

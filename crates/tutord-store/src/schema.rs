@@ -21,6 +21,8 @@ table! {
         is_mentor -> Bool,
         email_verified -> Bool,
         onboarding_completed -> Bool,
+        leaderboard_opt_out -> Bool,
+        exercise_difficulty -> Nullable<Text>,
         timezone -> Text,
         current_streak -> Integer,
         longest_streak -> Integer,
@@ -106,10 +108,157 @@ table! {
     }
 }
 
+table! {
+    exercises (id) {
+        id -> BigInt,
+        slug -> Nullable<Text>,
+        title -> Text,
+        description -> Text,
+        instructions -> Text,
+        starter_code -> Nullable<Text>,
+        solution -> Nullable<Text>,
+        hints -> Text,
+        exercise_type -> Text,
+        difficulty -> Text,
+        programming_language -> Text,
+        topics -> Text,
+        test_cases -> Nullable<Text>,
+        generated_by_ai -> Bool,
+        generation_prompt -> Nullable<Text>,
+        owner_id -> Nullable<BigInt>,
+        created_at -> crate::sql_types::Instant,
+    }
+}
+
+table! {
+    user_exercises (id) {
+        id -> BigInt,
+        user_id -> BigInt,
+        exercise_id -> BigInt,
+        daily_date -> Nullable<crate::sql_types::Day>,
+        status -> Text,
+        grade -> Nullable<Integer>,
+        feedback -> Nullable<Text>,
+        hints_used -> Integer,
+        submission_count -> Integer,
+        time_spent_seconds -> Integer,
+        points_earned -> Integer,
+        started_at -> Nullable<crate::sql_types::Instant>,
+        completed_at -> Nullable<crate::sql_types::Instant>,
+        completed_on -> Nullable<crate::sql_types::Day>,
+        skip_count -> Integer,
+        due_on -> Nullable<crate::sql_types::Day>,
+        ended_at -> Nullable<crate::sql_types::Instant>,
+        created_at -> crate::sql_types::Instant,
+        updated_at -> crate::sql_types::Instant,
+    }
+}
+
+table! {
+    submissions (id) {
+        id -> BigInt,
+        user_exercise_id -> BigInt,
+        solution -> Text,
+        grade -> Nullable<Integer>,
+        feedback -> Nullable<Text>,
+        created_at -> crate::sql_types::Instant,
+    }
+}
+
+table! {
+    achievements (id) {
+        id -> BigInt,
+        slug -> Text,
+        name -> Text,
+        title -> Text,
+        description -> Text,
+        category -> Text,
+        rarity -> Text,
+        requirement -> Text,
+        requirement_value -> Integer,
+        requirement_description -> Text,
+        icon_url -> Nullable<Text>,
+        icon -> Nullable<Text>,
+        badge_color -> Nullable<Text>,
+        points -> Integer,
+        hidden -> Bool,
+    }
+}
+
+table! {
+    user_achievements (user_id, achievement_id) {
+        user_id -> BigInt,
+        achievement_id -> BigInt,
+        unlocked_at -> crate::sql_types::Instant,
+        user_exercise_id -> Nullable<BigInt>,
+    }
+}
+
+table! {
+    skill_levels (user_id, topic) {
+        user_id -> BigInt,
+        topic -> Text,
+        level -> Text,
+        previous_level -> Nullable<Text>,
+        exercises_completed -> Integer,
+        grade_sum -> BigInt,
+        graded_count -> Integer,
+        time_spent_seconds -> BigInt,
+        level_updated_at -> crate::sql_types::Instant,
+    }
+}
+
+table! {
+    activity (user_id, period, starts_on) {
+        user_id -> BigInt,
+        period -> Text,
+        starts_on -> crate::sql_types::Day,
+        exercises_completed -> Integer,
+        grade_sum -> BigInt,
+        graded_count -> Integer,
+        perfect_grades -> Integer,
+        time_spent_seconds -> BigInt,
+        hints_used -> Integer,
+        points -> BigInt,
+        achievements_unlocked -> Integer,
+        streak -> Integer,
+        no_hint_run -> Integer,
+        easy -> Integer,
+        medium -> Integer,
+        hard -> Integer,
+        algorithm -> Integer,
+        data_structure -> Integer,
+        debugging -> Integer,
+        practical -> Integer,
+    }
+}
+
+table! {
+    leaderboards (id) {
+        id -> BigInt,
+        metric -> Text,
+        period -> Text,
+        starts_on -> crate::sql_types::Day,
+        language -> Text,
+    }
+}
+
+table! {
+    leaderboard_entries (leaderboard_id, user_id) {
+        leaderboard_id -> BigInt,
+        user_id -> BigInt,
+        value -> BigInt,
+        hidden -> Bool,
+    }
+}
+
 joinable!(session_tokens -> sessions (session_id));
 joinable!(sessions -> users (user_id));
 joinable!(email_tokens -> users (user_id));
 joinable!(messages -> conversations (conversation_id));
+joinable!(user_exercises -> exercises (exercise_id));
+joinable!(submissions -> user_exercises (user_exercise_id));
+joinable!(user_achievements -> achievements (achievement_id));
 allow_tables_to_appear_in_same_query!(
     users,
     sessions,
@@ -118,19 +267,11 @@ allow_tables_to_appear_in_same_query!(
     conversations,
     messages,
     idempotency_keys,
+    exercises,
+    user_exercises,
+    submissions,
+    achievements,
+    user_achievements,
+    leaderboards,
+    leaderboard_entries,
 );
-
-table! {
-    exercises (id) {
-        id -> BigInt,
-        title -> Text,
-        description -> Text,
-        instructions -> Text,
-        exercise_type -> Text,
-        difficulty -> Text,
-        programming_language -> Text,
-        topics -> Text,
-        owner_id -> Nullable<BigInt>,
-        created_at -> crate::sql_types::Instant,
-    }
-}

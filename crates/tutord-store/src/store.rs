@@ -6,18 +6,21 @@
 use async_trait::async_trait;
 
 use crate::error::Result;
-use crate::model::time::Timestamp;
+use crate::model::progress::{Activity, Board, LeaderboardEntry, Neighbourhood, ProgressOverview, TopicSkill};
+use crate::model::time::{LocalDate, Timestamp};
 use crate::model::{
-    Appended, Conversation, ConversationPage, Credentials, EmailTokenPurpose, Identity, LearningProfile, Message,
-    NewConversation, NewEmailToken, NewReply, NewSessionTokens, NewUser, NewUserMessage, Order, Rotation,
-    StoredExchange, TokenHash, User, UserChanges,
+    Appended, Assigned, Candidate, CatalogueLoaded, Choice, Completion, Conversation, ConversationPage, Credentials,
+    Daily, Difficulty, EmailTokenPurpose, Exercise, ExerciseStatus, Graded, Grading, HintTaken, HistoryItem, Identity,
+    LearningProfile, Message, Moment, NewAchievement, NewConversation, NewEmailToken, NewExercise, NewReply,
+    NewSessionTokens, NewUser, NewUserMessage, Order, Rotation, StoredExchange, StoredSubmission, TokenHash,
+    Transition, User, UserChanges,
 };
-use crate::page::{Page, PageRequest};
+use crate::page::{Cursor, Page, PageRequest};
 use crate::seed::SeedPlan;
 
 /// All aggregates together.
-pub trait Store: Users + Sessions + EmailTokens + Conversations + Administration {}
-impl<T: Users + Sessions + EmailTokens + Conversations + Administration> Store for T {}
+pub trait Store: Users + Sessions + EmailTokens + Conversations + Exercises + Progress + Administration {}
+impl<T: Users + Sessions + EmailTokens + Conversations + Exercises + Progress + Administration> Store for T {}
 
 /// Accounts and profiles.
 #[async_trait]
@@ -114,6 +117,144 @@ pub trait Conversations: Send + Sync {
     /// The newest message of the student's in a conversation and its reply; `None` when there is no such
     /// conversation or no such message. 2 statements.
     async fn last_exchange(&self, user_id: i64, id: i64) -> Result<Option<StoredExchange>>;
+}
+
+/// Exercises, and where a student stands with each.
+///
+/// A student sees the exercises of the catalogue and those generated for them. The changes of one student
+/// come one after the other.
+#[async_trait]
+pub trait Exercises: Send + Sync {
+    /// Stores what is new and changes what differs, by slug; all of it or nothing.
+    async fn load_catalogue(
+        &self,
+        exercises: &[NewExercise],
+        achievements: &[NewAchievement],
+    ) -> Result<CatalogueLoaded>;
+
+    /// An exercise that this student may see. 1 statement.
+    async fn exercise(&self, user_id: i64, id: i64) -> Result<Option<Exercise>>;
+
+    /// The exercise of a local day, once it has been assigned. 1 statement.
+    async fn daily_exercise(&self, user_id: i64, day: LocalDate) -> Result<Option<Assigned>>;
+
+    /// The skipped exercise that has been due for longest on `day`. 1 statement.
+    async fn due_exercise(&self, user_id: i64, day: LocalDate) -> Result<Option<i64>>;
+
+    /// Exercises of the catalogue that the student has not taken up, by id. 1 statement.
+    async fn daily_candidates(&self, user_id: i64, choice: &Choice, limit: i64) -> Result<Vec<Candidate>>;
+
+    /// Makes an exercise the day's, unless the day has one: then that is the answer, and `false`. `None` when
+    /// the student took up the chosen exercise meanwhile.
+    async fn assign_daily(&self, user_id: i64, day: LocalDate, chosen: &Daily) -> Result<Option<(Assigned, bool)>>;
+
+    /// Stores a generated exercise that this student alone sees, and takes it up.
+    async fn create_exercise(&self, user_id: i64, new: &NewExercise) -> Result<Assigned>;
+
+    /// A page of the student's exercises, newest first. 2 statements in 1 round trip.
+    async fn exercise_history(
+        &self,
+        user_id: i64,
+        status: Option<ExerciseStatus>,
+        page: &PageRequest,
+    ) -> Result<Page<HistoryItem>>;
+
+    /// The student's exercises before a cursor, newest first, without counting them all. 1 statement.
+    async fn history_before(&self, user_id: i64, cursor: Option<Cursor>, limit: i64) -> Result<Vec<HistoryItem>>;
+
+    /// The exercises that the student completed or skipped, the newest first. 1 statement.
+    async fn ended_exercises(&self, user_id: i64, limit: i64) -> Result<Vec<HistoryItem>>;
+
+    /// Counts the next step of the hints and tells it; `None` when all were taken.
+    async fn take_hint(&self, user_id: i64, exercise_id: i64, at: Timestamp) -> Result<Transition<Option<HintTaken>>>;
+
+    /// Stores a solution that is still to be graded.
+    async fn submit_solution(
+        &self,
+        user_id: i64,
+        exercise_id: i64,
+        solution: &str,
+        time_spent_seconds: Option<i32>,
+        at: Timestamp,
+    ) -> Result<Transition<StoredSubmission>>;
+
+    /// Stores a grade; one that passes completes the exercise.
+    async fn grade_submission(
+        &self,
+        user_id: i64,
+        submission: &StoredSubmission,
+        grading: &Grading,
+        moment: Moment,
+    ) -> Result<Transition<Graded>>;
+
+    /// Completes an exercise and counts it in every sum, once; later calls are told the same.
+    async fn complete_exercise(
+        &self,
+        user_id: i64,
+        exercise_id: i64,
+        time_spent_seconds: Option<i32>,
+        moment: Moment,
+    ) -> Result<Transition<Completion>>;
+
+    /// Skips an exercise until it is due again.
+    async fn skip_exercise(&self, user_id: i64, exercise_id: i64, moment: Moment) -> Result<Transition<()>>;
+
+    /// The difficulty that was set for the student. 1 statement.
+    async fn exercise_difficulty(&self, user_id: i64) -> Result<Option<Difficulty>>;
+
+    /// Sets the difficulty of the student's daily exercises. 1 statement.
+    async fn set_exercise_difficulty(&self, user_id: i64, difficulty: Difficulty) -> Result<()>;
+}
+
+/// What is summed up of completions, and leaderboards.
+///
+/// Sums are kept in the transaction of the completion; none of these reads a student's exercises but the
+/// recomputation.
+#[async_trait]
+pub trait Progress: Send + Sync {
+    /// A student with the sums of all time, the achievements and the topics. 4 statements in 2 round trips.
+    async fn progress(&self, user_id: i64) -> Result<Option<ProgressOverview>>;
+
+    /// The sums of all time; `None` before the first completion. 1 statement.
+    async fn activity_of_all_time(&self, user_id: i64) -> Result<Option<Activity>>;
+
+    /// The sums of the days from `from` to `to` that have a completion, the oldest first. 1 statement.
+    async fn activity_by_day(&self, user_id: i64, from: LocalDate, to: LocalDate) -> Result<Vec<Activity>>;
+
+    /// The newest day with a completion. 1 statement.
+    async fn newest_activity(&self, user_id: i64) -> Result<Option<Activity>>;
+
+    /// The student's topics by name, at most [`MAX_TOPICS`](crate::model::progress::MAX_TOPICS). 1 statement.
+    async fn skill_levels(&self, user_id: i64) -> Result<Vec<TopicSkill>>;
+
+    /// One topic. 1 statement.
+    async fn skill_level(&self, user_id: i64, topic: &str) -> Result<Option<TopicSkill>>;
+
+    /// A page of a leaderboard. 4 statements; their cost does not grow with the number of students, but by
+    /// offset it grows with the offset.
+    async fn leaderboard(&self, board: &Board, page: &PageRequest) -> Result<Page<LeaderboardEntry>>;
+
+    /// A student's place and `neighbours` on each side. 7 statements; their cost does not grow with the number
+    /// of students.
+    async fn leaderboard_around(&self, board: &Board, user_id: i64, neighbours: i64) -> Result<Neighbourhood>;
+
+    /// Hides a student from all leaderboards, or shows them again.
+    async fn set_leaderboard_opt_out(&self, user_id: i64, opted_out: bool) -> Result<()>;
+
+    /// Brings the counts behind the ranks up to date with at most `batch` changes; returns how many there
+    /// were. Ranks are exact before and after.
+    async fn fold_leaderboards(&self, batch: i64) -> Result<usize>;
+
+    /// Removes at most `batch` entries of a leaderboard whose week or month was over before `today` (UTC);
+    /// returns how many rows went. Call until it returns 0.
+    async fn purge_leaderboards(&self, today: LocalDate, batch: i64) -> Result<usize>;
+
+    /// Computes the sums and leaderboard entries of at most `limit` students with ids above `after` anew, each
+    /// student in a transaction; returns their ids.
+    async fn rebuild_statistics(&self, after: i64, limit: i64, now: Timestamp) -> Result<Vec<i64>>;
+
+    /// Counts anew what ranks are computed from.
+    async fn recount_leaderboards(&self) -> Result<()>;
 }
 
 /// What operators and background work need.

@@ -21,7 +21,7 @@ pub struct UnknownValue {
 macro_rules! text_enum {
     ($(#[$doc:meta])* $name:ident { $first:ident = $first_text:literal $(, $variant:ident = $text:literal)* $(,)? }) => {
         $(#[$doc])*
-        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, AsExpression, FromSqlRow)]
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, AsExpression, FromSqlRow)]
         #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
         #[diesel(sql_type = Text)]
         #[serde(rename_all = "snake_case")]
@@ -101,6 +101,32 @@ text_enum! {
     ExerciseStatus { Pending = "pending", InProgress = "in_progress", Completed = "completed", Skipped = "skipped" }
 }
 text_enum! {
+    /// What an achievement rewards.
+    AchievementCategory {
+        Streak = "streak", Exercise = "exercise", Github = "github", Community = "community",
+        Mentorship = "mentorship", Skill = "skill", Special = "special",
+    }
+}
+text_enum! {
+    /// How few students have an achievement.
+    Rarity { Common = "common", Rare = "rare", Epic = "epic", Legendary = "legendary" }
+}
+text_enum! {
+    /// What is measured against an achievement's value.
+    Requirement {
+        Streak = "streak", Exercises = "exercises", TopicLevel = "topic_level", PerfectGrades = "perfect_grades",
+        NoHintRun = "no_hint_run",
+    }
+}
+text_enum! {
+    /// A span of time that is summed up.
+    Period { Daily = "daily", Weekly = "weekly", Monthly = "monthly", All = "all" }
+}
+text_enum! {
+    /// What a leaderboard compares.
+    Metric { Points = "points", Streak = "streak" }
+}
+text_enum! {
     /// Who wrote a message.
     MessageRole { User = "user", Assistant = "assistant", System = "system" }
 }
@@ -127,6 +153,9 @@ mod tests {
             assert_eq!(serde_json::to_value(value).unwrap(), value.as_str());
         }
         for value in ExerciseType::ALL {
+            assert_eq!(serde_json::to_value(value).unwrap(), value.as_str());
+        }
+        for value in Requirement::ALL {
             assert_eq!(serde_json::to_value(value).unwrap(), value.as_str());
         }
         assert_eq!(

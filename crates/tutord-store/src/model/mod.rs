@@ -2,6 +2,8 @@
 
 mod conversation;
 mod enums;
+mod exercise;
+pub mod progress;
 mod session;
 pub(crate) mod time;
 mod user;
@@ -11,8 +13,13 @@ pub use conversation::{
     NewUserMessage, Order, PREVIEW_CHARS, StoredExchange, Target,
 };
 pub use enums::{
-    ContextType, Difficulty, EmailTokenPurpose, ExerciseStatus, ExerciseType, MessageRole, Role, SessionTokenPurpose,
-    SkillLevel, UnknownValue,
+    AchievementCategory, ContextType, Difficulty, EmailTokenPurpose, ExerciseStatus, ExerciseType, MessageRole, Metric,
+    Period, Rarity, Requirement, Role, SessionTokenPurpose, SkillLevel, UnknownValue,
+};
+pub use exercise::{
+    Achievement, Assigned, Candidate, CatalogueLoaded, Choice, Completion, Daily, Exercise, ExerciseKey, Graded,
+    Grading, HintTaken, HistoryItem, Moment, NewAchievement, NewExercise, PASSING_GRADE, StoredSubmission, Transition,
+    UserExercise,
 };
 pub use session::{Identity, NewEmailToken, NewSessionTokens, Rotation, TokenHash};
 pub use user::{Credentials, LearningProfile, NewUser, User, UserChanges};

@@ -84,6 +84,22 @@ impl<'de> Deserialize<'de> for Timestamp {
 #[diesel(sql_type = Day)]
 pub struct LocalDate(pub jiff::civil::Date);
 
+impl LocalDate {
+    /// This many days later; before, when negative. Clamped to the calendar (years -9999 to 9999).
+    #[must_use]
+    pub fn plus_days(self, days: i64) -> Self {
+        // A span holds a little more than the calendar's days.
+        let days = days.clamp(-7_300_000, 7_300_000);
+        Self(self.0.saturating_add(jiff::Span::new().days(days)))
+    }
+}
+
+impl fmt::Display for LocalDate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
 #[cfg(feature = "openapi")]
 mod openapi {
     use utoipa::openapi::schema::{KnownFormat, ObjectBuilder, SchemaFormat, Type};

@@ -43,14 +43,34 @@ macro_rules! pipelined {
     }};
 }
 
+/// A query that locks the rows that it finds until the transaction ends. Rows that refer to them can still be inserted.
+macro_rules! locked {
+    ($query:expr) => {
+        $query.for_no_key_update()
+    };
+}
+
+/// Keeps all others from writing these tables until the transaction ends.
+macro_rules! exclusively {
+    ($conn:ident, $tables:literal) => {
+        diesel::sql_query(concat!("LOCK TABLE ", $tables, " IN SHARE ROW EXCLUSIVE MODE")).execute($conn).await?
+    };
+}
+
 #[path = "../queries/administration.rs"]
 mod administration;
 #[path = "../queries/conversations.rs"]
 mod conversations;
 #[path = "../queries/email_tokens.rs"]
 mod email_tokens;
+#[path = "../queries/exercises.rs"]
+mod exercises;
+#[path = "../queries/leaderboards.rs"]
+mod leaderboards;
 #[path = "../queries/messages.rs"]
 mod messages;
+#[path = "../queries/progress.rs"]
+mod progress;
 #[path = "../queries/sessions.rs"]
 mod sessions;
 #[path = "../queries/users.rs"]

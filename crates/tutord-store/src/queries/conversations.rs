@@ -12,7 +12,7 @@ use crate::model::{
     Appended, ContextType, Conversation, ConversationPage, Message, NewConversation, NewReply, NewUserMessage, Order,
     StoredExchange,
 };
-use crate::page::{Cursor, Page, PageRequest, Position};
+use crate::page::{Cursor, List, Page, PageRequest, Position};
 use crate::schema::{conversations, exercises};
 use crate::store::Conversations;
 
@@ -41,13 +41,10 @@ impl Conversations for Adapter {
                 }
             }
             let total = conversations::table.filter(own).select(count_star());
-            let (mut items, total) = pipelined!(conn, rows.load::<Conversation>, total.get_result::<i64>);
-            let limit = usize::try_from(page.limit).unwrap_or(usize::MAX);
-            let has_more = items.len() > limit;
-            items.truncate(limit);
-            let next =
-                items.last().filter(|_| has_more).map(|last| Cursor::after_activity(last.last_message_at, last.id));
-            Ok(Page { items, total, has_more, next, previous: None })
+            let (items, total) = pipelined!(conn, rows.load::<Conversation>, total.get_result::<i64>);
+            Ok(Page::cut(items, total, page.limit, |last| {
+                Cursor::after_time(List::Conversations, last.last_message_at, last.id)
+            }))
         })
         .await
     }

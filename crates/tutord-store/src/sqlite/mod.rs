@@ -38,14 +38,32 @@ macro_rules! pipelined {
     };
 }
 
+/// Nothing to lock: a transaction that writes is the only one.
+macro_rules! locked {
+    ($query:expr) => {
+        $query
+    };
+}
+
+/// Nothing to lock: see `locked`.
+macro_rules! exclusively {
+    ($conn:ident, $tables:literal) => {};
+}
+
 #[path = "../queries/administration.rs"]
 mod administration;
 #[path = "../queries/conversations.rs"]
 mod conversations;
 #[path = "../queries/email_tokens.rs"]
 mod email_tokens;
+#[path = "../queries/exercises.rs"]
+mod exercises;
+#[path = "../queries/leaderboards.rs"]
+mod leaderboards;
 #[path = "../queries/messages.rs"]
 mod messages;
+#[path = "../queries/progress.rs"]
+mod progress;
 #[path = "../queries/sessions.rs"]
 mod sessions;
 #[path = "../queries/users.rs"]

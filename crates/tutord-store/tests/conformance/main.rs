@@ -4,9 +4,11 @@
 mod administration;
 mod conversations;
 mod email_tokens;
+mod exercises;
 mod fixture;
 mod messages;
 mod pool;
+mod progress;
 mod query_plans;
 mod seed;
 mod sessions;

@@ -1,0 +1,185 @@
+//! What is summed up of a student's completions, and how students compare.
+
+use diesel::prelude::*;
+use jiff::civil::{Date, date};
+
+use super::{Achievement, Metric, Period, SkillLevel, User};
+use crate::model::time::{LocalDate, Timestamp};
+use crate::schema::{activity, skill_levels};
+
+/// The sums of one local day, or of all time.
+#[derive(Debug, Clone, PartialEq, Eq, Queryable, Selectable, Insertable, AsChangeset)]
+#[diesel(table_name = activity, primary_key(user_id, period, starts_on))]
+pub struct Activity {
+    /// The student.
+    pub user_id: i64,
+    /// `daily` or `all`.
+    pub period: Period,
+    /// The local day; 1970-01-01 for all time.
+    pub starts_on: LocalDate,
+    /// Exercises completed.
+    pub exercises_completed: i32,
+    /// Sum of the grades of completions that have one.
+    pub grade_sum: i64,
+    /// How many completions have a grade.
+    pub graded_count: i32,
+    /// How many have the grade 100.
+    pub perfect_grades: i32,
+    /// Seconds spent on completed exercises.
+    pub time_spent_seconds: i64,
+    /// Hints taken for completed exercises.
+    pub hints_used: i32,
+    /// Points of completions and achievements.
+    pub points: i64,
+    /// Achievements unlocked.
+    pub achievements_unlocked: i32,
+    /// On a day, the streak that it ended with; of all time, the longest.
+    pub streak: i32,
+    /// Completions in a row without a hint: as the day ended, or the longest of all time.
+    pub no_hint_run: i32,
+    /// Completed easy exercises.
+    pub easy: i32,
+    /// Completed medium exercises.
+    pub medium: i32,
+    /// Completed hard exercises.
+    pub hard: i32,
+    /// Completed exercises of this type.
+    pub algorithm: i32,
+    /// Completed exercises of this type.
+    pub data_structure: i32,
+    /// Completed exercises of this type.
+    pub debugging: i32,
+    /// Completed exercises of this type.
+    pub practical: i32,
+}
+
+/// The average of grades, 0 to 100; `None` without any.
+pub fn average_grade(grade_sum: i64, graded_count: i32) -> Option<f64> {
+    #[expect(clippy::cast_precision_loss, reason = "a sum of numbers up to 100")]
+    (graded_count > 0).then(|| grade_sum as f64 / f64::from(graded_count))
+}
+
+/// How far a student has come in one topic.
+#[derive(Debug, Clone, PartialEq, Eq, Queryable, Selectable, Insertable, AsChangeset)]
+#[diesel(table_name = skill_levels, primary_key(user_id, topic))]
+#[diesel(treat_none_as_null = true)]
+pub struct TopicSkill {
+    /// The student.
+    pub user_id: i64,
+    /// The topic.
+    pub topic: String,
+    /// The level.
+    pub level: SkillLevel,
+    /// The level before it.
+    pub previous_level: Option<SkillLevel>,
+    /// Exercises completed.
+    pub exercises_completed: i32,
+    /// Sum of the grades of completions that have one.
+    pub grade_sum: i64,
+    /// How many completions have a grade.
+    pub graded_count: i32,
+    /// Seconds spent.
+    pub time_spent_seconds: i64,
+    /// When the level last changed.
+    pub level_updated_at: Timestamp,
+}
+
+/// An achievement, and when the student unlocked it.
+pub type Unlocked = (Achievement, Option<Timestamp>);
+
+/// Everything that a student's progress page shows, in few statements.
+#[derive(Debug, Clone)]
+pub struct ProgressOverview {
+    /// The student.
+    pub user: User,
+    /// The sums of all time; `None` before the first completion.
+    pub all: Option<Activity>,
+    /// Every achievement.
+    pub achievements: Vec<Unlocked>,
+    /// The topics, by name.
+    pub skills: Vec<TopicSkill>,
+}
+
+/// The most topics that are shown of a student.
+pub const MAX_TOPICS: i64 = 500;
+
+/// Which leaderboard.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Board {
+    /// What is compared.
+    pub metric: Metric,
+    /// `weekly`, `monthly` or `all`.
+    pub period: Period,
+    /// The first day of the period by UTC; see [`starts_on`].
+    pub starts_on: LocalDate,
+    /// Lower-case language; empty for all together.
+    pub language: String,
+}
+
+/// The beginning of time, as sums of all time have it.
+pub(crate) const ALL_TIME: LocalDate = LocalDate(date(1970, 1, 1));
+
+/// The first day of the week (Monday, ISO 8601) or the month that holds `day`; of all time, 1970-01-01.
+pub fn starts_on(period: Period, day: LocalDate) -> LocalDate {
+    match period {
+        Period::Daily => day,
+        Period::Weekly => {
+            let since_monday = day.0.weekday().to_monday_zero_offset();
+            day.plus_days(-i64::from(since_monday))
+        }
+        Period::Monthly => LocalDate(day.0.first_of_month()),
+        Period::All => ALL_TIME,
+    }
+}
+
+/// The day of an instant by UTC: leaderboards have the same weeks for everybody.
+pub fn utc_day(at: Timestamp) -> LocalDate {
+    LocalDate(Date::from(jiff::tz::Offset::UTC.to_datetime(at.to_jiff())))
+}
+
+/// A student's place on a leaderboard.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LeaderboardEntry {
+    /// 1 for the first; equal values share a rank, and the next lower value's rank counts them all.
+    pub rank: i64,
+    /// The student.
+    pub user_id: i64,
+    /// The name that the student shows.
+    pub display_name: String,
+    /// Address of the student's picture.
+    pub avatar_url: Option<String>,
+    /// Points, or days of a streak.
+    pub value: i64,
+}
+
+/// A student's place with the neighbours, in the order of the leaderboard.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Neighbourhood {
+    /// Whether the student has chosen not to be shown.
+    pub opted_out: bool,
+    /// The student's own place; `None` before the first completion of the period, or when opted out.
+    pub own: Option<LeaderboardEntry>,
+    /// The neighbours before.
+    pub before: Vec<LeaderboardEntry>,
+    /// The neighbours after.
+    pub after: Vec<LeaderboardEntry>,
+    /// How many students are on the leaderboard.
+    pub total: i64,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn periods_begin_on_mondays_and_firsts() {
+        let day = |year, month, day| LocalDate(date(year, month, day));
+        assert_eq!(starts_on(Period::Weekly, day(2026, 1, 1)), day(2025, 12, 29));
+        assert_eq!(starts_on(Period::Weekly, day(2026, 11, 23)), day(2026, 11, 23), "a Monday");
+        assert_eq!(starts_on(Period::Weekly, day(2026, 11, 29)), day(2026, 11, 23), "a Sunday");
+        assert_eq!(starts_on(Period::Monthly, day(2028, 2, 29)), day(2028, 2, 1));
+        assert_eq!(starts_on(Period::All, day(2028, 2, 29)), day(1970, 1, 1));
+        let last_microsecond = Timestamp::from_micros(1_767_225_600_000_000 - 1);
+        assert_eq!(utc_day(last_microsecond), day(2025, 12, 31));
+    }
+}

@@ -1,0 +1,568 @@
+//! Exercises: the catalogue, the day's exercise, and where a student stands with each.
+//!
+//! Every change of a standing locks the student's row first. So the changes of one student come one after
+//! the other, and two concurrent completions count once.
+
+use async_trait::async_trait;
+use diesel::dsl::{count_star, exists, not};
+use diesel::prelude::*;
+use diesel_async::RunQueryDsl;
+
+use super::{Adapter, Conn, progress};
+use crate::error::{Error, Result};
+use crate::model::time::{LocalDate, Timestamp};
+use crate::model::{
+    Assigned, Candidate, CatalogueLoaded, Choice, Completion, Daily, Difficulty, Exercise, ExerciseKey, ExerciseStatus,
+    ExerciseType, Graded, Grading, HintTaken, HistoryItem, Moment, NewAchievement, NewExercise, PASSING_GRADE,
+    StoredSubmission, Transition, UserExercise,
+};
+use crate::page::{Cursor, Page, PageRequest, Position};
+use crate::rules;
+use crate::schema::{achievements, exercises, submissions, user_exercises, users};
+use crate::store::Exercises;
+
+/// Exercises of a student with what a history shows of each.
+macro_rules! history {
+    ($user_id:expr) => {
+        user_exercises::table.inner_join(exercises::table).filter(user_exercises::user_id.eq($user_id)).select((
+            UserExercise::as_select(),
+            exercises::title,
+            exercises::difficulty,
+            exercises::exercise_type,
+            exercises::programming_language,
+            exercises::topics,
+        ))
+    };
+}
+
+/// The same, newest first, a page at a time.
+macro_rules! history_page {
+    ($user_id:expr, $position:expr, $limit:expr) => {{
+        let mut rows = history!($user_id)
+            .order((user_exercises::created_at.desc(), user_exercises::id.desc()))
+            .limit($limit)
+            .into_boxed();
+        match $position {
+            Position::Offset(offset) => rows = rows.offset(offset),
+            Position::Cursor(cursor) => {
+                let (at, id) = cursor.key();
+                // The first condition is implied by the second; it is what the index can seek to.
+                rows = rows.filter(user_exercises::created_at.le(at)).filter(
+                    user_exercises::created_at
+                        .lt(at)
+                        .or(user_exercises::created_at.eq(at).and(user_exercises::id.lt(id))),
+                );
+            }
+        }
+        rows
+    }};
+}
+
+#[async_trait]
+impl Exercises for Adapter {
+    async fn load_catalogue(
+        &self,
+        exercises: &[NewExercise],
+        achievements: &[NewAchievement],
+    ) -> Result<CatalogueLoaded> {
+        self.transaction(async |conn| {
+            let mut loaded = CatalogueLoaded::default();
+            for exercise in exercises {
+                load_exercise(conn, exercise, &mut loaded).await?;
+            }
+            for achievement in achievements {
+                load_achievement(conn, achievement, &mut loaded).await?;
+            }
+            Ok(loaded)
+        })
+        .await
+    }
+
+    async fn exercise(&self, user_id: i64, id: i64) -> Result<Option<Exercise>> {
+        self.read(async |conn| Ok(visible(user_id, id).select(Exercise::as_select()).first(conn).await.optional()?))
+            .await
+    }
+
+    async fn daily_exercise(&self, user_id: i64, day: LocalDate) -> Result<Option<Assigned>> {
+        self.read(async |conn| daily(conn, user_id, day).await).await
+    }
+
+    async fn due_exercise(&self, user_id: i64, day: LocalDate) -> Result<Option<i64>> {
+        self.read(async |conn| {
+            let due = user_exercises::table
+                .filter(user_exercises::user_id.eq(user_id))
+                .filter(user_exercises::due_on.is_not_null())
+                .filter(user_exercises::due_on.le(day))
+                .order((user_exercises::due_on.asc(), user_exercises::id.asc()))
+                .select(user_exercises::exercise_id)
+                .first(conn)
+                .await
+                .optional()?;
+            Ok(due)
+        })
+        .await
+    }
+
+    async fn daily_candidates(&self, user_id: i64, choice: &Choice, limit: i64) -> Result<Vec<Candidate>> {
+        self.read(async |conn| {
+            let taken = user_exercises::table
+                .filter(user_exercises::user_id.eq(user_id))
+                .filter(user_exercises::exercise_id.eq(exercises::id));
+            let mut candidates = exercises::table
+                .filter(exercises::owner_id.is_null())
+                .filter(not(exists(taken)))
+                .order(exercises::id.asc())
+                .limit(limit)
+                .select(Candidate::as_select())
+                .into_boxed();
+            if let Some(language) = &choice.language {
+                candidates = candidates.filter(exercises::programming_language.eq(language));
+            }
+            if let Some(difficulty) = choice.difficulty {
+                candidates = candidates.filter(exercises::difficulty.eq(difficulty));
+            }
+            Ok(candidates.load(conn).await?)
+        })
+        .await
+    }
+
+    async fn assign_daily(&self, user_id: i64, day: LocalDate, chosen: &Daily) -> Result<Option<(Assigned, bool)>> {
+        match self.transaction(async |conn| assign(conn, user_id, day, chosen).await).await {
+            // The student took up the chosen exercise meanwhile.
+            Err(Error::Conflict(_)) => Ok(None),
+            outcome => outcome,
+        }
+    }
+
+    async fn create_exercise(&self, user_id: i64, new: &NewExercise) -> Result<Assigned> {
+        self.transaction(async |conn| {
+            let exercise = insert_exercise(conn, new, Some(user_id)).await?;
+            let standing = take_up(conn, user_id, exercise.id, None).await?;
+            Ok((exercise, standing))
+        })
+        .await
+    }
+
+    async fn exercise_history(
+        &self,
+        user_id: i64,
+        status: Option<ExerciseStatus>,
+        page: &PageRequest,
+    ) -> Result<Page<HistoryItem>> {
+        self.read(async |conn| {
+            // One more than asked for tells whether the list goes on.
+            let mut rows = history_page!(user_id, page.position, page.limit + 1);
+            let mut total =
+                user_exercises::table.filter(user_exercises::user_id.eq(user_id)).select(count_star()).into_boxed();
+            if let Some(status) = status {
+                rows = rows.filter(user_exercises::status.eq(status));
+                total = total.filter(user_exercises::status.eq(status));
+            }
+            let (items, total) = pipelined!(conn, rows.load::<HistoryItem>, total.get_result::<i64>);
+            Ok(Page::cut(items, total, page.limit, HistoryItem::cursor))
+        })
+        .await
+    }
+
+    async fn history_before(&self, user_id: i64, cursor: Option<Cursor>, limit: i64) -> Result<Vec<HistoryItem>> {
+        let position = cursor.map_or(Position::Offset(0), Position::Cursor);
+        self.read(async |conn| Ok(history_page!(user_id, position, limit).load(conn).await?)).await
+    }
+
+    async fn ended_exercises(&self, user_id: i64, limit: i64) -> Result<Vec<HistoryItem>> {
+        self.read(async |conn| {
+            let rows = history!(user_id)
+                .filter(user_exercises::ended_at.is_not_null())
+                .order((user_exercises::ended_at.desc(), user_exercises::id.desc()))
+                .limit(limit);
+            Ok(rows.load(conn).await?)
+        })
+        .await
+    }
+
+    async fn take_hint(&self, user_id: i64, exercise_id: i64, at: Timestamp) -> Result<Transition<Option<HintTaken>>> {
+        self.transaction(async |conn| {
+            let Some((exercise, key, standing)) = locked(conn, user_id, exercise_id).await? else {
+                return Ok(Transition::NotFound);
+            };
+            if !is_open(standing.status) {
+                return Ok(Transition::Forbidden(standing.status));
+            }
+            let hints = key.hints();
+            let Some(hint) = usize::try_from(standing.hints_used).ok().and_then(|step| hints.get(step)) else {
+                return Ok(Transition::Done(None));
+            };
+            let step = standing.hints_used + 1;
+            begin(conn, &standing, at, Changes { hints_used: Some(step), ..Changes::default() }).await?;
+            Ok(Transition::Done(Some(HintTaken {
+                exercise,
+                hint: hint.clone(),
+                step,
+                steps: i32::try_from(hints.len()).unwrap_or(i32::MAX),
+            })))
+        })
+        .await
+    }
+
+    async fn submit_solution(
+        &self,
+        user_id: i64,
+        exercise_id: i64,
+        solution: &str,
+        time_spent_seconds: Option<i32>,
+        at: Timestamp,
+    ) -> Result<Transition<StoredSubmission>> {
+        self.transaction(async |conn| {
+            let Some((exercise, key, standing)) = locked(conn, user_id, exercise_id).await? else {
+                return Ok(Transition::NotFound);
+            };
+            if !is_open(standing.status) {
+                return Ok(Transition::Forbidden(standing.status));
+            }
+            let id = diesel::insert_into(submissions::table)
+                .values((
+                    submissions::user_exercise_id.eq(standing.id),
+                    submissions::solution.eq(solution),
+                    submissions::created_at.eq(at),
+                ))
+                .returning(submissions::id)
+                .get_result(conn)
+                .await?;
+            let counted = Changes {
+                submission_count: Some(standing.submission_count + 1),
+                time_spent_seconds: Some(longest(&standing, time_spent_seconds)),
+                ..Changes::default()
+            };
+            let user_exercise = begin(conn, &standing, at, counted).await?;
+            Ok(Transition::Done(StoredSubmission { id, exercise, solution: key.solution, user_exercise }))
+        })
+        .await
+    }
+
+    async fn grade_submission(
+        &self,
+        user_id: i64,
+        submission: &StoredSubmission,
+        grading: &Grading,
+        moment: Moment,
+    ) -> Result<Transition<Graded>> {
+        self.transaction(async |conn| {
+            let Some((exercise, key, standing)) = locked(conn, user_id, submission.exercise.id).await? else {
+                return Ok(Transition::NotFound);
+            };
+            diesel::update(submissions::table.find(submission.id))
+                .set((submissions::grade.eq(grading.grade), submissions::feedback.eq(&grading.feedback)))
+                .execute(conn)
+                .await?;
+            if !is_open(standing.status) {
+                // Completed or skipped while the grader was reading: what was counted stays as it is.
+                let solution = key.solution.filter(|_| standing.status == ExerciseStatus::Completed);
+                return Ok(Transition::Done(Graded { user_exercise: standing, solution }));
+            }
+            let graded =
+                Changes { grade: Some(grading.grade), feedback: Some(grading.feedback.clone()), ..Changes::default() };
+            let mut user_exercise = begin(conn, &standing, moment.at, graded).await?;
+            let passed = grading.grade >= PASSING_GRADE;
+            if passed {
+                user_exercise = progress::complete(conn, &exercise, &user_exercise, moment).await?.user_exercise;
+            }
+            Ok(Transition::Done(Graded { user_exercise, solution: key.solution.filter(|_| passed) }))
+        })
+        .await
+    }
+
+    async fn complete_exercise(
+        &self,
+        user_id: i64,
+        exercise_id: i64,
+        time_spent_seconds: Option<i32>,
+        moment: Moment,
+    ) -> Result<Transition<Completion>> {
+        self.transaction(async |conn| {
+            let Some((exercise, _, mut standing)) = locked(conn, user_id, exercise_id).await? else {
+                return Ok(Transition::NotFound);
+            };
+            match standing.status {
+                ExerciseStatus::Completed => Ok(Transition::Done(progress::completion(conn, standing).await?)),
+                ExerciseStatus::Skipped => Ok(Transition::Forbidden(standing.status)),
+                ExerciseStatus::Pending | ExerciseStatus::InProgress => {
+                    standing.time_spent_seconds = longest(&standing, time_spent_seconds);
+                    Ok(Transition::Done(progress::complete(conn, &exercise, &standing, moment).await?))
+                }
+            }
+        })
+        .await
+    }
+
+    async fn skip_exercise(&self, user_id: i64, exercise_id: i64, moment: Moment) -> Result<Transition<()>> {
+        self.transaction(async |conn| {
+            let Some((_, _, standing)) = locked(conn, user_id, exercise_id).await? else {
+                return Ok(Transition::NotFound);
+            };
+            match standing.status {
+                ExerciseStatus::Completed => return Ok(Transition::Forbidden(standing.status)),
+                ExerciseStatus::Skipped => return Ok(Transition::Done(())),
+                ExerciseStatus::Pending | ExerciseStatus::InProgress => {}
+            }
+            let skip_count = standing.skip_count + 1;
+            let due_on = moment.day.plus_days(rules::skipped_for(skip_count));
+            diesel::update(user_exercises::table.find(standing.id))
+                .set((
+                    user_exercises::status.eq(ExerciseStatus::Skipped),
+                    user_exercises::skip_count.eq(skip_count),
+                    user_exercises::due_on.eq(due_on),
+                    user_exercises::ended_at.eq(moment.at),
+                    user_exercises::updated_at.eq(moment.at),
+                ))
+                .execute(conn)
+                .await?;
+            Ok(Transition::Done(()))
+        })
+        .await
+    }
+
+    async fn exercise_difficulty(&self, user_id: i64) -> Result<Option<Difficulty>> {
+        self.read(async |conn| {
+            let chosen = users::table.find(user_id).select(users::exercise_difficulty).first(conn).await.optional()?;
+            Ok(chosen.flatten())
+        })
+        .await
+    }
+
+    async fn set_exercise_difficulty(&self, user_id: i64, difficulty: Difficulty) -> Result<()> {
+        self.write(async |conn| {
+            diesel::update(users::table.find(user_id))
+                .set(users::exercise_difficulty.eq(difficulty))
+                .execute(conn)
+                .await?;
+            Ok(())
+        })
+        .await
+    }
+}
+
+/// An exercise that this student may see: of the catalogue, or generated for them.
+#[diesel::dsl::auto_type]
+fn visible(user_id: i64, id: i64) -> _ {
+    exercises::table
+        .filter(exercises::id.eq(id))
+        .filter(exercises::owner_id.is_null().or(exercises::owner_id.eq(user_id)))
+}
+
+/// Whether a student may still work on it.
+const fn is_open(status: ExerciseStatus) -> bool {
+    matches!(status, ExerciseStatus::Pending | ExerciseStatus::InProgress)
+}
+
+fn longest(standing: &UserExercise, told: Option<i32>) -> i32 {
+    standing.time_spent_seconds.max(told.unwrap_or(0))
+}
+
+/// Locks the student, and reads an exercise with where they stand; it is taken up where it was not yet.
+async fn locked(
+    conn: &mut Conn,
+    user_id: i64,
+    exercise_id: i64,
+) -> Result<Option<(Exercise, ExerciseKey, UserExercise)>> {
+    progress::lock_student(conn, user_id).await?;
+    let found = visible(user_id, exercise_id)
+        .select((Exercise::as_select(), ExerciseKey::as_select()))
+        .first(conn)
+        .await
+        .optional()?;
+    let Some((exercise, key)) = found else { return Ok(None) };
+    let standing = user_exercises::table
+        .filter(user_exercises::user_id.eq(user_id))
+        .filter(user_exercises::exercise_id.eq(exercise_id))
+        .select(UserExercise::as_select())
+        .first(conn)
+        .await
+        .optional()?;
+    let standing = match standing {
+        Some(standing) => standing,
+        None => take_up(conn, user_id, exercise_id, None).await?,
+    };
+    Ok(Some((exercise, key, standing)))
+}
+
+async fn take_up(
+    conn: &mut Conn,
+    user_id: i64,
+    exercise_id: i64,
+    daily_date: Option<LocalDate>,
+) -> QueryResult<UserExercise> {
+    let now = Timestamp::now();
+    diesel::insert_into(user_exercises::table)
+        .values((
+            user_exercises::user_id.eq(user_id),
+            user_exercises::exercise_id.eq(exercise_id),
+            user_exercises::daily_date.eq(daily_date),
+            user_exercises::status.eq(ExerciseStatus::Pending),
+            user_exercises::created_at.eq(now),
+            user_exercises::updated_at.eq(now),
+        ))
+        .returning(UserExercise::as_returning())
+        .get_result(conn)
+        .await
+}
+
+/// What a step with an open exercise changes; `None` leaves a column as it is.
+#[derive(Default, AsChangeset)]
+#[diesel(table_name = user_exercises)]
+struct Changes {
+    hints_used: Option<i32>,
+    submission_count: Option<i32>,
+    time_spent_seconds: Option<i32>,
+    grade: Option<i32>,
+    feedback: Option<String>,
+}
+
+/// Marks an open exercise as begun, together with other changes.
+async fn begin(conn: &mut Conn, standing: &UserExercise, at: Timestamp, changes: Changes) -> QueryResult<UserExercise> {
+    diesel::update(user_exercises::table.find(standing.id))
+        .set((
+            changes,
+            user_exercises::status.eq(ExerciseStatus::InProgress),
+            user_exercises::started_at.eq(standing.started_at.unwrap_or(at)),
+            user_exercises::updated_at.eq(at),
+        ))
+        .returning(UserExercise::as_returning())
+        .get_result(conn)
+        .await
+}
+
+async fn daily(conn: &mut Conn, user_id: i64, day: LocalDate) -> Result<Option<Assigned>> {
+    let found = user_exercises::table
+        .inner_join(exercises::table)
+        .filter(user_exercises::user_id.eq(user_id))
+        .filter(user_exercises::daily_date.eq(day))
+        .select((Exercise::as_select(), UserExercise::as_select()))
+        .first(conn)
+        .await
+        .optional()?;
+    Ok(found)
+}
+
+/// Makes an exercise the day's, unless the day has one; whether it is new.
+async fn assign(conn: &mut Conn, user_id: i64, day: LocalDate, chosen: &Daily) -> Result<Option<(Assigned, bool)>> {
+    progress::lock_student(conn, user_id).await?;
+    if let Some(assigned) = daily(conn, user_id, day).await? {
+        return Ok(Some((assigned, false)));
+    }
+    let id = match chosen {
+        Daily::Existing(id) => *id,
+        Daily::Generated(new) => insert_exercise(conn, new, Some(user_id)).await?.id,
+    };
+    let skipped = diesel::update(
+        user_exercises::table
+            .filter(user_exercises::user_id.eq(user_id))
+            .filter(user_exercises::exercise_id.eq(id))
+            .filter(user_exercises::due_on.is_not_null()),
+    )
+    .set((
+        user_exercises::daily_date.eq(day),
+        user_exercises::status.eq(ExerciseStatus::Pending),
+        user_exercises::due_on.eq(None::<LocalDate>),
+        user_exercises::ended_at.eq(None::<Timestamp>),
+        user_exercises::updated_at.eq(Timestamp::now()),
+    ))
+    .execute(conn)
+    .await?;
+    if skipped == 0 {
+        take_up(conn, user_id, id, Some(day)).await?;
+    }
+    Ok(daily(conn, user_id, day).await?.map(|assigned| (assigned, true)))
+}
+
+async fn insert_exercise(conn: &mut Conn, new: &NewExercise, owner_id: Option<i64>) -> QueryResult<Exercise> {
+    diesel::insert_into(exercises::table)
+        .values((
+            ExerciseTexts::from(new),
+            exercises::slug.eq(&new.slug),
+            exercises::generated_by_ai.eq(new.generation_prompt.is_some()),
+            exercises::generation_prompt.eq(&new.generation_prompt),
+            exercises::owner_id.eq(owner_id),
+            exercises::created_at.eq(Timestamp::now()),
+        ))
+        .returning(Exercise::as_returning())
+        .get_result(conn)
+        .await
+}
+
+/// What a catalogue may change of an exercise that exists.
+#[derive(Debug, PartialEq, Queryable, Selectable, Insertable, AsChangeset)]
+#[diesel(table_name = exercises, treat_none_as_null = true)]
+struct ExerciseTexts {
+    title: String,
+    description: String,
+    instructions: String,
+    starter_code: Option<String>,
+    solution: Option<String>,
+    hints: String,
+    exercise_type: ExerciseType,
+    difficulty: Difficulty,
+    programming_language: String,
+    topics: String,
+    test_cases: Option<String>,
+}
+
+impl From<&NewExercise> for ExerciseTexts {
+    fn from(new: &NewExercise) -> Self {
+        Self {
+            title: new.title.clone(),
+            description: new.description.clone(),
+            instructions: new.instructions.clone(),
+            starter_code: new.starter_code.clone(),
+            solution: new.solution.clone(),
+            hints: serde_json::Value::from(new.hints.clone()).to_string(),
+            exercise_type: new.exercise_type,
+            difficulty: new.difficulty,
+            programming_language: new.programming_language.clone(),
+            topics: new.topics.join(","),
+            test_cases: new.test_cases.clone(),
+        }
+    }
+}
+
+async fn load_exercise(conn: &mut Conn, new: &NewExercise, loaded: &mut CatalogueLoaded) -> Result<()> {
+    let found = exercises::table
+        .filter(exercises::slug.eq(&new.slug))
+        .select((exercises::id, ExerciseTexts::as_select()))
+        .first::<(i64, ExerciseTexts)>(conn)
+        .await
+        .optional()?;
+    let texts = ExerciseTexts::from(new);
+    match found {
+        None => {
+            insert_exercise(conn, new, None).await?;
+            loaded.created += 1;
+        }
+        Some((_, stored)) if stored == texts => loaded.unchanged += 1,
+        Some((id, _)) => {
+            diesel::update(exercises::table.find(id)).set(texts).execute(conn).await?;
+            loaded.updated += 1;
+        }
+    }
+    Ok(())
+}
+
+async fn load_achievement(conn: &mut Conn, new: &NewAchievement, loaded: &mut CatalogueLoaded) -> Result<()> {
+    let found = achievements::table
+        .filter(achievements::slug.eq(&new.slug))
+        .select((achievements::id, NewAchievement::as_select()))
+        .first::<(i64, NewAchievement)>(conn)
+        .await
+        .optional()?;
+    match found {
+        None => {
+            diesel::insert_into(achievements::table).values(new.clone()).execute(conn).await?;
+            loaded.created += 1;
+        }
+        Some((_, stored)) if stored == *new => loaded.unchanged += 1,
+        Some((id, _)) => {
+            diesel::update(achievements::table.find(id)).set(new.clone()).execute(conn).await?;
+            loaded.updated += 1;
+        }
+    }
+    Ok(())
+}

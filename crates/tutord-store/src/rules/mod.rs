@@ -1,0 +1,33 @@
+//! The rules by which completions become streaks, points, levels and achievements.
+//!
+//! Pure functions, used by the transaction that stores a completion and by the recomputation alike, so
+//! that the two cannot differ.
+
+pub mod level;
+pub mod streak;
+mod summary;
+
+pub use summary::reached;
+pub(crate) use summary::{CompletedExercise, Standings, Summary, unlocks};
+
+use crate::model::Difficulty;
+
+/// What a completion earns.
+pub const fn points(difficulty: Difficulty) -> i32 {
+    match difficulty {
+        Difficulty::Easy => 10,
+        Difficulty::Medium => 20,
+        Difficulty::Hard => 30,
+    }
+}
+
+/// How many days pass before a skipped exercise is offered again: 3, 7, 14, 30, then always 30. Growing
+/// gaps, as spaced repetition has them (S. Leitner, "So lernt man lernen", 1972).
+pub const fn skipped_for(skip_count: i32) -> i64 {
+    match skip_count {
+        ..=1 => 3,
+        2 => 7,
+        3 => 14,
+        4.. => 30,
+    }
+}

@@ -22,7 +22,7 @@ use crate::http::rate_limit::RateLimits;
 use crate::http::{aliases, middleware, openapi};
 use crate::llm::{OpenAi, OpenAiConfig, Provider};
 use crate::mail::Mailer;
-use crate::{auth, chat, ops, users};
+use crate::{auth, chat, exercises, ops, progress, users};
 
 /// How long ended streams get to store what came.
 const STREAMS_GRACE: Duration = Duration::from_secs(2);
@@ -53,6 +53,8 @@ pub struct Parts {
     pub streams_end: CancellationToken,
     /// Told that there is a deleted conversation to remove.
     pub purge: Notify,
+    /// Told that leaderboards have changed.
+    pub leaderboards: Notify,
 }
 
 impl Deref for App {
@@ -96,10 +98,12 @@ impl App {
             shutdown: CancellationToken::new(),
             streams_end: CancellationToken::new(),
             purge: Notify::new(),
+            leaderboards: Notify::new(),
             config,
             store,
         }));
         chat::spawn_purge(&app);
+        progress::spawn_upkeep(&app);
         Ok(app)
     }
 
@@ -109,6 +113,8 @@ impl App {
             .nest("/api/auth", auth::router())
             .nest("/api/users", users::router())
             .nest("/api/chat", chat::router())
+            .nest("/api/exercises", exercises::router())
+            .nest("/api/progress", progress::router())
             .nest("/api", aliases::router())
             .nest("/api", ops::health::router());
         let (router, description) = api.split_for_parts();

@@ -182,6 +182,15 @@ pub struct RateLimitConfig {
     /// Messages of one admin to the tutor.
     #[arg(long = "rate-limit-chat-admin", env = "RATE_LIMIT_CHAT_ADMIN", default_value = "30/min,1000/day")]
     pub chat_admin: Windows,
+    /// Hints for exercises to one user.
+    #[arg(long = "rate-limit-hint", env = "RATE_LIMIT_HINT", default_value = "10/day")]
+    pub hint: Windows,
+    /// Exercises that the model writes for one student.
+    #[arg(long = "rate-limit-generate", env = "RATE_LIMIT_GENERATE", default_value = "5/day")]
+    pub generate: Windows,
+    /// Exercises that the model writes for one admin.
+    #[arg(long = "rate-limit-generate-admin", env = "RATE_LIMIT_GENERATE_ADMIN", default_value = "20/day")]
+    pub generate_admin: Windows,
     /// Requests of one user, or of one address before log-in.
     #[arg(long = "rate-limit-other", env = "RATE_LIMIT_OTHER", default_value = "120/min")]
     pub other: Windows,
@@ -315,6 +324,9 @@ impl RateLimitConfig {
             Rule::ResendVerification => &self.resend_verification,
             Rule::Chat => &self.chat,
             Rule::ChatAdmin => &self.chat_admin,
+            Rule::Hint => &self.hint,
+            Rule::Generate => &self.generate,
+            Rule::GenerateAdmin => &self.generate_admin,
             Rule::Other => &self.other,
         }
     }

@@ -121,13 +121,9 @@ impl ApiError {
     }
 
     /// 503: the model gave no reply.
-    pub fn llm_unavailable(retry_after: Option<Duration>) -> Self {
-        Self::new(
-            StatusCode::SERVICE_UNAVAILABLE,
-            "LLM_UNAVAILABLE",
-            "the tutor could not answer; your message is saved",
-        )
-        .with_retry_after(retry_after.unwrap_or(MODEL_RETRY))
+    pub fn llm_unavailable(message: &str, retry_after: Option<Duration>) -> Self {
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, "LLM_UNAVAILABLE", message)
+            .with_retry_after(retry_after.unwrap_or(MODEL_RETRY))
     }
 
     /// 503: try again soon.

@@ -4,7 +4,7 @@
 //!
 //! - [`app`]: what the features share, and the server;
 //! - [`config`]: every flag and variable;
-//! - [`auth`], [`users`], [`chat`]: the features;
+//! - [`auth`], [`users`], [`chat`], [`exercises`], [`progress`]: the features;
 //! - [`llm`], [`mail`]: the services tutord calls;
 //! - [`http`]: what every route shares;
 //! - [`ops`]: health and diagnosis; [`commands`]: what the binary can do.
@@ -16,8 +16,10 @@ pub mod chat;
 pub mod commands;
 pub mod config;
 pub mod error;
+pub mod exercises;
 pub mod http;
 pub mod llm;
 pub mod mail;
 pub mod ops;
+pub mod progress;
 pub mod users;

@@ -184,7 +184,7 @@ async fn rebuilding_finds_what_was_counted(store: &Fixture) {
     rebuild(store, now).await;
     assert_eq!(sums(store).await, counted);
     let board = board(Metric::Points, Period::All, now, "");
-    assert_eq!(shown(store, &board, Position::Offset(0), 9).await, recounted(store, &board).await);
+    assert_eq!(shown(store, &board, Position::Offset(0), 99).await, recounted(store, &board).await);
 }
 
 async fn ranks_are_those_of_a_recount(store: &Fixture) {
@@ -199,7 +199,7 @@ async fn ranks_are_those_of_a_recount(store: &Fixture) {
     // Exact while changes are waiting, while some are folded, and after all were.
     loop {
         for board in &boards {
-            assert_eq!(shown(store, board, Position::Offset(0), 9).await, recounted(store, board).await, "{board:?}");
+            assert_eq!(shown(store, board, Position::Offset(0), 99).await, recounted(store, board).await, "{board:?}");
         }
         if store.fold_leaderboards(37).await.unwrap() == 0 {
             break;
@@ -262,7 +262,7 @@ async fn equal_values_share_a_rank(store: &Fixture) {
 
 async fn opting_out_hides_and_opting_in_shows(store: &Fixture) {
     let (board, students) = crowd(store, &[50, 40, 30]).await;
-    let ranks = async || shown(store, &board, Position::Offset(0), 9).await;
+    let ranks = async || shown(store, &board, Position::Offset(0), 99).await;
     for _ in 0..2 {
         store.set_leaderboard_opt_out(students[1], true).await.unwrap();
     }

@@ -163,7 +163,7 @@ pub(super) async fn store(app: &App, reply: NewReply) -> Result<Message, ApiErro
 /// What the client is told of a model that failed; the operator reads the cause in the log.
 pub(super) fn unavailable(error: &LlmError) -> ApiError {
     tracing::error!(%error, "the model gave no reply");
-    ApiError::llm_unavailable(error.retry_after())
+    ApiError::llm_unavailable("the tutor could not answer; your message is saved", error.retry_after())
 }
 
 pub(super) fn tokens(count: u32) -> i32 {

@@ -5,6 +5,7 @@ use std::time::Duration;
 use tutord_store::Timestamp;
 
 use crate::app::App;
+use crate::ops::background::drain;
 
 /// The most rows of a table that one transaction removes: it holds its locks for some ten milliseconds.
 const BATCH: i64 = 5_000;
@@ -33,21 +34,4 @@ pub(crate) fn spawn(app: &App) {
             drain(&app, "deleted conversations", || app.store.purge_conversations(BATCH)).await;
         }
     });
-}
-
-/// Removes batch after batch until nothing is left.
-async fn drain<F>(app: &App, what: &str, batch: impl Fn() -> F)
-where
-    F: Future<Output = tutord_store::Result<usize>>,
-{
-    while !app.shutdown.is_cancelled() {
-        match batch().await {
-            Ok(0) => return,
-            Ok(removed) => tracing::debug!(removed, what, "removed rows"),
-            Err(error) => {
-                tracing::warn!(%error, what, "could not remove rows; the next round tries again");
-                return;
-            }
-        }
-    }
 }

@@ -28,8 +28,8 @@ pub const LIST_BUDGET: u32 = 3;
 /// Statements per request on this route, authentication included.
 pub const PAGE_BUDGET: u32 = 3;
 
-const CONVERSATIONS: Bounds = Bounds { default: 20, max: 100 };
-const MESSAGES: Bounds = Bounds { default: 50, max: 200 };
+const CONVERSATIONS: Bounds = Bounds::new(20, 100);
+const MESSAGES: Bounds = Bounds::new(50, 200);
 
 /// Routes that answer when the model did: they are bounded by its time-outs, not by the request's.
 pub const AWAIT_MODEL: &[&str] = &["/api/chat/message", "/api/chat/conversations/{id}/retry"];

@@ -57,6 +57,7 @@ pub(super) async fn run(Args { mut config, print }: Args) -> anyhow::Result<()> 
     }
     let store = super::open(&config.database).await?;
     store.migrate().await.context("migrating the database")?;
+    super::catalogue::load_built_in(store.as_ref()).await?;
     if store.credentials(ADMIN).await?.is_none() {
         fill(store.as_ref()).await.context("writing the sample data")?;
     }

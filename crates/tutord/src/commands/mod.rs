@@ -1,6 +1,8 @@
 //! What the binary can do, one file a command.
 
+mod catalogue;
 mod demo;
+mod rebuild_stats;
 mod seed;
 mod serve;
 
@@ -29,8 +31,13 @@ enum Command {
     Serve(Box<Config>),
     /// Serve with sample data: prints the address and the log-ins of a student and an admin.
     Demo(Box<demo::Args>),
-    /// Apply pending migrations.
+    /// Apply pending migrations, and load the exercises that come with tutord.
     Migrate(DatabaseConfig),
+    /// Exercises and achievements of your own.
+    #[command(subcommand)]
+    Catalogue(catalogue::Command),
+    /// Compute all statistics and leaderboards anew from the completed exercises.
+    RebuildStats(DatabaseConfig),
     /// Fill the database with many generated rows, for measuring.
     Seed(seed::Args),
     /// Check the database, Redis, the model, the migrations and the clock; exits with 1 when one fails.
@@ -54,7 +61,10 @@ impl Cli {
                     0 => println!("Nothing to migrate: the {} database is up to date.", store.backend()),
                     _ => println!("Applied to the {} database: {}", store.backend(), applied.join(", ")),
                 }
+                catalogue::load_built_in(store.as_ref()).await?;
             }
+            Command::Catalogue(command) => catalogue::run(command).await?,
+            Command::RebuildStats(database) => rebuild_stats::run(database).await?,
             Command::Seed(args) => seed::run(args).await?,
             Command::Doctor(config) => return Ok(u8::from(!doctor::run(&config).await)),
         }

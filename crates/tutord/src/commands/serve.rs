@@ -13,6 +13,7 @@ pub(super) async fn run(config: Config) -> anyhow::Result<()> {
     let applied = store.migrate().await.context("migrating the database")?;
     if !applied.is_empty() {
         tracing::info!(migrations = applied.join(", "), "migrated the database");
+        super::catalogue::load_built_in(store.as_ref()).await?;
     }
     let address = config.http.listen;
     let app = App::new(config, store, false)?;

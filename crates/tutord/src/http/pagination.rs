@@ -5,7 +5,7 @@ use tutord_store::{Cursor, List, PageRequest, Position};
 
 use crate::error::ApiError;
 
-/// The largest offset that is accepted.
+/// The largest offset that is accepted where a list does not bound it further.
 const MAX_OFFSET: i64 = i32::MAX as i64;
 
 /// How many items a page of one list has.
@@ -15,6 +15,15 @@ pub struct Bounds {
     pub default: i64,
     /// At most.
     pub max: i64,
+    /// The largest offset.
+    pub max_offset: i64,
+}
+
+impl Bounds {
+    /// Bounds of a list whose offsets cost little.
+    pub const fn new(default: i64, max: i64) -> Self {
+        Self { default, max, max_offset: MAX_OFFSET }
+    }
 }
 
 /// The paging parameters as they came: texts, so that any wrong one is refused in the same words.
@@ -38,7 +47,7 @@ impl PageParams {
     /// 422 naming the parameter and its bounds.
     pub fn parse(&self, bounds: Bounds, list: List) -> Result<PageRequest, ApiError> {
         let limit = integer("limit", self.limit.as_deref(), 1, bounds.max)?.unwrap_or(bounds.default);
-        let offset = integer("offset", self.offset.as_deref(), 0, MAX_OFFSET)?;
+        let offset = integer("offset", self.offset.as_deref(), 0, bounds.max_offset)?;
         let position = match (&self.cursor, offset) {
             (Some(_), Some(_)) => {
                 return Err(ApiError::validation("cursor", "cursor and offset exclude each other"));
@@ -55,7 +64,11 @@ impl PageParams {
     }
 }
 
-fn integer(name: &str, text: Option<&str>, min: i64, max: i64) -> Result<Option<i64>, ApiError> {
+/// A whole number within bounds.
+///
+/// # Errors
+/// 422 naming the parameter and its bounds.
+pub fn integer(name: &str, text: Option<&str>, min: i64, max: i64) -> Result<Option<i64>, ApiError> {
     let Some(text) = text else { return Ok(None) };
     match text.parse() {
         Ok(value) if (min..=max).contains(&value) => Ok(Some(value)),
@@ -69,7 +82,7 @@ mod tests {
 
     use super::*;
 
-    const BOUNDS: Bounds = Bounds { default: 20, max: 100 };
+    const BOUNDS: Bounds = Bounds::new(20, 100);
 
     fn parse(limit: &str, offset: Option<&str>, cursor: Option<&str>) -> Result<PageRequest, ApiError> {
         PageParams {

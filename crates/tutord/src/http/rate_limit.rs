@@ -43,6 +43,12 @@ pub enum Rule {
     Chat,
     /// Messages to the tutor by admins.
     ChatAdmin,
+    /// Hints for exercises.
+    Hint,
+    /// Exercises that the model writes.
+    Generate,
+    /// Exercises that the model writes for admins.
+    GenerateAdmin,
     /// Everything else.
     Other,
 }
@@ -53,6 +59,14 @@ impl Rule {
         match role {
             Role::Admin => Self::ChatAdmin,
             Role::Student | Role::Mentor | Role::Moderator => Self::Chat,
+        }
+    }
+
+    /// The rule of a role for exercises that the model writes.
+    pub const fn generate(role: Role) -> Self {
+        match role {
+            Role::Admin => Self::GenerateAdmin,
+            Role::Student | Role::Mentor | Role::Moderator => Self::Generate,
         }
     }
 }

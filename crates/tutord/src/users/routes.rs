@@ -25,6 +25,7 @@ pub fn router() -> OpenApiRouter<App> {
         .routes(routes!(onboarding_status))
         .routes(routes!(complete_onboarding))
         .routes(routes!(preferences, update_preferences))
+        .merge(crate::progress::own_achievements())
 }
 
 async fn load(app: &App, id: i64) -> Result<User, ApiError> {

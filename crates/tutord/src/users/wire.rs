@@ -8,6 +8,7 @@ use utoipa::ToSchema;
 
 use crate::http::json::{trimmed, trimmed_option};
 use crate::http::validation::time_zone;
+use crate::progress::standing_streak;
 
 #[derive(Serialize, ToSchema)]
 pub(super) struct Profile {
@@ -36,6 +37,7 @@ impl From<User> for Profile {
     fn from(user: User) -> Self {
         Self {
             learning: LearningFields::from(&user),
+            current_streak: standing_streak(&user),
             id: user.id,
             email: user.email,
             name: user.name,
@@ -44,7 +46,6 @@ impl From<User> for Profile {
             role: user.role,
             is_active: user.is_active,
             is_mentor: user.is_mentor,
-            current_streak: user.current_streak,
             longest_streak: user.longest_streak,
             exercises_completed: user.exercises_completed,
             last_exercise_date: user.last_exercise_date,
@@ -226,7 +227,7 @@ impl From<User> for ProgressSummary {
     fn from(user: User) -> Self {
         Self {
             user_id: user.id,
-            current_streak: user.current_streak,
+            current_streak: standing_streak(&user),
             longest_streak: user.longest_streak,
             exercises_completed: user.exercises_completed,
             last_exercise_date: user.last_exercise_date,

@@ -1,0 +1,43 @@
+//! `tutord catalogue`: exercises and achievements of one's own.
+
+use std::path::PathBuf;
+
+use tutord_store::Store;
+
+use super::open;
+use crate::config::DatabaseConfig;
+use crate::exercises::catalogue::Catalogue;
+
+#[derive(Debug, clap::Subcommand)]
+pub(super) enum Command {
+    /// Load exercises and achievements from a TOML file, or from all of a directory. All of them or none.
+    Load {
+        /// The file or the directory.
+        path: PathBuf,
+        #[command(flatten)]
+        database: DatabaseConfig,
+    },
+}
+
+pub(super) async fn run(command: Command) -> anyhow::Result<()> {
+    let Command::Load { path, database } = command;
+    // Everything is checked before the database is touched.
+    let catalogue = Catalogue::read(&path)?;
+    let store = open(&database).await?;
+    let pending = store.pending_migrations().await?;
+    if !pending.is_empty() {
+        anyhow::bail!("the database lacks migrations ({}): run `tutord migrate` first", pending.join(", "));
+    }
+    load(&catalogue, store.as_ref()).await
+}
+
+/// Loads the catalogue that comes with tutord.
+pub(super) async fn load_built_in(store: &dyn Store) -> anyhow::Result<()> {
+    load(&Catalogue::built_in()?, store).await
+}
+
+async fn load(catalogue: &Catalogue, store: &dyn Store) -> anyhow::Result<()> {
+    let loaded = catalogue.load(store).await?;
+    tracing::info!(loaded.created, loaded.updated, loaded.unchanged, "loaded the catalogue");
+    Ok(())
+}

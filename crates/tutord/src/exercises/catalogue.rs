@@ -1,0 +1,370 @@
+//! Exercises and achievements in TOML files.
+//!
+//! A file holds `[[exercise]]` and `[[achievement]]` tables; `docs/catalogue.md` shows one. Everything is read
+//! and checked before anything is stored, so that a bad file changes nothing.
+
+use std::collections::HashMap;
+use std::ops::Range;
+use std::path::Path;
+
+use anyhow::{Context as _, bail};
+use serde::Deserialize;
+use toml::Spanned;
+use tutord_store::Store;
+use tutord_store::model::{
+    AchievementCategory, CatalogueLoaded, Difficulty, ExerciseType, NewAchievement, NewExercise, Rarity, Requirement,
+};
+
+/// The files that come with tutord.
+const BUILT_IN: [(&str, &str); 7] = [
+    ("achievements.toml", include_str!("../../catalogue/achievements.toml")),
+    ("go.toml", include_str!("../../catalogue/go.toml")),
+    ("java.toml", include_str!("../../catalogue/java.toml")),
+    ("javascript.toml", include_str!("../../catalogue/javascript.toml")),
+    ("python.toml", include_str!("../../catalogue/python.toml")),
+    ("rust.toml", include_str!("../../catalogue/rust.toml")),
+    ("sql.toml", include_str!("../../catalogue/sql.toml")),
+];
+
+/// How many steps of hints an exercise has, at least and at most.
+const HINTS: std::ops::RangeInclusive<usize> = 1..=10;
+const TOPICS: std::ops::RangeInclusive<usize> = 1..=5;
+
+/// A checked catalogue.
+#[derive(Debug, Default)]
+pub struct Catalogue {
+    /// The exercises, each with a slug of its own.
+    pub exercises: Vec<NewExercise>,
+    /// The achievements, each with a slug of its own.
+    pub achievements: Vec<NewAchievement>,
+    /// Where each slug was first seen.
+    seen: HashMap<String, String>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct File {
+    #[serde(default)]
+    exercise: Vec<Spanned<ExerciseEntry>>,
+    #[serde(default)]
+    achievement: Vec<Spanned<AchievementEntry>>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ExerciseEntry {
+    slug: String,
+    title: String,
+    language: String,
+    difficulty: Difficulty,
+    r#type: ExerciseType,
+    topics: Vec<String>,
+    description: String,
+    instructions: String,
+    starter_code: Option<String>,
+    solution: String,
+    hints: Vec<String>,
+    test_cases: String,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct AchievementEntry {
+    slug: String,
+    name: String,
+    title: String,
+    description: String,
+    category: AchievementCategory,
+    rarity: Rarity,
+    requirement: Requirement,
+    requirement_value: i32,
+    requirement_description: String,
+    icon: Option<String>,
+    badge_color: Option<String>,
+    points: i32,
+    #[serde(default)]
+    hidden: bool,
+}
+
+impl From<ExerciseEntry> for NewExercise {
+    fn from(entry: ExerciseEntry) -> Self {
+        Self {
+            slug: Some(entry.slug),
+            title: entry.title,
+            description: entry.description,
+            instructions: entry.instructions.trim().to_owned(),
+            starter_code: entry.starter_code,
+            solution: Some(entry.solution),
+            hints: entry.hints,
+            exercise_type: entry.r#type,
+            difficulty: entry.difficulty,
+            programming_language: entry.language,
+            topics: entry.topics,
+            test_cases: Some(entry.test_cases.trim().to_owned()),
+            generation_prompt: None,
+        }
+    }
+}
+
+impl From<AchievementEntry> for NewAchievement {
+    fn from(entry: AchievementEntry) -> Self {
+        Self {
+            slug: entry.slug,
+            name: entry.name,
+            title: entry.title,
+            description: entry.description,
+            category: entry.category,
+            rarity: entry.rarity,
+            requirement: entry.requirement,
+            requirement_value: entry.requirement_value,
+            requirement_description: entry.requirement_description,
+            icon: entry.icon,
+            badge_color: entry.badge_color,
+            points: entry.points,
+            hidden: entry.hidden,
+        }
+    }
+}
+
+impl Catalogue {
+    /// The catalogue that comes with tutord.
+    ///
+    /// # Errors
+    /// When one of its files is wrong, which a test rules out.
+    pub fn built_in() -> anyhow::Result<Self> {
+        let mut catalogue = Self::default();
+        for (name, text) in BUILT_IN {
+            catalogue.add(name, text)?;
+        }
+        Ok(catalogue)
+    }
+
+    /// Reads a file, or every `.toml` file of a directory, in the order of their names.
+    ///
+    /// # Errors
+    /// Names the file, the line and the reason.
+    pub fn read(path: &Path) -> anyhow::Result<Self> {
+        let mut files = Vec::new();
+        if path.is_dir() {
+            for entry in path.read_dir().with_context(|| path.display().to_string())? {
+                let file = entry?.path();
+                if file.extension().is_some_and(|extension| extension == "toml") {
+                    files.push(file);
+                }
+            }
+            files.sort();
+            if files.is_empty() {
+                bail!("{}: holds no .toml file", path.display());
+            }
+        } else {
+            files.push(path.to_owned());
+        }
+        let mut catalogue = Self::default();
+        for file in files {
+            let text = std::fs::read_to_string(&file).with_context(|| file.display().to_string())?;
+            catalogue.add(&file.display().to_string(), &text)?;
+        }
+        Ok(catalogue)
+    }
+
+    /// Adds the entries of one file.
+    fn add(&mut self, name: &str, text: &str) -> anyhow::Result<()> {
+        let file: File = toml::from_str(text).map_err(|error| {
+            let line = error.span().map_or(1, |span| line_of(text, &span));
+            anyhow::anyhow!("{name}:{line}: {}", error.message())
+        })?;
+        for entry in file.exercise {
+            let line = line_of(text, &entry.span());
+            let exercise = NewExercise::from(entry.into_inner());
+            let slug = exercise.slug.clone().unwrap_or_default();
+            check_slug(&slug).and_then(|()| check(&exercise)).map_err(|why| wrong(name, line, &slug, &why))?;
+            self.first(&format!("exercise {slug}"), name, line, &slug)?;
+            self.exercises.push(exercise);
+        }
+        for entry in file.achievement {
+            let line = line_of(text, &entry.span());
+            let achievement = NewAchievement::from(entry.into_inner());
+            let slug = achievement.slug.clone();
+            check_achievement(&achievement).map_err(|why| wrong(name, line, &slug, &why))?;
+            self.first(&format!("achievement {slug}"), name, line, &slug)?;
+            self.achievements.push(achievement);
+        }
+        Ok(())
+    }
+
+    fn first(&mut self, key: &str, name: &str, line: usize, slug: &str) -> anyhow::Result<()> {
+        match self.seen.insert(key.to_owned(), format!("{name}:{line}")) {
+            None => Ok(()),
+            Some(place) => Err(wrong(name, line, slug, &format!("slug: is taken by {place}"))),
+        }
+    }
+
+    /// Stores what is new or differs, by slug, in one transaction.
+    ///
+    /// # Errors
+    /// When the database fails; nothing is loaded then.
+    pub async fn load(&self, store: &dyn Store) -> anyhow::Result<CatalogueLoaded> {
+        store.load_catalogue(&self.exercises, &self.achievements).await.context("loading the catalogue")
+    }
+}
+
+fn wrong(name: &str, line: usize, slug: &str, why: &str) -> anyhow::Error {
+    anyhow::anyhow!("{name}:{line}: `{slug}`: {why}")
+}
+
+fn line_of(text: &str, span: &Range<usize>) -> usize {
+    text.get(..span.start).map_or(1, |before| before.matches('\n').count() + 1)
+}
+
+/// Checks an exercise, from a file or from a model; the reason begins with the field's name.
+pub(super) fn check(exercise: &NewExercise) -> Result<(), String> {
+    length("title", &exercise.title, 3, 100)?;
+    length("description", &exercise.description, 20, 1_000)?;
+    length("instructions", &exercise.instructions, 50, 4_000)?;
+    length("starter_code", exercise.starter_code.as_deref().unwrap_or_default(), 0, 10_000)?;
+    length("solution", exercise.solution.as_deref().unwrap_or_default(), 1, 20_000)?;
+    length("test_cases", exercise.test_cases.as_deref().unwrap_or_default(), 1, 4_000)?;
+    word("language", &exercise.programming_language, 50)?;
+    if !HINTS.contains(&exercise.hints.len()) {
+        return Err(format!("hints: must be {} to {} steps", HINTS.start(), HINTS.end()));
+    }
+    for hint in &exercise.hints {
+        length("hints", hint, 10, 500)?;
+    }
+    if !TOPICS.contains(&exercise.topics.len()) {
+        return Err(format!("topics: must be {} to {}", TOPICS.start(), TOPICS.end()));
+    }
+    for topic in &exercise.topics {
+        word("topics", topic, 40)?;
+    }
+    Ok(())
+}
+
+fn check_achievement(achievement: &NewAchievement) -> Result<(), String> {
+    check_slug(&achievement.slug)?;
+    length("name", &achievement.name, 3, 100)?;
+    length("title", &achievement.title, 3, 100)?;
+    length("description", &achievement.description, 5, 500)?;
+    length("requirement_description", &achievement.requirement_description, 5, 200)?;
+    if achievement.requirement_value < 1 {
+        return Err("requirement_value: must be at least 1".to_owned());
+    }
+    if !(0..=10_000).contains(&achievement.points) {
+        return Err("points: must be between 0 and 10000".to_owned());
+    }
+    let is_color = |color: &str| {
+        color.len() == 7 && color.starts_with('#') && color[1..].bytes().all(|byte| byte.is_ascii_hexdigit())
+    };
+    match &achievement.badge_color {
+        Some(color) if !is_color(color) => Err("badge_color: must look like #12ab9f".to_owned()),
+        _ => Ok(()),
+    }
+}
+
+fn length(field: &str, text: &str, min: usize, max: usize) -> Result<(), String> {
+    let count = text.trim().chars().count();
+    if (min..=max).contains(&count) {
+        return Ok(());
+    }
+    Err(format!("{field}: must have {min} to {max} characters, has {count}"))
+}
+
+/// A lower-case word that may stand in a comma-separated list and in a query string.
+fn word(field: &str, text: &str, max: usize) -> Result<(), String> {
+    let allowed =
+        |character: char| character.is_ascii_lowercase() || character.is_ascii_digit() || "-+#.".contains(character);
+    if (1..=max).contains(&text.len()) && text.chars().all(allowed) {
+        return Ok(());
+    }
+    Err(format!("{field}: `{text}` must have 1 to {max} of a-z, 0-9, -, +, # and ."))
+}
+
+fn check_slug(slug: &str) -> Result<(), String> {
+    word("slug", slug, 60)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::*;
+
+    #[test]
+    fn the_built_in_catalogue_covers_every_language_difficulty_and_type() {
+        let catalogue = Catalogue::built_in().unwrap();
+        assert!(catalogue.exercises.len() >= 60, "{}", catalogue.exercises.len());
+        let mut kinds = HashSet::new();
+        for exercise in &catalogue.exercises {
+            kinds.insert((exercise.programming_language.clone(), exercise.difficulty.as_str()));
+            kinds.insert((exercise.programming_language.clone(), exercise.exercise_type.as_str()));
+        }
+        let languages: HashSet<_> = kinds.iter().map(|(language, _)| language).collect();
+        assert!(languages.len() >= 6, "{languages:?}");
+        assert_eq!(kinds.len(), languages.len() * (Difficulty::ALL.len() + ExerciseType::ALL.len()));
+        let values = |requirement| {
+            let of_it = catalogue.achievements.iter().filter(move |wanted| wanted.requirement == requirement);
+            of_it.map(|wanted| wanted.requirement_value).collect::<Vec<_>>()
+        };
+        assert_eq!(values(Requirement::Streak), [3, 7, 14, 30, 60, 100, 365]);
+        assert_eq!(values(Requirement::Exercises), [1, 10, 25, 50, 100, 250, 500]);
+        assert_eq!(values(Requirement::TopicLevel), [1, 2, 3]);
+        assert_eq!((values(Requirement::PerfectGrades), values(Requirement::NoHintRun)), (vec![1], vec![5]));
+    }
+
+    const GOOD: &str = r#"
+[[exercise]]
+slug = "one"
+title = "A title"
+language = "rust"
+difficulty = "easy"
+type = "algorithm"
+topics = ["loops"]
+description = "What is to be built, in a sentence."
+instructions = "Write `f` so that it gives what the test cases say, for every input that they name."
+solution = "fn f() {}"
+hints = ["Think of a loop."]
+test_cases = "f() -> ()"
+"#;
+
+    fn refused(text: &str) -> String {
+        Catalogue::default().add("some.toml", text).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn what_is_wrong_is_named_with_its_line() {
+        Catalogue::default().add("some.toml", GOOD).unwrap();
+        for (from, to, message) in [
+            ("\"easy\"", "\"trivial\"", "some.toml:6: unknown variant `trivial`"),
+            ("title = \"A title\"\n", "", "some.toml:2: missing field `title`"),
+            ("language", "langauge", "some.toml:5: unknown field `langauge`"),
+            ("[\"loops\"]", "[\"loops, strings\"]", "some.toml:2: `one`: topics: `loops, strings` must have"),
+            ("[\"loops\"]", "[]", "some.toml:2: `one`: topics: must be 1 to 5"),
+            ("\"A title\"", "\"A\"", "some.toml:2: `one`: title: must have 3 to 100 characters, has 1"),
+            ("[\"Think of a loop.\"]", "[]", "some.toml:2: `one`: hints: must be 1 to 10 steps"),
+            ("\"one\"", "\"Not a slug\"", "some.toml:2: `Not a slug`: slug:"),
+            ("\"one\"", "\"one", "some.toml:3: "),
+        ] {
+            let text = GOOD.replace(from, to);
+            assert_ne!(text, GOOD, "{from}");
+            let refusal = refused(&text);
+            assert!(refusal.starts_with(message), "{refusal}");
+        }
+        assert!(refused(&GOOD.repeat(2)).starts_with("some.toml:15: `one`: slug: is taken by some.toml:2"));
+    }
+
+    #[test]
+    fn achievements_are_checked_too() {
+        let good = "[[achievement]]\nslug = \"a\"\nname = \"Name\"\ntitle = \"Title\"\ndescription = \"Five or more.\"\n\
+             category = \"streak\"\nrarity = \"rare\"\nrequirement = \"streak\"\nrequirement_value = 3\n\
+             requirement_description = \"Three days.\"\nbadge_color = \"#12ab9F\"\npoints = 5\n";
+        Catalogue::default().add("some.toml", good).unwrap();
+        for (from, to, message) in [
+            ("value = 3", "value = 0", "some.toml:1: `a`: requirement_value: must be at least 1"),
+            ("points = 5", "points = -5", "some.toml:1: `a`: points: must be"),
+            ("#12ab9F", "#12äb9", "some.toml:1: `a`: badge_color: must look like"),
+        ] {
+            let refusal = refused(&good.replace(from, to));
+            assert!(refusal.starts_with(message), "{refusal}");
+        }
+    }
+}

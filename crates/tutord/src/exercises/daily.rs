@@ -1,0 +1,91 @@
+//! Which exercise is the day's.
+//!
+//! In this order: a skipped one that is due again; one that the model writes, where one is configured; one of
+//! the catalogue that the student has not taken up, of the student's language and difficulty where there is
+//! one. Two requests may choose differently; the database keeps the first choice.
+
+use rand::seq::IndexedRandom as _;
+use tutord_store::LocalDate;
+use tutord_store::model::{Candidate, Choice, Daily, Difficulty, ExerciseType, HistoryItem, SkillLevel, User};
+
+use super::writer::{self, Wish};
+use crate::app::App;
+use crate::error::ApiError;
+
+/// How many exercises of the catalogue are looked at.
+const CANDIDATES: i64 = 50;
+/// How many of the newest exercises say what the next should not be about again.
+const RECENT: i64 = 3;
+
+/// Chooses an exercise; `None` when there is none left.
+pub(super) async fn choose(app: &App, student: &User, day: LocalDate) -> Result<Option<Daily>, ApiError> {
+    if let Some(id) = app.store.due_exercise(student.id, day).await? {
+        return Ok(Some(Daily::Existing(id)));
+    }
+    let difficulty = difficulty_of(app, student).await?;
+    let recent = app.store.ended_exercises(student.id, RECENT).await?;
+    if app.llm.is_some() {
+        let wish = Wish {
+            language: language_of(student).unwrap_or_else(|| DEFAULT_LANGUAGE.to_owned()),
+            difficulty,
+            exercise_type: next_type(&recent),
+            topic: None,
+        };
+        match writer::exercise(app, student, &wish).await {
+            Ok(exercise) => return Ok(Some(Daily::Generated(Box::new(exercise)))),
+            Err(error) => tracing::warn!(code = error.code(), "the daily exercise comes from the catalogue instead"),
+        }
+    }
+    let language = language_of(student);
+    let choices = [(language.clone(), Some(difficulty)), (language, None), (None, Some(difficulty)), (None, None)];
+    for (language, difficulty) in choices {
+        let candidates = app.store.daily_candidates(student.id, &Choice { language, difficulty }, CANDIDATES).await?;
+        if let Some(id) = pick(&candidates, &recent) {
+            return Ok(Some(Daily::Existing(id)));
+        }
+    }
+    Ok(None)
+}
+
+/// The language of exercises for students who named none.
+pub(super) const DEFAULT_LANGUAGE: &str = "python";
+
+/// The student's language as the catalogue spells it.
+pub(super) fn language_of(student: &User) -> Option<String> {
+    student.programming_language.as_ref().map(|language| match language.trim().to_lowercase().as_str() {
+        "c++" => "cpp".to_owned(),
+        "c#" => "csharp".to_owned(),
+        "golang" => "go".to_owned(),
+        "js" => "javascript".to_owned(),
+        "ts" => "typescript".to_owned(),
+        other => other.replace(' ', "-"),
+    })
+}
+
+/// What was set for the student, otherwise what suits the level they named.
+pub(super) async fn difficulty_of(app: &App, student: &User) -> Result<Difficulty, ApiError> {
+    let set = app.store.exercise_difficulty(student.id).await?;
+    Ok(set.unwrap_or(match student.skill_level {
+        None | Some(SkillLevel::Beginner) => Difficulty::Easy,
+        Some(SkillLevel::Intermediate) => Difficulty::Medium,
+        Some(SkillLevel::Advanced | SkillLevel::Expert) => Difficulty::Hard,
+    }))
+}
+
+/// The type after that of the newest exercise, so that all take turns.
+fn next_type(recent: &[HistoryItem]) -> ExerciseType {
+    let newest = recent.first().and_then(|item| ExerciseType::ALL.iter().position(|kind| *kind == item.exercise_type));
+    ExerciseType::ALL[newest.map_or(0, |index| (index + 1) % ExerciseType::ALL.len())]
+}
+
+/// One of those that share the fewest topics with the newest exercises.
+fn pick(candidates: &[Candidate], recent: &[HistoryItem]) -> Option<i64> {
+    let shared = |candidate: &Candidate| {
+        let topics = recent.iter().flat_map(|item| item.topics.split(','));
+        topics.filter(|topic| candidate.topics.split(',').any(|own| own == *topic)).count()
+    };
+    let fewest = candidates.iter().map(shared).min()?;
+    let best: Vec<i64> =
+        candidates.iter().filter(|candidate| shared(candidate) == fewest).map(|candidate| candidate.id).collect();
+    best.choose(&mut rand::rng()).copied()
+}

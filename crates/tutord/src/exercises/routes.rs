@@ -1,0 +1,198 @@
+//! `/api/exercises`: HTTP in and out.
+
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+use serde::Deserialize;
+use tutord_store::List;
+use tutord_store::model::ExerciseStatus;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use super::service;
+use super::wire::{
+    AdjustRequest, AdjustResponse, AnalysisResponse, CompleteRequest, CompleteResponse, DailyResponse, ExerciseItem,
+    GenerateRequest, GenerateResponse, HintRequest, HintResponse, HistoryList, PerformanceResponse, SkipResponse,
+    SubmitRequest, SubmitResponse,
+};
+use crate::app::App;
+use crate::auth::Verified;
+use crate::error::ApiError;
+use crate::http::json::{Json, OptionalJson};
+use crate::http::pagination::{Bounds, PageParams, integer};
+use crate::http::path::Id;
+use crate::http::query::Query;
+
+/// Statements per request on this route once the day's exercise is chosen, authentication included.
+pub const DAILY_BUDGET: u32 = 3;
+/// Statements per request on this route, authentication included.
+pub const EXERCISE_BUDGET: u32 = 2;
+/// Statements per request on this route, authentication included.
+pub const HISTORY_BUDGET: u32 = 3;
+/// Statements per request on this route, authentication included.
+pub const PERFORMANCE_BUDGET: u32 = 2;
+
+const HISTORY: Bounds = Bounds::new(20, 100);
+
+/// Routes that answer when the model did: they are bounded by its time-outs, not by the request's.
+pub const AWAIT_MODEL: &[&str] =
+    &["/api/exercises/daily", "/api/exercises/generate", "/api/exercises/{id}/submit", "/api/exercises/{id}/hint"];
+
+/// The routes of this feature.
+pub fn router() -> OpenApiRouter<App> {
+    OpenApiRouter::new()
+        .routes(routes!(daily))
+        .routes(routes!(history))
+        .routes(routes!(generate))
+        .routes(routes!(performance))
+        .routes(routes!(analyze))
+        .routes(routes!(adjust))
+        .routes(routes!(read))
+        .routes(routes!(submit))
+        .routes(routes!(hint))
+        .routes(routes!(complete))
+        .routes(routes!(skip))
+}
+
+/// The exercise of the student's local day; the same however often it is asked for.
+#[utoipa::path(get, path = "/daily", tag = "exercises",
+    responses((status = 200, body = DailyResponse), (status = 401), (status = 403), (status = 404, description = "every exercise was taken up")))]
+async fn daily(State(app): State<App>, Verified(identity): Verified) -> Result<axum::Json<DailyResponse>, ApiError> {
+    let (assigned, is_new) = service::daily(&app, &identity).await?;
+    Ok(axum::Json(DailyResponse::new(assigned, is_new)))
+}
+
+#[derive(Deserialize, utoipa::IntoParams)]
+#[into_params(parameter_in = Query)]
+struct StatusQuery {
+    /// Only exercises with this status.
+    status: Option<ExerciseStatus>,
+}
+
+/// The student's exercises, newest first.
+#[utoipa::path(get, path = "/history", tag = "exercises", params(StatusQuery, PageParams),
+    responses((status = 200, body = HistoryList), (status = 401), (status = 403), (status = 422)))]
+async fn history(
+    State(app): State<App>,
+    Verified(identity): Verified,
+    Query(StatusQuery { status }): Query<StatusQuery>,
+    Query(page): Query<PageParams>,
+) -> Result<axum::Json<HistoryList>, ApiError> {
+    let request = page.parse(HISTORY, List::ExerciseHistory)?;
+    let found = app.store.exercise_history(identity.user_id, status, &request).await?;
+    Ok(axum::Json(HistoryList::new(found, &request)))
+}
+
+/// An exercise of the catalogue, or one that was generated for this student.
+#[utoipa::path(get, path = "/{id}", tag = "exercises", params(("id" = i64, Path)),
+    responses((status = 200, body = ExerciseItem), (status = 401), (status = 403), (status = 404), (status = 422)))]
+async fn read(
+    State(app): State<App>,
+    Verified(identity): Verified,
+    Id(id): Id,
+) -> Result<axum::Json<ExerciseItem>, ApiError> {
+    let found = app.store.exercise(identity.user_id, id).await?;
+    Ok(axum::Json(found.ok_or_else(|| ApiError::not_found("exercise"))?.into()))
+}
+
+/// Hands in a solution and waits for its grade; from 60 on, the exercise is completed.
+#[utoipa::path(post, path = "/{id}/submit", tag = "exercises", params(("id" = i64, Path)), request_body = SubmitRequest,
+    responses((status = 200, body = SubmitResponse), (status = 401), (status = 403), (status = 404), (status = 409), (status = 422),
+        (status = 503, description = "the solution is stored")))]
+async fn submit(
+    State(app): State<App>,
+    Verified(identity): Verified,
+    Id(id): Id,
+    Json(request): Json<SubmitRequest>,
+) -> Result<axum::Json<SubmitResponse>, ApiError> {
+    Ok(axum::Json(service::submit(&app, &identity, id, request).await?))
+}
+
+/// The next step of the hints.
+#[utoipa::path(post, path = "/{id}/hint", tag = "exercises", params(("id" = i64, Path)), request_body = Option<HintRequest>,
+    responses((status = 200, body = HintResponse), (status = 401), (status = 403), (status = 404), (status = 409), (status = 422), (status = 429)))]
+async fn hint(
+    State(app): State<App>,
+    Verified(identity): Verified,
+    Id(id): Id,
+    OptionalJson(request): OptionalJson<HintRequest>,
+) -> Result<axum::Json<HintResponse>, ApiError> {
+    Ok(axum::Json(service::hint(&app, &identity, id, request.unwrap_or_default()).await?))
+}
+
+/// Completes an exercise; counts once, and every later call is told the same.
+#[utoipa::path(post, path = "/{id}/complete", tag = "exercises", params(("id" = i64, Path)), request_body = Option<CompleteRequest>,
+    responses((status = 200, body = CompleteResponse), (status = 401), (status = 403), (status = 404), (status = 409), (status = 422)))]
+async fn complete(
+    State(app): State<App>,
+    Verified(identity): Verified,
+    Id(id): Id,
+    OptionalJson(request): OptionalJson<CompleteRequest>,
+) -> Result<axum::Json<CompleteResponse>, ApiError> {
+    Ok(axum::Json(service::complete(&app, &identity, id, request.unwrap_or_default()).await?.into()))
+}
+
+/// Skips an exercise; it comes back as a daily exercise after a while.
+#[utoipa::path(post, path = "/{id}/skip", tag = "exercises", params(("id" = i64, Path)),
+    responses((status = 200, body = SkipResponse), (status = 401), (status = 403), (status = 404), (status = 409)))]
+async fn skip(
+    State(app): State<App>,
+    Verified(identity): Verified,
+    Id(id): Id,
+) -> Result<axum::Json<SkipResponse>, ApiError> {
+    service::skip(&app, &identity, id).await?;
+    Ok(axum::Json(SkipResponse { message: "Exercise skipped.", exercise_id: id, status: ExerciseStatus::Skipped }))
+}
+
+/// Has the model write an exercise for this student alone.
+#[utoipa::path(post, path = "/generate", tag = "exercises", request_body = Option<GenerateRequest>,
+    responses((status = 201, body = GenerateResponse), (status = 401), (status = 403), (status = 422), (status = 429), (status = 503)))]
+async fn generate(
+    State(app): State<App>,
+    Verified(identity): Verified,
+    OptionalJson(request): OptionalJson<GenerateRequest>,
+) -> Result<Response, ApiError> {
+    let generated = service::generate(&app, &identity, request.unwrap_or_default()).await?;
+    Ok((StatusCode::CREATED, axum::Json(generated)).into_response())
+}
+
+#[derive(Deserialize, utoipa::IntoParams)]
+#[into_params(parameter_in = Query)]
+struct LimitQuery {
+    /// How many of the newest exercises are looked at: 1 to 100, 10 without it.
+    #[param(value_type = Option<i64>)]
+    limit: Option<String>,
+}
+
+/// How the newest completed or skipped exercises went.
+#[utoipa::path(get, path = "/difficulty/performance", tag = "exercises", params(LimitQuery),
+    responses((status = 200, body = PerformanceResponse), (status = 401), (status = 403), (status = 422)))]
+async fn performance(
+    State(app): State<App>,
+    Verified(identity): Verified,
+    Query(LimitQuery { limit }): Query<LimitQuery>,
+) -> Result<axum::Json<PerformanceResponse>, ApiError> {
+    let limit = integer("limit", limit.as_deref(), 1, 100)?.unwrap_or(10);
+    Ok(axum::Json(service::performance(&app, &identity, limit).await?.into()))
+}
+
+/// Whether harder or easier exercises would suit.
+#[utoipa::path(get, path = "/difficulty/analyze", tag = "exercises",
+    responses((status = 200, body = AnalysisResponse), (status = 401), (status = 403)))]
+async fn analyze(
+    State(app): State<App>,
+    Verified(identity): Verified,
+) -> Result<axum::Json<AnalysisResponse>, ApiError> {
+    Ok(axum::Json(service::analyze(&app, &identity).await?))
+}
+
+/// Sets the difficulty of the daily exercises to come.
+#[utoipa::path(post, path = "/difficulty/adjust", tag = "exercises", request_body = AdjustRequest,
+    responses((status = 200, body = AdjustResponse), (status = 401), (status = 403), (status = 422)))]
+async fn adjust(
+    State(app): State<App>,
+    Verified(identity): Verified,
+    Json(request): Json<AdjustRequest>,
+) -> Result<axum::Json<AdjustResponse>, ApiError> {
+    Ok(axum::Json(service::adjust(&app, &identity, request).await?))
+}

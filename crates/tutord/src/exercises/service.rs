@@ -1,0 +1,231 @@
+//! The rules of exercises.
+
+use tutord_store::Timestamp;
+use tutord_store::model::{
+    Assigned, Completion, ExerciseStatus, Grading, HistoryItem, Identity, Moment, Transition, User,
+};
+use tutord_store::rules::streak::local_day;
+
+use super::daily::{self, DEFAULT_LANGUAGE};
+use super::difficulty::{self, Performance};
+use super::wire::{
+    AdjustRequest, AdjustResponse, AnalysisResponse, Change, CompleteRequest, GenerateRequest, GenerateResponse,
+    HintRequest, HintResponse, Notification, SubmitRequest, SubmitResponse,
+};
+use super::writer::{self, Wish};
+use crate::app::App;
+use crate::error::ApiError;
+use crate::http::rate_limit::{Rule, Subject};
+
+/// How many of the newest exercises an analysis looks at.
+const ANALYZED: i64 = 10;
+/// How often another exercise is chosen when the student took up the chosen one meanwhile.
+const CHOICES: usize = 3;
+
+fn no_exercise() -> ApiError {
+    ApiError::not_found("exercise")
+}
+
+pub(crate) async fn student(app: &App, identity: &Identity) -> Result<User, ApiError> {
+    app.store.user(identity.user_id).await?.ok_or_else(ApiError::unauthenticated)
+}
+
+/// Now, by the student's calendar.
+fn moment(student: &User) -> Moment {
+    let at = Timestamp::now();
+    Moment { at, day: local_day(at, &student.timezone) }
+}
+
+/// What a transition gave; one that is not allowed is 409.
+fn allowed<T>(transition: Transition<T>, action: &str) -> Result<T, ApiError> {
+    match transition {
+        Transition::Done(value) => Ok(value),
+        Transition::NotFound => Err(no_exercise()),
+        Transition::Forbidden(status) => {
+            let why = match status {
+                ExerciseStatus::Completed => "it is completed",
+                ExerciseStatus::Skipped => "it was skipped, and comes back as a daily exercise",
+                ExerciseStatus::Pending | ExerciseStatus::InProgress => "it is open",
+            };
+            Err(ApiError::conflict(format!("this exercise can't be {action}: {why}"))
+                .with_detail("status", status.as_str()))
+        }
+    }
+}
+
+/// The exercise of the student's day, chosen when it is first asked for.
+pub(super) async fn daily(app: &App, identity: &Identity) -> Result<(Assigned, bool), ApiError> {
+    let student = student(app, identity).await?;
+    let Moment { day, .. } = moment(&student);
+    if let Some(found) = app.store.daily_exercise(student.id, day).await? {
+        return Ok((found, false));
+    }
+    for _ in 0..CHOICES {
+        let chosen = daily::choose(app, &student, day).await?.ok_or_else(none_left)?;
+        if let Some(assigned) = app.store.assign_daily(student.id, day, &chosen).await? {
+            return Ok(assigned);
+        }
+    }
+    Err(ApiError::overloaded("the daily exercise could not be chosen; please try again"))
+}
+
+fn none_left() -> ApiError {
+    ApiError::not_found("an exercise that you have not done yet was")
+}
+
+/// Stores a solution, then has it graded: a model that fails costs the grade, never the solution.
+pub(super) async fn submit(
+    app: &App,
+    identity: &Identity,
+    exercise_id: i64,
+    request: SubmitRequest,
+) -> Result<SubmitResponse, ApiError> {
+    let student = student(app, identity).await?;
+    let SubmitRequest { solution, time_spent_seconds } = request;
+    let stored =
+        app.store.submit_solution(student.id, exercise_id, &solution, time_spent_seconds, Timestamp::now()).await?;
+    let submission = allowed(stored, "submitted")?;
+    let explain = |error: ApiError| {
+        error
+            .with_detail("status", submission.user_exercise.status.as_str())
+            .with_detail("submission_count", submission.user_exercise.submission_count)
+    };
+    let provider = app.llm.clone().ok_or_else(|| explain(ApiError::llm_not_configured()))?;
+    let review = writer::grade(provider.as_ref(), &submission, &solution)
+        .await
+        .map_err(|error| explain(writer::unavailable(&error, "your solution could not be graded; it is saved")))?;
+    let grading = Grading { grade: review.grade, feedback: review.feedback };
+    let graded = app.store.grade_submission(student.id, &submission, &grading, moment(&student)).await?;
+    let graded = allowed(graded, "graded")?;
+    app.leaderboards.notify_one();
+    Ok(SubmitResponse {
+        grade: grading.grade,
+        feedback: grading.feedback,
+        strengths: review.strengths,
+        improvements: review.improvements,
+        status: graded.user_exercise.status,
+        hints_used: graded.user_exercise.hints_used,
+        submission_count: graded.user_exercise.submission_count,
+        solution: graded.solution,
+    })
+}
+
+/// The next step of the hints; the model fits it to what the student has written, where it can.
+pub(super) async fn hint(
+    app: &App,
+    identity: &Identity,
+    exercise_id: i64,
+    request: HintRequest,
+) -> Result<HintResponse, ApiError> {
+    app.limits.check(Rule::Hint, &Subject::User(identity.user_id))?;
+    let taken = app.store.take_hint(identity.user_id, exercise_id, Timestamp::now()).await?;
+    let taken =
+        allowed(taken, "helped with")?.ok_or_else(|| ApiError::conflict("all hints of this exercise were given"))?;
+    let written = [&request.context, &request.current_code].into_iter().flatten().any(|text| !text.trim().is_empty());
+    let mut hint = taken.hint.clone();
+    if let Some(provider) = app.llm.as_ref().filter(|_| written) {
+        let (context, code) = (request.context.as_deref(), request.current_code.as_deref());
+        let step = (taken.step, taken.steps);
+        match writer::hint(provider.as_ref(), &taken.exercise, step, &taken.hint, context, code).await {
+            Ok(fitted) => hint = fitted,
+            Err(error) => tracing::warn!(%error, "the hint comes from the catalogue instead"),
+        }
+    }
+    Ok(HintResponse {
+        hint,
+        hints_used: taken.step,
+        hints_remaining: taken.steps - taken.step,
+        difficulty_level: (taken.step * 3).div_euclid(taken.steps.max(1)).clamp(1, 3),
+    })
+}
+
+pub(super) async fn complete(
+    app: &App,
+    identity: &Identity,
+    exercise_id: i64,
+    request: CompleteRequest,
+) -> Result<Completion, ApiError> {
+    let student = student(app, identity).await?;
+    let time = request.time_spent_seconds;
+    let completed = app.store.complete_exercise(student.id, exercise_id, time, moment(&student)).await?;
+    let completed = allowed(completed, "completed")?;
+    app.leaderboards.notify_one();
+    Ok(completed)
+}
+
+pub(super) async fn skip(app: &App, identity: &Identity, exercise_id: i64) -> Result<(), ApiError> {
+    let student = student(app, identity).await?;
+    allowed(app.store.skip_exercise(student.id, exercise_id, moment(&student)).await?, "skipped")
+}
+
+pub(super) async fn generate(
+    app: &App,
+    identity: &Identity,
+    request: GenerateRequest,
+) -> Result<GenerateResponse, ApiError> {
+    if app.llm.is_none() {
+        return Err(ApiError::llm_not_configured());
+    }
+    app.limits.check(Rule::generate(identity.role), &Subject::User(identity.user_id))?;
+    let student = student(app, identity).await?;
+    let wish = Wish {
+        language: daily::language_of(&student).unwrap_or_else(|| DEFAULT_LANGUAGE.to_owned()),
+        difficulty: match request.difficulty {
+            Some(difficulty) => difficulty,
+            None => daily::difficulty_of(app, &student).await?,
+        },
+        exercise_type: request.exercise_type.unwrap_or(tutord_store::model::ExerciseType::Practical),
+        topic: request.topic,
+    };
+    let new = writer::exercise(app, &student, &wish).await?;
+    let (exercise, standing) = app.store.create_exercise(student.id, &new).await?;
+    Ok(GenerateResponse { exercise: exercise.into(), user_exercise_id: standing.id, status: standing.status })
+}
+
+pub(super) async fn performance(app: &App, identity: &Identity, limit: i64) -> Result<Performance, ApiError> {
+    Ok(difficulty::performance(&app.store.ended_exercises(identity.user_id, limit).await?))
+}
+
+pub(super) async fn analyze(app: &App, identity: &Identity) -> Result<AnalysisResponse, ApiError> {
+    let student = student(app, identity).await?;
+    let present = daily::difficulty_of(app, &student).await?;
+    let ended = app.store.ended_exercises(student.id, ANALYZED).await?;
+    let of_it: Vec<HistoryItem> = ended.into_iter().filter(|item| item.difficulty == present).collect();
+    let performance = difficulty::performance(&of_it);
+    let recommended = difficulty::recommended(present, &performance);
+    let reason = Change::between(present, recommended);
+    Ok(AnalysisResponse {
+        user_id: student.id,
+        should_adjust: reason != Change::Maintain,
+        current_difficulty: present,
+        recommended_difficulty: recommended,
+        reason,
+        message: match reason {
+            Change::Increase => "You solve these without help: try harder ones.",
+            Change::Decrease => "The last ones were hard going: easier ones will build confidence.",
+            Change::Maintain => "This difficulty suits you.",
+        },
+        consecutive_successes: performance.successes,
+        consecutive_struggles: performance.struggles,
+        performance_metrics: performance.into(),
+    })
+}
+
+pub(super) async fn adjust(app: &App, identity: &Identity, request: AdjustRequest) -> Result<AdjustResponse, ApiError> {
+    let student = student(app, identity).await?;
+    let present = daily::difficulty_of(app, &student).await?;
+    app.store.set_exercise_difficulty(student.id, request.difficulty).await?;
+    let change_type = Change::between(present, request.difficulty);
+    let message = match change_type {
+        Change::Maintain => format!("Your exercises stay {}.", request.difficulty),
+        Change::Increase | Change::Decrease => {
+            format!("Your exercises change from {present} to {}.", request.difficulty)
+        }
+    };
+    Ok(AdjustResponse {
+        message: "Difficulty adjusted.",
+        user_id: student.id,
+        new_difficulty: request.difficulty,
+        notification: Notification { message, change_type, reason: request.reason },
+    })
+}

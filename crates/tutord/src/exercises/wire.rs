@@ -1,0 +1,321 @@
+//! The JSON of the exercise routes.
+
+use garde::Validate;
+use serde::{Deserialize, Serialize};
+use tutord_store::model::{Completion, Difficulty, Exercise, ExerciseStatus, ExerciseType, HistoryItem, UserExercise};
+use tutord_store::{Page, PageRequest, Timestamp};
+use utoipa::ToSchema;
+
+use super::difficulty::Performance;
+use crate::http::json::trimmed_option;
+
+#[derive(Serialize, ToSchema)]
+pub(super) struct ExerciseItem {
+    id: i64,
+    title: String,
+    description: String,
+    instructions: String,
+    starter_code: Option<String>,
+    exercise_type: ExerciseType,
+    difficulty: Difficulty,
+    programming_language: String,
+    /// Separated by commas.
+    topics: String,
+    test_cases: Option<String>,
+    generated_by_ai: bool,
+    created_at: Timestamp,
+}
+
+impl From<Exercise> for ExerciseItem {
+    fn from(exercise: Exercise) -> Self {
+        Self {
+            id: exercise.id,
+            title: exercise.title,
+            description: exercise.description,
+            instructions: exercise.instructions,
+            starter_code: exercise.starter_code,
+            exercise_type: exercise.exercise_type,
+            difficulty: exercise.difficulty,
+            programming_language: exercise.programming_language,
+            topics: exercise.topics,
+            test_cases: exercise.test_cases,
+            generated_by_ai: exercise.generated_by_ai,
+            created_at: exercise.created_at,
+        }
+    }
+}
+
+#[derive(Serialize, ToSchema)]
+pub(super) struct DailyResponse {
+    exercise: ExerciseItem,
+    user_exercise_id: i64,
+    status: ExerciseStatus,
+    hints_used: i32,
+    /// Whether this request chose it.
+    is_new: bool,
+    started_at: Option<Timestamp>,
+}
+
+impl DailyResponse {
+    pub(super) fn new((exercise, standing): (Exercise, UserExercise), is_new: bool) -> Self {
+        Self {
+            exercise: exercise.into(),
+            user_exercise_id: standing.id,
+            status: standing.status,
+            hints_used: standing.hints_used,
+            is_new,
+            started_at: standing.started_at,
+        }
+    }
+}
+
+#[derive(Serialize, ToSchema)]
+pub(super) struct HistoryLine {
+    id: i64,
+    exercise_id: i64,
+    title: String,
+    status: ExerciseStatus,
+    difficulty: Difficulty,
+    exercise_type: ExerciseType,
+    programming_language: String,
+    grade: Option<i32>,
+    hints_used: i32,
+    time_spent_seconds: i32,
+    started_at: Option<Timestamp>,
+    completed_at: Option<Timestamp>,
+    created_at: Timestamp,
+}
+
+impl From<HistoryItem> for HistoryLine {
+    fn from(item: HistoryItem) -> Self {
+        let standing = item.user_exercise;
+        Self {
+            id: standing.id,
+            exercise_id: standing.exercise_id,
+            title: item.title,
+            status: standing.status,
+            difficulty: item.difficulty,
+            exercise_type: item.exercise_type,
+            programming_language: item.programming_language,
+            grade: standing.grade,
+            hints_used: standing.hints_used,
+            time_spent_seconds: standing.time_spent_seconds,
+            started_at: standing.started_at,
+            completed_at: standing.completed_at,
+            created_at: standing.created_at,
+        }
+    }
+}
+
+#[derive(Serialize, ToSchema)]
+pub(super) struct HistoryList {
+    exercises: Vec<HistoryLine>,
+    total: i64,
+    limit: i64,
+    /// Null on a page that was asked for by cursor.
+    offset: Option<i64>,
+    has_more: bool,
+    next_cursor: Option<String>,
+}
+
+impl HistoryList {
+    pub(super) fn new(page: Page<HistoryItem>, request: &PageRequest) -> Self {
+        Self {
+            exercises: page.items.into_iter().map(HistoryLine::from).collect(),
+            total: page.total,
+            limit: request.limit,
+            offset: request.offset(),
+            has_more: page.has_more,
+            next_cursor: page.next.map(|cursor| cursor.encode()),
+        }
+    }
+}
+
+#[derive(Deserialize, Validate, ToSchema)]
+pub(super) struct SubmitRequest {
+    /// 1 to 50000 characters.
+    #[garde(length(chars, min = 1, max = 50_000))]
+    pub(super) solution: String,
+    /// Seconds spent on the exercise so far: 0 to 86400.
+    #[garde(range(min = 0, max = 86_400))]
+    pub(super) time_spent_seconds: Option<i32>,
+}
+
+#[derive(Serialize, ToSchema)]
+pub(super) struct SubmitResponse {
+    /// 0 to 100; from 60 on, the exercise is completed.
+    pub(super) grade: i32,
+    pub(super) feedback: String,
+    pub(super) strengths: Vec<String>,
+    pub(super) improvements: Vec<String>,
+    pub(super) status: ExerciseStatus,
+    pub(super) hints_used: i32,
+    pub(super) submission_count: i32,
+    /// Only once the exercise is completed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) solution: Option<String>,
+}
+
+#[derive(Default, Deserialize, Validate, ToSchema)]
+pub(super) struct HintRequest {
+    /// What the student wonders about, at most 2000 characters.
+    #[serde(default, deserialize_with = "trimmed_option")]
+    #[garde(length(chars, max = 2_000))]
+    pub(super) context: Option<String>,
+    /// What the student has written so far, at most 10000 characters.
+    #[garde(length(chars, max = 10_000))]
+    pub(super) current_code: Option<String>,
+}
+
+#[derive(Serialize, ToSchema)]
+pub(super) struct HintResponse {
+    pub(super) hint: String,
+    pub(super) hints_used: i32,
+    pub(super) hints_remaining: i32,
+    /// 1 (a nudge) to 3 (nearly there).
+    pub(super) difficulty_level: i32,
+}
+
+#[derive(Default, Deserialize, Validate, ToSchema)]
+pub(super) struct CompleteRequest {
+    /// Seconds spent on the exercise so far: 0 to 86400.
+    #[garde(range(min = 0, max = 86_400))]
+    pub(super) time_spent_seconds: Option<i32>,
+}
+
+#[derive(Serialize, ToSchema)]
+pub(super) struct CompleteResponse {
+    exercise_id: i64,
+    user_exercise_id: i64,
+    status: ExerciseStatus,
+    completed_at: Option<Timestamp>,
+    streak_count: i32,
+    achievements_unlocked: Vec<String>,
+    /// Those of the achievements included.
+    points_earned: i32,
+}
+
+impl From<Completion> for CompleteResponse {
+    fn from(completion: Completion) -> Self {
+        let standing = completion.user_exercise;
+        Self {
+            exercise_id: standing.exercise_id,
+            user_exercise_id: standing.id,
+            status: standing.status,
+            completed_at: standing.completed_at,
+            streak_count: completion.streak,
+            achievements_unlocked: completion.achievements,
+            points_earned: standing.points_earned,
+        }
+    }
+}
+
+#[derive(Serialize, ToSchema)]
+pub(super) struct SkipResponse {
+    pub(super) message: &'static str,
+    pub(super) exercise_id: i64,
+    pub(super) status: ExerciseStatus,
+}
+
+#[derive(Default, Deserialize, Validate, ToSchema)]
+pub(super) struct GenerateRequest {
+    /// At most 200 characters.
+    #[serde(default, deserialize_with = "trimmed_option")]
+    #[garde(length(chars, min = 1, max = 200))]
+    pub(super) topic: Option<String>,
+    #[garde(skip)]
+    pub(super) difficulty: Option<Difficulty>,
+    #[garde(skip)]
+    pub(super) exercise_type: Option<ExerciseType>,
+}
+
+#[derive(Serialize, ToSchema)]
+pub(super) struct GenerateResponse {
+    pub(super) exercise: ExerciseItem,
+    pub(super) user_exercise_id: i64,
+    pub(super) status: ExerciseStatus,
+}
+
+#[derive(Serialize, ToSchema)]
+pub(super) struct PerformanceResponse {
+    total_exercises_analyzed: usize,
+    /// 0 to 100; null without a grade.
+    average_grade: Option<f64>,
+    average_hints: f64,
+    average_time_seconds: f64,
+    /// 0 to 1.
+    completion_rate: f64,
+    consecutive_successes: usize,
+    consecutive_struggles: usize,
+}
+
+impl From<Performance> for PerformanceResponse {
+    fn from(performance: Performance) -> Self {
+        Self {
+            total_exercises_analyzed: performance.analyzed,
+            average_grade: performance.average_grade,
+            average_hints: performance.average_hints,
+            average_time_seconds: performance.average_time_seconds,
+            completion_rate: performance.completion_rate,
+            consecutive_successes: performance.successes,
+            consecutive_struggles: performance.struggles,
+        }
+    }
+}
+
+/// Which way a difficulty changes.
+#[derive(Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum Change {
+    Increase,
+    Decrease,
+    Maintain,
+}
+
+impl Change {
+    pub(super) fn between(present: Difficulty, next: Difficulty) -> Self {
+        match present.cmp(&next) {
+            std::cmp::Ordering::Less => Self::Increase,
+            std::cmp::Ordering::Equal => Self::Maintain,
+            std::cmp::Ordering::Greater => Self::Decrease,
+        }
+    }
+}
+
+#[derive(Serialize, ToSchema)]
+pub(super) struct AnalysisResponse {
+    pub(super) user_id: i64,
+    pub(super) should_adjust: bool,
+    pub(super) current_difficulty: Difficulty,
+    pub(super) recommended_difficulty: Difficulty,
+    pub(super) reason: Change,
+    pub(super) message: &'static str,
+    pub(super) consecutive_successes: usize,
+    pub(super) consecutive_struggles: usize,
+    pub(super) performance_metrics: PerformanceResponse,
+}
+
+#[derive(Deserialize, Validate, ToSchema)]
+pub(super) struct AdjustRequest {
+    #[garde(skip)]
+    pub(super) difficulty: Difficulty,
+    /// At most 500 characters.
+    #[serde(default, deserialize_with = "trimmed_option")]
+    #[garde(length(chars, max = 500))]
+    pub(super) reason: Option<String>,
+}
+
+#[derive(Serialize, ToSchema)]
+pub(super) struct Notification {
+    pub(super) message: String,
+    pub(super) change_type: Change,
+    pub(super) reason: Option<String>,
+}
+
+#[derive(Serialize, ToSchema)]
+pub(super) struct AdjustResponse {
+    pub(super) message: &'static str,
+    pub(super) user_id: i64,
+    pub(super) new_difficulty: Difficulty,
+    pub(super) notification: Notification,
+}

@@ -1,0 +1,191 @@
+//! A student's whole history as a download, read and sent a page at a time.
+//!
+//! No connection is held between two pages, and no more than one page is in memory. When a page can't be
+//! read, the transfer is broken off, so that a client never takes a part for the whole.
+
+use std::collections::VecDeque;
+
+use axum::body::{Body, Bytes};
+use axum::http::header::{CONTENT_DISPOSITION, CONTENT_TYPE};
+use axum::response::{IntoResponse, Response};
+use futures_util::stream;
+use serde::{Deserialize, Serialize};
+use tutord_store::model::{Difficulty, ExerciseStatus, ExerciseType, HistoryItem};
+use tutord_store::{Cursor, LocalDate, Timestamp};
+use utoipa::ToSchema;
+
+use super::service;
+use crate::app::App;
+use crate::error::ApiError;
+
+/// How many exercises are read at once.
+const PAGE: i64 = 500;
+
+/// The shape of an export.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum Format {
+    /// One object: progress, and the exercises.
+    #[default]
+    Json,
+    /// The exercises alone, a line each, with a line of names first.
+    Csv,
+}
+
+/// A line of the export.
+#[derive(Serialize)]
+struct Row {
+    exercise_id: i64,
+    title: String,
+    programming_language: String,
+    difficulty: Difficulty,
+    exercise_type: ExerciseType,
+    topics: String,
+    status: ExerciseStatus,
+    grade: Option<i32>,
+    hints_used: i32,
+    submission_count: i32,
+    time_spent_seconds: i32,
+    points_earned: i32,
+    created_at: Timestamp,
+    started_at: Option<Timestamp>,
+    completed_at: Option<Timestamp>,
+    completed_on: Option<LocalDate>,
+}
+
+impl From<HistoryItem> for Row {
+    fn from(item: HistoryItem) -> Self {
+        let standing = item.user_exercise;
+        Self {
+            exercise_id: standing.exercise_id,
+            title: item.title,
+            programming_language: item.programming_language,
+            difficulty: item.difficulty,
+            exercise_type: item.exercise_type,
+            topics: item.topics,
+            status: standing.status,
+            grade: standing.grade,
+            hints_used: standing.hints_used,
+            submission_count: standing.submission_count,
+            time_spent_seconds: standing.time_spent_seconds,
+            points_earned: standing.points_earned,
+            created_at: standing.created_at,
+            started_at: standing.started_at,
+            completed_at: standing.completed_at,
+            completed_on: standing.completed_on,
+        }
+    }
+}
+
+/// What is sent next.
+enum Step {
+    Begin(Bytes),
+    Page { cursor: Option<Cursor>, first: bool },
+    End,
+}
+
+/// The download. The beginning is read before the answer's status is sent, so that a database that is down
+/// is an error like any other.
+pub(super) async fn respond(app: &App, user_id: i64, format: Format) -> Result<Response, ApiError> {
+    let (content_type, name) = match format {
+        Format::Json => ("application/json", "attachment; filename=\"progress.json\""),
+        Format::Csv => ("text/csv; charset=utf-8", "attachment; filename=\"progress.csv\""),
+    };
+    let begin = match format {
+        Format::Json => {
+            let progress = serde_json::to_string(&service::progress(app, user_id).await?)
+                .map_err(|error| ApiError::internal(&error))?;
+            format!("{{\"exported_at\":\"{}\",\"progress\":{progress},\"exercises\":[", Timestamp::now()).into()
+        }
+        Format::Csv => Bytes::new(),
+    };
+    let steps = VecDeque::from([Step::Begin(begin), Step::Page { cursor: None, first: true }]);
+    let body = stream::unfold((app.clone(), steps), move |(app, mut steps)| async move {
+        let sent = match steps.pop_front()? {
+            Step::Begin(bytes) => Ok(bytes),
+            Step::End => Ok(Bytes::from_static(if format == Format::Json { b"]}" } else { b"" })),
+            Step::Page { cursor, first } => match app.store.history_before(user_id, cursor, PAGE).await {
+                Ok(page) => {
+                    let last = page.last().map(HistoryItem::cursor);
+                    let more = i64::try_from(page.len()).unwrap_or(i64::MAX) == PAGE;
+                    steps.push_back(if more { Step::Page { cursor: last, first: false } } else { Step::End });
+                    write(format, page, first)
+                }
+                Err(error) => {
+                    tracing::error!(%error, user_id, "an export broke off");
+                    Err(std::io::Error::other("the export broke off"))
+                }
+            },
+        };
+        if sent.is_err() {
+            steps.clear();
+        }
+        Some((sent, (app, steps)))
+    });
+    Ok(([(CONTENT_TYPE, content_type), (CONTENT_DISPOSITION, name)], Body::from_stream(body)).into_response())
+}
+
+fn write(format: Format, page: Vec<HistoryItem>, first: bool) -> std::io::Result<Bytes> {
+    let mut out = Vec::new();
+    match format {
+        Format::Json => {
+            for (index, item) in page.into_iter().enumerate() {
+                if !first || index > 0 {
+                    out.push(b',');
+                }
+                serde_json::to_writer(&mut out, &Row::from(item))?;
+            }
+        }
+        Format::Csv => {
+            let mut csv = csv::WriterBuilder::new().has_headers(first).from_writer(&mut out);
+            if first && page.is_empty() {
+                csv.write_record(NAMES)?;
+            }
+            for item in page {
+                let mut row = Row::from(item);
+                row.title = inert(row.title);
+                row.topics = inert(row.topics);
+                csv.serialize(row).map_err(std::io::Error::other)?;
+            }
+            csv.flush()?;
+            drop(csv);
+        }
+    }
+    Ok(out.into())
+}
+
+/// The names of the columns, for an export without rows.
+const NAMES: [&str; 16] = [
+    "exercise_id",
+    "title",
+    "programming_language",
+    "difficulty",
+    "exercise_type",
+    "topics",
+    "status",
+    "grade",
+    "hints_used",
+    "submission_count",
+    "time_spent_seconds",
+    "points_earned",
+    "created_at",
+    "started_at",
+    "completed_at",
+    "completed_on",
+];
+
+/// A text that no spreadsheet takes for a formula (OWASP, "CSV Injection"): models write titles too.
+fn inert(text: String) -> String {
+    if text.starts_with(['=', '+', '-', '@', '\t', '\r']) { format!("'{text}") } else { text }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn formulas_are_defused() {
+        assert_eq!(inert("=1+1".to_owned()), "'=1+1");
+        assert_eq!(inert("a = b".to_owned()), "a = b");
+    }
+}

@@ -1,0 +1,56 @@
+//! Leaderboards: who has the most points, or the longest streak.
+
+use serde::Deserialize;
+use tutord_store::model::progress::{Board, starts_on, utc_day};
+use tutord_store::model::{Metric, Period};
+use tutord_store::{List, Timestamp};
+
+use super::wire::{AroundResponse, LeaderboardList};
+use crate::app::App;
+use crate::error::ApiError;
+use crate::http::pagination::{Bounds, PageParams};
+
+/// An offset reads all that it passes over; who wants more goes on by cursor.
+const ENTRIES: Bounds = Bounds { max_offset: 10_000, ..Bounds::new(20, 100) };
+/// How many neighbours are shown on each side.
+const NEIGHBOURS: i64 = 5;
+
+#[derive(Deserialize, utoipa::IntoParams)]
+#[into_params(parameter_in = Query)]
+pub(super) struct BoardQuery {
+    /// `points` (the default) or `streak`: the longest of the period.
+    metric: Option<Metric>,
+    /// `all` (the default), `weekly` or `monthly`: the present week from Monday, or month, by UTC.
+    period: Option<Period>,
+    /// Exercises of this language alone.
+    language: Option<String>,
+}
+
+impl BoardQuery {
+    fn board(self) -> Result<Board, ApiError> {
+        let period = self.period.unwrap_or(Period::All);
+        if period == Period::Daily {
+            return Err(ApiError::validation("period", "period must be one of weekly, monthly, all"));
+        }
+        let language = self.language.unwrap_or_default().trim().to_lowercase();
+        if language.chars().count() > 50 {
+            return Err(ApiError::validation("language", "language must have at most 50 characters"));
+        }
+        Ok(Board {
+            metric: self.metric.unwrap_or(Metric::Points),
+            period,
+            starts_on: starts_on(period, utc_day(Timestamp::now())),
+            language,
+        })
+    }
+}
+
+pub(super) async fn top(app: &App, query: BoardQuery, page: &PageParams) -> Result<LeaderboardList, ApiError> {
+    let board = query.board()?;
+    let request = page.parse(ENTRIES, List::Leaderboard)?;
+    Ok(LeaderboardList::new(app.store.leaderboard(&board, &request).await?, &request))
+}
+
+pub(super) async fn around(app: &App, user_id: i64, query: BoardQuery) -> Result<AroundResponse, ApiError> {
+    Ok(app.store.leaderboard_around(&query.board()?, user_id, NEIGHBOURS).await?.into())
+}

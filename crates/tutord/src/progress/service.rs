@@ -1,0 +1,235 @@
+//! What is shown of a student's sums.
+
+use std::collections::BTreeMap;
+
+use tutord_store::model::progress::{Activity, ProgressOverview, TopicSkill, average_grade};
+use tutord_store::model::{Achievement, AchievementCategory, Period, User};
+use tutord_store::rules::streak::{local_day, standing};
+use tutord_store::rules::{self, level};
+use tutord_store::{LocalDate, Timestamp};
+
+use super::wire::{
+    AchievementItem, AchievementList, Badge, BadgeList, CalculatedLevel, HistoryDay, HistoryResponse, ProgressResponse,
+    SkillItem, Statistics, StreakResponse, TrendDay, UnlockedItem,
+};
+use crate::app::App;
+use crate::error::ApiError;
+
+/// Days of the trend in statistics of all time.
+const TREND_DAYS: i64 = 30;
+
+/// The streak that a profile shows: nothing once a whole day of the student's has passed without a completion.
+pub(crate) fn standing_streak(user: &User) -> i32 {
+    standing(user.last_exercise_date, user.current_streak, local_day(Timestamp::now(), &user.timezone))
+}
+
+async fn overview(app: &App, user_id: i64) -> Result<ProgressOverview, ApiError> {
+    app.store.progress(user_id).await?.ok_or_else(ApiError::unauthenticated)
+}
+
+async fn user(app: &App, user_id: i64) -> Result<User, ApiError> {
+    app.store.user(user_id).await?.ok_or_else(ApiError::unauthenticated)
+}
+
+pub(super) async fn progress(app: &App, user_id: i64) -> Result<ProgressResponse, ApiError> {
+    let found = overview(app, user_id).await?;
+    let all = found.all.as_ref();
+    Ok(ProgressResponse {
+        user_id,
+        exercises_completed: found.user.exercises_completed,
+        current_streak: standing_streak(&found.user),
+        longest_streak: found.user.longest_streak,
+        total_time_spent_seconds: all.map_or(0, |all| all.time_spent_seconds),
+        average_grade: all.and_then(|all| average_grade(all.grade_sum, all.graded_count)),
+        total_points: all.map_or(0, |all| all.points),
+        achievements: found
+            .achievements
+            .into_iter()
+            .filter_map(|(achievement, unlocked_at)| {
+                let Achievement { slug, title, points, .. } = achievement;
+                Some(UnlockedItem { slug, title, points, unlocked_at: unlocked_at? })
+            })
+            .collect(),
+        skill_levels: found.skills.into_iter().map(|skill| (skill.topic, skill.level)).collect(),
+    })
+}
+
+/// What a student has reached of each requirement.
+struct Reached {
+    all: Activity,
+    best_level: i32,
+}
+
+impl Reached {
+    fn new(found: &ProgressOverview) -> Self {
+        let best_level = found.skills.iter().map(|skill| level::rank(skill.level)).max().unwrap_or(0);
+        let all = found.all.clone().unwrap_or_else(|| Activity::sum(found.user.id, &[]));
+        Self { all, best_level }
+    }
+
+    fn of(&self, achievement: &Achievement) -> i32 {
+        rules::reached(achievement.requirement, &self.all, self.best_level).min(achievement.requirement_value)
+    }
+}
+
+pub(super) async fn achievements(
+    app: &App,
+    user_id: i64,
+    category: Option<AchievementCategory>,
+    unlocked_only: bool,
+) -> Result<AchievementList, ApiError> {
+    let found = overview(app, user_id).await?;
+    let reached = Reached::new(&found);
+    let of_category: Vec<_> = found
+        .achievements
+        .into_iter()
+        .filter(|(achievement, unlocked_at)| {
+            (!achievement.hidden || unlocked_at.is_some())
+                && category.is_none_or(|wanted| achievement.category == wanted)
+        })
+        .collect();
+    let unlocked = || of_category.iter().filter(|(_, unlocked_at)| unlocked_at.is_some());
+    let total_points = unlocked().map(|(achievement, _)| i64::from(achievement.points)).sum();
+    let (unlocked_count, total_count) = (unlocked().count(), of_category.len());
+    let achievements = of_category
+        .into_iter()
+        .filter(|(_, unlocked_at)| !unlocked_only || unlocked_at.is_some())
+        .map(|(achievement, unlocked_at)| {
+            let target = achievement.requirement_value;
+            // Unlocked stays unlocked, whatever a rebuilt history says.
+            let progress = if unlocked_at.is_some() { target } else { reached.of(&achievement) };
+            AchievementItem::new(achievement, unlocked_at, progress)
+        })
+        .collect();
+    Ok(AchievementList { achievements, total_points, unlocked_count, total_count })
+}
+
+pub(super) async fn badges(app: &App, user_id: i64) -> Result<BadgeList, ApiError> {
+    let found = overview(app, user_id).await?;
+    let badges: Vec<Badge> = found
+        .achievements
+        .into_iter()
+        .filter(|(achievement, unlocked_at)| !achievement.hidden || unlocked_at.is_some())
+        .map(|(achievement, unlocked_at)| Badge::new(achievement, unlocked_at))
+        .collect();
+    let earned = || badges.iter().filter(|badge| badge.earned);
+    Ok(BadgeList {
+        total_earned: earned().count(),
+        total_available: badges.len(),
+        points_earned: earned().map(|badge| i64::from(badge.points)).sum(),
+        badges,
+    })
+}
+
+/// The streak by the days that have completions. A client's word on its time zone says which day it is
+/// there, and nothing else. Streak achievements come with the completion that reaches them, so none is
+/// unlocked here.
+pub(super) async fn streak(app: &App, user_id: i64, time_zone: Option<String>) -> Result<StreakResponse, ApiError> {
+    let user = user(app, user_id).await?;
+    let newest = app.store.newest_activity(user_id).await?;
+    let today = local_day(Timestamp::now(), time_zone.as_deref().unwrap_or(&user.timezone));
+    let run = newest.as_ref().map_or(0, |day| day.streak);
+    let current = standing(newest.map(|day| day.starts_on), run, today);
+    Ok(StreakResponse {
+        current_streak: current,
+        longest_streak: user.longest_streak,
+        streak_maintained: current > 0,
+        streak_broken: run > 0 && current == 0,
+        previous_streak: run,
+        new_record: current > 0 && current == user.longest_streak,
+        achievements_unlocked: [],
+    })
+}
+
+/// The sums of today, of seven days, of thirty, or of all time.
+pub(super) async fn statistics(app: &App, user_id: i64, period: Period) -> Result<Statistics, ApiError> {
+    let user = user(app, user_id).await?;
+    let today = local_day(Timestamp::now(), &user.timezone);
+    let days = match period {
+        Period::Daily => 1,
+        Period::Weekly => 7,
+        Period::Monthly | Period::All => TREND_DAYS,
+    };
+    let trend = app.store.activity_by_day(user_id, today.plus_days(1 - days), today).await?;
+    let sums = match period {
+        Period::All => app.store.activity_of_all_time(user_id).await?.unwrap_or_else(|| Activity::sum(user_id, &[])),
+        Period::Daily | Period::Weekly | Period::Monthly => Activity::sum(user_id, &trend),
+    };
+    #[expect(clippy::cast_precision_loss, reason = "seconds, far below 2^52")]
+    let average_time =
+        (sums.exercises_completed > 0).then(|| sums.time_spent_seconds as f64 / f64::from(sums.exercises_completed));
+    Ok(Statistics {
+        average_grade: average_grade(sums.grade_sum, sums.graded_count),
+        average_time_per_exercise: average_time,
+        total_hints_requested: sums.hints_used,
+        exercises_by_difficulty: BTreeMap::from([("easy", sums.easy), ("medium", sums.medium), ("hard", sums.hard)]),
+        exercises_by_type: BTreeMap::from([
+            ("algorithm", sums.algorithm),
+            ("data_structure", sums.data_structure),
+            ("debugging", sums.debugging),
+            ("practical", sums.practical),
+        ]),
+        recent_performance_trend: trend
+            .iter()
+            .map(|day| TrendDay {
+                date: day.starts_on,
+                average_grade: average_grade(day.grade_sum, day.graded_count),
+                exercises_completed: day.exercises_completed,
+            })
+            .collect(),
+        period,
+    })
+}
+
+/// Which days a history is asked for.
+pub(super) enum Days {
+    /// The newest so many, today included.
+    Newest(i64),
+    /// From the first to the second, both included.
+    Between(LocalDate, LocalDate),
+}
+
+/// A line for each day, with a completion or without.
+pub(super) async fn history(app: &App, user_id: i64, days: Days) -> Result<HistoryResponse, ApiError> {
+    let (from, to) = match days {
+        Days::Between(from, to) => (from, to),
+        Days::Newest(count) => {
+            let today = local_day(Timestamp::now(), &user(app, user_id).await?.timezone);
+            (today.plus_days(1 - count), today)
+        }
+    };
+    let mut found = app.store.activity_by_day(user_id, from, to).await?.into_iter().peekable();
+    let mut history = Vec::new();
+    let mut day = from;
+    while day <= to {
+        history.push(HistoryDay::new(day, found.next_if(|activity| activity.starts_on == day)));
+        day = day.plus_days(1);
+    }
+    Ok(HistoryResponse { total_days: history.len(), history, start_date: from, end_date: to })
+}
+
+pub(super) async fn skill_levels(app: &App, user_id: i64) -> Result<Vec<SkillItem>, ApiError> {
+    Ok(app.store.skill_levels(user_id).await?.into_iter().map(SkillItem::from).collect())
+}
+
+/// The level of a topic. Levels are kept with each completion, so a calculation finds what is stored.
+pub(super) async fn level(app: &App, user_id: i64, topic: String) -> Result<CalculatedLevel, ApiError> {
+    let skill = app.store.skill_level(user_id, &topic).await?;
+    let (count, average) = skill
+        .as_ref()
+        .map_or((0, None), |skill| (skill.exercises_completed, average_grade(skill.grade_sum, skill.graded_count)));
+    let current = skill.as_ref().map_or(tutord_store::model::SkillLevel::Beginner, |skill: &TopicSkill| {
+        level::of(skill.exercises_completed, skill.grade_sum, skill.graded_count)
+    });
+    let next = level::next(current, count, average);
+    Ok(CalculatedLevel {
+        topic,
+        current_level: current,
+        previous_level: skill.as_ref().and_then(|skill| skill.previous_level),
+        level_changed: skill.is_some_and(|skill| skill.level != current),
+        exercises_completed: count,
+        average_grade: average,
+        next_level: next.map(|(level, _)| level),
+        progress_to_next: next.map_or(100.0, |(_, percentage)| percentage),
+    })
+}

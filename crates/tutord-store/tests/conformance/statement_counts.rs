@@ -2,14 +2,17 @@
 
 use std::future::Future;
 
+use tutord_store::model::progress::{Board, starts_on};
 use tutord_store::model::{
-    ContextType, EmailTokenPurpose, LearningProfile, NewConversation, Order, SkillLevel, UserChanges,
+    Choice, ContextType, Difficulty, EmailTokenPurpose, LearningProfile, Metric, NewConversation, Order, Period,
+    SkillLevel, UserChanges,
 };
 use tutord_store::{PageRequest, Result, statements};
 
+use crate::exercises::{done, moment};
 use crate::fixture::{Fixture, reply};
 
-crate::on_both!(calls_cost_what_their_documentation_says);
+crate::on_both!(calls_cost_what_their_documentation_says, calls_about_exercises_cost_what_their_documentation_says,);
 
 async fn cost<T>(call: impl Future<Output = Result<T>>) -> u32 {
     let (outcome, issued) = statements::count(call).await;
@@ -57,4 +60,37 @@ async fn calls_cost_what_their_documentation_says(store: &Fixture) {
     assert_eq!(cost(store.rename_conversation(user.id, id, "renamed")).await, 1);
     assert_eq!(cost(store.delete_conversation(user.id, id)).await, 1);
     assert_eq!(cost(store.ping()).await, 1);
+}
+
+async fn calls_about_exercises_cost_what_their_documentation_says(store: &Fixture) {
+    let ids = store.catalogue(5).await;
+    let user = store.student("ada").await.id;
+    let now = moment(0, 0);
+    for id in &ids {
+        done(store.complete_exercise(user, *id, None, now).await.unwrap());
+    }
+    assert_eq!(cost(store.exercise(user, ids[0])).await, 1);
+    assert_eq!(cost(store.daily_exercise(user, now.day)).await, 1);
+    assert_eq!(cost(store.due_exercise(user, now.day)).await, 1);
+    let any = Choice { language: None, difficulty: None };
+    assert_eq!(cost(store.daily_candidates(user, &any, 9)).await, 1);
+    assert_eq!(cost(store.exercise_history(user, None, &PageRequest::first(3))).await, 2);
+    assert_eq!(cost(store.history_before(user, None, 3)).await, 1);
+    assert_eq!(cost(store.ended_exercises(user, 3)).await, 1);
+    assert_eq!(cost(store.exercise_difficulty(user)).await, 1);
+    assert_eq!(cost(store.set_exercise_difficulty(user, Difficulty::Easy)).await, 1);
+    assert_eq!(cost(store.progress(user)).await, 4);
+    assert_eq!(cost(store.activity_of_all_time(user)).await, 1);
+    assert_eq!(cost(store.activity_by_day(user, now.day, now.day)).await, 1);
+    assert_eq!(cost(store.newest_activity(user)).await, 1);
+    assert_eq!(cost(store.skill_levels(user)).await, 1);
+    assert_eq!(cost(store.skill_level(user, "all")).await, 1);
+    let board = Board {
+        metric: Metric::Points,
+        period: Period::All,
+        starts_on: starts_on(Period::All, now.day),
+        language: String::new(),
+    };
+    assert_eq!(cost(store.leaderboard(&board, &PageRequest::first(3))).await, 4);
+    assert_eq!(cost(store.leaderboard_around(&board, user, 5)).await, 7);
 }

@@ -202,7 +202,7 @@ pub(super) async fn history(app: &App, user_id: i64, days: Days) -> Result<Histo
     let mut history = Vec::new();
     let mut day = from;
     while day <= to {
-        history.push(HistoryDay::new(day, found.next_if(|activity| activity.starts_on == day)));
+        history.push(HistoryDay::new(day, found.next_if(|activity| activity.starts_on == day).as_ref()));
         day = day.plus_days(1);
     }
     Ok(HistoryResponse { total_days: history.len(), history, start_date: from, end_date: to })

@@ -187,8 +187,7 @@ pub(super) struct HistoryDay {
 }
 
 impl HistoryDay {
-    pub(super) fn new(date: LocalDate, activity: Option<Activity>) -> Self {
-        let activity = activity.as_ref();
+    pub(super) fn new(date: LocalDate, activity: Option<&Activity>) -> Self {
         Self {
             date,
             exercises_completed: activity.map_or(0, |day| day.exercises_completed),

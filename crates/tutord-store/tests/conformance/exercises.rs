@@ -2,8 +2,8 @@ use std::collections::HashSet;
 
 use jiff::civil::date;
 use tutord_store::model::{
-    Choice, Daily, Difficulty, ExerciseStatus, ExerciseType, Grading, Moment, NewAchievement, NewExercise, Requirement,
-    Transition,
+    Choice, Daily, Difficulty, ExerciseStatus, ExerciseType, Grading, HistoryItem, Moment, NewAchievement, NewExercise,
+    Requirement, Transition,
 };
 use tutord_store::{LocalDate, PageRequest, Position, Timestamp};
 
@@ -279,7 +279,7 @@ async fn a_history_is_paged_and_filtered(store: &Fixture) {
     }
     // Equal times: the id decides.
     store.execute("UPDATE user_exercises SET created_at = (SELECT max(created_at) FROM user_exercises)").await;
-    let titles = |items: &[tutord_store::model::HistoryItem]| -> Vec<String> {
+    let titles = |items: &[HistoryItem]| -> Vec<String> {
         items.iter().map(|item| item.title.trim_start_matches("Exercise ").to_owned()).collect()
     };
     let list = async |status, limit, position| {
@@ -296,7 +296,7 @@ async fn a_history_is_paged_and_filtered(store: &Fixture) {
     let (rest, ..) = list(Some(ExerciseStatus::Skipped), 2, Position::Cursor(next.unwrap())).await;
     assert_eq!(rest.join(""), "2");
     let exported = store.history_before(ada.id, None, 4).await.unwrap();
-    let rest = store.history_before(ada.id, exported.last().map(|item| item.cursor()), 9).await.unwrap();
+    let rest = store.history_before(ada.id, exported.last().map(HistoryItem::cursor), 9).await.unwrap();
     assert_eq!(titles(&exported).join("") + &titles(&rest).join(""), "7654321");
 }
 

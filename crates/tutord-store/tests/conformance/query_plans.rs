@@ -35,7 +35,10 @@ async fn explained() -> (Fixture, std::sync::Arc<dyn Store>, String) {
     fixture.seed(&crate::seed::plan(2_000, 10_000, 60_000, 10), &|_| {}).await.unwrap();
     fixture.execute(FILL).await;
     fixture.recount_leaderboards().await.unwrap();
-    fixture.execute("VACUUM ANALYZE").await;
+    // Only these: of an empty table a scan is right, and the planner should not know that it is empty.
+    let filled = "exercises, user_exercises, submissions, achievements, user_achievements, skill_levels, activity, \
+        leaderboards, leaderboard_entries, leaderboard_counts";
+    fixture.execute(&format!("VACUUM ANALYZE {filled}")).await;
     let tag = fixture.url.rsplit('/').next().unwrap().to_owned();
     let client = Postgres::shared().await.unwrap().client(&tag).await.unwrap();
     for setting in [

@@ -13,6 +13,8 @@ use crate::ops::background::drain;
 const FOLDED: i64 = 500;
 /// The most entries of a past leaderboard that one transaction removes.
 const REMOVED: i64 = 5_000;
+/// How long a leaderboard is kept when its period is over: completions on their way may still count on it.
+const GRACE: Duration = Duration::from_secs(24 * 60 * 60);
 /// How often past leaderboards, and changes that a stopped process left, are looked for.
 const INTERVAL: Duration = Duration::from_secs(60);
 
@@ -26,8 +28,8 @@ pub(crate) fn spawn(app: &App) {
                 () = app.shutdown.cancelled() => return,
                 () = app.leaderboards.notified() => {}
                 _ = interval.tick() => {
-                    let today = utc_day(Timestamp::now());
-                    drain(&app, "past leaderboards", || app.store.purge_leaderboards(today, REMOVED)).await;
+                    let day = utc_day(Timestamp::now() - GRACE);
+                    drain(&app, "past leaderboards", || app.store.purge_leaderboards(day, REMOVED)).await;
                 }
             }
             drain(&app, "waiting changes of leaderboards", || app.store.fold_leaderboards(FOLDED)).await;

@@ -217,16 +217,27 @@ struct Row {
     value: i64,
 }
 
-/// `NOT e.hidden` stands as text in the statements: a bound value could not use the partial index.
-const ENTRIES: &str = "SELECT e.user_id, u.name AS display_name, u.avatar_url, e.value \
-     FROM leaderboard_entries e JOIN users u ON u.id = e.user_id WHERE e.leaderboard_id = $1 AND NOT e.hidden";
+const DOWN: &str = "e.value DESC, e.user_id";
+const UP: &str = "e.value, e.user_id DESC";
+
+/// Entries of leaderboard `$1` with their students.
+///
+/// Who they are is looked up for the page alone, by one index look-up each: of a join, an offset would look up
+/// all that it passes over, and a plan made without knowing the limit would read all students.
+fn entries(condition: &str, order: &str, cut: &str) -> String {
+    // `NOT e.hidden` stands as text: a bound value could not use the partial index.
+    format!(
+        "SELECT e.user_id, e.value, (SELECT u.name FROM users u WHERE u.id = e.user_id) AS display_name, \
+         (SELECT u.avatar_url FROM users u WHERE u.id = e.user_id) AS avatar_url FROM ( \
+         SELECT e.user_id, e.value FROM leaderboard_entries e \
+         WHERE e.leaderboard_id = $1 AND NOT e.hidden {condition} ORDER BY {order} {cut}) e ORDER BY {order}"
+    )
+}
 
 /// Entries after (value, user) in the order of the leaderboard.
 async fn entries_after(conn: &mut Conn, id: i64, after: (i64, i64), limit: i64) -> QueryResult<Vec<Row>> {
     let (value, user_id) = after;
-    let sql = format!(
-        "{ENTRIES} AND e.value <= $2 AND (e.value < $2 OR e.user_id > $3) ORDER BY e.value DESC, e.user_id LIMIT $4"
-    );
+    let sql = entries("AND e.value <= $2 AND (e.value < $2 OR e.user_id > $3)", DOWN, "LIMIT $4");
     let query = diesel::sql_query(sql).bind::<BigInt, _>(id).bind::<BigInt, _>(value);
     query.bind::<BigInt, _>(user_id).bind::<BigInt, _>(limit).load(conn).await
 }
@@ -234,9 +245,7 @@ async fn entries_after(conn: &mut Conn, id: i64, after: (i64, i64), limit: i64) 
 /// Entries before (value, user), the nearest first.
 async fn entries_before(conn: &mut Conn, id: i64, before: (i64, i64), limit: i64) -> QueryResult<Vec<Row>> {
     let (value, user_id) = before;
-    let sql = format!(
-        "{ENTRIES} AND e.value >= $2 AND (e.value > $2 OR e.user_id < $3) ORDER BY e.value, e.user_id DESC LIMIT $4"
-    );
+    let sql = entries("AND e.value >= $2 AND (e.value > $2 OR e.user_id < $3)", UP, "LIMIT $4");
     let query = diesel::sql_query(sql).bind::<BigInt, _>(id).bind::<BigInt, _>(value);
     query.bind::<BigInt, _>(user_id).bind::<BigInt, _>(limit).load(conn).await
 }
@@ -261,8 +270,9 @@ pub(super) async fn page(conn: &mut Conn, board: &Board, page: &PageRequest) -> 
     let rows = match page.position {
         Position::Cursor(cursor) => entries_after(conn, id, cursor.value(), page.limit + 1).await?,
         Position::Offset(offset) => {
-            let sql = format!("{ENTRIES} ORDER BY e.value DESC, e.user_id LIMIT $2 OFFSET $3");
-            let query = diesel::sql_query(sql).bind::<BigInt, _>(id).bind::<BigInt, _>(page.limit + 1);
+            let query = diesel::sql_query(entries("", DOWN, "LIMIT $2 OFFSET $3"))
+                .bind::<BigInt, _>(id)
+                .bind::<BigInt, _>(page.limit + 1);
             query.bind::<BigInt, _>(offset).load(conn).await?
         }
     };
@@ -275,9 +285,8 @@ pub(super) async fn around(conn: &mut Conn, board: &Board, user_id: i64, neighbo
     let opted_out = users::table.find(user_id).select(users::leaderboard_opt_out).first(conn).await?;
     let nowhere = Neighbourhood { opted_out, own: None, before: Vec::new(), after: Vec::new(), total: 0 };
     let Some(id) = find(conn, board).await? else { return Ok(nowhere) };
-    let own = format!("{ENTRIES} AND e.user_id = $2");
-    let own: Option<Row> =
-        diesel::sql_query(own).bind::<BigInt, _>(id).bind::<BigInt, _>(user_id).get_result(conn).await.optional()?;
+    let own = diesel::sql_query(entries("AND e.user_id = $2", DOWN, ""));
+    let own: Option<Row> = own.bind::<BigInt, _>(id).bind::<BigInt, _>(user_id).get_result(conn).await.optional()?;
     let Some(own) = own else {
         return Ok(Neighbourhood { total: ranked(conn, id, Vec::new()).await?.1, ..nowhere });
     };

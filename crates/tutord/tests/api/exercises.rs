@@ -84,6 +84,8 @@ async fn the_day_has_one_exercise(app: &TestApp) {
 async fn the_way_from_a_hint_to_completion(app: &TestApp) {
     load_catalogue(app).await;
     let ada = app.student("ada").await;
+    // Which exercise of the language comes is left to chance.
+    ada.put("/api/users/me/preferences", json!({"programming_language": "Rust"})).await.ok();
     let exercise = daily(&ada).await["exercise"].clone();
     let path = format!("/api/exercises/{}", exercise["id"]);
     for (used, remaining) in [(1, 2), (2, 1), (3, 0)] {

@@ -170,3 +170,69 @@ async fn seeding_by_command_line() {
     assert_eq!(code, Some(1));
     assert!(text.contains("--messages needs --conversations"), "{text}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_catalogue_of_ones_own_is_loaded_whole_or_not_at_all() {
+    let directory = tempfile::tempdir().unwrap();
+    let url = format!("sqlite://{}", directory.path().join("own.db").display());
+    let file = directory.path().join("own.toml");
+    let tutord = |arguments: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_tutord"));
+        let output = command.args(arguments).args(["--database-url", &url]).output().unwrap();
+        (output.status.code(), String::from_utf8(output.stdout).unwrap() + &String::from_utf8(output.stderr).unwrap())
+    };
+    let path = file.display().to_string();
+    let load = ["catalogue", "load", &path];
+    let exercise = |slug: &str, difficulty: &str| {
+        let (description, instructions) = ("Something to do. ".repeat(2), "Do it step by step. ".repeat(4));
+        format!(
+            "[[exercise]]\nslug = \"{slug}\"\ntitle = \"Title\"\nlanguage = \"python\"\ndifficulty = \"{difficulty}\"\n\
+             type = \"practical\"\ntopics = [\"loops\"]\ndescription = \"{description}\"\n\
+             instructions = \"{instructions}\"\nsolution = \"pass\"\nhints = [\"Begin at once.\"]\ntest_cases = \"none\"\n"
+        )
+    };
+    std::fs::write(&file, exercise("own-one", "easy")).unwrap();
+    let (code, text) = tutord(&load);
+    assert!(code == Some(1) && text.contains("run `tutord migrate` first"), "{text}");
+    assert_eq!(tutord(&["migrate"]).0, Some(0));
+    let exercises = "SELECT (SELECT count(*) FROM exercises)";
+    let built_in = count(&url, exercises).await;
+
+    std::fs::write(&file, exercise("own-one", "easy") + &exercise("own-two", "brutal")).unwrap();
+    let (code, text) = tutord(&load);
+    assert_eq!(code, Some(1), "{text}");
+    assert!(text.contains("own.toml:17: ") && text.contains("brutal"), "{text}");
+    assert_eq!(count(&url, exercises).await, built_in, "nothing of a bad file is loaded");
+
+    std::fs::write(&file, exercise("own-one", "easy") + &exercise("own-two", "hard")).unwrap();
+    for _ in 0..2 {
+        let (code, text) = tutord(&load);
+        assert_eq!(code, Some(0), "{text}");
+        assert_eq!(count(&url, exercises).await, built_in + 2);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn statistics_are_rebuilt_by_command() {
+    let directory = tempfile::tempdir().unwrap();
+    let url = format!("sqlite://{}", directory.path().join("stats.db").display());
+    let tutord = |arguments: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_tutord"));
+        let output = command.args(arguments).args(["--database-url", &url]).output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap()
+    };
+    tutord(&["migrate"]);
+    tutord(&["seed", "--users", "3", "--conversations", "0", "--messages", "0", "--exercises", "0"]);
+    execute(
+        &url,
+        "INSERT INTO user_exercises (user_id, exercise_id, status, completed_at, completed_on, ended_at, created_at, \
+         updated_at, points_earned) SELECT 2, id, 'completed', 1767225600000000, '2026-01-01', 1767225600000000, \
+         1767225600000000, 1767225600000000, 10 FROM exercises ORDER BY id LIMIT 4",
+    )
+    .await;
+    assert_eq!(tutord(&["rebuild-stats"]), "Computed the statistics of 3 students anew on the sqlite database.\n");
+    let completed = "SELECT (SELECT exercises_completed FROM activity WHERE user_id = 2 AND period = 'all')";
+    assert_eq!(count(&url, completed).await, 4);
+    assert!(count(&url, "SELECT (SELECT sum(students) FROM leaderboard_counts WHERE level = 2)").await > 0);
+}

@@ -11,7 +11,7 @@ pub mod redis;
 
 pub use model::FakeModel;
 pub use postgres::Postgres;
-pub use redis::Redis;
+pub use redis::{Redis, RedisCluster};
 
 /// The Debian packages of those servers that are not installed.
 pub fn missing_packages() -> Vec<&'static str> {

@@ -24,12 +24,14 @@ pub(crate) struct Supervised {
 const SUPERVISOR: &str = r#"
 directory=$1; signal=$2; shift 2
 start() { "$@" </dev/null >>"$directory/server.log" 2>&1 & server=$!; }
-end() { kill -"$signal" $server 2>/dev/null; wait $server; }
+end() { kill -"$signal" $server 2>/dev/null; kill -CONT $server 2>/dev/null; wait $server; }
 start "$@"
 while read -r order; do
     case $order in
         kill) end ;;
         restart) start "$@" ;;
+        pause) kill -STOP $server ;;
+        resume) kill -CONT $server ;;
     esac
     echo "$order"
 done
@@ -70,6 +72,16 @@ impl Supervised {
     /// Starts the server again that [`kill`](Self::kill) ended.
     pub(crate) fn restart(&mut self) -> anyhow::Result<()> {
         self.order("restart")
+    }
+
+    /// Stops the server's clock: it keeps its connections and answers nothing.
+    pub(crate) fn pause(&mut self) -> anyhow::Result<()> {
+        self.order("pause")
+    }
+
+    /// Ends a [`pause`](Self::pause).
+    pub(crate) fn resume(&mut self) -> anyhow::Result<()> {
+        self.order("resume")
     }
 
     fn order(&mut self, order: &str) -> anyhow::Result<()> {

@@ -23,13 +23,18 @@ impl Redis {
     /// # Errors
     /// When Redis is not installed or does not start.
     pub async fn start() -> anyhow::Result<Self> {
+        Self::with(&[]).await
+    }
+
+    async fn with(more: &[&str]) -> anyhow::Result<Self> {
         let program = program()?.display().to_string();
         let home = directory("testbed-redis-")?;
         let port = free_port()?;
         let (port_text, home_text) = (port.to_string(), home.path().display().to_string());
         let arguments =
             ["--port", &port_text, "--bind", "127.0.0.1", "--dir", &home_text, "--save", "", "--appendonly", "no"];
-        let command: Vec<String> = std::iter::once(program).chain(arguments.map(str::to_owned)).collect();
+        let arguments = arguments.iter().chain(more).map(|&argument| argument.to_owned());
+        let command: Vec<String> = std::iter::once(program).chain(arguments).collect();
         let redis = Self { port, server: Supervised::start(home, "KILL", &command)? };
         redis.until_ready().await?;
         Ok(redis)
@@ -57,6 +62,22 @@ impl Redis {
         self.until_ready().await
     }
 
+    /// Stops its clock: connections stay, and nothing is answered.
+    ///
+    /// # Errors
+    /// When its supervisor is gone.
+    pub fn pause(&mut self) -> anyhow::Result<()> {
+        self.server.pause()
+    }
+
+    /// Ends a [`pause`](Self::pause): what was asked meanwhile is answered.
+    ///
+    /// # Errors
+    /// When its supervisor is gone.
+    pub fn resume(&mut self) -> anyhow::Result<()> {
+        self.server.resume()
+    }
+
     async fn until_ready(&self) -> anyhow::Result<()> {
         let began = Instant::now();
         // There is no event to wait for: the server opens its port when it is ready.
@@ -68,6 +89,62 @@ impl Redis {
         }
         Ok(())
     }
+}
+
+/// A Redis Cluster of three servers without replicas.
+#[derive(Debug)]
+pub struct RedisCluster {
+    nodes: Vec<Redis>,
+}
+
+impl RedisCluster {
+    /// Starts the servers and joins them.
+    ///
+    /// # Errors
+    /// When Redis is not installed or a server does not start.
+    pub async fn start() -> anyhow::Result<Self> {
+        let mut nodes = Vec::new();
+        for _ in 0..3 {
+            let bus = free_port()?.to_string();
+            nodes.push(Redis::with(&["--cluster-enabled", "yes", "--cluster-port", &bus]).await?);
+        }
+        let cluster = Self { nodes };
+        let addresses = cluster.addresses();
+        let mut create = vec!["--cluster", "create"];
+        create.extend(addresses.iter().map(String::as_str));
+        create.push("--cluster-yes");
+        cli(&create).await?;
+        let began = Instant::now();
+        for node in &cluster.nodes {
+            let port = node.port.to_string();
+            while !cli(&["-p", &port, "cluster", "info"]).await?.contains("cluster_state:ok") {
+                if began.elapsed() > READY_TIMEOUT {
+                    bail!("the Redis Cluster did not form: {}", node.server.log());
+                }
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        }
+        Ok(cluster)
+    }
+
+    fn addresses(&self) -> Vec<String> {
+        self.nodes.iter().map(|node| format!("127.0.0.1:{}", node.port)).collect()
+    }
+
+    /// Its address, such as `redis+cluster://127.0.0.1:7000,127.0.0.1:7001,127.0.0.1:7002`.
+    pub fn url(&self) -> String {
+        format!("redis+cluster://{}", self.addresses().join(","))
+    }
+}
+
+async fn cli(arguments: &[&str]) -> anyhow::Result<String> {
+    let program = process::program("redis-cli", &[], "redis-tools")?;
+    let output = tokio::process::Command::new(program).args(arguments).output().await?;
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    if !output.status.success() {
+        bail!("redis-cli: {text} {}", String::from_utf8_lossy(&output.stderr));
+    }
+    Ok(text)
 }
 
 pub(crate) fn program() -> anyhow::Result<PathBuf> {

@@ -1,0 +1,107 @@
+//! Names of cached values.
+
+use std::borrow::Cow;
+use std::fmt::Display;
+
+/// Which value of a namespace: one by itself, or a member of a group that can be invalidated as a whole.
+///
+/// ```
+/// use readthrough::Key;
+///
+/// let profile = Key::new(42);                           // v1:user:profile:{42}
+/// let page = Key::in_group(42, "completed:20:0");       // v1:exercise:list:{42}:completed:20:0
+/// assert_ne!(profile, page);
+/// ```
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Key {
+    id: String,
+    member: Option<String>,
+}
+
+impl Key {
+    /// A value by itself.
+    pub fn new(id: impl Display) -> Self {
+        Self { id: id.to_string(), member: None }
+    }
+
+    /// A member of a group.
+    pub fn in_group(group: impl Display, member: impl Display) -> Self {
+        Self { id: group.to_string(), member: Some(member.to_string()) }
+    }
+}
+
+/// What one value is called in Redis and in this process. The part in braces is Redis Cluster's hash tag: all
+/// names of a group are in one slot, so that one script may touch them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Names {
+    pub(crate) entry: String,
+    pub(crate) group: Option<String>,
+}
+
+impl Names {
+    /// `prefix` is version and namespace, such as `v1:user:profile`.
+    pub(crate) fn new(prefix: &str, key: &Key) -> Self {
+        let id = tag(&key.id);
+        match &key.member {
+            None => Self { entry: format!("{prefix}:{{{id}}}"), group: None },
+            Some(member) => Self { entry: format!("{prefix}:{{{id}}}:{member}"), group: Some(group(prefix, &key.id)) },
+        }
+    }
+
+    /// Who may fill the entry.
+    pub(crate) fn lease(&self) -> String {
+        lease(&self.entry)
+    }
+}
+
+/// The name of a group's generation.
+pub(crate) fn group(prefix: &str, id: &str) -> String {
+    format!("group:{prefix}:{{{}}}", tag(id))
+}
+
+/// The name of an entry's lease.
+pub(crate) fn lease(entry: &str) -> String {
+    format!("lease:{entry}")
+}
+
+/// An id without what ends a hash tag.
+fn tag(id: &str) -> Cow<'_, str> {
+    if id.contains(['{', '}', '%']) {
+        Cow::Owned(id.replace('%', "%25").replace('{', "%7B").replace('}', "%7D"))
+    } else {
+        Cow::Borrowed(id)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn entry(key: &Key) -> String {
+        Names::new("v1:user:profile", key).entry
+    }
+
+    #[test]
+    fn names_keep_their_documented_form() {
+        assert_eq!(entry(&Key::new(42)), "v1:user:profile:{42}");
+        let page = Names::new("v2:exercise:list", &Key::in_group(42, "completed:20:0"));
+        assert_eq!(page.entry, "v2:exercise:list:{42}:completed:20:0");
+        assert_eq!(page.lease(), "lease:v2:exercise:list:{42}:completed:20:0");
+        assert_eq!(page.group.as_deref(), Some("group:v2:exercise:list:{42}"));
+    }
+
+    #[test]
+    fn different_keys_have_different_names() {
+        let keys = [
+            Key::new("a"),
+            Key::new("a}:b"),
+            Key::in_group("a", "b}"),
+            Key::in_group("a", "b"),
+            Key::new("a%7D:b"),
+            Key::in_group("a", ""),
+        ];
+        for (index, key) in keys.iter().enumerate() {
+            assert!(keys[..index].iter().all(|other| entry(other) != entry(key)), "{key:?}");
+        }
+    }
+}

@@ -1,0 +1,19 @@
+#![doc = include_str!("../README.md")]
+#![forbid(unsafe_code)]
+
+mod cache;
+pub mod coherence;
+mod entry;
+mod flight;
+mod key;
+#[cfg(test)]
+mod model;
+mod namespace;
+mod remote;
+mod stamps;
+mod stats;
+
+pub use cache::{Cache, CacheBuilder, ConfigError, Invalidation, LinkStats, RedisStats, Target};
+pub use key::Key;
+pub use namespace::{Namespace, NamespaceOptions};
+pub use stats::NamespaceStats;

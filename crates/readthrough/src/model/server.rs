@@ -1,0 +1,304 @@
+//! A server in memory that misbehaves as servers and networks do.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use rand::rngs::StdRng;
+use rand::{RngExt as _, SeedableRng as _};
+use tokio::time::{Instant, sleep, sleep_until};
+
+use crate::key::{self, Names};
+use crate::remote::wire::{Acquired, Connect, Event, Failure, Fill, Hello, Info, LeaseRequest, Position, Result, Wire};
+
+type Data = BTreeMap<String, (Vec<u8>, Instant)>;
+
+struct State {
+    run: u64,
+    data: Data,
+    snapshot: Data,
+    epochs: HashMap<String, String>,
+    events: Vec<Event>,
+    /// Of the newest event ever: ids increase even when the stream is made anew.
+    newest_id: u64,
+    hangs_until: Instant,
+    random: StdRng,
+}
+
+pub(crate) struct Server {
+    state: Mutex<State>,
+    tokens: bool,
+    faults: bool,
+}
+
+impl Server {
+    pub(crate) fn new(seed: u64, tokens: bool, faults: bool) -> Arc<Self> {
+        Arc::new(Self {
+            state: Mutex::new(State {
+                run: 1,
+                data: Data::new(),
+                snapshot: Data::new(),
+                epochs: HashMap::new(),
+                events: Vec::new(),
+                newest_id: 0,
+                hangs_until: Instant::now(),
+                random: StdRng::seed_from_u64(!seed),
+            }),
+            tokens,
+            faults,
+        })
+    }
+
+    pub(crate) fn connect(server: &Arc<Self>) -> Box<dyn Connect> {
+        Box::new(Connector(Arc::clone(server)))
+    }
+
+    pub(crate) fn forget_a_key(&self, number: u64) {
+        let mut state = self.state.lock().unwrap();
+        let keys: Vec<String> = state.data.keys().cloned().collect();
+        if let Some(key) = keys.get(usize::try_from(number).unwrap() % keys.len().max(1)) {
+            state.data.remove(key);
+        }
+        if number.is_multiple_of(10) {
+            state.epochs.clear();
+        }
+        if number % 10 == 1 {
+            state.events.clear();
+        }
+    }
+
+    pub(crate) fn trim_events(&self, left: usize) {
+        let mut state = self.state.lock().unwrap();
+        let gone = state.events.len().saturating_sub(left);
+        state.events.drain(..gone);
+    }
+
+    /// Carries nothing out for a while; then everything that was asked meanwhile.
+    pub(crate) fn hang(&self, time: Duration) {
+        self.state.lock().unwrap().hangs_until = Instant::now() + time;
+    }
+
+    pub(crate) fn take_snapshot(&self) {
+        let mut state = self.state.lock().unwrap();
+        state.snapshot = state.data.clone();
+    }
+
+    pub(crate) fn restart_empty(&self) {
+        let mut state = self.state.lock().unwrap();
+        state.run += 1;
+        state.data.clear();
+        state.epochs.clear();
+        state.events.clear();
+    }
+
+    /// As after a failover to a replica that lagged.
+    pub(crate) fn restart_with_snapshot(&self) {
+        let mut state = self.state.lock().unwrap();
+        state.run += 1;
+        state.data = state.snapshot.clone();
+    }
+}
+
+struct Connector(Arc<Server>);
+
+#[async_trait]
+impl Connect for Connector {
+    async fn connect(&self) -> Result<Arc<dyn Wire>> {
+        let run = self.0.state.lock().unwrap().run;
+        let connection = Connection { server: Arc::clone(&self.0), run };
+        connection.carry_out(|_| ()).await?;
+        Ok(Arc::new(connection))
+    }
+}
+
+struct Connection {
+    server: Arc<Server>,
+    run: u64,
+}
+
+impl Connection {
+    /// One command: takes its time, and may get lost on either way.
+    async fn carry_out<T: Send>(&self, command: impl FnOnce(&mut State) -> T + Send) -> Result<T> {
+        let (before, after, lost) = {
+            let mut state = self.server.state.lock().unwrap();
+            let lost = if self.server.faults { state.random.random_range(0..200) } else { 200 };
+            (state.random.random_range(0..8), state.random.random_range(0..8), lost)
+        };
+        sleep(Duration::from_millis(before)).await;
+        loop {
+            let until = self.server.state.lock().unwrap().hangs_until;
+            if until <= Instant::now() {
+                break;
+            }
+            sleep_until(until).await;
+        }
+        let answer = {
+            let mut state = self.server.state.lock().unwrap();
+            if state.run != self.run || lost == 0 {
+                return Err(Failure("the connection broke".to_owned()));
+            }
+            let now = Instant::now();
+            state.data.retain(|_, (_, until)| *until > now);
+            command(&mut state)
+        };
+        sleep(Duration::from_millis(after)).await;
+        if self.server.state.lock().unwrap().run != self.run || lost == 1 {
+            return Err(Failure("the answer got lost".to_owned()));
+        }
+        Ok(answer)
+    }
+
+    /// A command that reaches the server although its caller may have given up meanwhile.
+    async fn send<T: Send + 'static>(&self, command: impl FnOnce(&mut State) -> T + Send + 'static) -> Result<T> {
+        let connection = Self { server: Arc::clone(&self.server), run: self.run };
+        tokio::spawn(async move { connection.carry_out(command).await }).await.unwrap()
+    }
+}
+
+impl State {
+    fn get(&self, key: &str) -> Option<Vec<u8>> {
+        self.data.get(key).map(|(bytes, _)| bytes.clone())
+    }
+
+    fn set(&mut self, key: String, bytes: Vec<u8>, ttl: Duration) {
+        self.data.insert(key, (bytes, Instant::now() + ttl));
+    }
+
+    fn append(&mut self, node: u64, names: Vec<String>) {
+        self.newest_id += 1;
+        let number = self.events.last().map_or(1, |event| event.at.number + 1);
+        self.events.push(Event { at: Position { id: format!("{:09}", self.newest_id), number }, node, names });
+    }
+}
+
+#[async_trait]
+impl Wire for Connection {
+    async fn hello(&self) -> Result<Hello> {
+        let run = self.run;
+        self.send(move |state| {
+            let number = state.random.random_range(0..u64::MAX).to_string();
+            state.epochs.entry("*".to_owned()).or_insert(number);
+            let newest = state.events.last().map_or_else(
+                || Position { id: format!("{:09}", state.newest_id), number: 0 },
+                |event| event.at.clone(),
+            );
+            Hello { identity: run.to_string(), epochs: state.epochs.clone(), newest }
+        })
+        .await
+    }
+
+    async fn get(&self, keys: &[&str]) -> Result<Vec<Option<Vec<u8>>>> {
+        let keys: Vec<String> = keys.iter().map(|&key| key.to_owned()).collect();
+        self.send(move |state| keys.iter().map(|key| state.get(key)).collect()).await
+    }
+
+    async fn acquire(&self, names: &Names, request: LeaseRequest) -> Result<Acquired> {
+        let names = names.clone();
+        self.send(move |state| {
+            let generation = names.group.as_ref().map_or(0, |group| {
+                let known = state.get(group).map(|bytes| String::from_utf8(bytes).unwrap().parse().unwrap());
+                known.unwrap_or_else(|| {
+                    let text = request.generation.to_string();
+                    state.set(group.clone(), text.into_bytes(), request.generation_ttl);
+                    request.generation
+                })
+            });
+            let granted = state.get(&names.lease()).is_none();
+            if granted {
+                state.set(names.lease(), request.token.to_string().into_bytes(), request.ttl);
+            }
+            Acquired { granted, generation, bytes: state.get(&names.entry) }
+        })
+        .await
+    }
+
+    async fn fill(&self, names: &Names, fill: Fill<'_>) -> Result<bool> {
+        let (names, bytes, tokens) = (names.clone(), fill.bytes.to_vec(), self.server.tokens);
+        let (token, generation) = (fill.token.to_string(), fill.generation.to_string());
+        let ttl = fill.ttl;
+        self.send(move |state| {
+            if tokens && state.get(&names.lease()) != Some(token.into_bytes()) {
+                return false;
+            }
+            state.data.remove(&names.lease());
+            if let Some(group) = &names.group
+                && state.get(group) != Some(generation.into_bytes())
+            {
+                return false;
+            }
+            state.set(names.entry, bytes, ttl);
+            true
+        })
+        .await
+    }
+
+    async fn release(&self, names: &Names, token: u64) -> Result<()> {
+        let lease = names.lease();
+        self.send(move |state| {
+            if state.get(&lease) == Some(token.to_string().into_bytes()) {
+                state.data.remove(&lease);
+            }
+        })
+        .await
+    }
+
+    async fn replace(&self, names: &Names, expected: &[u8], bytes: &[u8], ttl: Duration) -> Result<bool> {
+        let (names, expected, bytes) = (names.clone(), expected.to_vec(), bytes.to_vec());
+        self.send(move |state| {
+            state.data.remove(&names.lease());
+            let same = state.get(&names.entry).is_some_and(|stored| stored.starts_with(&expected));
+            if same {
+                state.set(names.entry, bytes, ttl);
+            }
+            same
+        })
+        .await
+    }
+
+    async fn invalidate(&self, names: &[String], node: u64) -> Result<()> {
+        let names = names.to_vec();
+        self.send(move |state| {
+            for name in &names {
+                state.data.remove(name);
+                state.data.remove(&key::lease(name));
+            }
+            state.append(node, names);
+        })
+        .await
+    }
+
+    async fn announce(&self, names: &[String], node: u64) -> Result<()> {
+        let names = names.to_vec();
+        self.send(move |state| state.append(node, names)).await
+    }
+
+    async fn flush(&self, namespace: &str, node: u64) -> Result<()> {
+        let namespace = namespace.to_owned();
+        self.send(move |state| {
+            let number = state.random.random_range(0..u64::MAX).to_string();
+            state.epochs.insert(namespace, number);
+            state.append(node, Vec::new());
+        })
+        .await
+    }
+
+    async fn events(&self, after: &Position, wait: Duration) -> Result<Vec<Event>> {
+        let until = Instant::now() + wait;
+        loop {
+            let after = after.id.clone();
+            let events = self.send(move |state| {
+                state.events.iter().filter(|event| event.at.id > after).cloned().collect::<Vec<_>>()
+            });
+            let events = events.await?;
+            if !events.is_empty() || Instant::now() >= until {
+                return Ok(events);
+            }
+            sleep(Duration::from_millis(10)).await;
+        }
+    }
+
+    async fn info(&self) -> Result<Info> {
+        Ok(Info::default())
+    }
+}

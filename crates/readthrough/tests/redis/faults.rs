@@ -1,0 +1,65 @@
+//! Redis is killed, paused and restarted.
+
+use std::time::Duration;
+
+use readthrough::{Cache, Invalidation, Key, Namespace, NamespaceOptions};
+use testbed::Redis;
+
+async fn process(redis: &Redis) -> (Cache, Namespace<u64>) {
+    let cache = Cache::builder().redis(redis.url()).build().unwrap();
+    let values = cache.namespace(NamespaceOptions::new("n"));
+    cache.until_connected().await;
+    (cache, values)
+}
+
+async fn read(values: &Namespace<u64>, stored: u64) -> u64 {
+    *values.get_or_load(&Key::new(1), || async { Ok::<_, ()>(Some(stored)) }).await.unwrap().unwrap()
+}
+
+async fn until(condition: impl Fn() -> bool) {
+    while !condition() {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_killed_server_fails_no_read_and_what_was_written_meanwhile_is_seen() {
+    let mut redis = Redis::start().await.unwrap();
+    let ((a_cache, a), (b_cache, b)) = (process(&redis).await, process(&redis).await);
+    assert_eq!((read(&a, 1).await, read(&b, 9).await), (1, 1));
+    redis.kill().unwrap();
+    until(|| !a_cache.link().unwrap().up && !b_cache.link().unwrap().up).await;
+    assert_eq!((read(&a, 2).await, read(&b, 2).await), (2, 2), "loaded: nobody knows what others wrote");
+    assert_eq!(a.invalidate(&Key::new(1)).await, Invalidation::Deferred);
+    assert_eq!(a_cache.link().unwrap().owed, 1);
+    assert_eq!((read(&a, 3).await, read(&b, 3).await), (3, 3));
+    redis.restart().await.unwrap();
+    a_cache.until_connected().await;
+    b_cache.until_connected().await;
+    assert_eq!(a_cache.link().unwrap().owed, 0);
+    assert_eq!((read(&a, 4).await, read(&b, 9).await), (4, 4), "shared again");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_paused_server_is_not_waited_for_twice() {
+    let mut redis = Redis::start().await.unwrap();
+    let ((a_cache, a), (b_cache, b)) = (process(&redis).await, process(&redis).await);
+    assert_eq!((read(&a, 1).await, read(&b, 9).await), (1, 1));
+    redis.pause().unwrap();
+    assert_eq!(a.invalidate(&Key::new(1)).await, Invalidation::Deferred);
+    let failures = a_cache.link().unwrap().failures;
+    for stored in 2..1_000 {
+        assert_eq!(read(&a, stored).await, stored);
+    }
+    assert_eq!(a_cache.link().unwrap().failures, failures, "none of the thousand asked Redis");
+    until(|| !b_cache.link().unwrap().up).await;
+    assert_eq!(read(&b, 1_000).await, 1_000);
+    redis.resume().unwrap();
+    // It has the old value still, and neither process may read that.
+    for _ in 0..200 {
+        assert_eq!((read(&a, 1_000).await, read(&b, 1_000).await), (1_000, 1_000));
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    assert!(a_cache.link().unwrap().up && b_cache.link().unwrap().up);
+    assert_eq!(read(&b, 9).await, 1_000, "shared again");
+}

@@ -1,0 +1,6 @@
+//! The cache on real servers.
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod faults;
+mod namespaces;
+mod soak;

@@ -54,11 +54,12 @@ pub trait Sessions: Send + Sync {
     /// Spends a refresh token and stores its successors, or detects that it was spent before.
     async fn rotate_session(&self, refresh: &TokenHash, successors: NewSessionTokens) -> Result<Rotation>;
 
-    /// Revokes one session. 1 statement.
-    async fn revoke_session(&self, session_id: i64) -> Result<()>;
+    /// Revokes one session of a user's. 1 statement.
+    async fn revoke_session(&self, user_id: i64, session_id: i64) -> Result<()>;
 
-    /// Revokes the session that this refresh token belongs to, spent or not. 1 statement.
-    async fn revoke_session_of(&self, refresh: &TokenHash) -> Result<()>;
+    /// Revokes the session that this refresh token belongs to, spent or not; whose it was, unless it had ended before.
+    /// 1 statement.
+    async fn revoke_session_of(&self, refresh: &TokenHash) -> Result<Option<i64>>;
 
     /// Revokes every session of a user. 1 statement.
     async fn revoke_sessions(&self, user_id: i64) -> Result<()>;

@@ -8,6 +8,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use axum::Router;
 use axum::routing::get;
+use readthrough::Cache;
 use tokio::net::TcpListener;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
@@ -17,6 +18,7 @@ use utoipa::OpenApi as _;
 use utoipa_axum::router::OpenApiRouter;
 
 use crate::auth::Passwords;
+use crate::cache::CachedStore;
 use crate::config::{Config, LlmConfig};
 use crate::http::rate_limit::RateLimits;
 use crate::http::{aliases, middleware, openapi};
@@ -37,6 +39,8 @@ pub struct Parts {
     pub config: Config,
     /// The database.
     pub store: Arc<dyn Store>,
+    /// What is before the database.
+    pub cache: Cache,
     /// The model, where one is configured.
     pub llm: Option<Arc<dyn Provider>>,
     /// Sends mails.
@@ -88,6 +92,11 @@ impl App {
     /// When a part can't be made from the configuration.
     pub fn new(config: Config, store: Arc<dyn Store>, demo: bool) -> anyhow::Result<Self> {
         let tasks = TaskTracker::new();
+        let cache = config.cache.build(store.backend()).context("REDIS_URL")?;
+        if config.cache.cache_enabled && !cache.is_enabled() {
+            tracing::info!("nothing is cached: without REDIS_URL another process could change what PostgreSQL holds");
+        }
+        let store: Arc<dyn Store> = Arc::new(CachedStore::new(store, cache.clone(), &config.cache));
         let mailer = Mailer::start(&config.mail, &config.database.data_dir, &config.http.public_url, demo, &tasks)?;
         let app = Self(Arc::new(Parts {
             llm: provider(&config.llm)?,
@@ -101,6 +110,7 @@ impl App {
             leaderboards: Notify::new(),
             config,
             store,
+            cache,
         }));
         chat::spawn_purge(&app);
         progress::spawn_upkeep(&app);
@@ -115,6 +125,7 @@ impl App {
             .nest("/api/chat", chat::router())
             .nest("/api/exercises", exercises::router())
             .nest("/api/progress", progress::router())
+            .nest("/api/admin", ops::cache::router())
             .nest("/api", aliases::router())
             .nest("/api", ops::health::router());
         let (router, description) = api.split_for_parts();

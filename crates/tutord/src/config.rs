@@ -34,9 +34,68 @@ pub struct Config {
     #[command(flatten)]
     /// Rate limits.
     pub rate_limits: RateLimitConfig,
-    /// Redis for what several processes share (redis:// or rediss://). Checked by `doctor` and the readiness route.
-    #[arg(long, env = "REDIS_URL", hide_env_values = true, help_heading = "Cache")]
+    #[command(flatten)]
+    /// The cache.
+    pub cache: CacheConfig,
+}
+
+/// What is cached, where, and for how long.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Cache")]
+pub struct CacheConfig {
+    /// Redis for what several processes share (redis://, rediss://, redis+sentinel://host,host/master or
+    /// redis+cluster://host,host). Checked by `doctor` and the readiness route. Without it SQLite's values are
+    /// cached in the process, and PostgreSQL's, which another process may change, not at all.
+    #[arg(long, env = "REDIS_URL", hide_env_values = true)]
     pub redis_url: Option<Secret>,
+    /// Whether anything is cached.
+    #[arg(long, env = "CACHE_ENABLED", default_value_t = true, action = clap::ArgAction::Set)]
+    pub cache_enabled: bool,
+    /// How long Redis may take to answer before it is done without, in milliseconds.
+    #[arg(long, env = "REDIS_TIMEOUT_MS", default_value_t = 50, value_parser = clap::value_parser!(u64).range(1..=10_000))]
+    pub redis_timeout_ms: u64,
+    /// How long profiles are cached, in seconds.
+    #[arg(long = "user-profile-cache-ttl", env = "USER_PROFILE_CACHE_TTL", default_value_t = 300, value_parser = ttl())]
+    pub user_profile_ttl: u64,
+    /// How long sessions are cached, in seconds.
+    #[arg(long = "session-cache-ttl", env = "SESSION_CACHE_TTL", default_value_t = 300, value_parser = ttl())]
+    pub session_ttl: u64,
+    /// How long exercises are cached, in seconds.
+    #[arg(long = "exercise-cache-ttl", env = "EXERCISE_CACHE_TTL", default_value_t = 3_600, value_parser = ttl())]
+    pub exercise_ttl: u64,
+    /// How long lists of a student's exercises are cached, in seconds.
+    #[arg(long = "exercise-list-cache-ttl", env = "EXERCISE_LIST_CACHE_TTL", default_value_t = 120, value_parser = ttl())]
+    pub exercise_list_ttl: u64,
+    /// How long conversation lists and the ends of conversations are cached, in seconds.
+    #[arg(long = "conversation-cache-ttl", env = "CONVERSATION_CACHE_TTL", default_value_t = 120, value_parser = ttl())]
+    pub conversation_ttl: u64,
+    /// How long a student's statistics and achievements are cached, in seconds.
+    #[arg(long = "progress-cache-ttl", env = "PROGRESS_CACHE_TTL", default_value_t = 300, value_parser = ttl())]
+    pub progress_ttl: u64,
+    /// How long pages of leaderboards are cached, in seconds.
+    #[arg(long = "leaderboard-cache-ttl", env = "LEADERBOARD_CACHE_TTL", default_value_t = 60, value_parser = ttl())]
+    pub leaderboard_ttl: u64,
+}
+
+/// Seconds, from one to a week.
+fn ttl() -> clap::builder::RangedU64ValueParser {
+    clap::value_parser!(u64).range(1..=604_800)
+}
+
+impl CacheConfig {
+    /// The cache for a database of this kind.
+    ///
+    /// # Errors
+    /// When the address of Redis can't be read.
+    pub fn build(&self, backend: &str) -> Result<readthrough::Cache, readthrough::ConfigError> {
+        let mut builder = readthrough::Cache::builder()
+            .enabled(self.cache_enabled && (self.redis_url.is_some() || backend == "sqlite"))
+            .redis_timeout(Duration::from_millis(self.redis_timeout_ms));
+        if let Some(url) = &self.redis_url {
+            builder = builder.redis(url.reveal());
+        }
+        builder.build()
+    }
 }
 
 /// Listening, limits and headers.

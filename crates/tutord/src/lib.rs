@@ -1,9 +1,10 @@
 //! tutord, the backend of an AI coding tutor.
 //!
-//! A request's way: `http` (middleware, extractors) → a feature's `routes` → its rules → the store.
+//! A request's way: `http` (middleware, extractors) → a feature's `routes` → its rules → the cache → the store.
 //!
 //! - [`app`]: what the features share, and the server;
 //! - [`config`]: every flag and variable;
+//! - [`cache`]: the store as the features have it, with a cache before it;
 //! - [`auth`], [`users`], [`chat`], [`exercises`], [`progress`]: the features;
 //! - [`llm`], [`mail`]: the services tutord calls;
 //! - [`http`]: what every route shares;
@@ -12,6 +13,7 @@
 
 pub mod app;
 pub mod auth;
+pub mod cache;
 pub mod chat;
 pub mod commands;
 pub mod config;

@@ -17,7 +17,7 @@ pub const PREVIEW_CHARS: usize = 120;
 pub const IDEMPOTENCY_KEY_LIFETIME: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// A conversation, with what a list shows of its messages.
-#[derive(Debug, Clone, PartialEq, Eq, Queryable, Selectable)]
+#[derive(Debug, Clone, PartialEq, Eq, Queryable, Selectable, Serialize, Deserialize)]
 #[diesel(table_name = conversations)]
 pub struct Conversation {
     /// Positive id.
@@ -54,7 +54,7 @@ pub struct NewConversation {
 }
 
 /// A message of a conversation.
-#[derive(Debug, Clone, PartialEq, Eq, Queryable, Selectable)]
+#[derive(Debug, Clone, PartialEq, Eq, Queryable, Selectable, Serialize, Deserialize)]
 #[diesel(table_name = messages)]
 pub struct Message {
     /// Positive id.
@@ -98,7 +98,7 @@ pub enum Order {
 }
 
 /// A conversation and one page of its messages.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct ConversationPage {
     /// The conversation.
     pub conversation: Conversation,

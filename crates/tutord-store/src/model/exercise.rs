@@ -1,6 +1,7 @@
 //! Exercises and where a student stands with each.
 
 use diesel::prelude::*;
+use serde::{Deserialize, Serialize};
 
 use super::{AchievementCategory, Difficulty, ExerciseStatus, ExerciseType, Rarity, Requirement};
 use crate::model::time::{LocalDate, Timestamp};
@@ -8,7 +9,7 @@ use crate::page::{Cursor, List};
 use crate::schema::{achievements, exercises, user_exercises};
 
 /// An exercise as every student may see it: without its solution and its hints.
-#[derive(Debug, Clone, PartialEq, Eq, Queryable, Selectable)]
+#[derive(Debug, Clone, PartialEq, Eq, Queryable, Selectable, Serialize, Deserialize)]
 #[diesel(table_name = exercises)]
 pub struct Exercise {
     /// Positive id.
@@ -94,7 +95,7 @@ pub struct NewExercise {
 }
 
 /// Where a student stands with an exercise.
-#[derive(Debug, Clone, PartialEq, Eq, Queryable, Selectable)]
+#[derive(Debug, Clone, PartialEq, Eq, Queryable, Selectable, Serialize, Deserialize)]
 #[diesel(table_name = user_exercises)]
 pub struct UserExercise {
     /// Positive id.
@@ -243,7 +244,7 @@ pub struct Completion {
 }
 
 /// A line of a student's history.
-#[derive(Debug, Clone, PartialEq, Eq, Queryable)]
+#[derive(Debug, Clone, PartialEq, Eq, Queryable, Serialize, Deserialize)]
 pub struct HistoryItem {
     /// Where the student stands.
     pub user_exercise: UserExercise,
@@ -267,7 +268,7 @@ impl HistoryItem {
 }
 
 /// Something that students can achieve.
-#[derive(Debug, Clone, PartialEq, Eq, Queryable, Selectable)]
+#[derive(Debug, Clone, PartialEq, Eq, Queryable, Selectable, Serialize, Deserialize)]
 #[diesel(table_name = achievements)]
 pub struct Achievement {
     /// Positive id.

@@ -2,13 +2,14 @@
 
 use diesel::prelude::*;
 use jiff::civil::{Date, date};
+use serde::{Deserialize, Serialize};
 
 use super::{Achievement, Metric, Period, SkillLevel, User};
 use crate::model::time::{LocalDate, Timestamp};
 use crate::schema::{activity, skill_levels};
 
 /// The sums of one local day, or of all time.
-#[derive(Debug, Clone, PartialEq, Eq, Queryable, Selectable, Insertable, AsChangeset)]
+#[derive(Debug, Clone, PartialEq, Eq, Queryable, Selectable, Insertable, AsChangeset, Serialize, Deserialize)]
 #[diesel(table_name = activity, primary_key(user_id, period, starts_on))]
 pub struct Activity {
     /// The student.
@@ -60,7 +61,7 @@ pub fn average_grade(grade_sum: i64, graded_count: i32) -> Option<f64> {
 }
 
 /// How far a student has come in one topic.
-#[derive(Debug, Clone, PartialEq, Eq, Queryable, Selectable, Insertable, AsChangeset)]
+#[derive(Debug, Clone, PartialEq, Eq, Queryable, Selectable, Insertable, AsChangeset, Serialize, Deserialize)]
 #[diesel(table_name = skill_levels, primary_key(user_id, topic))]
 #[diesel(treat_none_as_null = true)]
 pub struct TopicSkill {
@@ -88,7 +89,7 @@ pub struct TopicSkill {
 pub type Unlocked = (Achievement, Option<Timestamp>);
 
 /// Everything that a student's progress page shows, in few statements.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct ProgressOverview {
     /// The student.
     pub user: User,
@@ -138,7 +139,7 @@ pub fn utc_day(at: Timestamp) -> LocalDate {
 }
 
 /// A student's place on a leaderboard.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LeaderboardEntry {
     /// 1 for the first; equal values share a rank, and the next lower value's rank counts them all.
     pub rank: i64,

@@ -1,13 +1,14 @@
 //! Users and what they tell of themselves.
 
 use diesel::prelude::*;
+use serde::{Deserialize, Serialize};
 
 use super::{Role, SkillLevel};
 use crate::model::time::{LocalDate, Timestamp};
 use crate::schema::users;
 
 /// A user, without the password hash.
-#[derive(Debug, Clone, PartialEq, Eq, Queryable, Selectable)]
+#[derive(Debug, Clone, PartialEq, Eq, Queryable, Selectable, Serialize, Deserialize)]
 #[diesel(table_name = users)]
 pub struct User {
     /// Positive id.

@@ -86,9 +86,10 @@ impl Sessions for Adapter {
         .await
     }
 
-    async fn revoke_session(&self, session_id: i64) -> Result<()> {
+    async fn revoke_session(&self, user_id: i64, session_id: i64) -> Result<()> {
         self.write(async |conn| {
-            diesel::update(sessions::table.find(session_id).filter(sessions::revoked_at.is_null()))
+            diesel::update(sessions::table.find(session_id).filter(sessions::user_id.eq(user_id)))
+                .filter(sessions::revoked_at.is_null())
                 .set(sessions::revoked_at.eq(Timestamp::now()))
                 .execute(conn)
                 .await?;
@@ -97,18 +98,20 @@ impl Sessions for Adapter {
         .await
     }
 
-    async fn revoke_session_of(&self, refresh: &TokenHash) -> Result<()> {
+    async fn revoke_session_of(&self, refresh: &TokenHash) -> Result<Option<i64>> {
         self.write(async |conn| {
             let session = session_tokens::table
                 .find(refresh.as_slice())
                 .filter(session_tokens::purpose.eq(SessionTokenPurpose::Refresh))
                 .select(session_tokens::session_id);
-            diesel::update(sessions::table.filter(sessions::id.eq_any(session)))
+            let user = diesel::update(sessions::table.filter(sessions::id.eq_any(session)))
                 .filter(sessions::revoked_at.is_null())
                 .set(sessions::revoked_at.eq(Timestamp::now()))
-                .execute(conn)
-                .await?;
-            Ok(())
+                .returning(sessions::user_id)
+                .get_result(conn)
+                .await
+                .optional()?;
+            Ok(user)
         })
         .await
     }

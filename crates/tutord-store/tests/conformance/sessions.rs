@@ -121,7 +121,7 @@ async fn revoking_ends_sessions(store: &Fixture) {
         }
         alive
     };
-    store.revoke_session(first).await.unwrap();
+    store.revoke_session(ada.id, first).await.unwrap();
     assert_eq!(alive([1, 2, 3, 4, 5]).await, [2, 3, 4, 5]);
     store.revoke_session_of(&refresh(2)).await.unwrap();
     store.revoke_session_of(&access(3)).await.unwrap();

@@ -221,7 +221,7 @@ async fn logout(
 ) -> Result<Response, ApiError> {
     match authenticated {
         Ok(Authenticated(identity)) if query.all => app.store.revoke_sessions(identity.user_id).await?,
-        Ok(Authenticated(identity)) => app.store.revoke_session(identity.session_id).await?,
+        Ok(Authenticated(identity)) => app.store.revoke_session(identity.user_id, identity.session_id).await?,
         Err(error) => {
             // The access token may have expired: its longer-lived sibling can still end the session.
             let jar = CookieJar::from_headers(&headers);

@@ -1,5 +1,6 @@
 //! What the binary can do, one file a command.
 
+mod cache;
 mod catalogue;
 mod demo;
 mod rebuild_stats;
@@ -36,6 +37,9 @@ enum Command {
     /// Exercises and achievements of your own.
     #[command(subcommand)]
     Catalogue(catalogue::Command),
+    /// Look at the cache in Redis, or flush a part of it.
+    #[command(subcommand)]
+    Cache(Box<cache::Command>),
     /// Compute all statistics and leaderboards anew from the completed exercises.
     RebuildStats(DatabaseConfig),
     /// Fill the database with many generated rows, for measuring.
@@ -64,6 +68,7 @@ impl Cli {
                 catalogue::load_built_in(store.as_ref()).await?;
             }
             Command::Catalogue(command) => catalogue::run(command).await?,
+            Command::Cache(command) => cache::run(*command).await?,
             Command::RebuildStats(database) => rebuild_stats::run(database).await?,
             Command::Seed(args) => seed::run(args).await?,
             Command::Doctor(config) => return Ok(u8::from(!doctor::run(&config).await)),

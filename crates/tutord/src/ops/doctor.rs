@@ -4,7 +4,6 @@ use std::time::Duration;
 
 use tutord_store::Timestamp;
 
-use super::redis;
 use crate::app;
 use crate::config::Config;
 use crate::llm::Provider;
@@ -17,6 +16,9 @@ enum Finding {
     Skipped(&'static str),
     Failed(String),
 }
+
+/// How long Redis may take to be connected to.
+const REDIS_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Prints the findings; `true` when nothing failed.
 pub async fn run(config: &Config) -> bool {
@@ -49,12 +51,9 @@ pub async fn run(config: &Config) -> bool {
     }
     findings.push((
         "redis",
-        match &config.redis_url {
+        match &config.cache.redis_url {
             None => Finding::Skipped("REDIS_URL is not set"),
-            Some(url) => match redis::ping(url.reveal()).await {
-                Ok(()) => Finding::Ok("answers".to_owned()),
-                Err(error) => Finding::Failed(error),
-            },
+            Some(_) => redis(config).await,
         },
     ));
     findings.push((
@@ -77,6 +76,27 @@ pub async fn run(config: &Config) -> bool {
         println!("{name:<11} {mark:<8} {text}");
     }
     !findings.iter().any(|(_, finding)| matches!(finding, Finding::Failed(_)))
+}
+
+/// Whether Redis can be used, and what of its settings does not suit a cache.
+async fn redis(config: &Config) -> Finding {
+    let cache = match config.cache.build("redis") {
+        Ok(cache) => cache,
+        Err(error) => return Finding::Failed(error.to_string()),
+    };
+    if !cache.is_enabled() {
+        return Finding::Skipped("CACHE_ENABLED is false");
+    }
+    match tokio::time::timeout(REDIS_TIMEOUT, cache.until_connected()).await {
+        Ok(()) => match cache.redis().await {
+            Some(stats) if stats.warnings.is_empty() => Finding::Ok(format!("answers, version {}", stats.version)),
+            Some(stats) => {
+                Finding::Ok(format!("answers, version {}; but {}", stats.version, stats.warnings.join("; ")))
+            }
+            None => Finding::Failed("it answered once, and then no more".to_owned()),
+        },
+        Err(_) => Finding::Failed(format!("no answer within {REDIS_TIMEOUT:?}")),
+    }
 }
 
 /// The database's clock must lie between ours before and after, give or take the allowed skew.

@@ -9,7 +9,6 @@ use serde_json::{Value, json};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use super::redis;
 use crate::app::App;
 
 /// `/api/health…`
@@ -63,12 +62,14 @@ async fn migrations(app: &App) -> Value {
 }
 
 async fn cache(app: &App) -> Value {
-    let Some(url) = &app.config.redis_url else { return json!({"status": "disabled"}) };
+    if app.cache.link().is_none() {
+        return json!({"status": "disabled"});
+    }
     let began = Instant::now();
-    match redis::ping(url.reveal()).await {
-        Ok(()) => json!({"status": "ok", "latency_ms": rounded(began)}),
-        Err(error) => {
-            tracing::warn!(%error, "degraded: Redis does not answer");
+    match app.cache.redis().await {
+        Some(_) => json!({"status": "ok", "latency_ms": rounded(began)}),
+        None => {
+            tracing::warn!("degraded: Redis does not answer");
             json!({"status": "degraded", "message": "Redis does not answer"})
         }
     }

@@ -1,6 +1,6 @@
 //! What operators look at.
 
 pub(crate) mod background;
+pub mod cache;
 pub mod doctor;
 pub mod health;
-mod redis;

@@ -10,7 +10,7 @@ crate::on_both!(
     a_message_is_answered_and_kept,
     the_list_is_paged_by_offset_and_cursor,
     a_conversation_is_paged_by_offset_and_cursor,
-    lists_keep_their_statement_budget,
+    lists_keep_their_statement_budget("--cache-enabled", "false"),
     conversations_are_begun_renamed_and_deleted,
     others_conversations_do_not_exist,
     bounds_of_a_message_are_named,

@@ -26,9 +26,16 @@ without_model!(
     bounds_of_requests_are_named,
     every_route_is_protected,
     difficulty_follows_the_newest_exercises,
-    routes_keep_their_statement_budgets,
 );
 crate::on_both!(
+    routes_keep_their_statement_budgets(
+        "--cache-enabled",
+        "false",
+        "--llm-model",
+        "none",
+        "--llm-base-url",
+        "http://127.0.0.1:1"
+    ),
     solutions_are_graded_by_the_model,
     a_model_of_no_use_loses_no_solution,
     hints_are_fitted_by_the_model,
@@ -390,7 +397,7 @@ async fn hints_are_fitted_by_the_model(app: &TestApp) {
     assert!(fallback != of_catalogue && fallback.as_str().unwrap().len() > 10);
 }
 
-fn written(title: &str) -> Behaviour {
+pub(crate) fn written(title: &str) -> Behaviour {
     let exercise = json!({
         "title": title, "description": "Something that is worth building.",
         "instructions": "Write a function that does what the description says, for every input that is named below.",

@@ -7,7 +7,7 @@ use reqwest::header::HeaderMap;
 use reqwest::{Method, RequestBuilder, StatusCode};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
-use testbed::{FakeModel, Postgres};
+use testbed::{FakeModel, Postgres, Redis};
 use tokio::net::TcpListener;
 use tutord::app::App;
 use tutord::config::Config;
@@ -26,6 +26,9 @@ pub(crate) struct TestApp {
     pub(crate) model: FakeModel,
     pub(crate) base: String,
     pub(crate) directory: tempfile::TempDir,
+    client: reqwest::Client,
+    /// What PostgreSQL's values are cached in.
+    _redis: Option<Redis>,
 }
 
 /// An answer: its status, its headers, and its body as JSON.
@@ -47,7 +50,7 @@ impl TestApp {
     pub(crate) async fn sqlite(arguments: &[&str]) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let url = format!("sqlite://{}", directory.path().join("test.db").display());
-        Self::start(url, directory, arguments).await
+        Self::start(url, directory, arguments, None).await
     }
 
     pub(crate) async fn postgres(arguments: &[&str]) -> Self {
@@ -57,10 +60,24 @@ impl TestApp {
         };
         let postgres = Postgres::shared().await.unwrap();
         let url = postgres.database_like("tutord_api_template", migrate).await.unwrap();
-        Self::start(url, tempfile::tempdir().unwrap(), arguments).await
+        Self::start(url, tempfile::tempdir().unwrap(), arguments, Some(Redis::start().await.unwrap())).await
     }
 
-    async fn start(url: String, directory: tempfile::TempDir, arguments: &[&str]) -> Self {
+    /// Two servers on one PostgreSQL and one Redis, and one on the same PostgreSQL without any cache.
+    pub(crate) async fn two_nodes(redis: &Redis) -> [Self; 3] {
+        let first = Self::postgres(&["--redis-url", &redis.url()]).await;
+        let url = first.app.config.database.url();
+        let more =
+            async |arguments: &[&str]| Self::start(url.clone(), tempfile::tempdir().unwrap(), arguments, None).await;
+        let second = more(&["--redis-url", &redis.url()]).await;
+        let uncached = more(&["--cache-enabled", "false"]).await;
+        for node in [&first, &second] {
+            node.app.cache.until_connected().await;
+        }
+        [first, second, uncached]
+    }
+
+    async fn start(url: String, directory: tempfile::TempDir, arguments: &[&str], redis: Option<Redis>) -> Self {
         // Another test of this process may have been first.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let model = FakeModel::start().await.unwrap();
@@ -74,6 +91,9 @@ impl TestApp {
             ["--llm-max-retries", "0"],
             ["--server-timing", "true"],
         ];
+        let redis_url = redis.as_ref().map(Redis::url);
+        let redis_url = redis_url.iter().map(|url| ["--redis-url", url]);
+        let defaults: Vec<[&str; 2]> = defaults.into_iter().chain(redis_url).collect();
         // What a test sets itself must not be there twice.
         let defaults = defaults.iter().filter(|[name, _]| !arguments.contains(name)).flatten().copied();
         let limits =
@@ -87,11 +107,17 @@ impl TestApp {
         let store = tutord_store::open(&config.database.url(), &config.database.options()).await.unwrap();
         store.migrate().await.unwrap();
         let app = App::new(config, store, false).unwrap();
+        // A test with a Redis of its own may want it missing.
+        if redis.is_some() && !arguments.contains(&"--redis-url") {
+            app.cache.until_connected().await;
+        }
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let base = format!("http://{}", listener.local_addr().unwrap());
         let server = app.clone();
         tokio::spawn(async move { server.serve(listener).await.unwrap() });
-        Self { app, model, base, directory }
+        // A client is costly to make; connections are not to be kept, as servers are stopped.
+        let client = reqwest::Client::builder().pool_max_idle_per_host(0).build().unwrap();
+        Self { app, model, base, directory, client, _redis: redis }
     }
 
     /// A verified student.
@@ -134,7 +160,7 @@ impl TestApp {
 
     /// A request without any authentication.
     pub(crate) fn request(&self, method: Method, path: &str) -> RequestBuilder {
-        reqwest::Client::new().request(method, format!("{}{path}", self.base))
+        self.client.request(method, format!("{}{path}", self.base))
     }
 
     pub(crate) async fn get(&self, path: &str) -> Answer {
@@ -169,6 +195,11 @@ impl Client<'_> {
 
     pub(crate) async fn delete(&self, path: &str) -> Answer {
         answer(self.request(Method::DELETE, path)).await
+    }
+
+    /// The same user, asking another server.
+    pub(crate) fn at<'a>(&self, app: &'a TestApp) -> Client<'a> {
+        Client { app, user: self.user.clone(), token: self.token.clone() }
     }
 
     /// Begins a conversation with one exchange; its id.

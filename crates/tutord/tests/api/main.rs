@@ -3,6 +3,7 @@
 
 mod auth;
 mod chat;
+mod coherence;
 mod cookies;
 mod edge;
 mod exercises;

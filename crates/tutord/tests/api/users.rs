@@ -3,7 +3,7 @@ use serde_json::json;
 use crate::harness::TestApp;
 
 crate::on_both!(
-    the_profile_has_the_contracts_fields,
+    the_profile_has_the_contracts_fields("--cache-enabled", "false"),
     a_profile_changes_field_by_field,
     bounds_of_the_profile_are_named,
     onboarding_is_answered_once,

@@ -1,0 +1,69 @@
+//! What each write makes unusable.
+
+use readthrough::{Key, Target};
+
+use super::namespaces::Namespaces;
+
+/// The group of all pages of leaderboards.
+pub(super) const LEADERBOARDS: &str = "all";
+
+/// A write, by what it changes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Write {
+    /// Fields of a user.
+    Profile { user: i64 },
+    /// A session of a user's was revoked.
+    Session { user: i64 },
+    /// A conversation or its messages.
+    Conversation { user: i64, conversation: i64 },
+    /// Where a student stands with an exercise, without a completion.
+    Exercise { user: i64, exercise: i64 },
+    /// The same, and it may be completed now.
+    Completion { user: i64, exercise: i64 },
+    /// Who is on leaderboards.
+    Leaderboards,
+    /// Everything of a student that is computed from completions.
+    Statistics { user: i64 },
+}
+
+impl Namespaces {
+    /// The table.
+    pub(super) fn targets(&self, write: Write) -> Vec<Target> {
+        match write {
+            // Leaderboards show names; overviews hold the user.
+            Write::Profile { user } => vec![
+                self.profiles.target(&Key::new(user)),
+                self.progress.group_target(user),
+                self.leaderboards.group_target(LEADERBOARDS),
+            ],
+            Write::Session { user } => vec![self.sessions.group_target(user)],
+            Write::Conversation { user, conversation } => vec![
+                self.conversations.group_target(user),
+                self.messages.group_target(conversation_group(user, conversation)),
+            ],
+            Write::Exercise { user, exercise } => vec![
+                self.exercise_lists.group_target(user),
+                // A generated exercise that is new, of whose id it may be remembered that there is none.
+                self.own_exercises.target(&own_exercise(user, exercise)),
+            ],
+            Write::Completion { user, exercise } => {
+                let mut targets = self.targets(Write::Exercise { user, exercise });
+                targets.extend(self.targets(Write::Statistics { user }));
+                targets
+            }
+            Write::Leaderboards => vec![self.leaderboards.group_target(LEADERBOARDS)],
+            // The profile holds streaks and counts.
+            Write::Statistics { user } => self.targets(Write::Profile { user }),
+        }
+    }
+}
+
+/// The group of a conversation's pages: of one student's, who alone may see them.
+pub(super) fn conversation_group(user: i64, conversation: i64) -> String {
+    format!("{user}:{conversation}")
+}
+
+/// The key of an exercise that was generated for one student.
+pub(super) fn own_exercise(user: i64, exercise: i64) -> Key {
+    Key::new(format_args!("{exercise}:{user}"))
+}

@@ -1,0 +1,69 @@
+//! `tutord cache`: what Redis holds.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context as _, bail};
+use readthrough::Invalidation;
+
+use super::open;
+use crate::cache::CachedStore;
+use crate::config::{CacheConfig, DatabaseConfig};
+
+/// How long Redis may take to be connected to.
+const CONNECT: Duration = Duration::from_secs(3);
+
+#[derive(Debug, clap::Subcommand)]
+pub(super) enum Command {
+    /// Show what Redis says of itself, and warn of settings that do not suit a cache.
+    Stats(Args),
+    /// Make all values of a namespace unusable, in one step; every process loads them anew.
+    Flush {
+        /// Such as `user:profile`; `GET /api/admin/cache` lists them.
+        namespace: String,
+        #[command(flatten)]
+        args: Args,
+    },
+}
+
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    #[command(flatten)]
+    cache: CacheConfig,
+    #[command(flatten)]
+    database: DatabaseConfig,
+}
+
+pub(super) async fn run(command: Command) -> anyhow::Result<()> {
+    let (Command::Stats(args) | Command::Flush { args, .. }) = &command;
+    if args.cache.redis_url.is_none() {
+        bail!("REDIS_URL is not set: without Redis each process has a cache of its own, which ends with it");
+    }
+    let cache = args.cache.build("redis").context("REDIS_URL")?;
+    if tokio::time::timeout(CONNECT, cache.until_connected()).await.is_err() {
+        bail!("Redis does not answer within {CONNECT:?}");
+    }
+    match command {
+        Command::Stats(_) => {
+            let stats = cache.redis().await.context("Redis does not answer")?;
+            println!("version            {}", stats.version);
+            println!("used_memory        {} bytes", stats.used_memory);
+            println!("maxmemory          {} bytes, {}", stats.maxmemory, stats.maxmemory_policy);
+            println!("evicted_keys       {}", stats.evicted_keys);
+            println!("expired_keys       {}", stats.expired_keys);
+            for warning in stats.warnings {
+                println!("warning            {warning}");
+            }
+        }
+        Command::Flush { namespace, args } => {
+            // The namespaces are opened with the store.
+            let store = open(&args.database).await?;
+            let _store = Arc::new(CachedStore::new(store, cache.clone(), &args.cache));
+            match cache.flush(&namespace).await? {
+                Invalidation::Complete => println!("Flushed {namespace}."),
+                Invalidation::Deferred => bail!("Redis did not answer: {namespace} is not flushed"),
+            }
+        }
+    }
+    Ok(())
+}

@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 
 use axum::extract::{DefaultBodyLimit, MatchedPath, Request, State};
 use axum::http::header::{
-    AUTHORIZATION, CONTENT_SECURITY_POLICY, CONTENT_TYPE, REFERRER_POLICY, RETRY_AFTER, STRICT_TRANSPORT_SECURITY,
-    X_CONTENT_TYPE_OPTIONS, X_FRAME_OPTIONS,
+    AUTHORIZATION, CONTENT_SECURITY_POLICY, CONTENT_TYPE, ETAG, REFERRER_POLICY, RETRY_AFTER,
+    STRICT_TRANSPORT_SECURITY, X_CONTENT_TYPE_OPTIONS, X_FRAME_OPTIONS,
 };
 use axum::http::{HeaderName, HeaderValue, Method};
 use axum::middleware::{Next, from_fn, from_fn_with_state};
@@ -18,6 +18,7 @@ use tower_http::cors::CorsLayer;
 use tracing::Instrument;
 use tutord_store::statements;
 
+use super::etag::etag;
 use super::request_id;
 use crate::app::App;
 use crate::config::HttpConfig;
@@ -38,6 +39,7 @@ pub fn wrap(router: Router<App>, app: &App) -> Router<App> {
         .layer(from_fn_with_state(http.request_timeout(), timeout))
         .layer(DefaultBodyLimit::max(http.max_body_bytes))
         .layer(Extension(BodyLimit(http.max_body_bytes)))
+        .layer(from_fn(etag))
         // Event streams and small answers are left as they are.
         .layer(CompressionLayer::new())
         .layer(cors(http))
@@ -110,7 +112,7 @@ fn cors(http: &HttpConfig) -> CorsLayer {
         .allow_credentials(true)
         .allow_methods([Method::GET, Method::POST, Method::PUT, Method::PATCH, Method::DELETE])
         .allow_headers([AUTHORIZATION, CONTENT_TYPE, HeaderName::from_static("x-csrf-token"), request_id::HEADER])
-        .expose_headers([request_id::HEADER, RETRY_AFTER])
+        .expose_headers([request_id::HEADER, RETRY_AFTER, ETAG])
         .max_age(Duration::from_secs(600))
 }
 

@@ -2,6 +2,7 @@
 
 pub mod aliases;
 pub mod client_ip;
+mod etag;
 pub mod json;
 pub mod middleware;
 pub mod openapi;

@@ -10,6 +10,7 @@ crate::on_both!(
     only_listed_origins_may_call("--cors-origins", "https://tutor.example,http://localhost:5173"),
     the_frontends_origin_may_call("--public-url", "https://tutor.example/app"),
     large_answers_are_compressed,
+    unchanged_answers_are_not_sent_again,
     every_json_route_refuses_what_is_no_json,
     every_protected_route_is_protected,
     ids_in_paths_are_positive_integers,
@@ -153,4 +154,26 @@ async fn the_api_describes_itself(app: &TestApp) {
     assert!(page.body.as_str().unwrap().contains("swagger-ui"));
     let policy = page.headers["content-security-policy"].to_str().unwrap();
     assert!(policy.contains("script-src 'self'") && !policy.contains("http"), "no script from elsewhere: {policy}");
+}
+
+async fn unchanged_answers_are_not_sent_again(app: &TestApp) {
+    let ada = app.student("ada").await;
+    let ask = async |path: &str, tag: &str| answer(ada.request(Method::GET, path).header("if-none-match", tag)).await;
+    for path in ["/api/users/me", "/api/chat/conversations", "/api/exercises/history", "/api/progress"] {
+        let first = ada.get(path).await.ok();
+        let tag = first.headers["etag"].to_str().unwrap();
+        assert_eq!(first.headers["cache-control"], "private, no-cache", "{path}");
+        let same = ask(path, tag).await.has(304);
+        assert_eq!((&same.headers["etag"], same.body.as_str()), (&first.headers["etag"], Some("")), "{path}");
+        ask(path, "\"another\"").await.ok();
+    }
+    let before = ada.get("/api/users/me").await.ok();
+    let tag = before.headers["etag"].to_str().unwrap();
+    ada.put("/api/users/me", json!({"name": "Ada L."})).await.ok();
+    let after = ask("/api/users/me", tag).await.ok();
+    assert_ne!(after.headers["etag"], before.headers["etag"]);
+    // Neither streams, nor errors, nor what is the same for everybody.
+    for path in ["/api/progress/export", "/api/exercises/99999", "/api/health"] {
+        assert!(!ada.get(path).await.headers.contains_key("etag"), "{path}");
+    }
 }

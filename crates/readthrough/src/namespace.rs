@@ -246,8 +246,7 @@ impl<V: Serialize + DeserializeOwned + Send + Sync + 'static> Namespace<V> {
         let names = Names::new(&shared.prefix, key);
         let mut waited = false;
         loop {
-            let stamp = shared.stamp(&names);
-            let known = shared.copied(&names, stamp);
+            let (stamp, known) = shared.copied(&names);
             if let Some(known) = &known
                 && (waited || !known.due(shared.core.clock.now_ms()))
             {
@@ -295,16 +294,14 @@ impl<V: Serialize + DeserializeOwned + Send + Sync + 'static> Namespace<V> {
         E: Send,
     {
         let shared = &self.0;
-        let all: Vec<(Names, Stamp)> = keys
-            .iter()
-            .map(|key| {
-                let names = Names::new(&shared.prefix, key);
-                let stamp = shared.stamp(&names);
-                (names, stamp)
-            })
-            .collect();
-        let mut found: Vec<Option<Arc<Entry<V>>>> =
-            all.iter().map(|(names, stamp)| shared.copied(names, *stamp)).collect();
+        let mut all: Vec<(Names, Stamp)> = Vec::with_capacity(keys.len());
+        let mut found: Vec<Option<Arc<Entry<V>>>> = Vec::with_capacity(keys.len());
+        for key in keys {
+            let names = Names::new(&shared.prefix, key);
+            let (stamp, known) = shared.copied(&names);
+            all.push((names, stamp));
+            found.push(known);
+        }
         let missing = |found: &[Option<Arc<Entry<V>>>]| -> Vec<usize> {
             (0..found.len()).filter(|place| found[*place].is_none()).collect()
         };
@@ -384,15 +381,15 @@ impl<V: Serialize + DeserializeOwned + Send + Sync + 'static> Namespace<V> {
 }
 
 impl<V: Serialize + DeserializeOwned + Send + Sync + 'static> Shared<V> {
-    fn stamp(&self, names: &Names) -> Stamp {
-        self.core.stamps.read(&names.entry, names.group.as_deref())
-    }
-
-    /// The copy in this process, if it may be used.
-    fn copied(&self, names: &Names, stamp: Stamp) -> Option<Arc<Entry<V>>> {
-        let copy = self.l1.as_ref()?.get(&names.entry)?;
-        let usable = copy.stamp == stamp && copy.until > Instant::now() && self.core.trusts_l1();
-        usable.then_some(copy.entry)
+    /// The stamp of this moment, and the copy in this process, if it may be used.
+    fn copied(&self, names: &Names) -> (Stamp, Option<Arc<Entry<V>>>) {
+        // Trust first: it says that what was invalidated up to some moment has moved the counters already. Asked
+        // afterwards, it could have been renewed, together with a counter, after the counter was read.
+        let trusted = self.core.trusts_l1();
+        let stamp = self.core.stamps.read(&names.entry, names.group.as_deref());
+        let copy = self.l1.as_ref().filter(|_| trusted).and_then(|l1| l1.get(&names.entry));
+        let usable = copy.filter(|copy| copy.stamp == stamp && copy.until > Instant::now());
+        (stamp, usable.map(|copy| copy.entry))
     }
 
     /// Keeps a copy in this process, with the stamp from before it was fetched.

@@ -9,7 +9,7 @@ use testbed::{Redis, RedisCluster};
 
 /// Opens a cache as another process would.
 async fn process(url: &str) -> (Cache, Namespace<String>) {
-    let cache = Cache::builder().redis(url).redis_timeout(Duration::from_millis(500)).build().unwrap();
+    let cache = Cache::builder().redis(url).redis_timeout(Duration::from_secs(5)).build().unwrap();
     let values = cache.namespace(NamespaceOptions::new("thing"));
     cache.until_connected().await;
     (cache, values)
@@ -89,8 +89,15 @@ async fn many_readers_of_a_key_share_one_load() {
     let loads = Arc::new(AtomicUsize::new(0));
     let gate = Arc::new(tokio::sync::Semaphore::new(0));
     let mut readers = Vec::new();
-    // Two processes, fifty readers each.
-    let processes = [process(&redis.url()).await, process(&redis.url()).await];
+    // Two processes, fifty readers each, which wait for each other as long as it takes.
+    let open = async || {
+        let cache = Cache::builder().redis(redis.url()).redis_timeout(Duration::from_secs(5)).build().unwrap();
+        let options = NamespaceOptions::new("thing").lease(Duration::from_secs(60)).lease_wait(Duration::from_secs(60));
+        let values = cache.namespace::<String>(options);
+        cache.until_connected().await;
+        (cache, values)
+    };
+    let processes = [open().await, open().await];
     for reader in 0..100 {
         let values = processes[reader % 2].1.clone();
         let (loads, gate) = (Arc::clone(&loads), Arc::clone(&gate));
@@ -145,7 +152,7 @@ async fn a_reader_who_goes_away_hands_the_load_on() {
 async fn the_value_of_a_newer_write_stays() {
     let redis = Redis::start().await.unwrap();
     let open = || async {
-        let cache = Cache::builder().redis(redis.url()).redis_timeout(Duration::from_millis(500)).build().unwrap();
+        let cache = Cache::builder().redis(redis.url()).redis_timeout(Duration::from_secs(5)).build().unwrap();
         let options = NamespaceOptions::<(u64, String)>::new("row").value_version(|row| row.0).without_l1();
         let rows = cache.namespace(options);
         cache.until_connected().await;
@@ -170,7 +177,7 @@ async fn another_shape_under_the_same_key_is_a_miss() {
     let (_cache, texts) = process(&redis.url()).await;
     let key = Key::new(1);
     assert_eq!(read(&texts, &key, "text").await.unwrap(), "text");
-    let cache = Cache::builder().redis(redis.url()).redis_timeout(Duration::from_millis(500)).build().unwrap();
+    let cache = Cache::builder().redis(redis.url()).redis_timeout(Duration::from_secs(5)).build().unwrap();
     let numbers = cache.namespace(NamespaceOptions::<u64>::new("thing"));
     cache.until_connected().await;
     assert_eq!(*numbers.get_or_load(&key, || async { Ok::<_, ()>(Some(7)) }).await.unwrap().unwrap(), 7);

@@ -90,6 +90,8 @@ impl TestApp {
             ["--llm-model", "fake-1"],
             ["--llm-max-retries", "0"],
             ["--server-timing", "true"],
+            // A busy machine must not look like a Redis that is down.
+            ["--redis-timeout-ms", "2000"],
         ];
         let redis_url = redis.as_ref().map(Redis::url);
         let redis_url = redis_url.iter().map(|url| ["--redis-url", url]);

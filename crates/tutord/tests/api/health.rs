@@ -48,6 +48,7 @@ async fn redis_down_is_degraded_but_ready(app: &TestApp) {
 async fn redis_up_is_ok() {
     let redis = testbed::Redis::start().await.unwrap();
     let app = TestApp::sqlite(&["--redis-url", &redis.url()]).await;
+    app.app.cache.until_connected().await;
     assert_eq!(app.get("/api/health/ready").await.ok().body["checks"]["cache"]["status"], "ok");
 }
 

@@ -207,13 +207,13 @@ impl Cache {
         self.0.core.invalidate(targets.into_iter().collect()).await
     }
 
-    /// Makes all values of a namespace unusable, in one step however many there are. Other processes may use
-    /// theirs until they hear of it, as with [L1 in general](crate::coherence).
+    /// Makes all values of a namespace (of all of them, as `*`) unusable, in one step however many there are. Other
+    /// processes may use theirs until they hear of it, as with [L1 in general](crate::coherence).
     ///
     /// # Errors
     /// When there is no such namespace.
     pub async fn flush(&self, namespace: &str) -> Result<Invalidation, ConfigError> {
-        if !self.namespaces().iter().any(|open| open.name() == namespace) {
+        if namespace != "*" && !self.namespaces().iter().any(|open| open.name() == namespace) {
             return Err(ConfigError(format!("there is no namespace {namespace}")));
         }
         let told = match &self.0.core.link {
@@ -235,6 +235,16 @@ impl Cache {
         if let Some(link) = &self.0.core.link {
             link.until_up().await;
         }
+    }
+
+    /// Runs a Lua script on the Redis that values are shared through, under the same time-out and the same breaker: for
+    /// small state that processes share beside the cache, such as counters. It has one key, and answers with integers.
+    ///
+    /// `None` without Redis, while it is not used, and when this command fails: have something to go on with.
+    pub async fn script(&self, script: &str, key: &str, arguments: &[i64]) -> Option<Vec<i64>> {
+        let link = self.0.core.link.as_ref()?;
+        let live = link.reader()?;
+        link.call(&live, live.wire.script(script, key, arguments)).await
     }
 
     /// Whether the cache is on.

@@ -281,6 +281,29 @@ impl<V: Serialize + DeserializeOwned + Send + Sync + 'static> Namespace<V> {
         }
     }
 
+    /// What is kept of a value, without loading it; `None` when nothing is known, `Some(None)` when it is known that
+    /// there is no value. Counts as a hit or a miss.
+    pub async fn get(&self, key: &Key) -> Option<Option<Arc<V>>> {
+        let shared = &self.0;
+        let names = Names::new(&shared.prefix, key);
+        let (stamp, known) = if shared.core.enabled { shared.copied(&names) } else { return None };
+        if let Some(known) = known {
+            add(&shared.counters.l1_hits, 1);
+            return Some(known.value.clone());
+        }
+        match shared.stored(&[&names]).await.into_iter().next().flatten() {
+            Some(entry) => {
+                shared.copy(&names, stamp, &entry);
+                add(&shared.counters.l2_hits, 1);
+                Some(entry.value.clone())
+            }
+            None => {
+                add(&shared.counters.misses, 1);
+                None
+            }
+        }
+    }
+
     /// Reads several values: one round trip to Redis for those that L1 has not, and one load for those that
     /// neither tier has. `load` gets their places in `keys` and gives a value or `None` for each, in that order;
     /// what it leaves out counts as `None`. The answer is in the order of `keys`.

@@ -301,4 +301,8 @@ impl Wire for Connection {
     async fn info(&self) -> Result<Info> {
         Ok(Info::default())
     }
+
+    async fn script(&self, _script: &str, _key: &str, _arguments: &[i64]) -> Result<Vec<i64>> {
+        Err(Failure("no program runs on this server".to_owned()))
+    }
 }

@@ -323,6 +323,15 @@ impl Wire for Connection {
         Ok(Info(fields))
     }
 
+    async fn script(&self, script: &str, key: &str, arguments: &[i64]) -> Result<Vec<i64>> {
+        let script = Script::new(script);
+        let mut call = script.key(key);
+        for argument in arguments {
+            call.arg(argument);
+        }
+        Ok(call.invoke_async(&mut self.clone()).await?)
+    }
+
     fn survives_failover(&self) -> bool {
         matches!(self, Self::Cluster(_))
     }

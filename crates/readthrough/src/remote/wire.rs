@@ -122,6 +122,9 @@ pub(crate) trait Wire: Send + Sync {
 
     async fn info(&self) -> Result<Info>;
 
+    /// Runs a script of the program's own.
+    async fn script(&self, script: &str, key: &str, arguments: &[i64]) -> Result<Vec<i64>>;
+
     /// Whether the server's run may change without the connection breaking.
     fn survives_failover(&self) -> bool {
         false

@@ -23,6 +23,9 @@ pub struct StoreOptions {
     pub acquire_timeout: Duration,
     /// The longest that a statement may run. PostgreSQL; on SQLite, the longest wait for another process's lock.
     pub statement_timeout: Duration,
+    /// This process's name in the [outbox](crate::store::Outbox), if it makes unusable by itself what its writes change
+    /// and then acknowledges that. PostgreSQL only.
+    pub node: Option<u64>,
 }
 
 impl Default for StoreOptions {
@@ -33,6 +36,7 @@ impl Default for StoreOptions {
             max_overflow: 10,
             acquire_timeout: Duration::from_secs(3),
             statement_timeout: Duration::from_secs(5),
+            node: None,
         }
     }
 }

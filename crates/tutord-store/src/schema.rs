@@ -252,6 +252,15 @@ table! {
     }
 }
 
+// PostgreSQL only.
+table! {
+    outbox (id) {
+        id -> BigInt,
+        node -> Text,
+        created_at -> crate::sql_types::Instant,
+    }
+}
+
 joinable!(session_tokens -> sessions (session_id));
 joinable!(sessions -> users (user_id));
 joinable!(email_tokens -> users (user_id));

@@ -6,6 +6,7 @@
 use async_trait::async_trait;
 
 use crate::error::Result;
+use crate::model::change::Change;
 use crate::model::progress::{Activity, Board, LeaderboardEntry, Neighbourhood, ProgressOverview, TopicSkill};
 use crate::model::time::{LocalDate, Timestamp};
 use crate::model::{
@@ -19,8 +20,11 @@ use crate::page::{Cursor, Page, PageRequest};
 use crate::seed::SeedPlan;
 
 /// All aggregates together.
-pub trait Store: Users + Sessions + EmailTokens + Conversations + Exercises + Progress + Administration {}
-impl<T: Users + Sessions + EmailTokens + Conversations + Exercises + Progress + Administration> Store for T {}
+pub trait Store:
+    Users + Sessions + EmailTokens + Conversations + Exercises + Progress + Outbox + Administration
+{
+}
+impl<T: Users + Sessions + EmailTokens + Conversations + Exercises + Progress + Outbox + Administration> Store for T {}
 
 /// Accounts and profiles.
 #[async_trait]
@@ -132,6 +136,9 @@ pub trait Exercises: Send + Sync {
         exercises: &[NewExercise],
         achievements: &[NewAchievement],
     ) -> Result<CatalogueLoaded>;
+
+    /// Exercises of the catalogue, by id. 1 statement.
+    async fn catalogue_exercises(&self, limit: i64) -> Result<Vec<Exercise>>;
 
     /// An exercise that this student may see. 1 statement.
     async fn exercise(&self, user_id: i64, id: i64) -> Result<Option<Exercise>>;
@@ -256,6 +263,42 @@ pub trait Progress: Send + Sync {
 
     /// Counts anew what ranks are computed from.
     async fn recount_leaderboards(&self) -> Result<()>;
+}
+
+/// Changes of rows that cached values are made from, as the database noted them in the transaction of the change,
+/// whoever made it.
+///
+/// A process that has a [`node`](crate::StoreOptions::node) acts on its own changes at once and
+/// [acknowledges](Self::acknowledge_changes) that; the one process that [follows](Self::follow_changes) acts on all
+/// others, and on those that their process has not acknowledged in [`GRACE`](crate::model::change::GRACE), as it may
+/// have died between its commit and the act. PostgreSQL only: SQLite notes nothing.
+#[async_trait]
+pub trait Outbox: Send + Sync {
+    /// Becomes the process that follows the changes; `None` while another one is, and on SQLite.
+    async fn follow_changes(&self) -> Result<Option<Box<dyn ChangeFeed>>>;
+
+    /// The oldest changes that this process made and has not acknowledged. 1 statement.
+    async fn own_changes(&self, limit: i64) -> Result<Vec<i64>>;
+
+    /// Removes changes that were acted on. 1 statement.
+    async fn acknowledge_changes(&self, ids: &[i64]) -> Result<()>;
+
+    /// Removes at most `batch` changes from before `before`, which nobody has followed; returns how many there were.
+    /// 1 statement.
+    async fn purge_changes(&self, before: Timestamp, batch: i64) -> Result<usize>;
+}
+
+/// The changes that somebody has to act on. Dropping it lets another process follow.
+#[async_trait]
+pub trait ChangeFeed: Send {
+    /// Waits for changes, about a second at most: there may be none. At most `limit`, the oldest first.
+    ///
+    /// # Errors
+    /// When the connection is lost: somebody else may follow now.
+    async fn next(&mut self, limit: i64) -> Result<Vec<Change>>;
+
+    /// Removes changes that were acted on. Those of `next` that are not removed come again.
+    async fn done(&mut self, changes: &[Change]) -> Result<()>;
 }
 
 /// What operators and background work need.

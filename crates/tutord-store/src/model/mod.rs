@@ -1,5 +1,6 @@
 //! What is stored, as the callers see it.
 
+pub mod change;
 mod conversation;
 mod enums;
 mod exercise;

@@ -1,5 +1,7 @@
 //! How a connection is opened: TLS by the address, and the settings that every connection has.
 
+use std::fmt::Write as _;
+use std::future::poll_fn;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -7,12 +9,16 @@ use diesel::ConnectionError;
 use diesel_async::{AsyncConnection, AsyncPgConnection, SimpleAsyncConnection};
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::sync::Notify;
 use tokio_postgres::config::SslMode;
-use tokio_postgres::{CancelToken, NoTls};
+use tokio_postgres::{AsyncMessage, CancelToken, NoTls};
 use tokio_postgres_rustls::MakeRustlsConnect;
 use url::Url;
 
+use super::outbox;
 use crate::error::{Error, Result};
+use crate::open::StoreOptions;
 use crate::statements::Counter;
 
 /// Connects to one server in one way; cheap to clone.
@@ -25,6 +31,8 @@ pub struct Connector {
     config: Arc<tokio_postgres::Config>,
     tls: Option<MakeRustlsConnect>,
     statement_timeout: Duration,
+    /// See `StoreOptions::node`.
+    node: Option<u64>,
 }
 
 impl Connector {
@@ -32,7 +40,7 @@ impl Connector {
     ///
     /// # Errors
     /// [`Error::InvalidUrl`]; the text never holds the password.
-    pub fn new(url: &str, statement_timeout: Duration) -> Result<Self> {
+    pub fn new(url: &str, options: &StoreOptions) -> Result<Self> {
         let mut url = Url::parse(url).map_err(|error| Error::InvalidUrl(error.to_string()))?;
         let mut mode = None;
         let mut root_file = None;
@@ -80,7 +88,7 @@ impl Connector {
                 )));
             }
         };
-        Ok(Self { config: Arc::new(config), tls, statement_timeout })
+        Ok(Self { config: Arc::new(config), tls, statement_timeout: options.statement_timeout, node: options.node })
     }
 
     /// The same, but statements may run as long as they need.
@@ -93,19 +101,27 @@ impl Connector {
     /// # Errors
     /// [`Error::Unavailable`] when the server can't be reached or refuses.
     pub async fn client(&self) -> Result<tokio_postgres::Client> {
-        let unavailable = |error: tokio_postgres::Error| Error::Unavailable(error.to_string());
-        match &self.tls {
+        Ok(self.listening_client().await?.0)
+    }
+
+    /// The same, and who is told when something is announced on a channel that the client listens to, and when the
+    /// connection ends.
+    pub(super) async fn listening_client(&self) -> Result<(tokio_postgres::Client, Arc<Notify>)> {
+        let unavailable = |error: tokio_postgres::Error| Error::Unavailable(describe(&error));
+        let announced = Arc::new(Notify::new());
+        let client = match &self.tls {
             Some(tls) => {
                 let (client, connection) = self.config.connect(tls.clone()).await.map_err(unavailable)?;
-                tokio::spawn(connection);
-                Ok(client)
+                tokio::spawn(drive(connection, Arc::clone(&announced)));
+                client
             }
             None => {
                 let (client, connection) = self.config.connect(NoTls).await.map_err(unavailable)?;
-                tokio::spawn(connection);
-                Ok(client)
+                tokio::spawn(drive(connection, Arc::clone(&announced)));
+                client
             }
-        }
+        };
+        Ok((client, announced))
     }
 
     pub(super) async fn cancel(&self, token: CancelToken) -> std::result::Result<(), tokio_postgres::Error> {
@@ -114,6 +130,20 @@ impl Connector {
             None => token.cancel_query(NoTls).await,
         }
     }
+}
+
+/// Does the work of a bare client's connection until its end.
+async fn drive<S, T>(mut connection: tokio_postgres::Connection<S, T>, announced: Arc<Notify>)
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+    T: AsyncRead + AsyncWrite + Unpin,
+{
+    while let Some(Ok(message)) = poll_fn(|context| connection.poll_message(context)).await {
+        if let AsyncMessage::Notification(_) = message {
+            announced.notify_one();
+        }
+    }
+    announced.notify_one();
 }
 
 /// Opens a connection with tutord's settings.
@@ -133,10 +163,12 @@ pub async fn connect(connector: &Connector) -> std::result::Result<AsyncPgConnec
         }
     };
     // By statement, not as a start-up option: poolers such as PgBouncer refuse those.
-    let milliseconds = connector.statement_timeout.as_millis();
-    conn.batch_execute(&format!("SET statement_timeout = {milliseconds}"))
-        .await
-        .map_err(ConnectionError::CouldntSetupConfiguration)?;
+    let mut settings = format!("SET statement_timeout = {}", connector.statement_timeout.as_millis());
+    if let Some(node) = connector.node {
+        // Writing to a String cannot fail.
+        let _ = write!(settings, "; SET tutord.node = '{}'", outbox::name(node));
+    }
+    conn.batch_execute(&settings).await.map_err(ConnectionError::CouldntSetupConfiguration)?;
     conn.set_instrumentation(Counter);
     Ok(conn)
 }

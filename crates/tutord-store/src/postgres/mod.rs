@@ -5,6 +5,7 @@
 
 mod connect;
 mod lease;
+mod outbox;
 mod seed;
 
 use std::time::Duration;
@@ -94,6 +95,7 @@ pub struct Postgres {
     /// Connections above this number are closed when they come back.
     kept: usize,
     deadline: Duration,
+    node: Option<u64>,
 }
 
 impl Postgres {
@@ -102,7 +104,7 @@ impl Postgres {
     /// # Errors
     /// [`Error::InvalidUrl`] for an address that can't be read or asks for unknown TLS.
     pub fn new(url: &str, options: &StoreOptions) -> Result<Self> {
-        let connector = Connector::new(url, options.statement_timeout)?;
+        let connector = Connector::new(url, options)?;
         let mut config = ManagerConfig::default();
         // `Verified` would add a round trip to every checkout; a closed connection is seen without one.
         config.recycling_method = RecyclingMethod::Fast;
@@ -119,7 +121,13 @@ impl Postgres {
             .runtime(deadpool::Runtime::Tokio1)
             .build()
             .map_err(|error| Error::Unavailable(error.to_string()))?;
-        Ok(Self { pool, connector, kept: options.pool_size, deadline: options.statement_timeout + DEADLINE_GRACE })
+        Ok(Self {
+            pool,
+            connector,
+            kept: options.pool_size,
+            deadline: options.statement_timeout + DEADLINE_GRACE,
+            node: options.node,
+        })
     }
 
     async fn lease(&self) -> Result<Lease> {

@@ -78,6 +78,11 @@ impl Exercises for Adapter {
         .await
     }
 
+    async fn catalogue_exercises(&self, limit: i64) -> Result<Vec<Exercise>> {
+        let catalogue = exercises::table.filter(exercises::owner_id.is_null()).order(exercises::id.asc()).limit(limit);
+        self.read(async |conn| Ok(catalogue.select(Exercise::as_select()).load(conn).await?)).await
+    }
+
     async fn exercise(&self, user_id: i64, id: i64) -> Result<Option<Exercise>> {
         self.read(async |conn| Ok(visible(user_id, id).select(Exercise::as_select()).first(conn).await.optional()?))
             .await

@@ -24,7 +24,7 @@ use crate::model::time::Timestamp;
 use crate::open::{StoreOptions, pending};
 use crate::seed::SeedPlan;
 use crate::statements::Counter;
-use crate::store::Administration;
+use crate::store::{Administration, ChangeFeed, Outbox};
 
 mod seed;
 
@@ -202,6 +202,26 @@ async fn get(pool: &Pool<Conn>) -> Result<Object<Conn>> {
         PoolError::Timeout(TimeoutType::Wait) => Error::Overloaded,
         other => Error::Unavailable(other.to_string()),
     })
+}
+
+// Nothing notes changes here: who shares the file through another program flushes the cache.
+#[async_trait]
+impl Outbox for Sqlite {
+    async fn follow_changes(&self) -> Result<Option<Box<dyn ChangeFeed>>> {
+        Ok(None)
+    }
+
+    async fn own_changes(&self, _limit: i64) -> Result<Vec<i64>> {
+        Ok(Vec::new())
+    }
+
+    async fn acknowledge_changes(&self, _ids: &[i64]) -> Result<()> {
+        Ok(())
+    }
+
+    async fn purge_changes(&self, _before: Timestamp, _batch: i64) -> Result<usize> {
+        Ok(0)
+    }
 }
 
 #[async_trait]

@@ -7,6 +7,7 @@ mod email_tokens;
 mod exercises;
 mod fixture;
 mod messages;
+mod outbox;
 mod pool;
 mod progress;
 mod query_plans;

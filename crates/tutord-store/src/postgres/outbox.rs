@@ -1,0 +1,128 @@
+//! The changes that triggers note: see [`Outbox`] and the migration `0003_outbox`.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use diesel::prelude::*;
+use diesel::sql_types::BigInt;
+use diesel_async::RunQueryDsl;
+use tokio::sync::Notify;
+use tokio::time::timeout;
+use tokio_postgres::{Client, Statement};
+
+use super::Postgres;
+use super::connect::describe;
+use crate::error::{Error, Result};
+use crate::model::change::{Change, ChangeKind, GRACE};
+use crate::model::time::Timestamp;
+use crate::schema::outbox;
+use crate::sql_types::Instant;
+use crate::store::{ChangeFeed, Outbox};
+
+/// Chosen once at random: the advisory lock of the one process that follows.
+const LOCK: i64 = 3_915_572_046_320_868_117;
+/// How often changes that nobody announced are looked for, and whether the connection still lives.
+const POLL: Duration = Duration::from_secs(1);
+
+#[async_trait]
+impl Outbox for Postgres {
+    async fn follow_changes(&self) -> Result<Option<Box<dyn ChangeFeed>>> {
+        let (client, announced) = self.connector.listening_client().await?;
+        let deadline = self.deadline;
+        let begin = async {
+            let row = client.query_one("SELECT pg_try_advisory_lock($1)", &[&LOCK]).await?;
+            if !row.get::<_, bool>(0) {
+                return Ok(None);
+            }
+            client.batch_execute("LISTEN tutord_outbox").await?;
+            let open = client
+                .prepare(
+                    "SELECT id, kind, user_id, item_id FROM outbox \
+                     WHERE node = '' OR created_at < clock_timestamp() - make_interval(secs => $1) ORDER BY id LIMIT $2",
+                )
+                .await?;
+            let done = client.prepare("DELETE FROM outbox WHERE id = ANY($1)").await?;
+            Ok(Some((open, done)))
+        };
+        let begun = within(deadline, begin).await?;
+        Ok(begun.map(|(open, done)| {
+            // What was noted before is looked for at once.
+            announced.notify_one();
+            Box::new(Feed { client, announced, open, done, deadline }) as Box<dyn ChangeFeed>
+        }))
+    }
+
+    async fn own_changes(&self, limit: i64) -> Result<Vec<i64>> {
+        let Some(node) = self.node.map(name) else { return Ok(Vec::new()) };
+        let own = outbox::table.filter(outbox::node.eq(node)).order(outbox::id.asc()).limit(limit).select(outbox::id);
+        self.read(async |conn| Ok(own.load(conn).await?)).await
+    }
+
+    async fn acknowledge_changes(&self, ids: &[i64]) -> Result<()> {
+        self.write(async |conn| {
+            diesel::delete(outbox::table.filter(outbox::id.eq_any(ids))).execute(conn).await?;
+            Ok(())
+        })
+        .await
+    }
+
+    async fn purge_changes(&self, before: Timestamp, batch: i64) -> Result<usize> {
+        // diesel's DELETE knows no LIMIT, and no sub-query on its own table.
+        let delete = diesel::sql_query(
+            "DELETE FROM outbox WHERE id IN (SELECT id FROM outbox WHERE created_at < $1 ORDER BY created_at LIMIT $2)",
+        );
+        let delete = delete.bind::<Instant, _>(before).bind::<BigInt, _>(batch);
+        self.write(async |conn| Ok(delete.execute(conn).await?)).await
+    }
+}
+
+/// What a process is called in the setting `tutord.node`, and so in its rows.
+pub(super) fn name(node: u64) -> String {
+    format!("{node:016x}")
+}
+
+/// One listening connection, which holds the lock.
+struct Feed {
+    client: Client,
+    announced: Arc<Notify>,
+    open: Statement,
+    done: Statement,
+    deadline: Duration,
+}
+
+#[async_trait]
+impl ChangeFeed for Feed {
+    async fn next(&mut self, limit: i64) -> Result<Vec<Change>> {
+        // Without a word for a while, there may still be some of a process that died.
+        let _ = timeout(POLL, self.announced.notified()).await;
+        let rows = within(self.deadline, self.client.query(&self.open, &[&GRACE.as_secs_f64(), &limit])).await?;
+        if i64::try_from(rows.len()) == Ok(limit) {
+            self.announced.notify_one();
+        }
+        let change = |row: tokio_postgres::Row| Change {
+            id: row.get(0),
+            kind: ChangeKind::read(row.get(1)),
+            user_id: row.get(2),
+            item_id: row.get(3),
+        };
+        Ok(rows.into_iter().map(change).collect())
+    }
+
+    async fn done(&mut self, changes: &[Change]) -> Result<()> {
+        let ids: Vec<i64> = changes.iter().map(|change| change.id).collect();
+        // By its name: diesel's `execute` is in scope too.
+        within(self.deadline, Client::execute(&self.client, &self.done, &[&ids])).await?;
+        Ok(())
+    }
+}
+
+async fn within<T>(
+    deadline: Duration,
+    work: impl Future<Output = std::result::Result<T, tokio_postgres::Error>>,
+) -> Result<T> {
+    match timeout(deadline, work).await {
+        Ok(outcome) => outcome.map_err(|error| Error::Unavailable(describe(&error))),
+        Err(_) => Err(Error::Timeout),
+    }
+}

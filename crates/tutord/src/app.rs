@@ -18,11 +18,11 @@ use utoipa::OpenApi as _;
 use utoipa_axum::router::OpenApiRouter;
 
 use crate::auth::Passwords;
-use crate::cache::CachedStore;
+use crate::cache::{self, CachedStore};
 use crate::config::{Config, LlmConfig};
 use crate::http::rate_limit::RateLimits;
 use crate::http::{aliases, middleware, openapi};
-use crate::llm::{OpenAi, OpenAiConfig, Provider};
+use crate::llm::{Cached, OpenAi, OpenAiConfig, Provider, ReplyCacheOptions};
 use crate::mail::Mailer;
 use crate::{auth, chat, exercises, ops, progress, users};
 
@@ -85,6 +85,19 @@ pub fn provider(config: &LlmConfig) -> anyhow::Result<Option<Arc<dyn Provider>>>
     Ok(Some(Arc::new(provider)))
 }
 
+/// The model with the replies that it gave before it, where those are kept.
+fn kept(provider: Arc<dyn Provider>, config: &LlmConfig, cache: &Cache) -> Arc<dyn Provider> {
+    if config.cache_ttl == 0 || !cache.is_enabled() {
+        return provider;
+    }
+    let options = ReplyCacheOptions {
+        ttl: Duration::from_secs(config.cache_ttl),
+        max_temperature: config.cache_max_temperature,
+        timeout: Duration::from_secs(config.timeout_seconds),
+    };
+    Arc::new(Cached::new(provider, cache, options))
+}
+
 impl App {
     /// Puts the parts together and starts the background work. `demo` also logs the links of mails.
     ///
@@ -96,13 +109,14 @@ impl App {
         if config.cache.cache_enabled && !cache.is_enabled() {
             tracing::info!("nothing is cached: without REDIS_URL another process could change what PostgreSQL holds");
         }
-        let store: Arc<dyn Store> = Arc::new(CachedStore::new(store, cache.clone(), &config.cache));
+        let cached = Arc::new(CachedStore::new(store, cache.clone(), &config.cache));
+        let store: Arc<dyn Store> = Arc::clone(&cached) as Arc<dyn Store>;
         let mailer = Mailer::start(&config.mail, &config.database.data_dir, &config.http.public_url, demo, &tasks)?;
         let app = Self(Arc::new(Parts {
-            llm: provider(&config.llm)?,
+            llm: provider(&config.llm)?.map(|provider| kept(provider, &config.llm, &cache)),
             mailer,
             passwords: Passwords::new()?,
-            limits: RateLimits::new(config.rate_limits.clone()),
+            limits: RateLimits::new(config.rate_limits.clone(), cache.clone()),
             tasks,
             shutdown: CancellationToken::new(),
             streams_end: CancellationToken::new(),
@@ -114,6 +128,8 @@ impl App {
         }));
         chat::spawn_purge(&app);
         progress::spawn_upkeep(&app);
+        cache::spawn_warming(&app, Arc::clone(&cached));
+        cache::spawn_outbox(&app, cached);
         Ok(app)
     }
 

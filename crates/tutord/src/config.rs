@@ -51,6 +51,10 @@ pub struct CacheConfig {
     /// Whether anything is cached.
     #[arg(long, env = "CACHE_ENABLED", default_value_t = true, action = clap::ArgAction::Set)]
     pub cache_enabled: bool,
+    /// Whether each process keeps copies of its own in front of Redis. Without them every read asks Redis, and none
+    /// returns what another process has replaced a moment ago.
+    #[arg(long, env = "CACHE_L1", default_value_t = true, action = clap::ArgAction::Set)]
+    pub cache_l1: bool,
     /// How long Redis may take to answer before it is done without, in milliseconds.
     #[arg(long, env = "REDIS_TIMEOUT_MS", default_value_t = 50, value_parser = clap::value_parser!(u64).range(1..=10_000))]
     pub redis_timeout_ms: u64,
@@ -83,6 +87,22 @@ fn ttl() -> clap::builder::RangedU64ValueParser {
 }
 
 impl CacheConfig {
+    /// The longest time to live of all, in seconds.
+    pub(crate) fn longest_ttl(&self) -> u64 {
+        [
+            self.user_profile_ttl,
+            self.session_ttl,
+            self.exercise_ttl,
+            self.exercise_list_ttl,
+            self.conversation_ttl,
+            self.progress_ttl,
+            self.leaderboard_ttl,
+        ]
+        .into_iter()
+        .max()
+        .unwrap_or_default()
+    }
+
     /// The cache for a database of this kind.
     ///
     /// # Errors
@@ -189,6 +209,12 @@ pub struct LlmConfig {
     /// How much of a conversation the model is shown, in tokens of about four characters.
     #[arg(long = "llm-context-tokens", env = "LLM_CONTEXT_TOKENS", default_value_t = 4_000)]
     pub context_tokens: u32,
+    /// How long a reply is kept to answer the same request of the same student again, in seconds; 0 keeps none.
+    #[arg(long = "llm-cache-ttl", env = "LLM_CACHE_TTL", default_value_t = 3_600, value_parser = clap::value_parser!(u64).range(0..=604_800))]
+    pub cache_ttl: u64,
+    /// Requests that ask for more variety than this are always answered anew (0 to 2; the chat asks for 0.7).
+    #[arg(long = "llm-cache-max-temperature", env = "LLM_CACHE_MAX_TEMPERATURE", default_value_t = 0.7, value_parser = temperature)]
+    pub cache_max_temperature: f32,
     /// The longest reply, in tokens.
     #[arg(long = "llm-max-reply-tokens", env = "LLM_MAX_REPLY_TOKENS", default_value_t = 1_024)]
     pub max_reply_tokens: u32,
@@ -341,6 +367,7 @@ impl DatabaseConfig {
             max_overflow: self.database_max_overflow,
             acquire_timeout: Duration::from_millis(self.database_acquire_timeout_ms),
             statement_timeout: Duration::from_millis(self.database_statement_timeout_ms),
+            node: None,
         }
     }
 }
@@ -358,6 +385,12 @@ impl AuthConfig {
 }
 
 impl Config {
+    /// How the store treats the connections of a process that serves: one with Redis invalidates what it writes.
+    pub fn store_options(&self) -> StoreOptions {
+        let shared = self.cache.cache_enabled && self.cache.redis_url.is_some();
+        StoreOptions { node: shared.then(rand::random), ..self.database.options() }
+    }
+
     /// Whether cookies are for TLS alone.
     pub fn secure_cookies(&self) -> bool {
         self.auth.cookie_secure.unwrap_or(!self.http.is_local())
@@ -397,6 +430,10 @@ fn origin(text: &str) -> Result<HeaderValue, String> {
         return Err("must be scheme://host[:port] without a path".to_owned());
     }
     text.parse().map_err(|_| "must be ASCII".to_owned())
+}
+
+fn temperature(text: &str) -> Result<f32, String> {
+    text.parse().ok().filter(|value| (0.0..=2.0).contains(value)).ok_or_else(|| "must be between 0 and 2".to_owned())
 }
 
 fn pool_size(text: &str) -> Result<usize, String> {

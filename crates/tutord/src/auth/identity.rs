@@ -27,7 +27,7 @@ impl FromRequestParts<App> for Authenticated {
 
     async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, ApiError> {
         let identity = identify(parts, app).await?;
-        app.limits.check(Rule::Other, &Subject::User(identity.user_id))?;
+        app.limits.check(Rule::Other, &Subject::User(identity.user_id)).await?;
         Ok(Self(identity))
     }
 }
@@ -55,7 +55,7 @@ async fn identify(parts: &mut Parts, app: &App) -> Result<Identity, ApiError> {
     let Some(identity) = found else {
         // Guessing is what costs a look-up and gets nowhere: it is limited by address.
         let ClientIp(address) = ClientIp::from_request_parts(parts, app).await?;
-        app.limits.check(Rule::Other, &Subject::Ip(address))?;
+        app.limits.check(Rule::Other, &Subject::Ip(address)).await?;
         return Err(ApiError::unauthenticated());
     };
     if identity.expires_at <= Timestamp::now() {

@@ -182,7 +182,7 @@ async fn register(
     ClientIp(address): ClientIp,
     Json(request): Json<RegisterRequest>,
 ) -> Result<Response, ApiError> {
-    app.limits.check(Rule::Register, &Subject::Ip(address))?;
+    app.limits.check(Rule::Register, &Subject::Ip(address)).await?;
     let RegisterRequest { email, password, name } = request;
     let (jar, user) = match service::register(&app, &email, password, &name).await? {
         Registration::Created(user, tokens) => {
@@ -245,7 +245,7 @@ async fn refresh(
     headers: HeaderMap,
     OptionalJson(request): OptionalJson<RefreshRequest>,
 ) -> Result<Response, ApiError> {
-    app.limits.check(Rule::Other, &Subject::Ip(address))?;
+    app.limits.check(Rule::Other, &Subject::Ip(address)).await?;
     let jar = CookieJar::from_headers(&headers);
     let presented = request
         .map(|request| request.refresh_token)
@@ -287,7 +287,7 @@ async fn verify_email(
     ClientIp(address): ClientIp,
     Json(request): Json<TokenRequest>,
 ) -> Result<axum::Json<WithData<VerifiedResponse>>, ApiError> {
-    app.limits.check(Rule::Other, &Subject::Ip(address))?;
+    app.limits.check(Rule::Other, &Subject::Ip(address)).await?;
     let user = service::verify_email(&app, &request.token).await?;
     let body = VerifiedResponse { message: "E-mail address verified.", email_verified: user.email_verified };
     Ok(axum::Json(WithData::new(body)))
@@ -301,7 +301,7 @@ async fn resend_verification(
     ClientIp(address): ClientIp,
     Json(request): Json<EmailRequest>,
 ) -> Result<axum::Json<WithData<MessageResponse>>, ApiError> {
-    app.limits.check(Rule::ResendVerification, &Subject::Ip(address))?;
+    app.limits.check(Rule::ResendVerification, &Subject::Ip(address)).await?;
     service::resend_verification(&app, request.email);
     let message = "If the address has an account that is not verified yet, a new link is on its way.";
     Ok(axum::Json(WithData::new(MessageResponse { message })))
@@ -315,7 +315,7 @@ async fn request_reset(
     ClientIp(address): ClientIp,
     Json(request): Json<EmailRequest>,
 ) -> Result<axum::Json<MessageResponse>, ApiError> {
-    app.limits.check(Rule::ResetRequest, &Subject::Ip(address))?;
+    app.limits.check(Rule::ResetRequest, &Subject::Ip(address)).await?;
     service::request_reset(&app, request.email);
     Ok(axum::Json(MessageResponse {
         message: "If the address has an account, a link to reset its password is on its way.",
@@ -330,7 +330,7 @@ async fn confirm_reset(
     ClientIp(address): ClientIp,
     Json(request): Json<ConfirmResetRequest>,
 ) -> Result<axum::Json<MessageResponse>, ApiError> {
-    app.limits.check(Rule::ResetConfirm, &Subject::Ip(address))?;
+    app.limits.check(Rule::ResetConfirm, &Subject::Ip(address)).await?;
     service::reset_password(&app, &request.token, request.new_password).await?;
     Ok(axum::Json(MessageResponse { message: "The password was changed. Please log in with the new one." }))
 }

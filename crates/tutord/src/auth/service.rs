@@ -60,16 +60,16 @@ pub(super) async fn log_in(
     email: &str,
     password: String,
 ) -> Result<(User, Tokens), ApiError> {
-    app.limits.check(Rule::Login, &Subject::Ip(address))?;
+    app.limits.check(Rule::Login, &Subject::Ip(address)).await?;
     let account = Subject::Account(email.to_lowercase());
-    app.limits.peek(Rule::LoginFailures, &account)?;
+    app.limits.peek(Rule::LoginFailures, &account).await?;
     let (user, stored) = match app.store.credentials(email).await? {
         Some(Credentials { user, password_hash }) => (Some(user), Some(password_hash)),
         None => (None, None),
     };
     let matches = app.passwords.verify(password, stored).await?;
     let Some(user) = user.filter(|_| matches) else {
-        app.limits.check(Rule::LoginFailures, &account)?;
+        app.limits.check(Rule::LoginFailures, &account).await?;
         return Err(ApiError::wrong_credentials());
     };
     if !user.is_active {

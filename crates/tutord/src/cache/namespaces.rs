@@ -61,20 +61,23 @@ pub(super) struct Namespaces {
 
 impl Namespaces {
     pub(super) fn open(cache: &Cache, config: &CacheConfig) -> Self {
-        fn options<V>(name: &'static str, ttl: u64) -> NamespaceOptions<V> {
-            NamespaceOptions::new(name).ttl(std::time::Duration::from_secs(ttl))
+        fn options<V>(name: &'static str, (ttl, l1): (u64, bool)) -> NamespaceOptions<V> {
+            let options = NamespaceOptions::new(name).ttl(std::time::Duration::from_secs(ttl));
+            if l1 { options } else { options.without_l1() }
         }
+        // Without Redis the process's own copies are all there is.
+        let l1 = config.cache_l1 || config.redis_url.is_none();
         Self {
-            profiles: cache.namespace(options("user:profile", config.user_profile_ttl)),
-            tokens: cache.namespace(options("session:token", config.session_ttl)),
-            sessions: cache.namespace(options("session", config.session_ttl)),
-            exercises: cache.namespace(options("exercise", config.exercise_ttl)),
-            own_exercises: cache.namespace(options("exercise:own", config.exercise_ttl)),
-            exercise_lists: cache.namespace(options("exercise:list", config.exercise_list_ttl)),
-            conversations: cache.namespace(options("conversation:list", config.conversation_ttl)),
-            messages: cache.namespace(options("conversation:messages", config.conversation_ttl)),
-            progress: cache.namespace(options("progress", config.progress_ttl)),
-            leaderboards: cache.namespace(options("leaderboard", config.leaderboard_ttl)),
+            profiles: cache.namespace(options("user:profile", (config.user_profile_ttl, l1))),
+            tokens: cache.namespace(options("session:token", (config.session_ttl, l1))),
+            sessions: cache.namespace(options("session", (config.session_ttl, l1))),
+            exercises: cache.namespace(options("exercise", (config.exercise_ttl, l1))),
+            own_exercises: cache.namespace(options("exercise:own", (config.exercise_ttl, l1))),
+            exercise_lists: cache.namespace(options("exercise:list", (config.exercise_list_ttl, l1))),
+            conversations: cache.namespace(options("conversation:list", (config.conversation_ttl, l1))),
+            messages: cache.namespace(options("conversation:messages", (config.conversation_ttl, l1))),
+            progress: cache.namespace(options("progress", (config.progress_ttl, l1))),
+            leaderboards: cache.namespace(options("leaderboard", (config.leaderboard_ttl, l1))),
         }
     }
 }

@@ -1,39 +1,56 @@
 //! The database with the cache before it.
 
 use std::future::Future;
-use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
-use readthrough::{Cache, Key};
-use tutord_store::model::progress::{Activity, Board, LeaderboardEntry, Neighbourhood, ProgressOverview, TopicSkill};
+use readthrough::{Cache, Invalidation, Key};
+use tokio_util::task::TaskTracker;
+use tutord_store::model::change::Change;
+use tutord_store::model::progress::{
+    Activity, Board, LeaderboardEntry, Neighbourhood, ProgressOverview, TopicSkill, starts_on, utc_day,
+};
 use tutord_store::model::{
     Appended, Assigned, Candidate, CatalogueLoaded, Choice, Completion, Conversation, ConversationPage, Credentials,
     Daily, Difficulty, EmailTokenPurpose, Exercise, ExerciseStatus, Graded, Grading, HintTaken, HistoryItem, Identity,
-    LearningProfile, Message, Moment, NewAchievement, NewConversation, NewEmailToken, NewExercise, NewReply,
-    NewSessionTokens, NewUser, NewUserMessage, Order, Rotation, StoredExchange, StoredSubmission, Target, TokenHash,
-    Transition, User, UserChanges,
+    LearningProfile, Message, Metric, Moment, NewAchievement, NewConversation, NewEmailToken, NewExercise, NewReply,
+    NewSessionTokens, NewUser, NewUserMessage, Order, Period, Rotation, StoredExchange, StoredSubmission, Target,
+    TokenHash, Transition, User, UserChanges,
 };
 use tutord_store::page::{Cursor, Page, PageRequest, Position};
 use tutord_store::seed::SeedPlan;
-use tutord_store::store::{Administration, Conversations, EmailTokens, Exercises, Progress, Sessions, Users};
+use tutord_store::store::{
+    Administration, ChangeFeed, Conversations, EmailTokens, Exercises, Outbox, Progress, Sessions, Users,
+};
 use tutord_store::{LocalDate, Result, Store, Timestamp, statements};
 
 use super::namespaces::{Namespaces, OwnExercises, OwnProgress, TokenOwner};
-use super::writes::{LEADERBOARDS, Write, conversation_group, own_exercise};
+use super::writes::{LEADERBOARDS, Write, conversation_group, flushed, noted, own_exercise};
 use crate::config::CacheConfig;
+
+/// The most changes that are acknowledged with one statement.
+const ACKNOWLEDGED: i64 = 1_000;
+/// What is warmed: exercises, and entries of each leaderboard (the size of a page unless asked otherwise).
+const WARM_EXERCISES: i64 = 100;
+const WARM_ENTRIES: i64 = 20;
 
 /// A [`Store`] whose frequent reads are cached and whose writes make what they change unusable.
 pub struct CachedStore {
     store: Arc<dyn Store>,
     cache: Cache,
     namespaces: Arc<Namespaces>,
+    /// Writes that have begun and are not yet invalidated, since the last acknowledgement.
+    begun: Mutex<TaskTracker>,
+    /// Whether there is something to acknowledge.
+    written: AtomicBool,
 }
 
 impl CachedStore {
     /// Puts a cache before a database.
     pub fn new(store: Arc<dyn Store>, cache: Cache, config: &CacheConfig) -> Self {
         let namespaces = Arc::new(Namespaces::open(&cache, config));
-        Self { store, cache, namespaces }
+        Self { store, cache, namespaces, begun: Mutex::default(), written: AtomicBool::new(false) }
     }
 
     /// Writes, and then makes unusable what `writes` finds in the outcome, or in the failure: one that comes from a
@@ -45,15 +62,17 @@ impl CachedStore {
         writes: impl FnOnce(&Result<T>) -> Vec<Write> + Send + 'static,
     ) -> Result<T> {
         let (cache, namespaces) = (self.cache.clone(), Arc::clone(&self.namespaces));
-        let task = tokio::spawn(statements::carry(async move {
+        let work = statements::carry(async move {
             let outcome = write.await;
-            let targets: Vec<_> = writes(&outcome).into_iter().flat_map(|write| namespaces.targets(write)).collect();
-            if !targets.is_empty() {
-                // Deferred or complete: no read of this process finds the old value.
-                let _ = cache.invalidate(targets).await;
-            }
+            // Deferred or complete: no read of this process finds the old value.
+            let _ = invalidate(&cache, &namespaces, &writes(&outcome)).await;
             outcome
-        }));
+        });
+        let task = {
+            let begun = self.begun.lock().unwrap_or_else(PoisonError::into_inner);
+            self.written.store(true, Ordering::Release);
+            begun.spawn(work)
+        };
         match task.await {
             Ok(outcome) => outcome,
             Err(error) => match error.try_into_panic() {
@@ -63,6 +82,89 @@ impl CachedStore {
             },
         }
     }
+
+    /// Reads what will be asked for first: exercises of the catalogue, and the first pages of leaderboards. Returns
+    /// how many values these are.
+    ///
+    /// # Errors
+    /// Those of the database.
+    pub async fn warm(&self) -> Result<usize> {
+        if !self.cache.is_enabled() {
+            return Ok(0);
+        }
+        let exercises = self.store.catalogue_exercises(WARM_EXERCISES).await?;
+        let keys: Vec<Key> = exercises.iter().map(|exercise| Key::new(exercise.id)).collect();
+        let load = async |places: Vec<usize>| {
+            Ok::<_, tutord_store::Error>(places.into_iter().map(|place| exercises.get(place).cloned()).collect())
+        };
+        self.namespaces.exercises.get_many_or_load(&keys, load).await?;
+        let today = utc_day(Timestamp::now());
+        let mut warmed = keys.len();
+        for metric in Metric::ALL {
+            for period in [Period::All, Period::Weekly, Period::Monthly] {
+                let board =
+                    Board { metric: *metric, period, starts_on: starts_on(period, today), language: String::new() };
+                self.leaderboard(&board, &PageRequest::first(WARM_ENTRIES)).await?;
+                warmed += 1;
+            }
+        }
+        Ok(warmed)
+    }
+
+    /// Makes unusable what others have changed; whether Redis has been told of all of it.
+    pub(super) async fn apply(&self, changes: &[Change]) -> bool {
+        let mut writes: Vec<Write> = Vec::new();
+        for write in changes.iter().map(noted) {
+            if !writes.contains(&write) {
+                writes.push(write);
+            }
+        }
+        invalidate(&self.cache, &self.namespaces, &writes).await
+    }
+
+    /// Acknowledges the changes that this process has made and invalidated, so that nobody else acts on them.
+    ///
+    /// What is noted when this begins was written by writes that had begun before: when all of these have ended and
+    /// Redis is owed nothing, all of it is invalidated.
+    pub(super) async fn acknowledge(&self) -> Result<()> {
+        if !self.written.swap(false, Ordering::AcqRel) {
+            return Ok(());
+        }
+        let outcome = loop {
+            let ids = match self.store.own_changes(ACKNOWLEDGED).await {
+                Ok(ids) if !ids.is_empty() => ids,
+                other => break other.map(drop),
+            };
+            let begun = {
+                let mut current = self.begun.lock().unwrap_or_else(PoisonError::into_inner);
+                std::mem::take(&mut *current)
+            };
+            begun.close();
+            begun.wait().await;
+            if self.cache.link().is_none_or(|link| !link.up) {
+                // Left to whoever follows.
+                return Ok(());
+            }
+            if let Err(error) = self.store.acknowledge_changes(&ids).await {
+                break Err(error);
+            }
+        };
+        if outcome.is_err() {
+            self.written.store(true, Ordering::Release);
+        }
+        outcome
+    }
+}
+
+/// Makes unusable what the table says; whether Redis has been told of all of it.
+async fn invalidate(cache: &Cache, namespaces: &Namespaces, writes: &[Write]) -> bool {
+    let targets: Vec<_> = writes.iter().flat_map(|write| namespaces.targets(*write)).collect();
+    let mut told = targets.is_empty() || cache.invalidate(targets).await == Invalidation::Complete;
+    for namespace in writes.iter().flat_map(|write| flushed(*write)) {
+        // Their names are those that were opened.
+        told &= matches!(cache.flush(namespace).await, Ok(Invalidation::Complete));
+    }
+    told
 }
 
 /// The value behind what the cache gave.
@@ -289,14 +391,16 @@ impl Exercises for CachedStore {
         exercises: &[NewExercise],
         achievements: &[NewAchievement],
     ) -> Result<CatalogueLoaded> {
-        let loaded = self.store.load_catalogue(exercises, achievements).await;
-        // What it changed is in every list and overview.
-        if loaded.as_ref().is_ok_and(|loaded| loaded.created + loaded.updated > 0) || loaded.is_err() {
-            for namespace in ["exercise", "exercise:list", "progress"] {
-                let _ = self.cache.flush(namespace).await;
-            }
-        }
-        loaded
+        let (store, exercises, achievements) = (Arc::clone(&self.store), exercises.to_vec(), achievements.to_vec());
+        self.write(async move { store.load_catalogue(&exercises, &achievements).await }, |loaded| match loaded {
+            Ok(loaded) if loaded.created + loaded.updated == 0 => Vec::new(),
+            _ => vec![Write::Catalogue],
+        })
+        .await
+    }
+
+    async fn catalogue_exercises(&self, limit: i64) -> Result<Vec<Exercise>> {
+        self.store.catalogue_exercises(limit).await
     }
 
     async fn exercise(&self, user_id: i64, id: i64) -> Result<Option<Exercise>> {
@@ -546,6 +650,25 @@ impl Progress for CachedStore {
     async fn recount_leaderboards(&self) -> Result<()> {
         let store = Arc::clone(&self.store);
         self.write(async move { store.recount_leaderboards().await }, |_| vec![Write::Leaderboards]).await
+    }
+}
+
+#[async_trait]
+impl Outbox for CachedStore {
+    async fn follow_changes(&self) -> Result<Option<Box<dyn ChangeFeed>>> {
+        self.store.follow_changes().await
+    }
+
+    async fn own_changes(&self, limit: i64) -> Result<Vec<i64>> {
+        self.store.own_changes(limit).await
+    }
+
+    async fn acknowledge_changes(&self, ids: &[i64]) -> Result<()> {
+        self.store.acknowledge_changes(ids).await
+    }
+
+    async fn purge_changes(&self, before: Timestamp, batch: i64) -> Result<usize> {
+        self.store.purge_changes(before, batch).await
     }
 }
 

@@ -1,6 +1,7 @@
 //! What each write makes unusable.
 
 use readthrough::{Key, Target};
+use tutord_store::model::change::{Change, ChangeKind};
 
 use super::namespaces::Namespaces;
 
@@ -24,6 +25,23 @@ pub(super) enum Write {
     Leaderboards,
     /// Everything of a student that is computed from completions.
     Statistics { user: i64 },
+    /// Exercises of the catalogue, or achievements.
+    Catalogue,
+    /// Rows of this kind of many users, or it is not known whose.
+    Any(ChangeKind),
+}
+
+/// What a change that the database noted is here.
+pub(super) fn noted(change: &Change) -> Write {
+    match (change.kind, change.user_id, change.item_id) {
+        (ChangeKind::Profile, Some(user), _) => Write::Statistics { user },
+        (ChangeKind::Session, Some(user), _) => Write::Session { user },
+        (ChangeKind::Conversation, Some(user), Some(conversation)) => Write::Conversation { user, conversation },
+        (ChangeKind::Exercise, Some(user), Some(exercise)) => Write::Exercise { user, exercise },
+        (ChangeKind::Catalogue, _, _) => Write::Catalogue,
+        (ChangeKind::Leaderboard, _, _) => Write::Leaderboards,
+        (kind, _, _) => Write::Any(kind),
+    }
 }
 
 impl Namespaces {
@@ -54,7 +72,23 @@ impl Namespaces {
             Write::Leaderboards => vec![self.leaderboards.group_target(LEADERBOARDS)],
             // The profile holds streaks and counts.
             Write::Statistics { user } => self.targets(Write::Profile { user }),
+            Write::Any(ChangeKind::Profile | ChangeKind::Leaderboard) => self.targets(Write::Leaderboards),
+            Write::Catalogue | Write::Any(_) => Vec::new(),
         }
+    }
+}
+
+/// The namespaces that a write makes unusable as a whole; `*` is all of them.
+pub(super) const fn flushed(write: Write) -> &'static [&'static str] {
+    match write {
+        // What a catalogue changes is in every list and overview.
+        Write::Catalogue | Write::Any(ChangeKind::Catalogue) => &["exercise", "exercise:list", "progress"],
+        Write::Any(ChangeKind::Profile) => &["user:profile", "progress"],
+        Write::Any(ChangeKind::Session) => &["session"],
+        Write::Any(ChangeKind::Conversation) => &["conversation:list", "conversation:messages"],
+        Write::Any(ChangeKind::Exercise) => &["exercise:list", "exercise:own"],
+        Write::Any(ChangeKind::Unknown) => &["*"],
+        _ => &[],
     }
 }
 

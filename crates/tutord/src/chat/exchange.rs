@@ -36,7 +36,7 @@ pub(super) enum Begun {
 
 /// Stores the student's message, or recognises it by its idempotency key.
 pub(super) async fn begin(app: &App, identity: &Identity, request: SendRequest) -> Result<Begun, ApiError> {
-    limit(app, identity)?;
+    limit(app, identity).await?;
     let target = match request.conversation_id {
         Some(id) => Target::Existing(id),
         None => Target::New { title: prompt::title_from(&request.message) },
@@ -59,7 +59,7 @@ pub(super) async fn begin(app: &App, identity: &Identity, request: SendRequest) 
 
 /// Takes up the newest message of a conversation again, where it has no reply.
 pub(super) async fn resume(app: &App, identity: &Identity, conversation_id: i64) -> Result<Question, ApiError> {
-    limit(app, identity)?;
+    limit(app, identity).await?;
     let exchange = app.store.last_exchange(identity.user_id, conversation_id).await?.ok_or_else(no_conversation)?;
     match begun(identity.user_id, exchange) {
         Begun::Open(question) => Ok(question),
@@ -75,8 +75,8 @@ fn begun(user_id: i64, exchange: StoredExchange) -> Begun {
     }
 }
 
-fn limit(app: &App, identity: &Identity) -> Result<(), ApiError> {
-    app.limits.check(Rule::chat(identity.role), &Subject::User(identity.user_id))
+async fn limit(app: &App, identity: &Identity) -> Result<(), ApiError> {
+    app.limits.check(Rule::chat(identity.role), &Subject::User(identity.user_id)).await
 }
 
 fn answered() -> ApiError {
@@ -95,6 +95,7 @@ impl Question {
                 tokens_used: tokens(reply.tokens_used),
                 finish_reason: reply.finish_reason,
                 response_time_ms: milliseconds(reply.response_time),
+                cached: reply.cached,
                 ..self.reply(provider.name())
             };
             store(app, new).await
@@ -121,6 +122,7 @@ impl Question {
                 messages: prompt::build(&student, &history, llm.context_tokens),
                 max_tokens: llm.max_reply_tokens,
                 temperature: TEMPERATURE,
+                student: Some(self.user_id),
             },
         ))
     }

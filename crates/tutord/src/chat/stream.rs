@@ -127,7 +127,8 @@ async fn relay(app: &App, client: &Client, question: &Question) -> Result<(), St
                     reply.content.push_str(&content);
                     client.send("delta", &Delta { content: &content }).await?;
                 }
-                Chunk::Done { model, tokens_used, finish_reason } => {
+                Chunk::Done { model, tokens_used, finish_reason, cached } => {
+                    reply.cached = cached;
                     reply.model_used = model;
                     reply.tokens_used = tokens(tokens_used);
                     reply.finish_reason = finish_reason;

@@ -1,6 +1,5 @@
 //! `tutord cache`: what Redis holds.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
@@ -17,6 +16,8 @@ const CONNECT: Duration = Duration::from_secs(3);
 pub(super) enum Command {
     /// Show what Redis says of itself, and warn of settings that do not suit a cache.
     Stats(Args),
+    /// Read ahead what will be asked for first: exercises of the catalogue, and leaderboards.
+    Warm(Args),
     /// Make all values of a namespace unusable, in one step; every process loads them anew.
     Flush {
         /// Such as `user:profile`; `GET /api/admin/cache` lists them.
@@ -35,7 +36,7 @@ pub(super) struct Args {
 }
 
 pub(super) async fn run(command: Command) -> anyhow::Result<()> {
-    let (Command::Stats(args) | Command::Flush { args, .. }) = &command;
+    let (Command::Stats(args) | Command::Warm(args) | Command::Flush { args, .. }) = &command;
     if args.cache.redis_url.is_none() {
         bail!("REDIS_URL is not set: without Redis each process has a cache of its own, which ends with it");
     }
@@ -55,10 +56,13 @@ pub(super) async fn run(command: Command) -> anyhow::Result<()> {
                 println!("warning            {warning}");
             }
         }
+        Command::Warm(args) => {
+            let store = CachedStore::new(open(&args.database).await?, cache, &args.cache);
+            println!("Warmed {} values.", store.warm().await.context("warming")?);
+        }
         Command::Flush { namespace, args } => {
             // The namespaces are opened with the store.
-            let store = open(&args.database).await?;
-            let _store = Arc::new(CachedStore::new(store, cache.clone(), &args.cache));
+            let _store = CachedStore::new(open(&args.database).await?, cache.clone(), &args.cache);
             match cache.flush(&namespace).await? {
                 Invalidation::Complete => println!("Flushed {namespace}."),
                 Invalidation::Deferred => bail!("Redis did not answer: {namespace} is not flushed"),

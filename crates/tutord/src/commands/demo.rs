@@ -55,7 +55,7 @@ pub(super) async fn run(Args { mut config, print }: Args) -> anyhow::Result<()> 
         let path = config.database.data_dir.join("demo.db");
         config.database.database_url = Some(format!("sqlite://{}", path.display()).parse::<Secret>()?);
     }
-    let store = super::open(&config.database).await?;
+    let store = super::open_with(&config.database, config.store_options()).await?;
     store.migrate().await.context("migrating the database")?;
     super::catalogue::load_built_in(store.as_ref()).await?;
     if store.credentials(ADMIN).await?.is_none() {

@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use anyhow::Context as _;
 use clap::{Parser, Subcommand};
-use tutord_store::Store;
+use tutord_store::{Store, StoreOptions};
 
 use crate::config::{Config, DatabaseConfig, LogConfig, LogFormat};
 use crate::ops::doctor;
@@ -78,7 +78,11 @@ impl Cli {
 }
 
 async fn open(database: &DatabaseConfig) -> anyhow::Result<Arc<dyn Store>> {
-    tutord_store::open(&database.url(), &database.options()).await.context("opening the database (DATABASE_URL)")
+    open_with(database, database.options()).await
+}
+
+async fn open_with(database: &DatabaseConfig, options: StoreOptions) -> anyhow::Result<Arc<dyn Store>> {
+    tutord_store::open(&database.url(), &options).await.context("opening the database (DATABASE_URL)")
 }
 
 fn log_to_stderr(config: &LogConfig) -> anyhow::Result<()> {

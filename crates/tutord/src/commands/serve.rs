@@ -4,12 +4,12 @@ use anyhow::Context as _;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 
-use super::open;
+use super::open_with;
 use crate::app::App;
 use crate::config::Config;
 
 pub(super) async fn run(config: Config) -> anyhow::Result<()> {
-    let store = open(&config.database).await?;
+    let store = open_with(&config.database, config.store_options()).await?;
     let applied = store.migrate().await.context("migrating the database")?;
     if !applied.is_empty() {
         tracing::info!(migrations = applied.join(", "), "migrated the database");

@@ -117,7 +117,7 @@ pub(super) async fn hint(
     exercise_id: i64,
     request: HintRequest,
 ) -> Result<HintResponse, ApiError> {
-    app.limits.check(Rule::Hint, &Subject::User(identity.user_id))?;
+    app.limits.check(Rule::Hint, &Subject::User(identity.user_id)).await?;
     let taken = app.store.take_hint(identity.user_id, exercise_id, Timestamp::now()).await?;
     let taken =
         allowed(taken, "helped with")?.ok_or_else(|| ApiError::conflict("all hints of this exercise were given"))?;
@@ -126,7 +126,8 @@ pub(super) async fn hint(
     if let Some(provider) = app.llm.as_ref().filter(|_| written) {
         let (context, code) = (request.context.as_deref(), request.current_code.as_deref());
         let step = (taken.step, taken.steps);
-        match writer::hint(provider.as_ref(), &taken.exercise, step, &taken.hint, context, code).await {
+        match writer::hint(provider.as_ref(), identity.user_id, &taken.exercise, step, &taken.hint, context, code).await
+        {
             Ok(fitted) => hint = fitted,
             Err(error) => tracing::warn!(%error, "the hint comes from the catalogue instead"),
         }
@@ -166,7 +167,7 @@ pub(super) async fn generate(
     if app.llm.is_none() {
         return Err(ApiError::llm_not_configured());
     }
-    app.limits.check(Rule::generate(identity.role), &Subject::User(identity.user_id))?;
+    app.limits.check(Rule::generate(identity.role), &Subject::User(identity.user_id)).await?;
     let student = student(app, identity).await?;
     let wish = Wish {
         language: daily::language_of(&student).unwrap_or_else(|| DEFAULT_LANGUAGE.to_owned()),

@@ -60,13 +60,14 @@ pub(super) async fn grade(
         "student_solution": text,
     });
     let usable = |review: &Review| (0..=100).contains(&review.grade) && !review.feedback.trim().is_empty();
-    answer(provider, GRADER, &task.to_string(), STEADY, usable).await
+    answer(provider, request(GRADER, task.to_string(), STEADY, MAX_TOKENS), usable).await
 }
 
 /// A hint for what the student has written; `step` of `steps` says how much it may tell. The model is not
 /// shown the solution, so it can't give it away.
 pub(super) async fn hint(
     provider: &dyn Provider,
+    student: i64,
     exercise: &Exercise,
     (step, steps): (i32, i32),
     catalogue_hint: &str,
@@ -78,7 +79,9 @@ pub(super) async fn hint(
         "hint_number": step, "of": steps, "say_no_more_than": catalogue_hint,
         "student_says": context, "student_code": current_code,
     });
-    let reply = provider.complete(request(HINTER, task.to_string(), STEADY, 300)).await?;
+    let reply = provider
+        .complete(ChatRequest { student: Some(student), ..request(HINTER, task.to_string(), STEADY, 300) })
+        .await?;
     match reply.content.trim() {
         "" => Err(LlmError::Protocol("an empty hint".to_owned())),
         hint => Ok(hint.to_owned()),
@@ -131,7 +134,8 @@ pub(super) async fn exercise(app: &App, student: &User, wish: &Wish) -> Result<N
     };
     let mut refusal = String::new();
     for _ in 0..ATTEMPTS {
-        let written = answer(provider.as_ref(), AUTHOR, &prompt, INVENTIVE, |_: &Written| true).await;
+        let asked = request(AUTHOR, prompt.clone(), INVENTIVE, MAX_TOKENS);
+        let written = answer(provider.as_ref(), asked, |_: &Written| true).await;
         let exercise = finished(written.map_err(|error| unavailable(&error, "no exercise could be generated"))?);
         match catalogue::check(&exercise) {
             Ok(()) => return Ok(exercise),
@@ -144,14 +148,12 @@ pub(super) async fn exercise(app: &App, student: &User, wish: &Wish) -> Result<N
 /// Asks for JSON, again when the answer can't be used.
 async fn answer<T: DeserializeOwned>(
     provider: &dyn Provider,
-    system: &str,
-    task: &str,
-    temperature: f32,
+    request: ChatRequest,
     usable: impl Fn(&T) -> bool,
 ) -> Result<T, LlmError> {
     let mut content = String::new();
     for _ in 0..ATTEMPTS {
-        content = provider.complete(request(system, task.to_owned(), temperature, MAX_TOKENS)).await?.content;
+        content = provider.complete(request.clone()).await?.content;
         // Models like to wrap JSON into a fenced block or a sentence.
         let object = content.find('{').zip(content.rfind('}')).and_then(|(from, to)| content.get(from..=to));
         if let Some(value) = object.and_then(|object| serde_json::from_str(object).ok()).filter(|value| usable(value)) {
@@ -164,12 +166,13 @@ async fn answer<T: DeserializeOwned>(
     )))
 }
 
+/// A request whose answer has to be new: one that can't be used is asked for again.
 fn request(system: &str, task: String, temperature: f32, max_tokens: u32) -> ChatRequest {
     let messages = vec![
         ChatMessage { role: Role::System, content: system.to_owned() },
         ChatMessage { role: Role::User, content: task },
     ];
-    ChatRequest { messages, max_tokens, temperature }
+    ChatRequest { messages, max_tokens, temperature, student: None }
 }
 
 /// What a student is told of a model that failed; the operator reads the cause in the log.

@@ -1,8 +1,9 @@
 //! The model behind the tutor.
 //!
 //! [`Provider`] is what the chat asks; [`OpenAi`] serves it by any endpoint that speaks OpenAI's chat
-//! completions: OpenAI, Groq, Ollama, vLLM, llama.cpp.
+//! completions: OpenAI, Groq, Ollama, vLLM, llama.cpp. [`Cached`] answers what was asked before.
 
+mod cached;
 mod openai;
 #[cfg(test)]
 mod tests;
@@ -15,6 +16,7 @@ use async_trait::async_trait;
 use futures_util::stream::BoxStream;
 use serde::Serialize;
 
+pub use cached::{Cached, ReplyCacheOptions};
 pub use openai::{OpenAi, OpenAiConfig};
 
 /// Who speaks in a prompt.
@@ -47,6 +49,9 @@ pub struct ChatRequest {
     pub max_tokens: u32,
     /// 0 (always the likeliest word) to 2.
     pub temperature: f32,
+    /// Whose words the prompt is made of: the reply to the same request of the same student may be given again.
+    /// `None` for a reply that has to be new.
+    pub student: Option<i64>,
 }
 
 /// A whole reply.
@@ -62,6 +67,8 @@ pub struct Reply {
     pub finish_reason: String,
     /// From the first attempt to the last byte.
     pub response_time: Duration,
+    /// Whether it was given before; it used no tokens now.
+    pub cached: bool,
 }
 
 /// A piece of a streamed reply.
@@ -77,6 +84,8 @@ pub enum Chunk {
         tokens_used: u32,
         /// See [`Reply::finish_reason`].
         finish_reason: String,
+        /// See [`Reply::cached`].
+        cached: bool,
     },
 }
 
@@ -122,6 +131,9 @@ impl LlmError {
 pub trait Provider: Send + Sync + fmt::Debug {
     /// A short name for the metadata of replies.
     fn name(&self) -> &str;
+
+    /// The model that is asked.
+    fn model(&self) -> &str;
 
     /// Waits for a whole reply.
     async fn complete(&self, request: ChatRequest) -> Result<Reply, LlmError>;

@@ -151,6 +151,10 @@ impl Provider for OpenAi {
         "openai-compatible"
     }
 
+    fn model(&self) -> &str {
+        &self.config.model
+    }
+
     async fn complete(&self, request: ChatRequest) -> Result<Reply, LlmError> {
         let began = Instant::now();
         let chat = self.client.chat();
@@ -165,6 +169,7 @@ impl Provider for OpenAi {
             model: response.model.unwrap_or_else(|| self.config.model.clone()),
             finish_reason: finish_reason.unwrap_or_else(|| "stop".to_owned()),
             response_time: began.elapsed(),
+            cached: false,
             content,
         })
     }
@@ -260,6 +265,7 @@ impl Reading {
             model: std::mem::take(&mut self.model),
             tokens_used: self.counted.unwrap_or_else(|| self.asked + estimate_tokens(&self.reply)),
             finish_reason,
+            cached: false,
         })
     }
 

@@ -30,7 +30,7 @@ fn provider(base_url: &str, timeout: Duration) -> OpenAi {
 
 fn ask(text: &str) -> ChatRequest {
     let message = ChatMessage { role: Role::User, content: text.to_owned() };
-    ChatRequest { messages: vec![message], max_tokens: 100, temperature: 0.5 }
+    ChatRequest { messages: vec![message], max_tokens: 100, temperature: 0.5, student: None }
 }
 
 async fn chunks(provider: &OpenAi) -> Vec<Result<Chunk, LlmError>> {
@@ -139,7 +139,8 @@ async fn a_stream_brings_pieces_then_the_end() {
     let (model, provider) = setup().await;
     model.next(Behaviour::Say("one two".to_owned()));
     let chunks: Vec<Chunk> = chunks(&provider).await.into_iter().map(Result::unwrap).collect();
-    let done = Chunk::Done { model: "fake-1".to_owned(), tokens_used: 12, finish_reason: "stop".to_owned() };
+    let done =
+        Chunk::Done { model: "fake-1".to_owned(), tokens_used: 12, finish_reason: "stop".to_owned(), cached: false };
     assert_eq!(chunks, [Chunk::Delta("one ".to_owned()), Chunk::Delta("two".to_owned()), done]);
     assert_eq!(model.received()[0].body["stream_options"]["include_usage"], true);
 }

@@ -66,15 +66,17 @@ impl TestApp {
     /// Two servers on one PostgreSQL and one Redis, and one on the same PostgreSQL without any cache.
     pub(crate) async fn two_nodes(redis: &Redis) -> [Self; 3] {
         let first = Self::postgres(&["--redis-url", &redis.url()]).await;
-        let url = first.app.config.database.url();
-        let more =
-            async |arguments: &[&str]| Self::start(url.clone(), tempfile::tempdir().unwrap(), arguments, None).await;
-        let second = more(&["--redis-url", &redis.url()]).await;
-        let uncached = more(&["--cache-enabled", "false"]).await;
+        let second = first.another(&["--redis-url", &redis.url()]).await;
+        let uncached = first.another(&["--cache-enabled", "false"]).await;
         for node in [&first, &second] {
             node.app.cache.until_connected().await;
         }
         [first, second, uncached]
+    }
+
+    /// Another server on the same database.
+    pub(crate) async fn another(&self, arguments: &[&str]) -> Self {
+        Self::start(self.app.config.database.url(), tempfile::tempdir().unwrap(), arguments, None).await
     }
 
     async fn start(url: String, directory: tempfile::TempDir, arguments: &[&str], redis: Option<Redis>) -> Self {
@@ -106,7 +108,7 @@ impl TestApp {
         if arguments.contains(&"--llm-model") {
             config.llm.llm_base_url = None;
         }
-        let store = tutord_store::open(&config.database.url(), &config.database.options()).await.unwrap();
+        let store = tutord_store::open(&config.database.url(), &config.store_options()).await.unwrap();
         store.migrate().await.unwrap();
         let app = App::new(config, store, false).unwrap();
         // A test with a Redis of its own may want it missing.

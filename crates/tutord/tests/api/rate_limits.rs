@@ -1,4 +1,5 @@
 use serde_json::json;
+use testbed::Redis;
 use tutord_store::model::Role;
 
 use crate::auth::{PASSWORD, log_in, register};
@@ -92,4 +93,68 @@ async fn everything_else_is_limited_by_user(app: &TestApp) {
     }
     limited(&app.get("/api/users/me").await, 4);
     app.get("/health").await.ok();
+}
+
+/// Two nodes with these arguments, on one PostgreSQL and one Redis.
+async fn two_nodes(redis: &Redis, arguments: &[&str]) -> [TestApp; 2] {
+    let url = redis.url();
+    let arguments = [&["--redis-url", &url, "--rate-limit-enabled", "true"], arguments].concat();
+    let first = TestApp::postgres(&arguments).await;
+    let second = first.another(&arguments).await;
+    for node in [&first, &second] {
+        node.app.cache.until_connected().await;
+    }
+    [first, second]
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nodes_count_together() {
+    let redis = Redis::start().await.unwrap();
+    let [first, second] =
+        two_nodes(&redis, &["--rate-limit-login", "4/min", "--rate-limit-login-failures", "2/h"]).await;
+    register(&first, "ada@example.com").await.has(201);
+    for node in [&first, &second] {
+        log_in(node, "ada@example.com", "Wrong-1-horse").await.fails(401, "UNAUTHENTICATED");
+    }
+    // The account has its two failures, whichever node is asked; then the address its four attempts.
+    limited(&log_in(&first, "ada@example.com", PASSWORD).await, 2);
+    limited(&log_in(&second, "Ada@example.com", PASSWORD).await, 2);
+    limited(&log_in(&second, "bob@example.com", PASSWORD).await, 4);
+    limited(&log_in(&first, "bob@example.com", PASSWORD).await, 4);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nodes_tell_each_other_of_everything_else() {
+    let redis = Redis::start().await.unwrap();
+    let [first, second] = two_nodes(&redis, &["--rate-limit-other", "100/min"]).await;
+    let ada = first.student("ada").await;
+    let elsewhere = ada.at(&second);
+    for _ in 0..100 {
+        ada.get("/api/users/me").await.ok();
+    }
+    limited(&ada.get("/api/users/me").await, 100);
+    let key = format!("limit:other:user:{}", ada.user.id);
+    let told = "return {tonumber(redis.call('HGET', KEYS[1], '60000:current')) or 0}";
+    while first.app.cache.script(told, &key, &[]).await.unwrap() < vec![100] {
+        tokio::task::yield_now().await;
+    }
+    // The second is told with its first request, and refuses long before its own hundred.
+    let mut answered = 0;
+    while elsewhere.get("/api/users/me").await.status == 200 {
+        answered += 1;
+    }
+    assert!(answered < 100, "{answered}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_redis_each_node_goes_on_with_what_it_knows() {
+    let mut redis = Redis::start().await.unwrap();
+    let [first, _second] = two_nodes(&redis, &["--rate-limit-login", "3/min"]).await;
+    register(&first, "ada@example.com").await.has(201);
+    for _ in 0..2 {
+        log_in(&first, "ada@example.com", PASSWORD).await.ok();
+    }
+    redis.kill().unwrap();
+    log_in(&first, "ada@example.com", PASSWORD).await.ok();
+    limited(&log_in(&first, "ada@example.com", PASSWORD).await, 3);
 }

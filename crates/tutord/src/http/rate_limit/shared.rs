@@ -1,0 +1,141 @@
+//! Counting together with other processes, in Redis.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use readthrough::Cache;
+use sha2::{Digest as _, Sha256};
+
+use super::{Counter, Rule, Shared, Subject, Windows, lock, unix_time};
+
+/// How often Redis is told of requests that were counted here.
+const TELL: Duration = Duration::from_secs(1);
+
+/// Counts as `Counter` does, by the clock of Redis.
+///
+/// Arguments: how many requests; whether they are counted in any case; limit and length in milliseconds of each window.
+/// Answers: whether they fit; the time; for each window its number and both counts.
+const COUNT: &str = r"
+    local time = redis.call('TIME')
+    local now = time[1] * 1000 + math.floor(time[2] / 1000)
+    local requests, anyhow = tonumber(ARGV[1]), ARGV[2] == '1'
+    local fits, longest, states = 1, 0, {}
+    for index = 3, #ARGV, 2 do
+        local limit, length = tonumber(ARGV[index]), tonumber(ARGV[index + 1])
+        local window = math.floor(now / length)
+        local stored = redis.call('HMGET', KEYS[1], length .. ':window', length .. ':current', length .. ':previous')
+        local at, current = tonumber(stored[1]) or 0, tonumber(stored[2]) or 0
+        local previous = tonumber(stored[3]) or 0
+        if window > at then
+            previous = window == at + 1 and current or 0
+            current = 0
+        end
+        if previous * (1 - (now / length - window)) + current + math.max(requests, 1) > limit then fits = 0 end
+        longest = math.max(longest, length)
+        states[#states + 1] = {length, window, current, previous}
+    end
+    local answer = {fits, now}
+    for _, state in ipairs(states) do
+        if requests > 0 and (fits == 1 or anyhow) then
+            state[3] = state[3] + requests
+            redis.call('HSET', KEYS[1], state[1] .. ':window', state[2], state[1] .. ':current', state[3],
+                state[1] .. ':previous', state[4])
+        end
+        answer[#answer + 1] = state[2]
+        answer[#answer + 1] = state[3]
+        answer[#answer + 1] = state[4]
+    end
+    redis.call('PEXPIRE', KEYS[1], longest * 2)
+    return answer";
+
+pub(super) struct Answer {
+    /// What all processes have counted.
+    pub(super) counters: Vec<Counter>,
+    /// The limit that is reached, and how long until one more request fits.
+    pub(super) verdict: Result<(), (u32, Duration)>,
+}
+
+/// Counts requests that fit. `None` when Redis is not used.
+pub(super) async fn ask(
+    cache: &Cache,
+    rule: Rule,
+    subject: &Subject,
+    windows: &Windows,
+    requests: u32,
+) -> Option<Answer> {
+    count(cache, rule, subject, windows, requests, false).await
+}
+
+/// Tells Redis in the background of what is counted here, once in [`TELL`], and takes over what it knows.
+pub(super) fn tell(cache: &Cache, rule: Rule, subject: &Subject, windows: &Windows, counts: &Shared) {
+    let due = {
+        let mut counts = lock(counts);
+        if counts.untold == 0 || std::mem::replace(&mut counts.telling, true) {
+            return;
+        }
+        (counts.told + TELL).saturating_sub(unix_time())
+    };
+    let (cache, subject, windows, counts) = (cache.clone(), subject.clone(), windows.clone(), Arc::clone(counts));
+    tokio::spawn(async move {
+        tokio::time::sleep(due).await;
+        let untold = {
+            let mut counts = lock(&counts);
+            counts.telling = false;
+            counts.told = unix_time();
+            std::mem::take(&mut counts.untold)
+        };
+        let Some(answer) = count(&cache, rule, &subject, &windows, untold, true).await else { return };
+        let mut counts = lock(&counts);
+        let since = counts.untold;
+        counts.counters = answer.counters;
+        for counter in &mut counts.counters {
+            counter.current = counter.current.saturating_add(since);
+        }
+    });
+}
+
+async fn count(
+    cache: &Cache,
+    rule: Rule,
+    subject: &Subject,
+    windows: &Windows,
+    requests: u32,
+    anyhow: bool,
+) -> Option<Answer> {
+    let mut arguments = vec![i64::from(requests), i64::from(anyhow)];
+    for (limit, length) in &windows.0 {
+        arguments.extend([i64::from(*limit), i64::try_from(length.as_millis()).ok()?]);
+    }
+    let answer = cache.script(COUNT, &key(rule, subject), &arguments).await?;
+    let (&[fits, now], states) = answer.split_first_chunk()?;
+    let now = Duration::from_millis(u64::try_from(now).ok()?);
+    let mut counters = Vec::with_capacity(windows.0.len());
+    let mut verdict = Ok(());
+    for (state, (limit, length)) in states.chunks_exact(3).zip(&windows.0) {
+        let number = |value: i64| u32::try_from(value).unwrap_or(u32::MAX);
+        let mut counter =
+            Counter { window: u64::try_from(state[0]).ok()?, current: number(state[1]), previous: number(state[2]) };
+        if fits == 0 && verdict.is_ok() {
+            let into = counter.advance(now, *length);
+            if let Some(wait) = counter.wait(into, *limit, *length) {
+                verdict = Err((*limit, wait));
+            }
+        }
+        counters.push(counter);
+    }
+    Some(Answer { counters, verdict })
+}
+
+fn key(rule: Rule, subject: &Subject) -> String {
+    let rule = rule.name();
+    match subject {
+        Subject::Ip(address) => format!("limit:{rule}:ip:{address}"),
+        Subject::User(id) => format!("limit:{rule}:user:{id}"),
+        // Addresses of people are not for everybody who may look into Redis.
+        Subject::Account(email) => {
+            let hash = Sha256::digest(email.as_bytes());
+            let hash = hash[..16].iter().fold(0_u128, |number, byte| number << 8 | u128::from(*byte));
+            format!("limit:{rule}:account:{hash:032x}")
+        }
+    }
+}

@@ -336,6 +336,19 @@ mod tests {
         assert_eq!((sum.ever(now(1)).calls, sum.ever(now(1)).errors, sum.window(now(1)).max_us), (3, 1, 40));
     }
 
+    /// Slots that are over are smaller than histograms by far.
+    #[test]
+    fn a_busy_shape_takes_the_memory_that_the_readme_says() {
+        let mut recorder = Recorder::default();
+        let memory = allocation_counter::measure(|| {
+            for slot in 0..SLOTS {
+                // From 0.1 to 20 ms, most of them short.
+                (0..5_000_u64).for_each(|n| recorder.record(slot, us(100 + (n % 141) * (n % 141)), false));
+            }
+        });
+        assert!((10_000..50_000).contains(&memory.bytes_current), "{} bytes", memory.bytes_current);
+    }
+
     #[test]
     fn no_time_is_too_long() {
         let mut recorder = Recorder::default();

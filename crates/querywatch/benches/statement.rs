@@ -9,12 +9,15 @@ use diesel::connection::{Instrumentation as _, InstrumentationEvent, SimpleConne
 use diesel::prelude::*;
 use querywatch::{Probe, Scope, Watch, call};
 
-diesel::table! {
-    items (id) {
-        id -> Integer,
-        name -> Text,
+mod schema {
+    diesel::table! {
+        items (id) {
+            id -> Integer,
+            name -> Text,
+        }
     }
 }
+use schema::items;
 
 const SQL: &str = "SELECT \"conversations\".\"id\", \"conversations\".\"title\", \"conversations\".\"last_message_at\" FROM \
     \"conversations\" WHERE (\"conversations\".\"user_id\" = $1) ORDER BY \"conversations\".\"last_message_at\" DESC LIMIT $2";

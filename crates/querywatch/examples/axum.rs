@@ -15,12 +15,15 @@ use diesel::connection::SimpleConnection as _;
 use diesel::prelude::*;
 use querywatch::{Finding, Scope, ShapeSnapshot, Sink, Watch};
 
-diesel::table! {
-    items (id) {
-        id -> Integer,
-        name -> Text,
+mod schema {
+    diesel::table! {
+        items (id) {
+            id -> Integer,
+            name -> Text,
+        }
     }
 }
+use schema::items;
 
 #[derive(Clone)]
 struct App {

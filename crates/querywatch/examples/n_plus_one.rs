@@ -6,20 +6,23 @@ use diesel::connection::SimpleConnection as _;
 use diesel::prelude::*;
 use querywatch::{Scope, Watch};
 
-diesel::table! {
-    orders (id) {
-        id -> Integer,
-        customer -> Text,
+mod schema {
+    diesel::table! {
+        orders (id) {
+            id -> Integer,
+            customer -> Text,
+        }
     }
-}
 
-diesel::table! {
-    lines (id) {
-        id -> Integer,
-        order_id -> Integer,
-        article -> Text,
+    diesel::table! {
+        lines (id) {
+            id -> Integer,
+            order_id -> Integer,
+            article -> Text,
+        }
     }
 }
+use schema::{lines, orders};
 
 fn orders_one_by_one(conn: &mut SqliteConnection) -> QueryResult<Vec<(i32, Vec<String>)>> {
     let ids = orders::table.select(orders::id).load::<i32>(conn)?;

@@ -6,6 +6,7 @@ mod events;
 mod findings;
 mod limiter;
 mod location;
+mod packed;
 mod probe;
 mod registry;
 mod report;

@@ -241,6 +241,7 @@ impl Inner {
         self.slow_count.fetch_add(1, Ordering::Relaxed);
         if let Some(suppressed) = log {
             tracing::warn!(
+                target: "querywatch",
                 duration_ms = statement.took_us / 1_000,
                 threshold_ms = statement.threshold_us / 1_000,
                 sql = statement.sql,
@@ -262,12 +263,15 @@ impl Inner {
     pub(crate) fn found(&self, finding: Finding) {
         let (finding, log) = self.findings.add(finding, Instant::now());
         if let Some(suppressed) = log {
-            let kind = match finding.kind {
-                FindingKind::NPlusOne => "n_plus_one",
-                FindingKind::RepeatedQuery => "repeated_query",
-                FindingKind::BudgetExceeded => "budget_exceeded",
+            let (kind, message) = match finding.kind {
+                FindingKind::NPlusOne => ("n_plus_one", "N+1: the same statement again and again"),
+                FindingKind::RepeatedQuery => {
+                    ("repeated_query", "the same statement with the same parameters again and again")
+                }
+                FindingKind::BudgetExceeded => ("budget_exceeded", "more statements than the budget"),
             };
             tracing::warn!(
+                target: "querywatch",
                 kind,
                 calls = finding.calls,
                 limit = finding.limit,
@@ -278,7 +282,7 @@ impl Inner {
                 first_call = finding.first_call,
                 last_call = finding.last_call,
                 suppressed,
-                "too many statements"
+                "{message}"
             );
         }
         for sink in &self.sinks {

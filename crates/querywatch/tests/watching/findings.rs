@@ -70,7 +70,7 @@ fn without_parameters_the_text_tells() {
     let watch = Watch::builder().build();
     let mut conn = sqlite(&watch);
     let mut run = |sql: &dyn Fn(i32) -> String| {
-        let ask = || (0..9).for_each(|n| assert_eq!(diesel::sql_query(sql(n)).execute(&mut conn), Ok(0)));
+        let ask = || (0..9).for_each(|n| assert!(diesel::sql_query(sql(n)).execute(&mut conn).is_ok()));
         Scope::new(&watch, "GET /").run_sync(ask).1.findings[0].kind
     };
     assert_eq!(run(&|_| "SELECT count(*) FROM items".to_owned()), FindingKind::RepeatedQuery);

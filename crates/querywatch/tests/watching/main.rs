@@ -1,4 +1,5 @@
 //! A watch over real connections: SQLite by diesel and diesel-async, and PostgreSQL.
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
 mod fixture;
 

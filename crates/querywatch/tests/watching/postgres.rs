@@ -89,7 +89,7 @@ async fn pipelined_statements_are_not_charged_for_waiting() {
         all.await
     });
     let ((slept, one, two), report) = scope.await;
-    (slept.unwrap(), one.unwrap(), two.unwrap());
+    slept.and(one).and(two).unwrap();
     assert_eq!(report.statements, 3);
     let sleep = shape(&watch, "SELECT pg_sleep").since_start;
     assert!(sleep.max_us >= 200_000);

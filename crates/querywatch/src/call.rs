@@ -26,7 +26,8 @@ const NAMES: usize = 64;
 /// - when the call is dropped (a time-out), the statement that was waited for is recorded as [`Outcome::Cancelled`].
 ///
 /// Give it an async block in which the statements are made, not a statement's future: diesel tells of a statement when it is
-/// made. What else is awaited in the call, after a query, counts as that query's time: keep it short.
+/// made. What else is awaited in the call, after a query, counts as that query's time: keep it short. A statement that is made
+/// in the call and given up within it, while the call goes on, counts as part of the next one's time.
 ///
 /// Of a statement that was cancelled the text is not known, as diesel says it at its end alone (at its beginning in a form
 /// that takes longer): see [`name_cancelled`](crate::WatchBuilder::name_cancelled).

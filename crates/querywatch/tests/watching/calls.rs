@@ -74,6 +74,25 @@ async fn the_next_statement_ends_a_query() {
 }
 
 #[tokio::test]
+async fn pipelined_queries_share_the_time_of_the_call() {
+    let watch = Watch::builder().build();
+    let conn = postgres(&watch).await;
+    let began = std::time::Instant::now();
+    let work = call(async {
+        let (mut one, mut other) = (&conn, &conn);
+        let slept = RunQueryDsl::execute(diesel::sql_query("SELECT pg_sleep(0.2)"), &mut one);
+        let sql = "SELECT g AS n FROM generate_series(1, 100) g";
+        let (slept, rows) =
+            futures_util::future::join(slept, RunQueryDsl::load::<Row>(diesel::sql_query(sql), &mut other)).await;
+        (slept.unwrap(), rows.unwrap().len())
+    });
+    let ((_, rows), report) = Scope::new(&watch, "GET /").run(work).await;
+    assert_eq!((report.statements, rows), (2, 100));
+    assert!(report.db_time >= Duration::from_millis(200) && report.db_time <= began.elapsed(), "{report:?}");
+    assert!(shape(&watch, "SELECT pg_sleep").since_start.max_us >= 200_000);
+}
+
+#[tokio::test]
 async fn a_statement_that_returns_no_rows_ends_when_it_finishes() {
     let watch = Watch::builder().build();
     let mut conn = postgres(&watch).await;

@@ -4,6 +4,7 @@
 mod fixture;
 
 mod calls;
+mod concurrency;
 mod false_alarms;
 mod findings;
 mod postgres;

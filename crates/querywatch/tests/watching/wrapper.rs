@@ -69,7 +69,7 @@ async fn in_place() {
     assert!(finding.first_call.as_deref().unwrap().contains("wrapper.rs"), "{finding:?}");
 }
 
-#[tokio::test(flavor = "multi_thread")]
+#[tokio::test]
 async fn on_another_thread() {
     let watch = Watch::builder().build();
     let mut conn = wrapped::<Carried>(&watch);

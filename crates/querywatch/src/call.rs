@@ -49,7 +49,7 @@ impl End {
         std::mem::forget(self);
         let Some((watch, call)) = take() else { return };
         if let Some(open) = call.open {
-            open.end(&watch, Instant::now(), None);
+            open.end(&watch, Instant::now(), Outcome::Finished);
         }
     }
 }
@@ -59,7 +59,7 @@ impl Drop for End {
         let Some((watch, call)) = take() else { return };
         let now = Instant::now();
         if let Some(open) = call.open {
-            open.end(&watch, now, Some(Outcome::Cancelled));
+            open.end(&watch, now, Outcome::Cancelled);
         } else if call.outstanding > 0 {
             let began = call.pairing.began().unwrap_or(now);
             let shape = call.names.into_iter().next().unwrap_or_else(|| watch.cancelled_shape());
@@ -116,17 +116,16 @@ struct Call {
     open: Option<OpenQuery>,
 }
 
-/// A query that finished, as diesel has it, and whose rows may still arrive.
+/// A query that finished well, as diesel has it, and whose rows may still arrive.
 #[derive(Debug)]
 struct OpenQuery {
     shape: Arc<Shape>,
     began: Instant,
-    outcome: Outcome,
 }
 
 impl OpenQuery {
-    fn end(self, watch: &Arc<Inner>, end: Instant, outcome: Option<Outcome>) {
-        watch.ended(&self.shape, end, end.saturating_duration_since(self.began), outcome.unwrap_or(self.outcome));
+    fn end(self, watch: &Arc<Inner>, end: Instant, outcome: Outcome) {
+        watch.ended(&self.shape, end, end.saturating_duration_since(self.began), outcome);
     }
 }
 
@@ -159,7 +158,7 @@ pub(crate) fn started(watch: &Arc<Inner>, outside: &mut Pairing, now: Instant, n
         call.open.take()
     });
     match open {
-        Some(Some(open)) => open.end(watch, now, None),
+        Some(Some(open)) => open.end(watch, now, Outcome::Finished),
         Some(None) => {}
         None => outside.start_anew(now),
     }
@@ -173,8 +172,9 @@ pub(crate) fn finished(
     shape: &Arc<Shape>,
     outcome: Outcome,
 ) -> Option<Duration> {
-    let outcome_in_call = with(watch, |call| {
-        // A future that was made before the call was.
+    let seen = with(watch, |call| {
+        // Those that were made before the call was may finish one after the other without a beginning in it.
+        let before = call.open.take().zip(call.pairing.finished);
         call.pairing.started = call.pairing.started.or(outside.started.take());
         let began = call.pairing.finish(now).unwrap_or(now);
         call.outstanding = call.outstanding.saturating_sub(1);
@@ -182,16 +182,19 @@ pub(crate) fn finished(
             call.names.remove(at);
         }
         // The rows of one that is followed by another in a pipeline arrive before that other finishes.
-        if call.outstanding == 0 && shape.may_return_rows && outcome == Outcome::Finished {
-            call.open = Some(OpenQuery { shape: Arc::clone(shape), began, outcome });
-            return None;
+        let rows_follow = call.outstanding == 0 && shape.may_return_rows && outcome == Outcome::Finished;
+        if rows_follow {
+            call.open = Some(OpenQuery { shape: Arc::clone(shape), began });
         }
-        Some(now.saturating_duration_since(began))
+        (before, (!rows_follow).then(|| now.saturating_duration_since(began)))
     });
-    match outcome_in_call {
-        Some(took) => took,
-        None => Some(now.saturating_duration_since(outside.finish(now).unwrap_or(now))),
+    let Some((before, took)) = seen else {
+        return Some(now.saturating_duration_since(outside.finish(now).unwrap_or(now)));
+    };
+    if let Some((open, finished)) = before {
+        open.end(watch, finished, Outcome::Finished);
     }
+    took
 }
 
 #[cfg(test)]

@@ -67,7 +67,7 @@ pub struct Totals {
     pub shapes: usize,
     /// Shapes that were counted together with others for want of room.
     pub folded_shapes: u64,
-    /// Scopes with a finding, a scope with several as often.
+    /// Findings of all scopes, those alike included.
     pub findings: u64,
 }
 
@@ -113,7 +113,7 @@ impl Watch {
             slow: AtomicU64::load(&self.0.slow_count, Ordering::Relaxed),
             shapes,
             folded_shapes: folded,
-            findings: self.0.findings.scopes(),
+            findings: self.0.findings.count(),
         }
     }
 

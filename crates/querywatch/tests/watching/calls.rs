@@ -115,6 +115,19 @@ async fn a_future_that_was_made_outside_has_its_time() {
 }
 
 #[tokio::test]
+async fn several_that_were_made_outside_are_all_recorded() {
+    let watch = Watch::builder().build();
+    let conn = postgres(&watch).await;
+    let (mut one, mut other) = (&conn, &conn);
+    let slept = RunQueryDsl::execute(diesel::sql_query("SELECT pg_sleep(0.2)"), &mut one);
+    let quick = RunQueryDsl::execute(diesel::sql_query("SELECT 1"), &mut other);
+    let (slept, quick) = call(futures_util::future::join(slept, quick)).await;
+    slept.and(quick).unwrap();
+    assert_eq!(watch.totals().since_start.calls, 2);
+    assert!(shape(&watch, "SELECT pg_sleep").since_start.max_us >= 200_000);
+}
+
+#[tokio::test]
 async fn a_time_out_is_a_slow_statement() {
     let watch = Watch::builder().slow_threshold(Duration::from_millis(50)).build();
     let mut conn = postgres(&watch).await;

@@ -1,0 +1,67 @@
+//! The values of a slot that is over, in few bytes: 29 of 30 slots are such, for every shape.
+
+/// Values in ascending order and how often each was, as differences and counts of 7 bits a byte (LEB128).
+#[derive(Debug, Default)]
+pub(crate) struct Packed(Box<[u8]>);
+
+impl Packed {
+    /// Packs values that ascend.
+    pub(crate) fn new(values: impl Iterator<Item = (u64, u32)>) -> Self {
+        let (mut bytes, mut last) = (Vec::new(), 0);
+        for (value, count) in values {
+            push(&mut bytes, value.saturating_sub(last));
+            push(&mut bytes, count.into());
+            last = value;
+        }
+        Self(bytes.into())
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (u64, u32)> {
+        let (mut bytes, mut value) = (self.0.iter().copied(), 0_u64);
+        std::iter::from_fn(move || {
+            value = value.saturating_add(pull(&mut bytes)?);
+            Some((value, u32::try_from(pull(&mut bytes)?).unwrap_or(u32::MAX)))
+        })
+    }
+}
+
+fn push(bytes: &mut Vec<u8>, mut number: u64) {
+    loop {
+        let [low, ..] = number.to_le_bytes();
+        number >>= 7;
+        if number == 0 {
+            bytes.push(low & 0x7f);
+            return;
+        }
+        bytes.push(low | 0x80);
+    }
+}
+
+fn pull(bytes: &mut impl Iterator<Item = u8>) -> Option<u64> {
+    let (mut number, mut shift) = (0, 0);
+    loop {
+        let byte = bytes.next()?;
+        number |= u64::from(byte & 0x7f).checked_shl(shift)?;
+        if byte < 0x80 {
+            return Some(number);
+        }
+        shift += 7;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn what_was_packed_comes_out(values in prop::collection::btree_map(any::<u64>(), any::<u32>(), 0..50)) {
+            let packed = Packed::new(values.clone().into_iter());
+            prop_assert_eq!(packed.iter().collect::<BTreeMap<_, _>>(), values);
+        }
+    }
+}

@@ -162,10 +162,11 @@ struct DaysQuery {
 
 impl DaysQuery {
     fn parse(&self) -> Result<Days, ApiError> {
+        // Four digits for the year: databases know fewer of the years before Christ than the parser does.
+        let is_plain = |text: &str| text.len() == 10 && text.bytes().all(|byte| byte == b'-' || byte.is_ascii_digit());
         let date = |name: &str, text: &str| {
-            text.parse()
-                .map(LocalDate)
-                .map_err(|_| ApiError::validation(name, format!("{name} must be a day, YYYY-MM-DD")))
+            let day = Some(text).filter(|text| is_plain(text)).and_then(|text| text.parse().ok());
+            day.map(LocalDate).ok_or_else(|| ApiError::validation(name, format!("{name} must be a day, YYYY-MM-DD")))
         };
         let (from, to) = match (&self.start_date, &self.end_date) {
             (None, None) => return Ok(Days::Newest(integer("days", self.days.as_deref(), 1, 365)?.unwrap_or(30))),

@@ -145,6 +145,11 @@ async fn a_history_has_a_line_for_each_day(app: &TestApp) {
     assert_eq!(ada.get(&format!("{path}?days=365")).await.ok().body["total_days"], 365);
     let leap = ada.get(&format!("{path}?start_date=2024-01-01&end_date=2024-12-31")).await.ok().body;
     assert_eq!((&leap["total_days"], &leap["start_date"]), (&json!(366), &json!("2024-01-01")));
+    // The first and the last day that can be asked for.
+    for (from, to) in [("0000-01-01", "0000-12-31"), ("9999-12-31", "9999-12-31"), ("9999-12-01", "9999-12-31")] {
+        let edge = ada.get(&format!("{path}?start_date={from}&end_date={to}")).await.ok().body;
+        assert_eq!((&edge["start_date"], &edge["end_date"]), (&json!(from), &json!(to)));
+    }
     for days in ["0", "-1", "366", "1000000000", "abc"] {
         assert_eq!(ada.get(&format!("{path}?days={days}")).await.refuses("days"), "days must be between 1 and 365");
     }
@@ -154,6 +159,8 @@ async fn a_history_has_a_line_for_each_day(app: &TestApp) {
         ("start_date=2024-01-02&end_date=2024-01-01", "end_date"),
         ("start_date=2024-01-01&end_date=2025-01-01", "end_date"),
         ("start_date=soon&end_date=2024-01-01", "start_date"),
+        ("start_date=-009999-01-01&end_date=-009999-01-02", "start_date"),
+        ("start_date=2024-01-01T10:00&end_date=2024-01-02", "start_date"),
         ("start_date=2024-01-01&end_date=2024-02-30", "end_date"),
         ("start_date=2024-01-01&end_date=2024-01-02&days=3", "days"),
     ] {

@@ -40,6 +40,7 @@ crate::on_both!(
     a_model_of_no_use_loses_no_solution,
     hints_are_fitted_by_the_model,
     the_model_writes_exercises_for_one_student,
+    a_topic_that_is_named_twice_counts_once,
     the_daily_exercise_is_written_or_of_the_catalogue,
     hints_and_generated_exercises_are_limited("--rate-limit-enabled", "true"),
 );
@@ -398,12 +399,16 @@ async fn hints_are_fitted_by_the_model(app: &TestApp) {
 }
 
 pub(crate) fn written(title: &str) -> Behaviour {
+    written_about(title, &["Functions", "error handling"])
+}
+
+fn written_about(title: &str, topics: &[&str]) -> Behaviour {
     let exercise = json!({
         "title": title, "description": "Something that is worth building.",
         "instructions": "Write a function that does what the description says, for every input that is named below.",
         "starter_code": "def f():\n    ...", "solution": "def f():\n    return 1",
         "hints": ["Think about it.", "Think harder about it.", "Return a number."],
-        "topics": ["Functions", "error handling"], "test_cases": "f() -> 1",
+        "topics": topics, "test_cases": "f() -> 1",
     });
     Behaviour::Say(exercise.to_string())
 }
@@ -429,6 +434,17 @@ async fn the_model_writes_exercises_for_one_student(app: &TestApp) {
     }
     ada.post("/api/exercises/generate", json!({})).await.fails(503, "LLM_UNAVAILABLE");
     assert_eq!(ada.get("/api/exercises/history").await.ok().body["total"], 1);
+}
+
+async fn a_topic_that_is_named_twice_counts_once(app: &TestApp) {
+    let ada = app.student("ada").await;
+    app.model.next(written_about("A written exercise", &["Functions", "functions", "loops"]));
+    let generated = ada.post("/api/exercises/generate", json!({})).await.has(201).body;
+    ada.post(&format!("/api/exercises/{}/complete", generated["exercise"]["id"]), json!({})).await.ok();
+    let levels = ada.get("/api/progress/skill-levels").await.ok().body;
+    let counts = levels["skill_levels"].as_array().unwrap().iter();
+    let counts: Vec<_> = counts.map(|level| (level["topic"].clone(), level["exercises_completed"].clone())).collect();
+    assert_eq!(counts, [(json!("functions"), json!(1)), (json!("loops"), json!(1))]);
 }
 
 async fn the_daily_exercise_is_written_or_of_the_catalogue(app: &TestApp) {

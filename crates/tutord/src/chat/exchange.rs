@@ -150,7 +150,13 @@ impl Question {
 }
 
 /// Stores a reply, once.
-pub(super) async fn store(app: &App, reply: NewReply) -> Result<Message, ApiError> {
+pub(super) async fn store(app: &App, mut reply: NewReply) -> Result<Message, ApiError> {
+    // No database keeps the character U+0000; a model that writes it must not cost the reply.
+    for text in [&mut reply.content, &mut reply.model_used, &mut reply.finish_reason] {
+        if text.contains('\0') {
+            *text = text.replace('\0', "\u{fffd}");
+        }
+    }
     match app.store.append_reply(reply).await {
         Ok(Some(message)) => Ok(message),
         // Deleted while the model answered.

@@ -8,6 +8,7 @@ use axum::http::header::CONTENT_TYPE;
 use garde::Validate;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer};
+use serde_json::{Map, Value};
 
 use super::middleware::BodyLimit;
 use crate::error::ApiError;
@@ -78,6 +79,9 @@ fn parse<T: DeserializeOwned + Validate<Context = ()>>(body: &[u8]) -> Result<T,
         if inner.is_data() { data_error(&path, &inner.to_string()) } else { malformed(&inner) }
     })?;
     deserializer.end().map_err(|error| malformed(&error))?;
+    if escapes_nul(body) {
+        return Err(nul(&field_with_nul(body)));
+    }
     value.validate().map_err(|report| {
         let (path, error) = match report.iter().next() {
             Some((path, error)) => (path.to_string(), error.to_string()),
@@ -86,6 +90,37 @@ fn parse<T: DeserializeOwned + Validate<Context = ()>>(body: &[u8]) -> Result<T,
         ApiError::validation(&path, format!("{path} {}", readable(&error)))
     })?;
     Ok(value)
+}
+
+/// Whether a JSON text holds the character U+0000, which can stand there as an escape alone. PostgreSQL keeps no
+/// text with it.
+pub(crate) fn escapes_nul(json: &[u8]) -> bool {
+    let mut bytes = json.iter();
+    while let Some(byte) = bytes.next() {
+        // The byte after a backslash is passed over: a second backslash begins no escape.
+        if *byte == b'\\' && bytes.next() == Some(&b'u') && bytes.as_slice().starts_with(b"0000") {
+            return true;
+        }
+    }
+    false
+}
+
+fn field_with_nul(body: &[u8]) -> String {
+    fn holds(value: &Value) -> bool {
+        match value {
+            Value::String(text) => text.contains('\0'),
+            Value::Array(values) => values.iter().any(holds),
+            Value::Object(fields) => fields.values().any(holds),
+            Value::Null | Value::Bool(_) | Value::Number(_) => false,
+        }
+    }
+    let fields: Map<String, Value> = serde_json::from_slice(body).unwrap_or_default();
+    fields.into_iter().find(|(_, value)| holds(value)).map_or_else(|| "body".to_owned(), |(name, _)| name)
+}
+
+/// A text that no database keeps.
+pub(super) fn nul(field: &str) -> ApiError {
+    ApiError::validation(field, format!("{field} must not hold the character U+0000"))
 }
 
 fn malformed(error: &serde_json::Error) -> ApiError {
@@ -163,6 +198,9 @@ mod tests {
         assert_eq!(refused(r#"{"name": 5}"#), validation("name: invalid type: integer `5`, expected a string"));
         assert_eq!(refused("{").0, "MALFORMED_JSON");
         assert_eq!(refused(r#"{"name": "a"} x"#).0, "MALFORMED_JSON");
+        let nul = validation("name must not hold the character U+0000");
+        assert_eq!(refused(r#"{"other": "\\", "name": "a\u0000"}"#), nul);
+        assert_eq!(parse::<Body>(r#"{"name": "\\", "other": "\\u0000"}"#.as_bytes()).unwrap().name, "\\");
         assert_eq!(parse::<Body>(r#"{"name": " ééé ", "other": 1}"#.as_bytes()).unwrap().name, "ééé");
     }
 }

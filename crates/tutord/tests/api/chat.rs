@@ -15,6 +15,7 @@ crate::on_both!(
     others_conversations_do_not_exist,
     bounds_of_a_message_are_named,
     a_failing_model_loses_no_message("--llm-timeout-seconds", "1"),
+    a_reply_with_a_character_that_no_database_keeps_is_kept,
     retrying_answers_the_newest_message_once,
     a_repeated_request_is_answered_from_the_store,
     without_a_model_messages_are_kept("--llm-model", "none", "--llm-base-url", "http://127.0.0.1:1"),
@@ -231,6 +232,13 @@ async fn a_failing_model_loses_no_message(app: &TestApp) {
         assert_eq!(page["messages"].as_array().unwrap().len(), 1);
         assert_eq!(page["messages"][0]["id"], details["user_message_id"]);
     }
+}
+
+async fn a_reply_with_a_character_that_no_database_keeps_is_kept(app: &TestApp) {
+    let ada = app.student("ada").await;
+    app.model.next(Behaviour::Say("a\0b".to_owned()));
+    let sent = ada.post("/api/chat/message", json!({"message": "hello"})).await.ok().body;
+    assert_eq!(sent["response"], "a\u{fffd}b");
 }
 
 async fn retrying_answers_the_newest_message_once(app: &TestApp) {

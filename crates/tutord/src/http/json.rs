@@ -55,13 +55,17 @@ where
 }
 
 async fn read<S: Send + Sync>(request: Request, state: &S) -> Result<Bytes, ApiError> {
-    let limit = request.extensions().get::<BodyLimit>().map_or(0, |limit| limit.0);
-    Bytes::from_request(request, state).await.map_err(|rejection| match rejection {
-        BytesRejection::FailedToBufferBody(FailedToBufferBody::LengthLimitError(_)) => {
-            ApiError::payload_too_large(limit)
-        }
-        _ => ApiError::malformed_json("the body could not be read to its end"),
-    })
+    let limit = request.extensions().get::<BodyLimit>().copied();
+    let BodyLimit { bytes, time } = limit.ok_or_else(|| ApiError::internal(&"a route without a body limit"))?;
+    match tokio::time::timeout(time, Bytes::from_request(request, state)).await {
+        Ok(read) => read.map_err(|rejection| match rejection {
+            BytesRejection::FailedToBufferBody(FailedToBufferBody::LengthLimitError(_)) => {
+                ApiError::payload_too_large(bytes)
+            }
+            _ => ApiError::malformed_json("the body could not be read to its end"),
+        }),
+        Err(_) => Err(ApiError::overloaded("the body took too long")),
+    }
 }
 
 /// `application/json` or a type that ends in `+json`, with any parameters.

@@ -24,9 +24,14 @@ use crate::app::App;
 use crate::config::HttpConfig;
 use crate::error::ApiError;
 
-/// The most bytes that a body may have, for the refusal's text.
+/// What a body may take.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct BodyLimit(pub(super) usize);
+pub(super) struct BodyLimit {
+    /// The most bytes, for the refusal's text.
+    pub(super) bytes: usize,
+    /// How long it may take to come. Routes that wait for a model have no other limit.
+    pub(super) time: Duration,
+}
 
 const API_POLICY: HeaderValue = HeaderValue::from_static("default-src 'none'; frame-ancestors 'none'");
 
@@ -38,7 +43,7 @@ pub fn wrap(router: Router<App>, app: &App) -> Router<App> {
         .method_not_allowed_fallback(async || ApiError::method_not_allowed())
         .layer(from_fn_with_state(http.request_timeout(), timeout))
         .layer(DefaultBodyLimit::max(http.max_body_bytes))
-        .layer(Extension(BodyLimit(http.max_body_bytes)))
+        .layer(Extension(BodyLimit { bytes: http.max_body_bytes, time: http.request_timeout() }))
         .layer(from_fn(etag))
         // Event streams and small answers are left as they are.
         .layer(CompressionLayer::new())

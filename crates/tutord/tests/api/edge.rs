@@ -13,6 +13,7 @@ crate::on_both!(
     unchanged_answers_are_not_sent_again,
     every_json_route_refuses_what_is_no_json,
     every_protected_route_is_protected,
+    a_body_that_does_not_come_is_not_waited_for("--request-timeout-seconds", "1"),
     ids_in_paths_are_positive_integers,
     the_api_describes_itself,
 );
@@ -129,6 +130,17 @@ async fn every_protected_route_is_protected(app: &TestApp) {
         (Needs::VerifiedEmail, Method::POST, "/api/chat/stream", Some(&message)),
     ] {
         is_protected(app, needs, method, path, body.cloned()).await;
+    }
+}
+
+async fn a_body_that_does_not_come_is_not_waited_for(app: &TestApp) {
+    let ada = app.student("ada").await;
+    // The second waits for a model, and has no limit of its own otherwise.
+    for path in ["/api/chat/conversations", "/api/chat/message"] {
+        let never = futures_util::stream::pending::<std::io::Result<axum::body::Bytes>>();
+        let request = ada.request(Method::POST, path).header("content-type", "application/json");
+        let request = request.body(reqwest::Body::wrap_stream(never));
+        answer(request).await.fails(503, "OVERLOADED");
     }
 }
 

@@ -102,12 +102,14 @@ impl Question {
         outcome.await.map_err(|error| self.explain(error))
     }
 
-    /// The provider and what to ask it: one bounded read of the history, one of the student.
+    /// The provider and what to ask it: one bounded read of the history, one of the student, one of the
+    /// student's topics.
     pub(super) async fn prepare(&self, app: &App) -> Result<(std::sync::Arc<dyn Provider>, ChatRequest), ApiError> {
         let provider = app.llm.clone().ok_or_else(ApiError::llm_not_configured)?;
         let Message { conversation_id, position, .. } = self.message;
-        let (student, history) = tokio::try_join!(
+        let (student, skills, history) = tokio::try_join!(
             app.store.user(self.user_id),
+            app.store.skill_levels(self.user_id),
             app.store.history(self.user_id, conversation_id, position, prompt::MAX_HISTORY),
         )?;
         let student = student.ok_or_else(ApiError::unauthenticated)?;
@@ -118,7 +120,7 @@ impl Question {
         Ok((
             provider,
             ChatRequest {
-                messages: prompt::build(&student, &history, llm.context_tokens),
+                messages: prompt::build(&student, &skills, &history, llm.context_tokens),
                 max_tokens: llm.max_reply_tokens,
                 temperature: TEMPERATURE,
             },

@@ -20,6 +20,7 @@ crate::on_both!(
     a_repeated_request_is_answered_from_the_store,
     without_a_model_messages_are_kept("--llm-model", "none", "--llm-base-url", "http://127.0.0.1:1"),
     the_model_sees_this_student_and_a_bounded_history("--llm-context-tokens", "400"),
+    the_model_is_told_what_the_student_is_good_at,
     a_deleted_conversation_leaves_no_rows,
 );
 
@@ -309,6 +310,23 @@ async fn the_model_sees_this_student_and_a_bounded_history(app: &TestApp) {
     assert!(prompt.last().unwrap()["content"].as_str().unwrap().starts_with("3 "));
     let roles: Vec<&str> = prompt[1..].iter().map(|message| message["role"].as_str().unwrap()).collect();
     assert!(prompt.len() < 10, "the oldest of ten messages were left out: {roles:?}");
+}
+
+async fn the_model_is_told_what_the_student_is_good_at(app: &TestApp) {
+    crate::exercises::load_catalogue(app).await;
+    let (ada, bob) = (app.student("ada").await, app.student("bob").await);
+    app.model.next(crate::exercises::review(100));
+    let exercise = ada.get("/api/exercises/1").await.ok().body;
+    ada.post("/api/exercises/1/submit", json!({"solution": "x"})).await.ok();
+    for client in [&ada, &bob] {
+        client.talk("What next?").await;
+    }
+    let received = app.model.received();
+    let [of_ada, of_bob] = [1, 2].map(|index| received[index].body["messages"][0]["content"].as_str().unwrap());
+    let topic = exercise["topics"].as_str().unwrap().split(',').next().unwrap();
+    let strengths = of_ada.lines().find(|line| line.starts_with("- strengths: ")).unwrap();
+    assert!(strengths.contains(topic), "{strengths}");
+    assert!(!of_bob.contains("strengths"), "{of_bob}");
 }
 
 async fn a_deleted_conversation_leaves_no_rows(app: &TestApp) {

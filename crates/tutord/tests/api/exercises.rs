@@ -328,7 +328,7 @@ async fn routes_keep_their_statement_budgets(app: &TestApp) {
     assert_eq!(median(&completions[..20]), median(&completions[20..]), "{completions:?}");
 }
 
-fn review(grade: i32) -> Behaviour {
+pub(crate) fn review(grade: i32) -> Behaviour {
     let review = json!({
         "grade": grade, "feedback": "Well begun.", "strengths": ["clear names"], "improvements": ["handle 0"],
     });

@@ -79,7 +79,7 @@ fn limit(app: &App, identity: &Identity) -> Result<(), ApiError> {
     app.limits.check(Rule::chat(identity.role), &Subject::User(identity.user_id))
 }
 
-fn answered() -> ApiError {
+pub(super) fn answered() -> ApiError {
     ApiError::conflict("the newest message of this conversation has its reply already")
 }
 
@@ -97,9 +97,20 @@ impl Question {
                 response_time_ms: milliseconds(reply.response_time),
                 ..self.reply(provider.name())
             };
-            store(app, new).await
+            match store(app, new).await? {
+                Some(message) => Ok(message),
+                None => self.stored(app).await,
+            }
         };
         outcome.await.map_err(|error| self.explain(error))
+    }
+
+    /// The reply that another request for the same question stored first: whoever repeats a request
+    /// whose reply is on its way is told that reply.
+    async fn stored(&self, app: &App) -> Result<Message, ApiError> {
+        let newest = app.store.last_exchange(self.user_id, self.message.conversation_id).await?;
+        let own = newest.filter(|exchange| exchange.question.id == self.message.id);
+        own.and_then(|exchange| exchange.reply).ok_or_else(answered)
     }
 
     /// The provider and what to ask it: one bounded read of the history, one of the student, one of the
@@ -151,8 +162,8 @@ impl Question {
     }
 }
 
-/// Stores a reply, once.
-pub(super) async fn store(app: &App, mut reply: NewReply) -> Result<Message, ApiError> {
+/// Stores a reply; `None` when the question has one already.
+pub(super) async fn store(app: &App, mut reply: NewReply) -> Result<Option<Message>, ApiError> {
     // No database keeps the character U+0000; a model that writes it must not cost the reply.
     for text in [&mut reply.content, &mut reply.model_used, &mut reply.finish_reason] {
         if text.contains('\0') {
@@ -160,10 +171,10 @@ pub(super) async fn store(app: &App, mut reply: NewReply) -> Result<Message, Api
         }
     }
     match app.store.append_reply(reply).await {
-        Ok(Some(message)) => Ok(message),
+        Ok(Some(message)) => Ok(Some(message)),
         // Deleted while the model answered.
         Ok(None) => Err(no_conversation()),
-        Err(Error::Conflict(_)) => Err(answered()),
+        Err(Error::Conflict(_)) => Ok(None),
         Err(error) => Err(error.into()),
     }
 }

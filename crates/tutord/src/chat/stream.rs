@@ -12,7 +12,7 @@ use serde::Serialize;
 use tokio::sync::mpsc;
 use tutord_store::model::{Message, NewReply};
 
-use super::exchange::{Begun, Question, milliseconds, store, tokens, unavailable};
+use super::exchange::{Begun, Question, answered, milliseconds, store, tokens, unavailable};
 use crate::app::App;
 use crate::error::ApiError;
 use crate::llm::{Chunk, estimate_tokens};
@@ -143,7 +143,8 @@ async fn relay(app: &App, client: &Client, question: &Question) -> Result<(), St
     };
     reply.response_time_ms = milliseconds(began.elapsed());
     match outcome {
-        Ok(()) => client.done(store(app, reply).await?).await,
+        // What was sent already is not what another request has stored: the client is told, and reads it.
+        Ok(()) => client.done(store(app, reply).await?.ok_or_else(answered)?).await,
         Err(Stopped::Interrupted) if !reply.content.is_empty() => {
             reply.tokens_used = tokens(asked + estimate_tokens(&reply.content));
             reply.finish_reason = INTERRUPTED.to_owned();

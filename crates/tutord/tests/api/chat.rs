@@ -1,6 +1,7 @@
 use reqwest::Method;
 use serde_json::{Value, json};
 use testbed::model::Behaviour;
+use tokio::sync::oneshot;
 use tutord::chat::{LIST_BUDGET, PAGE_BUDGET};
 use tutord_store::model::{LearningProfile, SkillLevel};
 
@@ -18,6 +19,7 @@ crate::on_both!(
     a_reply_with_a_character_that_no_database_keeps_is_kept,
     retrying_answers_the_newest_message_once,
     a_repeated_request_is_answered_from_the_store,
+    a_request_that_is_repeated_too_early_is_told_the_one_reply,
     without_a_model_messages_are_kept("--llm-model", "none", "--llm-base-url", "http://127.0.0.1:1"),
     the_model_sees_this_student_and_a_bounded_history("--llm-context-tokens", "400"),
     the_model_is_told_what_the_student_is_good_at,
@@ -271,6 +273,21 @@ async fn a_repeated_request_is_answered_from_the_store(app: &TestApp) {
     assert_eq!(first, again);
     assert_eq!(app.model.received().len(), 2);
     assert_eq!(ada.get("/api/chat/conversations").await.ok().body["conversations"][0]["message_count"], 2);
+}
+
+async fn a_request_that_is_repeated_too_early_is_told_the_one_reply(app: &TestApp) {
+    let ada = app.student("ada").await;
+    let body = json!({"message": "why?", "idempotency_key": "k1"});
+    let (tell, told) = oneshot::channel();
+    app.model.next(Behaviour::SayLater("too late".to_owned(), told));
+    let first = tokio::spawn(answer(ada.request(Method::POST, "/api/chat/message").json(&body)));
+    app.model.until_arrived(1).await;
+    let again = ada.post("/api/chat/message", body).await.ok().body;
+    tell.send(()).unwrap();
+    assert_eq!(first.await.unwrap().ok().body, again);
+    assert_eq!(again["response"], "You said: why?");
+    let page = ada.get(&format!("/api/chat/conversations/{}", again["conversation_id"])).await.ok().body;
+    assert_eq!(page["conversation"]["message_count"], 2);
 }
 
 async fn without_a_model_messages_are_kept(app: &TestApp) {

@@ -58,7 +58,7 @@ pub fn router() -> OpenApiRouter<App> {
 
 /// Paths of the existing frontend; see `http::aliases`.
 pub(crate) fn aliases() -> OpenApiRouter<App> {
-    OpenApiRouter::new().routes(routes!(skills))
+    OpenApiRouter::new().routes(routes!(skills)).routes(routes!(overview_with_slash))
 }
 
 /// `/api/users/me/achievements`.
@@ -74,6 +74,13 @@ async fn overview(
     Verified(identity): Verified,
 ) -> Result<axum::Json<ProgressResponse>, ApiError> {
     Ok(axum::Json(service::progress(&app, identity.user_id).await?))
+}
+
+/// The same sums: clients of the service before this one were sent on to the path with a slash.
+#[utoipa::path(get, path = "/progress/", tag = "progress",
+    responses((status = 200, body = ProgressResponse), (status = 401), (status = 403)))]
+async fn overview_with_slash(state: State<App>, identity: Verified) -> Result<axum::Json<ProgressResponse>, ApiError> {
+    overview(state, identity).await
 }
 
 #[derive(Deserialize, utoipa::IntoParams)]

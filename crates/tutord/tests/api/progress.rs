@@ -34,6 +34,7 @@ async fn progress_sums_up_what_was_completed(app: &TestApp) {
     let ada = app.student("ada").await;
     let nothing = ada.get("/api/progress").await.ok().body;
     insta::assert_json_snapshot!("progress_of_a_beginner", nothing, { ".user_id" => "[id]" });
+    assert_eq!(ada.get("/api/progress/").await.ok().body, nothing);
     complete(&ada, 1..=2).await;
     let some = ada.get("/api/progress").await.ok().body;
     assert_eq!((&some["exercises_completed"], &some["total_time_spent_seconds"]), (&json!(2), &json!(120)));

@@ -148,10 +148,15 @@ fn readable(violation: &str) -> String {
     }
 }
 
+/// The most characters of serde's words that are sent.
+const MESSAGE_CHARS: usize = 300;
+
 /// A value of the wrong kind: serde's words, with the field that they are about.
 pub(super) fn data_error(path: &str, message: &str) -> ApiError {
     // serde reports a missing field at its parent, and serde_json adds where in the text it was.
     let message = message.split(" at line ").next().unwrap_or(message);
+    // They repeat what was sent, whatever its length.
+    let message: &str = &message.chars().take(MESSAGE_CHARS).collect::<String>();
     let missing = message.strip_prefix("missing field `").and_then(|rest| rest.strip_suffix('`'));
     match (missing, path) {
         (Some(field), "." | "") => ApiError::validation(field, format!("{field} is required")),
@@ -200,6 +205,8 @@ mod tests {
         assert_eq!(refused(r#"{"name": "éééé"}"#), validation("name must have at most 3 characters"));
         assert_eq!(refused(r#"{"name": "a", "id": 0}"#), validation("id must be at least 1"));
         assert_eq!(refused(r#"{"name": 5}"#), validation("name: invalid type: integer `5`, expected a string"));
+        let long = format!(r#"{{"name": "a", "id": "{}"}}"#, "x".repeat(10_000));
+        assert!(refused(&long).1.chars().count() < 400);
         assert_eq!(refused("{").0, "MALFORMED_JSON");
         assert_eq!(refused(r#"{"name": "a"} x"#).0, "MALFORMED_JSON");
         let nul = validation("name must not hold the character U+0000");

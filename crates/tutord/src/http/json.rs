@@ -6,7 +6,7 @@ use axum::extract::{FromRequest, Request};
 use axum::http::HeaderMap;
 use axum::http::header::CONTENT_TYPE;
 use garde::Validate;
-use serde::de::DeserializeOwned;
+use serde::de::{DeserializeOwned, IgnoredAny};
 use serde::{Deserialize, Deserializer};
 use serde_json::{Map, Value};
 
@@ -80,7 +80,14 @@ fn parse<T: DeserializeOwned + Validate<Context = ()>>(body: &[u8]) -> Result<T,
     let value: T = serde_path_to_error::deserialize(&mut deserializer).map_err(|error| {
         let path = error.path().to_string();
         let inner = error.into_inner();
-        if inner.is_data() { data_error(&path, &inner.to_string()) } else { malformed(&inner) }
+        if inner.is_data() {
+            data_error(&path, &inner.to_string())
+        } else if serde_json::from_slice::<IgnoredAny>(body).is_ok() {
+            // serde_json takes a number in the place of an enumeration for an error of syntax.
+            data_error(&path, "invalid type, expected one of the enumerated strings")
+        } else {
+            malformed(&inner)
+        }
     })?;
     deserializer.end().map_err(|error| malformed(&error))?;
     if escapes_nul(body) {

@@ -49,6 +49,7 @@ pub fn router() -> OpenApiRouter<App> {
 struct OrderQuery {
     /// `asc` (oldest first, the default) or `desc`.
     #[serde(default)]
+    #[param(inline)]
     order: Order,
 }
 

@@ -70,6 +70,7 @@ async fn daily(State(app): State<App>, Verified(identity): Verified) -> Result<a
 #[into_params(parameter_in = Query)]
 struct StatusQuery {
     /// Only exercises with this status.
+    #[param(inline)]
     status: Option<ExerciseStatus>,
 }
 

@@ -87,6 +87,7 @@ async fn overview_with_slash(state: State<App>, identity: Verified) -> Result<ax
 #[into_params(parameter_in = Query)]
 struct AchievementQuery {
     /// Only achievements of this category.
+    #[param(inline)]
     category: Option<AchievementCategory>,
     /// Only those that are unlocked.
     #[serde(default)]
@@ -139,6 +140,7 @@ async fn update_streak(
 #[into_params(parameter_in = Query)]
 struct PeriodQuery {
     /// `daily` (today), `weekly` (7 days), `monthly` (30 days) or `all` (the default).
+    #[param(inline)]
     period: Option<Period>,
 }
 
@@ -160,10 +162,10 @@ struct DaysQuery {
     #[param(value_type = Option<i64>)]
     days: Option<String>,
     /// `YYYY-MM-DD`; needs `end_date`, at most 366 days later.
-    #[param(value_type = Option<LocalDate>)]
+    #[param(value_type = Option<LocalDate>, inline)]
     start_date: Option<String>,
     /// `YYYY-MM-DD`.
-    #[param(value_type = Option<LocalDate>)]
+    #[param(value_type = Option<LocalDate>, inline)]
     end_date: Option<String>,
 }
 

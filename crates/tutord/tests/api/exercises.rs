@@ -7,7 +7,7 @@ use tutord::exercises::catalogue::Catalogue;
 use tutord::exercises::{COMPLETE_BUDGET, DAILY_BUDGET, EXERCISE_BUDGET, HISTORY_BUDGET, PERFORMANCE_BUDGET};
 use tutord_store::model::Role;
 
-use crate::harness::{Client, Needs, TestApp, answer, is_protected, refuses_bad_bodies, refuses_bad_pages};
+use crate::harness::{Client, TestApp, answer, refuses_bad_pages};
 
 /// A server whose model is not configured.
 macro_rules! without_model {
@@ -24,7 +24,6 @@ without_model!(
     without_a_model_a_solution_is_kept,
     histories_are_paged_and_filtered,
     bounds_of_requests_are_named,
-    every_route_is_protected,
     difficulty_follows_the_newest_exercises,
 );
 crate::on_both!(
@@ -237,28 +236,6 @@ async fn bounds_of_requests_are_named(app: &TestApp) {
         ada.post(&format!("/api/exercises/9999/{action}"), json!({})).await.fails(404, "NOT_FOUND");
     }
     ada.post("/api/exercises/9999/submit", json!({"solution": "x"})).await.fails(404, "NOT_FOUND");
-    refuses_bad_bodies(&ada, Method::POST, "/api/exercises/1/submit").await;
-    refuses_bad_bodies(&ada, Method::POST, "/api/exercises/difficulty/adjust").await;
-}
-
-async fn every_route_is_protected(app: &TestApp) {
-    let routes = [
-        (Method::GET, "daily"),
-        (Method::GET, "history"),
-        (Method::GET, "1"),
-        (Method::POST, "1/submit"),
-        (Method::POST, "1/hint"),
-        (Method::POST, "1/complete"),
-        (Method::POST, "1/skip"),
-        (Method::POST, "generate"),
-        (Method::GET, "difficulty/performance"),
-        (Method::GET, "difficulty/analyze"),
-        (Method::POST, "difficulty/adjust"),
-    ];
-    for (method, path) in routes {
-        let body = (method == Method::POST).then(|| json!({}));
-        is_protected(app, Needs::VerifiedEmail, method, &format!("/api/exercises/{path}"), body).await;
-    }
 }
 
 async fn difficulty_follows_the_newest_exercises(app: &TestApp) {

@@ -39,6 +39,7 @@ crate::on_both!(
     a_model_of_no_use_loses_no_solution,
     hints_are_fitted_by_the_model,
     the_model_writes_exercises_for_one_student,
+    a_language_in_the_students_own_words_is_one_of_the_catalogues,
     a_topic_that_is_named_twice_counts_once,
     the_daily_exercise_is_written_or_of_the_catalogue,
     hints_and_generated_exercises_are_limited("--rate-limit-enabled", "true"),
@@ -413,6 +414,16 @@ async fn the_model_writes_exercises_for_one_student(app: &TestApp) {
     }
     ada.post("/api/exercises/generate", json!({})).await.fails(503, "LLM_UNAVAILABLE");
     assert_eq!(ada.get("/api/exercises/history").await.ok().body["total"], 1);
+}
+
+async fn a_language_in_the_students_own_words_is_one_of_the_catalogues(app: &TestApp) {
+    let ada = app.student("ada").await;
+    for (language, spelled) in [("Python (3.12)", "python-3.12"), ("日本語", "python")] {
+        ada.put("/api/users/me/preferences", json!({"programming_language": language})).await.ok();
+        app.model.next(written("A written exercise"));
+        let generated = ada.post("/api/exercises/generate", json!({})).await.has(201).body;
+        assert_eq!(generated["exercise"]["programming_language"], spelled);
+    }
 }
 
 async fn a_topic_that_is_named_twice_counts_once(app: &TestApp) {

@@ -23,6 +23,9 @@ use crate::http::query::Query;
 use crate::http::rate_limit::{Rule, Subject};
 use crate::http::validation;
 
+/// Statements per request for the account behind a token, authentication included.
+pub const ME_BUDGET: u32 = 2;
+
 /// The routes of this feature.
 pub fn router() -> OpenApiRouter<App> {
     OpenApiRouter::new()

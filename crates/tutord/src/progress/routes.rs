@@ -32,6 +32,12 @@ pub const STATISTICS_BUDGET: u32 = 4;
 pub const HISTORY_BUDGET: u32 = 3;
 /// Statements per request on this route, authentication included.
 pub const SKILLS_BUDGET: u32 = 2;
+/// Statements per request for the level of one topic, authentication included.
+pub const LEVEL_BUDGET: u32 = 2;
+/// Statements per request for the streak, authentication included.
+pub const STREAK_BUDGET: u32 = 3;
+/// Statements per request that hides or shows a student on leaderboards, authentication included.
+pub const OPT_OUT_BUDGET: u32 = 8;
 /// Statements per request on this route, authentication included.
 pub const LEADERBOARD_BUDGET: u32 = 5;
 /// Statements per request for a student's neighbourhood on a leaderboard, authentication included.

@@ -3,6 +3,11 @@
 
 use reqwest::Method;
 use serde_json::{Value, json};
+use tutord::auth::ME_BUDGET;
+use tutord::chat::{CONVERSATION_BUDGET, SEND_BUDGET};
+use tutord::exercises::{DIFFICULTY_BUDGET, STEP_BUDGET};
+use tutord::progress::{LEVEL_BUDGET, OPT_OUT_BUDGET, STREAK_BUDGET};
+use tutord::users::PROFILE_BUDGET;
 use tutord_store::model::Role;
 
 use crate::exercises::{load_catalogue, written};
@@ -15,6 +20,7 @@ crate::on_both!(
     every_field_is_of_its_kind,
     every_parameter_is_bounded,
     every_id_is_checked,
+    statements_do_not_grow_with_the_rows("--cache-enabled", "false"),
 );
 
 /// Routes that a user may call before the address is verified.
@@ -298,4 +304,50 @@ async fn every_id_is_checked(app: &TestApp) {
     ada.post("/api/chat/conversations", about).await.has(201);
     assert_eq!(app.model.received().len(), asked, "the model was asked nothing");
     assert_eq!(eve.get("/api/exercises/history").await.ok().body["total"], 0);
+}
+
+/// Pages, lists and completions have such tests of their own.
+async fn statements_do_not_grow_with_the_rows(app: &TestApp) {
+    load_catalogue(app).await;
+    let ada = app.student("ada").await;
+    let id = ada.talk("hello").await;
+    let conversation = format!("/api/chat/conversations/{id}");
+    let issued = async |method: &str, path: &str, body: Value, budget: u32| {
+        let request = ada.request(method.parse().unwrap(), path).json(&body);
+        let answer = answer(request).await;
+        assert!(answer.status.is_success(), "{method} {path}: {:#}", answer.body);
+        assert!(answer.statements() <= budget, "{method} {path}: {}", answer.statements());
+        answer.statements()
+    };
+    let all = async |round: &str, exercises: [i64; 2]| {
+        let [hinted, skipped] = exercises.map(|id| format!("/api/exercises/{id}"));
+        [
+            issued("GET", "/api/auth/me", json!({}), ME_BUDGET).await,
+            issued("GET", "/api/users/me", json!({}), PROFILE_BUDGET).await,
+            issued("GET", "/api/users/me/progress", json!({}), PROFILE_BUDGET).await,
+            issued("GET", "/api/users/me/preferences", json!({}), PROFILE_BUDGET).await,
+            issued("GET", "/api/users/onboarding/status", json!({}), PROFILE_BUDGET).await,
+            issued("PUT", "/api/users/me", json!({"name": round}), PROFILE_BUDGET).await,
+            issued("PUT", "/api/users/me/preferences", json!({"skill_level": "expert"}), PROFILE_BUDGET).await,
+            issued("POST", "/api/chat/conversations", json!({"exercise_id": 1}), CONVERSATION_BUDGET).await,
+            issued("PATCH", &conversation, json!({"title": round}), CONVERSATION_BUDGET).await,
+            issued("POST", "/api/chat/message", json!({"message": "x", "idempotency_key": round}), SEND_BUDGET).await,
+            issued("POST", "/api/chat/message", json!({"message": "x", "conversation_id": id}), SEND_BUDGET).await,
+            issued("POST", &format!("{hinted}/hint"), json!({}), STEP_BUDGET).await,
+            issued("POST", &format!("{skipped}/skip"), json!({}), STEP_BUDGET).await,
+            issued("GET", "/api/exercises/difficulty/analyze", json!({}), DIFFICULTY_BUDGET).await,
+            issued("POST", "/api/exercises/difficulty/adjust", json!({"difficulty": "easy"}), DIFFICULTY_BUDGET).await,
+            issued("POST", "/api/progress/update-streak", json!({}), STREAK_BUDGET).await,
+            issued("POST", "/api/progress/calculate-skill-level", json!({"topic": "x"}), LEVEL_BUDGET).await,
+        ]
+    };
+    let few = all("few", [1, 2]).await;
+    for number in 10..30 {
+        ada.post("/api/chat/message", json!({"message": "x", "conversation_id": id})).await.ok();
+        ada.post(&format!("/api/exercises/{number}/complete"), json!({})).await.ok();
+    }
+    assert_eq!(all("many", [3, 4]).await, few);
+    let opt_out = json!({"opted_out": true});
+    issued("PUT", "/api/progress/leaderboard/me", opt_out, OPT_OUT_BUDGET).await;
+    issued("DELETE", &conversation, json!({}), CONVERSATION_BUDGET).await;
 }

@@ -55,8 +55,9 @@ async fn daily(client: &Client<'_>) -> Value {
 }
 
 async fn the_day_has_one_exercise(app: &TestApp) {
-    load_catalogue(app).await;
     let ada = app.student("ada").await;
+    ada.get("/api/exercises/daily").await.fails(404, "NOT_FOUND");
+    load_catalogue(app).await;
     ada.put("/api/users/me/preferences", json!({"programming_language": "Rust", "skill_level": "intermediate"}))
         .await
         .ok();

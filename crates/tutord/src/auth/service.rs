@@ -69,6 +69,8 @@ pub(super) async fn log_in(
         None => (None, None),
     };
     let matches = app.passwords.verify(password, stored).await?;
+    // Once more: of many attempts at once, no more than the limit allows may learn whether they were right.
+    app.limits.peek(Rule::LoginFailures, &account)?;
     let Some(user) = user.filter(|_| matches) else {
         app.limits.check(Rule::LoginFailures, &account)?;
         return Err(ApiError::wrong_credentials());

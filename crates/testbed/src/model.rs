@@ -16,7 +16,7 @@ use axum::routing::{get, post};
 use futures_util::stream::{self, Stream, StreamExt};
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 
 /// What the model does with one request.
 #[derive(Debug)]
@@ -25,6 +25,8 @@ pub enum Behaviour {
     Say(String),
     /// The same, without telling the tokens used.
     SayWithoutUsage(String),
+    /// Replies with this text once the channel brings something, or is closed.
+    SayLater(String, oneshot::Receiver<()>),
     /// Answers with a status and, if given, `Retry-After`.
     Fail(u16, Option<&'static str>),
     /// Answers 200 with a body that is no chat completion.
@@ -145,10 +147,17 @@ async fn complete(State(model): State<FakeModel>, headers: HeaderMap, Json(body)
         script.behaviours.pop_front().unwrap_or(Behaviour::Say(echo))
     };
     model.arrived.send_modify(|arrived| *arrived += 1);
+    let behaviour = match behaviour {
+        Behaviour::SayLater(text, told) => {
+            let _ = told.await;
+            Behaviour::Say(text)
+        }
+        at_once => at_once,
+    };
     let response = match behaviour {
         Behaviour::Say(text) if streams => return event_stream(guard, words(&text, true)),
         Behaviour::SayWithoutUsage(text) if streams => return event_stream(guard, words(&text, false)),
-        Behaviour::Say(text) => Json(whole(&text, true)).into_response(),
+        Behaviour::Say(text) | Behaviour::SayLater(text, _) => Json(whole(&text, true)).into_response(),
         Behaviour::SayWithoutUsage(text) => Json(whole(&text, false)).into_response(),
         Behaviour::Fail(status, retry_after) => {
             let status = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);

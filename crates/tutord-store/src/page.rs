@@ -54,6 +54,9 @@ pub struct Cursor {
     id: i64,
 }
 
+/// The last microsecond of the year 9999: both databases and all answers can hold it.
+const LATEST: i64 = 253_402_300_799_999_999;
+
 /// A text that is no cursor of the list it was given for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("must be a next_cursor or prev_cursor of this list in this order")]
@@ -121,7 +124,13 @@ impl Cursor {
             i64::from_be_bytes(word)
         };
         let (at, id) = (integer(2), integer(10));
-        if id < 1 || (list.has_positions() && at != 0) {
+        let is_possible = match list {
+            List::MessagesAscending | List::MessagesDescending => at == 0,
+            // A time that a database can't hold would fail there.
+            List::Conversations | List::ExerciseHistory => (0..=LATEST).contains(&at),
+            List::Leaderboard => true,
+        };
+        if id < 1 || !is_possible {
             return Err(CursorError);
         }
         Ok(Self { list, backward, at, id })
@@ -209,9 +218,13 @@ mod tests {
 
     proptest! {
         #[test]
-        fn cursors_survive_the_round_trip(at in any::<i64>(), id in 1..i64::MAX, backward in any::<bool>()) {
+        fn cursors_survive_the_round_trip(
+            at in 0..=LATEST, value in any::<i64>(), id in 1..i64::MAX, backward in any::<bool>(),
+        ) {
             let activity = Cursor::after_time(List::Conversations, Timestamp::from_micros(at), id);
             prop_assert_eq!(Cursor::decode(&activity.encode()), Ok(activity));
+            let entry = Cursor::after_value(value, id);
+            prop_assert_eq!(Cursor::decode(&entry.encode()), Ok(entry));
             let message = Cursor::position(List::MessagesDescending, id, backward);
             prop_assert_eq!(Cursor::decode(&message.encode()), Ok(message));
         }
@@ -232,6 +245,10 @@ mod tests {
             let mut bytes = raw.clone();
             bytes[index] = value;
             assert_eq!(Cursor::decode(&URL_SAFE_NO_PAD.encode(&bytes)), Err(CursorError), "byte {index} = {value}");
+        }
+        for at in [i64::MIN, -1, LATEST + 1, i64::MAX] {
+            let impossible = Cursor::after_time(List::ExerciseHistory, Timestamp::from_micros(at), 7).encode();
+            assert_eq!(Cursor::decode(&impossible), Err(CursorError), "the time {at}");
         }
         assert_eq!(Cursor::decode(""), Err(CursorError));
         assert_eq!(Cursor::decode(&format!("{good}AA")), Err(CursorError));

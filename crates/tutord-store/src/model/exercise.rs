@@ -39,9 +39,15 @@ pub struct Exercise {
 }
 
 impl Exercise {
-    /// The topics, one by one.
+    /// The topics, one by one, each once: a completion counts once for each.
     pub fn topics(&self) -> impl Iterator<Item = &str> {
-        self.topics.split(',').filter(|topic| !topic.is_empty())
+        let topics = self.topics.as_str();
+        topics
+            .split(',')
+            .enumerate()
+            .filter(move |(index, topic)| !topics.split(',').take(*index).any(|before| before == *topic))
+            .map(|(_, topic)| topic)
+            .filter(|topic| !topic.is_empty())
     }
 }
 

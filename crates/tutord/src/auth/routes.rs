@@ -23,6 +23,9 @@ use crate::http::query::Query;
 use crate::http::rate_limit::{Rule, Subject};
 use crate::http::validation;
 
+/// Statements per request for the account behind a token, authentication included.
+pub const ME_BUDGET: u32 = 2;
+
 /// The routes of this feature.
 pub fn router() -> OpenApiRouter<App> {
     OpenApiRouter::new()
@@ -175,7 +178,7 @@ impl From<&User> for AccountSummary {
 
 /// Registers an account and logs it in. A taken address gets the same answer without `id` and
 /// cookies; its owner gets a mail.
-#[utoipa::path(post, path = "/register", tag = "auth", request_body = RegisterRequest,
+#[utoipa::path(post, path = "/register", tag = "auth", security(()), request_body = RegisterRequest,
     responses((status = 201, body = AccountResponse), (status = 422, description = "a field is out of bounds"), (status = 429)))]
 async fn register(
     State(app): State<App>,
@@ -198,7 +201,7 @@ async fn register(
 }
 
 /// Logs in with e-mail and password.
-#[utoipa::path(post, path = "/login", tag = "auth", request_body = LoginRequest,
+#[utoipa::path(post, path = "/login", tag = "auth", security(()), request_body = LoginRequest,
     responses((status = 200, body = AccountResponse), (status = 401), (status = 403, description = "the account is deactivated"), (status = 429)))]
 async fn login(
     State(app): State<App>,
@@ -237,7 +240,7 @@ async fn logout(
 /// before ends its session.
 ///
 /// No CSRF token is asked for: the cookie is SameSite=Strict, and whoever forged the request could not read the answer.
-#[utoipa::path(post, path = "/refresh", tag = "auth", request_body = Option<RefreshRequest>,
+#[utoipa::path(post, path = "/refresh", tag = "auth", security(()), request_body = Option<RefreshRequest>,
     responses((status = 200, body = RefreshResponse), (status = 401)))]
 async fn refresh(
     State(app): State<App>,
@@ -280,7 +283,7 @@ async fn me(
 }
 
 /// Verifies an e-mail address by the token that was mailed to it; single use, 24 hours.
-#[utoipa::path(post, path = "/verify-email", tag = "auth", request_body = TokenRequest,
+#[utoipa::path(post, path = "/verify-email", tag = "auth", security(()), request_body = TokenRequest,
     responses((status = 200, body = VerifiedResponse), (status = 422, description = "the token is not good")))]
 async fn verify_email(
     State(app): State<App>,
@@ -294,7 +297,7 @@ async fn verify_email(
 }
 
 /// Mails a new verification link; the answer is the same for every address.
-#[utoipa::path(post, path = "/resend-verification", tag = "auth", request_body = EmailRequest,
+#[utoipa::path(post, path = "/resend-verification", tag = "auth", security(()), request_body = EmailRequest,
     responses((status = 200, body = MessageResponse), (status = 422), (status = 429)))]
 async fn resend_verification(
     State(app): State<App>,
@@ -308,7 +311,7 @@ async fn resend_verification(
 }
 
 /// Mails a link to reset the password; the answer is the same for every address.
-#[utoipa::path(post, path = "/password-reset", tag = "auth", request_body = EmailRequest,
+#[utoipa::path(post, path = "/password-reset", tag = "auth", security(()), request_body = EmailRequest,
     responses((status = 200, body = MessageResponse), (status = 422), (status = 429)))]
 async fn request_reset(
     State(app): State<App>,
@@ -323,7 +326,7 @@ async fn request_reset(
 }
 
 /// Sets a new password by the token that was mailed; single use, 1 hour. Ends all sessions of the account.
-#[utoipa::path(post, path = "/password-reset/confirm", tag = "auth", request_body = ConfirmResetRequest,
+#[utoipa::path(post, path = "/password-reset/confirm", tag = "auth", security(()), request_body = ConfirmResetRequest,
     responses((status = 200, body = MessageResponse), (status = 422), (status = 429)))]
 async fn confirm_reset(
     State(app): State<App>,
@@ -338,7 +341,7 @@ async fn confirm_reset(
 macro_rules! oauth_route {
     ($name:ident, $method:ident, $path:literal) => {
         /// Log-in by another service: not configured.
-        #[utoipa::path($method, path = $path, tag = "auth", responses((status = 501, description = "NOT_IMPLEMENTED")))]
+        #[utoipa::path($method, path = $path, tag = "auth", security(()), responses((status = 501, description = "NOT_IMPLEMENTED")))]
         async fn $name() -> ApiError {
             ApiError::not_implemented("log-in by another service is not configured")
         }

@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
+use tracing::Instrument as _;
 use tutord_store::model::{
     Credentials, EmailTokenPurpose, NewEmailToken, NewSessionTokens, NewUser, Role, Rotation, User,
 };
@@ -68,6 +69,8 @@ pub(super) async fn log_in(
         None => (None, None),
     };
     let matches = app.passwords.verify(password, stored).await?;
+    // Once more: of many attempts at once, no more than the limit allows may learn whether they were right.
+    app.limits.peek(Rule::LoginFailures, &account)?;
     let Some(user) = user.filter(|_| matches) else {
         app.limits.check(Rule::LoginFailures, &account).await?;
         return Err(ApiError::wrong_credentials());
@@ -120,8 +123,8 @@ pub(super) async fn verify_email(app: &App, presented: &str) -> Result<User, Api
 ///
 /// In the background, as is [`request_reset`]: neither the answer nor its time tells whether the account exists.
 pub(super) fn resend_verification(app: &App, email: String) {
-    let app = app.clone();
-    app.tasks.clone().spawn(async move {
+    let (app, tasks) = (app.clone(), app.tasks.clone());
+    let sending = async move {
         let sent = match app.store.credentials(&email).await {
             Ok(Some(found)) if !found.user.email_verified && found.user.is_active => {
                 mail_verification(&app, &found.user).await
@@ -132,13 +135,14 @@ pub(super) fn resend_verification(app: &App, email: String) {
         if let Err(error) = sent {
             tracing::error!(?error, "could not send a verification mail");
         }
-    });
+    };
+    tasks.spawn(sending.in_current_span());
 }
 
 /// Mails a link to reset the password, where the address has an account.
 pub(super) fn request_reset(app: &App, email: String) {
-    let app = app.clone();
-    app.tasks.clone().spawn(async move {
+    let (app, tasks) = (app.clone(), app.tasks.clone());
+    let sending = async move {
         let sent = match app.store.credentials(&email).await {
             Ok(Some(found)) if found.user.is_active => {
                 mail_token(&app, &found.user, EmailTokenPurpose::PasswordReset, RESET_TTL).await
@@ -149,7 +153,8 @@ pub(super) fn request_reset(app: &App, email: String) {
         if let Err(error) = sent {
             tracing::error!(?error, "could not send a password reset mail");
         }
-    });
+    };
+    tasks.spawn(sending.in_current_span());
 }
 
 /// Replaces the password of the account behind a mailed token, and ends all its sessions.

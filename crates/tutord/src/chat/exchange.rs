@@ -79,7 +79,7 @@ async fn limit(app: &App, identity: &Identity) -> Result<(), ApiError> {
     app.limits.check(Rule::chat(identity.role), &Subject::User(identity.user_id)).await
 }
 
-fn answered() -> ApiError {
+pub(super) fn answered() -> ApiError {
     ApiError::conflict("the newest message of this conversation has its reply already")
 }
 
@@ -98,17 +98,30 @@ impl Question {
                 cached: reply.cached,
                 ..self.reply(provider.name())
             };
-            store(app, new).await
+            match store(app, new).await? {
+                Some(message) => Ok(message),
+                None => self.stored(app).await,
+            }
         };
         outcome.await.map_err(|error| self.explain(error))
     }
 
-    /// The provider and what to ask it: one bounded read of the history, one of the student.
+    /// The reply that another request for the same question stored first: whoever repeats a request
+    /// whose reply is on its way is told that reply.
+    async fn stored(&self, app: &App) -> Result<Message, ApiError> {
+        let newest = app.store.last_exchange(self.user_id, self.message.conversation_id).await?;
+        let own = newest.filter(|exchange| exchange.question.id == self.message.id);
+        own.and_then(|exchange| exchange.reply).ok_or_else(answered)
+    }
+
+    /// The provider and what to ask it: one bounded read of the history, one of the student, one of the
+    /// student's topics.
     pub(super) async fn prepare(&self, app: &App) -> Result<(std::sync::Arc<dyn Provider>, ChatRequest), ApiError> {
         let provider = app.llm.clone().ok_or_else(ApiError::llm_not_configured)?;
         let Message { conversation_id, position, .. } = self.message;
-        let (student, history) = tokio::try_join!(
+        let (student, skills, history) = tokio::try_join!(
             app.store.user(self.user_id),
+            app.store.skill_levels(self.user_id),
             app.store.history(self.user_id, conversation_id, position, prompt::MAX_HISTORY),
         )?;
         let student = student.ok_or_else(ApiError::unauthenticated)?;
@@ -119,7 +132,7 @@ impl Question {
         Ok((
             provider,
             ChatRequest {
-                messages: prompt::build(&student, &history, llm.context_tokens),
+                messages: prompt::build(&student, &skills, &history, llm.context_tokens),
                 max_tokens: llm.max_reply_tokens,
                 temperature: TEMPERATURE,
                 student: Some(self.user_id),
@@ -151,13 +164,19 @@ impl Question {
     }
 }
 
-/// Stores a reply, once.
-pub(super) async fn store(app: &App, reply: NewReply) -> Result<Message, ApiError> {
+/// Stores a reply; `None` when the question has one already.
+pub(super) async fn store(app: &App, mut reply: NewReply) -> Result<Option<Message>, ApiError> {
+    // No database keeps the character U+0000; a model that writes it must not cost the reply.
+    for text in [&mut reply.content, &mut reply.model_used, &mut reply.finish_reason] {
+        if text.contains('\0') {
+            *text = text.replace('\0', "\u{fffd}");
+        }
+    }
     match app.store.append_reply(reply).await {
-        Ok(Some(message)) => Ok(message),
+        Ok(Some(message)) => Ok(Some(message)),
         // Deleted while the model answered.
         Ok(None) => Err(no_conversation()),
-        Err(Error::Conflict(_)) => Err(answered()),
+        Err(Error::Conflict(_)) => Ok(None),
         Err(error) => Err(error.into()),
     }
 }

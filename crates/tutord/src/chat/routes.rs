@@ -28,6 +28,13 @@ pub const LIST_BUDGET: u32 = 3;
 /// Statements per request on this route, authentication included.
 pub const PAGE_BUDGET: u32 = 3;
 
+/// Statements per request that begins, renames or deletes a conversation, authentication included; one of them
+/// looks up the exercise that a conversation is about.
+pub const CONVERSATION_BUDGET: u32 = 3;
+/// Statements per message with its reply, authentication included: some 12, one more for a new conversation and
+/// two for an idempotency key.
+pub const SEND_BUDGET: u32 = 15;
+
 const CONVERSATIONS: Bounds = Bounds::new(20, 100);
 const MESSAGES: Bounds = Bounds::new(50, 200);
 
@@ -49,6 +56,7 @@ pub fn router() -> OpenApiRouter<App> {
 struct OrderQuery {
     /// `asc` (oldest first, the default) or `desc`.
     #[serde(default)]
+    #[param(inline)]
     order: Order,
 }
 

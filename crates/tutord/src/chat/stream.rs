@@ -10,9 +10,10 @@ use axum::response::sse::{Event, KeepAlive, Sse};
 use futures_util::stream::{Stream, StreamExt, unfold};
 use serde::Serialize;
 use tokio::sync::mpsc;
+use tracing::Instrument as _;
 use tutord_store::model::{Message, NewReply};
 
-use super::exchange::{Begun, Question, milliseconds, store, tokens, unavailable};
+use super::exchange::{Begun, Question, answered, milliseconds, store, tokens, unavailable};
 use crate::app::App;
 use crate::error::ApiError;
 use crate::llm::{Chunk, estimate_tokens};
@@ -21,6 +22,9 @@ use crate::llm::{Chunk, estimate_tokens};
 const HEARTBEAT: Duration = Duration::from_secs(15);
 /// Events that may wait for a slow client before the model is read no further.
 const BUFFER: usize = 32;
+/// How long a client may read nothing before it counts as gone. The connection tells of one that closes it, but not
+/// of one that keeps it and reads no more.
+const STALLED: Duration = Duration::from_secs(60);
 /// The `finish_reason` of a reply whose student left before its end.
 const INTERRUPTED: &str = "interrupted";
 
@@ -64,13 +68,19 @@ impl From<ApiError> for Stopped {
     }
 }
 
-/// Sends the events of one client; fails when the client is gone.
-struct Client(mpsc::Sender<Event>);
+/// Sends the events of one client; fails when the client is gone, or reads no more.
+struct Client {
+    events: mpsc::Sender<Event>,
+    patience: Duration,
+}
 
 impl Client {
     async fn send(&self, name: &str, data: &impl Serialize) -> Result<(), Stopped> {
         let event = Event::default().event(name).json_data(data).map_err(|error| ApiError::internal(&error))?;
-        self.0.send(event).await.map_err(|_| Stopped::Interrupted)
+        match tokio::time::timeout(self.patience, self.events.send(event)).await {
+            Ok(sent) => sent.map_err(|_| Stopped::Interrupted),
+            Err(_) => Err(Stopped::Interrupted),
+        }
     }
 
     async fn done(&self, reply: Message) -> Result<(), Stopped> {
@@ -89,13 +99,15 @@ impl Client {
 pub(super) fn respond(app: &App, begun: Begun) -> Sse<impl Stream<Item = Result<Event, Infallible>> + use<>> {
     let (sender, receiver) = mpsc::channel(BUFFER);
     let task = app.clone();
-    app.tasks.spawn(async move {
-        let client = Client(sender);
+    let delivery = async move {
+        let client = Client { events: sender, patience: STALLED };
         if let Err(Stopped::Failed(error)) = deliver(&task, &client, begun).await {
             // A client that left in the meantime has no use for it.
             let _ = client.send("error", &Failure { code: error.code(), message: error.message() }).await;
         }
-    });
+    };
+    // What goes wrong is logged with the request's id.
+    app.tasks.spawn(delivery.in_current_span());
     let events = unfold(receiver, async |mut receiver| Some((Ok(receiver.recv().await?), receiver)));
     Sse::new(events).keep_alive(KeepAlive::new().interval(HEARTBEAT))
 }
@@ -139,12 +151,13 @@ async fn relay(app: &App, client: &Client, question: &Question) -> Result<(), St
     };
     let outcome = tokio::select! {
         outcome = outcome => outcome,
-        () = client.0.closed() => Err(Stopped::Interrupted),
+        () = client.events.closed() => Err(Stopped::Interrupted),
         () = app.streams_end.cancelled() => Err(Stopped::Interrupted),
     };
     reply.response_time_ms = milliseconds(began.elapsed());
     match outcome {
-        Ok(()) => client.done(store(app, reply).await?).await,
+        // What was sent already is not what another request has stored: the client is told, and reads it.
+        Ok(()) => client.done(store(app, reply).await?.ok_or_else(answered)?).await,
         Err(Stopped::Interrupted) if !reply.content.is_empty() => {
             reply.tokens_used = tokens(asked + estimate_tokens(&reply.content));
             reply.finish_reason = INTERRUPTED.to_owned();
@@ -154,5 +167,20 @@ async fn relay(app: &App, client: &Client, question: &Question) -> Result<(), St
         }
         // Without a stored reply the question stays open, and can be asked again.
         Err(stopped) => Err(stopped),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_client_that_reads_no_more_counts_as_gone() {
+        let (sender, mut receiver) = mpsc::channel(1);
+        let client = Client { events: sender, patience: Duration::from_millis(1) };
+        assert!(client.send("delta", &Delta { content: "one" }).await.is_ok());
+        assert!(matches!(client.send("delta", &Delta { content: "two" }).await, Err(Stopped::Interrupted)));
+        assert!(receiver.recv().await.is_some());
+        assert!(client.send("delta", &Delta { content: "three" }).await.is_ok());
     }
 }

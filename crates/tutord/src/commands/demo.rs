@@ -59,6 +59,13 @@ pub(super) async fn run(Args { mut config, print }: Args) -> anyhow::Result<()> 
     store.migrate().await.context("migrating the database")?;
     super::catalogue::load_built_in(store.as_ref()).await?;
     if store.credentials(ADMIN).await?.is_none() {
+        // With DATABASE_URL, perhaps of a `.env` file, it is not the demo's own. Ids begin with 1.
+        if store.user(1).await?.is_some() && store.credentials(STUDENT).await?.is_none() {
+            anyhow::bail!(
+                "this database (DATABASE_URL) has accounts of its own: the demo would add an admin whose password \
+                 everybody knows"
+            );
+        }
         fill(store.as_ref()).await.context("writing the sample data")?;
     }
     let address = config.http.listen;

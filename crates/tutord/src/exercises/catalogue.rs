@@ -269,11 +269,14 @@ fn length(field: &str, text: &str, min: usize, max: usize) -> Result<(), String>
     Err(format!("{field}: must have {min} to {max} characters, has {count}"))
 }
 
+/// Whether a character may stand in a language, a topic or a slug.
+pub(super) fn is_word(character: char) -> bool {
+    character.is_ascii_lowercase() || character.is_ascii_digit() || "-+#.".contains(character)
+}
+
 /// A lower-case word that may stand in a comma-separated list and in a query string.
 fn word(field: &str, text: &str, max: usize) -> Result<(), String> {
-    let allowed =
-        |character: char| character.is_ascii_lowercase() || character.is_ascii_digit() || "-+#.".contains(character);
-    if (1..=max).contains(&text.len()) && text.chars().all(allowed) {
+    if (1..=max).contains(&text.len()) && text.chars().all(is_word) {
         return Ok(());
     }
     Err(format!("{field}: `{text}` must have 1 to {max} of a-z, 0-9, -, +, # and ."))

@@ -8,6 +8,7 @@ use rand::seq::IndexedRandom as _;
 use tutord_store::LocalDate;
 use tutord_store::model::{Candidate, Choice, Daily, Difficulty, ExerciseType, HistoryItem, SkillLevel, User};
 
+use super::catalogue::is_word;
 use super::writer::{self, Wish};
 use crate::app::App;
 use crate::error::ApiError;
@@ -50,16 +51,21 @@ pub(super) async fn choose(app: &App, student: &User, day: LocalDate) -> Result<
 /// The language of exercises for students who named none.
 pub(super) const DEFAULT_LANGUAGE: &str = "python";
 
-/// The student's language as the catalogue spells it.
+/// The student's language as the catalogue spells it; `None` where nothing of it can stand in a catalogue.
 pub(super) fn language_of(student: &User) -> Option<String> {
-    student.programming_language.as_ref().map(|language| match language.trim().to_lowercase().as_str() {
+    student.programming_language.as_deref().map(spelled).filter(|language| !language.is_empty())
+}
+
+fn spelled(language: &str) -> String {
+    match language.trim().to_lowercase().as_str() {
         "c++" => "cpp".to_owned(),
         "c#" => "csharp".to_owned(),
         "golang" => "go".to_owned(),
         "js" => "javascript".to_owned(),
         "ts" => "typescript".to_owned(),
-        other => other.replace(' ', "-"),
-    })
+        // Students write what they like, and an exercise in `Python (3.12)` must pass the catalogue's checks.
+        other => other.replace(' ', "-").chars().filter(|character| is_word(*character)).collect(),
+    }
 }
 
 /// What was set for the student, otherwise what suits the level they named.
@@ -88,4 +94,23 @@ fn pick(candidates: &[Candidate], recent: &[HistoryItem]) -> Option<i64> {
     let best: Vec<i64> =
         candidates.iter().filter(|candidate| shared(candidate) == fewest).map(|candidate| candidate.id).collect();
     best.choose(&mut rand::rng()).copied()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn languages_are_spelled_as_in_the_catalogue() {
+        for (written, language) in [
+            (" Rust ", "rust"),
+            ("C++", "cpp"),
+            ("Visual Basic", "visual-basic"),
+            ("F#", "f#"),
+            ("Python (3.12)", "python-3.12"),
+            ("日本語", ""),
+        ] {
+            assert_eq!(spelled(written), language);
+        }
+    }
 }

@@ -32,6 +32,10 @@ pub const HISTORY_BUDGET: u32 = 3;
 /// Statements per request on this route, authentication included.
 pub const PERFORMANCE_BUDGET: u32 = 2;
 
+/// Statements per request on the routes that analyse and set the difficulty, authentication included.
+pub const DIFFICULTY_BUDGET: u32 = 4;
+/// Statements per hint or skipped exercise, authentication included; one of them takes the exercise up.
+pub const STEP_BUDGET: u32 = 9;
 /// Statements per request for a completion, authentication included: some 23, one or two more for each topic and
 /// achievement, and 13 for the first completion of a language in a week, which makes its leaderboards.
 pub const COMPLETE_BUDGET: u32 = 40;
@@ -70,6 +74,7 @@ async fn daily(State(app): State<App>, Verified(identity): Verified) -> Result<a
 #[into_params(parameter_in = Query)]
 struct StatusQuery {
     /// Only exercises with this status.
+    #[param(inline)]
     status: Option<ExerciseStatus>,
 }
 

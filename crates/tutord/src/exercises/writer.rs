@@ -10,6 +10,7 @@ use tutord_store::model::{Difficulty, Exercise, ExerciseType, NewExercise, Store
 use super::catalogue;
 use crate::app::App;
 use crate::error::ApiError;
+use crate::http::json::escapes_nul;
 use crate::llm::{ChatMessage, ChatRequest, LlmError, Provider, Role};
 
 /// How often the model is asked when its answer can't be used.
@@ -156,6 +157,7 @@ async fn answer<T: DeserializeOwned>(
         content = provider.complete(request.clone()).await?.content;
         // Models like to wrap JSON into a fenced block or a sentence.
         let object = content.find('{').zip(content.rfind('}')).and_then(|(from, to)| content.get(from..=to));
+        let object = object.filter(|object| !escapes_nul(object.as_bytes()));
         if let Some(value) = object.and_then(|object| serde_json::from_str(object).ok()).filter(|value| usable(value)) {
             return Ok(value);
         }

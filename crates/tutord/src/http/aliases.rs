@@ -22,7 +22,7 @@ impl<T: Clone> WithData<T> {
 }
 
 /// The same routes under the paths of the frontend's older release: `/api/v1/users` is `/api/users`, and
-/// `/api/progress/skills` is `/api/progress/skill-levels`.
+/// `/api/progress/skills` is `/api/progress/skill-levels`, `/api/progress/` is `/api/progress`.
 pub fn router() -> OpenApiRouter<App> {
     OpenApiRouter::new().nest("/v1/users", crate::users::router()).merge(crate::progress::aliases())
 }

@@ -6,8 +6,9 @@ use axum::extract::{FromRequest, Request};
 use axum::http::HeaderMap;
 use axum::http::header::CONTENT_TYPE;
 use garde::Validate;
-use serde::de::DeserializeOwned;
+use serde::de::{DeserializeOwned, IgnoredAny};
 use serde::{Deserialize, Deserializer};
+use serde_json::{Map, Value};
 
 use super::middleware::BodyLimit;
 use crate::error::ApiError;
@@ -54,13 +55,17 @@ where
 }
 
 async fn read<S: Send + Sync>(request: Request, state: &S) -> Result<Bytes, ApiError> {
-    let limit = request.extensions().get::<BodyLimit>().map_or(0, |limit| limit.0);
-    Bytes::from_request(request, state).await.map_err(|rejection| match rejection {
-        BytesRejection::FailedToBufferBody(FailedToBufferBody::LengthLimitError(_)) => {
-            ApiError::payload_too_large(limit)
-        }
-        _ => ApiError::malformed_json("the body could not be read to its end"),
-    })
+    let limit = request.extensions().get::<BodyLimit>().copied();
+    let BodyLimit { bytes, time } = limit.ok_or_else(|| ApiError::internal(&"a route without a body limit"))?;
+    match tokio::time::timeout(time, Bytes::from_request(request, state)).await {
+        Ok(read) => read.map_err(|rejection| match rejection {
+            BytesRejection::FailedToBufferBody(FailedToBufferBody::LengthLimitError(_)) => {
+                ApiError::payload_too_large(bytes)
+            }
+            _ => ApiError::malformed_json("the body could not be read to its end"),
+        }),
+        Err(_) => Err(ApiError::overloaded("the body took too long")),
+    }
 }
 
 /// `application/json` or a type that ends in `+json`, with any parameters.
@@ -75,9 +80,19 @@ fn parse<T: DeserializeOwned + Validate<Context = ()>>(body: &[u8]) -> Result<T,
     let value: T = serde_path_to_error::deserialize(&mut deserializer).map_err(|error| {
         let path = error.path().to_string();
         let inner = error.into_inner();
-        if inner.is_data() { data_error(&path, &inner.to_string()) } else { malformed(&inner) }
+        if inner.is_data() {
+            data_error(&path, &inner.to_string())
+        } else if serde_json::from_slice::<IgnoredAny>(body).is_ok() {
+            // serde_json takes a number in the place of an enumeration for an error of syntax.
+            data_error(&path, "invalid type, expected one of the enumerated strings")
+        } else {
+            malformed(&inner)
+        }
     })?;
     deserializer.end().map_err(|error| malformed(&error))?;
+    if escapes_nul(body) {
+        return Err(nul(&field_with_nul(body)));
+    }
     value.validate().map_err(|report| {
         let (path, error) = match report.iter().next() {
             Some((path, error)) => (path.to_string(), error.to_string()),
@@ -86,6 +101,37 @@ fn parse<T: DeserializeOwned + Validate<Context = ()>>(body: &[u8]) -> Result<T,
         ApiError::validation(&path, format!("{path} {}", readable(&error)))
     })?;
     Ok(value)
+}
+
+/// Whether a JSON text holds the character U+0000, which can stand there as an escape alone. PostgreSQL keeps no
+/// text with it.
+pub(crate) fn escapes_nul(json: &[u8]) -> bool {
+    let mut bytes = json.iter();
+    while let Some(byte) = bytes.next() {
+        // The byte after a backslash is passed over: a second backslash begins no escape.
+        if *byte == b'\\' && bytes.next() == Some(&b'u') && bytes.as_slice().starts_with(b"0000") {
+            return true;
+        }
+    }
+    false
+}
+
+fn field_with_nul(body: &[u8]) -> String {
+    fn holds(value: &Value) -> bool {
+        match value {
+            Value::String(text) => text.contains('\0'),
+            Value::Array(values) => values.iter().any(holds),
+            Value::Object(fields) => fields.values().any(holds),
+            Value::Null | Value::Bool(_) | Value::Number(_) => false,
+        }
+    }
+    let fields: Map<String, Value> = serde_json::from_slice(body).unwrap_or_default();
+    fields.into_iter().find(|(_, value)| holds(value)).map_or_else(|| "body".to_owned(), |(name, _)| name)
+}
+
+/// A text that no database keeps.
+pub(super) fn nul(field: &str) -> ApiError {
+    ApiError::validation(field, format!("{field} must not hold the character U+0000"))
 }
 
 fn malformed(error: &serde_json::Error) -> ApiError {
@@ -109,10 +155,15 @@ fn readable(violation: &str) -> String {
     }
 }
 
+/// The most characters of serde's words that are sent.
+const MESSAGE_CHARS: usize = 300;
+
 /// A value of the wrong kind: serde's words, with the field that they are about.
 pub(super) fn data_error(path: &str, message: &str) -> ApiError {
     // serde reports a missing field at its parent, and serde_json adds where in the text it was.
     let message = message.split(" at line ").next().unwrap_or(message);
+    // They repeat what was sent, whatever its length.
+    let message: &str = &message.chars().take(MESSAGE_CHARS).collect::<String>();
     let missing = message.strip_prefix("missing field `").and_then(|rest| rest.strip_suffix('`'));
     match (missing, path) {
         (Some(field), "." | "") => ApiError::validation(field, format!("{field} is required")),
@@ -161,8 +212,13 @@ mod tests {
         assert_eq!(refused(r#"{"name": "éééé"}"#), validation("name must have at most 3 characters"));
         assert_eq!(refused(r#"{"name": "a", "id": 0}"#), validation("id must be at least 1"));
         assert_eq!(refused(r#"{"name": 5}"#), validation("name: invalid type: integer `5`, expected a string"));
+        let long = format!(r#"{{"name": "a", "id": "{}"}}"#, "x".repeat(10_000));
+        assert!(refused(&long).1.chars().count() < 400);
         assert_eq!(refused("{").0, "MALFORMED_JSON");
         assert_eq!(refused(r#"{"name": "a"} x"#).0, "MALFORMED_JSON");
+        let nul = validation("name must not hold the character U+0000");
+        assert_eq!(refused(r#"{"other": "\\", "name": "a\u0000"}"#), nul);
+        assert_eq!(parse::<Body>(r#"{"name": "\\", "other": "\\u0000"}"#.as_bytes()).unwrap().name, "\\");
         assert_eq!(parse::<Body>(r#"{"name": " ééé ", "other": 1}"#.as_bytes()).unwrap().name, "ééé");
     }
 }

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use axum::extract::{DefaultBodyLimit, MatchedPath, Request, State};
 use axum::http::header::{
-    AUTHORIZATION, CONTENT_SECURITY_POLICY, CONTENT_TYPE, ETAG, REFERRER_POLICY, RETRY_AFTER,
+    AUTHORIZATION, CONTENT_DISPOSITION, CONTENT_SECURITY_POLICY, CONTENT_TYPE, ETAG, REFERRER_POLICY, RETRY_AFTER,
     STRICT_TRANSPORT_SECURITY, X_CONTENT_TYPE_OPTIONS, X_FRAME_OPTIONS,
 };
 use axum::http::{HeaderName, HeaderValue, Method};
@@ -24,9 +24,14 @@ use crate::app::App;
 use crate::config::HttpConfig;
 use crate::error::ApiError;
 
-/// The most bytes that a body may have, for the refusal's text.
+/// What a body may take.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct BodyLimit(pub(super) usize);
+pub(super) struct BodyLimit {
+    /// The most bytes, for the refusal's text.
+    pub(super) bytes: usize,
+    /// How long it may take to come. Routes that wait for a model have no other limit.
+    pub(super) time: Duration,
+}
 
 const API_POLICY: HeaderValue = HeaderValue::from_static("default-src 'none'; frame-ancestors 'none'");
 
@@ -38,14 +43,14 @@ pub fn wrap(router: Router<App>, app: &App) -> Router<App> {
         .method_not_allowed_fallback(async || ApiError::method_not_allowed())
         .layer(from_fn_with_state(http.request_timeout(), timeout))
         .layer(DefaultBodyLimit::max(http.max_body_bytes))
-        .layer(Extension(BodyLimit(http.max_body_bytes)))
+        .layer(Extension(BodyLimit { bytes: http.max_body_bytes, time: http.request_timeout() }))
         .layer(from_fn(etag))
         // Event streams and small answers are left as they are.
         .layer(CompressionLayer::new())
+        // Within the headers, the log and the request id, so that a panic is an answer like any other.
+        .layer(CatchPanicLayer::custom(panicked))
         .layer(cors(http))
         .layer(from_fn_with_state(http.uses_tls(), security_headers))
-        // Within the log and the request id, so that a panic is an answer like any other.
-        .layer(CatchPanicLayer::custom(panicked))
         .layer(from_fn_with_state(http.server_timing, trace))
         .layer(from_fn(request_id::layer))
 }
@@ -112,7 +117,14 @@ fn cors(http: &HttpConfig) -> CorsLayer {
         .allow_credentials(true)
         .allow_methods([Method::GET, Method::POST, Method::PUT, Method::PATCH, Method::DELETE])
         .allow_headers([AUTHORIZATION, CONTENT_TYPE, HeaderName::from_static("x-csrf-token"), request_id::HEADER])
-        .expose_headers([request_id::HEADER, RETRY_AFTER, ETAG])
+        .expose_headers([
+            request_id::HEADER,
+            RETRY_AFTER,
+            ETAG,
+            CONTENT_DISPOSITION,
+            HeaderName::from_static("x-ratelimit-limit"),
+            HeaderName::from_static("x-ratelimit-remaining"),
+        ])
         .max_age(Duration::from_secs(600))
 }
 
@@ -124,4 +136,44 @@ fn panicked(payload: Box<dyn Any + Send + 'static>) -> Response {
         .or_else(|| payload.downcast_ref::<&'static str>().copied())
         .unwrap_or("no message");
     ApiError::internal(&format_args!("panic: {cause}")).into_response()
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::body::{Body, to_bytes};
+    use axum::routing::get;
+    use clap::Parser;
+    use tower::ServiceExt as _;
+
+    use super::*;
+    use crate::config::Config;
+
+    #[derive(Parser)]
+    struct Cli {
+        #[command(flatten)]
+        config: Config,
+    }
+
+    /// A server of the API has no route that panics.
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_panic_is_an_answer_like_any_other() {
+        let directory = tempfile::tempdir().unwrap();
+        let data_dir = directory.path().display().to_string();
+        let config = Cli::parse_from(["tutord", "--data-dir", &data_dir]).config;
+        let store = tutord_store::open(&config.database.url(), &config.database.options()).await.unwrap();
+        let app = App::new(config, store, false).unwrap();
+        let routes = Router::new().route("/panics", get(async || -> () { panic!("secret") }));
+        let request = Request::get("/panics").header("origin", "http://localhost:3000").body(Body::empty()).unwrap();
+        let response = wrap(routes, &app).with_state(app).oneshot(request).await.unwrap();
+        assert_eq!(response.status(), 500);
+        let headers = response.headers().clone();
+        for name in ["x-request-id", "x-content-type-options", "x-frame-options", "access-control-allow-origin"] {
+            assert!(headers.contains_key(name), "{name}");
+        }
+        let body: serde_json::Value =
+            serde_json::from_slice(&to_bytes(response.into_body(), 10_000).await.unwrap()).unwrap();
+        assert_eq!(body["error"]["code"], "INTERNAL_SERVER_ERROR");
+        let details = serde_json::json!({"request_id": headers["x-request-id"].to_str().unwrap()});
+        assert_eq!(body["error"]["details"], details, "nothing but the request's id");
+    }
 }

@@ -145,6 +145,7 @@ fn write(format: Format, page: Vec<HistoryItem>, first: bool) -> std::io::Result
                 let mut row = Row::from(item);
                 row.title = inert(row.title);
                 row.topics = inert(row.topics);
+                row.programming_language = inert(row.programming_language);
                 csv.serialize(row).map_err(std::io::Error::other)?;
             }
             csv.flush()?;
@@ -174,7 +175,8 @@ const NAMES: [&str; 16] = [
     "completed_on",
 ];
 
-/// A text that no spreadsheet takes for a formula (OWASP, "CSV Injection"): models write titles too.
+/// A text that no spreadsheet takes for a formula (OWASP, "CSV Injection"): models write titles, and students
+/// name languages.
 fn inert(text: String) -> String {
     if text.starts_with(['=', '+', '-', '@', '\t', '\r']) { format!("'{text}") } else { text }
 }

@@ -19,8 +19,10 @@ const NEIGHBOURS: i64 = 5;
 #[into_params(parameter_in = Query)]
 pub(super) struct BoardQuery {
     /// `points` (the default) or `streak`: the longest of the period.
+    #[param(inline)]
     metric: Option<Metric>,
     /// `all` (the default), `weekly` or `monthly`: the present week from Monday, or month, by UTC.
+    #[param(inline)]
     period: Option<Period>,
     /// Exercises of this language alone.
     language: Option<String>,

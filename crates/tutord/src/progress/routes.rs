@@ -32,6 +32,12 @@ pub const STATISTICS_BUDGET: u32 = 4;
 pub const HISTORY_BUDGET: u32 = 3;
 /// Statements per request on this route, authentication included.
 pub const SKILLS_BUDGET: u32 = 2;
+/// Statements per request for the level of one topic, authentication included.
+pub const LEVEL_BUDGET: u32 = 2;
+/// Statements per request for the streak, authentication included.
+pub const STREAK_BUDGET: u32 = 3;
+/// Statements per request that hides or shows a student on leaderboards, authentication included.
+pub const OPT_OUT_BUDGET: u32 = 8;
 /// Statements per request on this route, authentication included.
 pub const LEADERBOARD_BUDGET: u32 = 5;
 /// Statements per request for a student's neighbourhood on a leaderboard, authentication included.
@@ -58,7 +64,7 @@ pub fn router() -> OpenApiRouter<App> {
 
 /// Paths of the existing frontend; see `http::aliases`.
 pub(crate) fn aliases() -> OpenApiRouter<App> {
-    OpenApiRouter::new().routes(routes!(skills))
+    OpenApiRouter::new().routes(routes!(skills)).routes(routes!(overview_with_slash))
 }
 
 /// `/api/users/me/achievements`.
@@ -76,10 +82,18 @@ async fn overview(
     Ok(axum::Json(service::progress(&app, identity.user_id).await?))
 }
 
+/// The same sums: clients of the service before this one were sent on to the path with a slash.
+#[utoipa::path(get, path = "/progress/", tag = "progress",
+    responses((status = 200, body = ProgressResponse), (status = 401), (status = 403)))]
+async fn overview_with_slash(state: State<App>, identity: Verified) -> Result<axum::Json<ProgressResponse>, ApiError> {
+    overview(state, identity).await
+}
+
 #[derive(Deserialize, utoipa::IntoParams)]
 #[into_params(parameter_in = Query)]
 struct AchievementQuery {
     /// Only achievements of this category.
+    #[param(inline)]
     category: Option<AchievementCategory>,
     /// Only those that are unlocked.
     #[serde(default)]
@@ -132,6 +146,7 @@ async fn update_streak(
 #[into_params(parameter_in = Query)]
 struct PeriodQuery {
     /// `daily` (today), `weekly` (7 days), `monthly` (30 days) or `all` (the default).
+    #[param(inline)]
     period: Option<Period>,
 }
 
@@ -153,19 +168,20 @@ struct DaysQuery {
     #[param(value_type = Option<i64>)]
     days: Option<String>,
     /// `YYYY-MM-DD`; needs `end_date`, at most 366 days later.
-    #[param(value_type = Option<LocalDate>)]
+    #[param(value_type = Option<LocalDate>, inline)]
     start_date: Option<String>,
     /// `YYYY-MM-DD`.
-    #[param(value_type = Option<LocalDate>)]
+    #[param(value_type = Option<LocalDate>, inline)]
     end_date: Option<String>,
 }
 
 impl DaysQuery {
     fn parse(&self) -> Result<Days, ApiError> {
+        // Four digits for the year: databases know fewer of the years before Christ than the parser does.
+        let is_plain = |text: &str| text.len() == 10 && text.bytes().all(|byte| byte == b'-' || byte.is_ascii_digit());
         let date = |name: &str, text: &str| {
-            text.parse()
-                .map(LocalDate)
-                .map_err(|_| ApiError::validation(name, format!("{name} must be a day, YYYY-MM-DD")))
+            let day = Some(text).filter(|text| is_plain(text)).and_then(|text| text.parse().ok());
+            day.map(LocalDate).ok_or_else(|| ApiError::validation(name, format!("{name} must be a day, YYYY-MM-DD")))
         };
         let (from, to) = match (&self.start_date, &self.end_date) {
             (None, None) => return Ok(Days::Newest(integer("days", self.days.as_deref(), 1, 365)?.unwrap_or(30))),

@@ -201,8 +201,12 @@ pub(super) async fn history(app: &App, user_id: i64, days: Days) -> Result<Histo
     let mut found = app.store.activity_by_day(user_id, from, to).await?.into_iter().peekable();
     let mut history = Vec::new();
     let mut day = from;
-    while day <= to {
+    loop {
         history.push(HistoryDay::new(day, found.next_if(|activity| activity.starts_on == day).as_ref()));
+        // Not `while day <= to`: nothing is later than the calendar's last day.
+        if day >= to {
+            break;
+        }
         day = day.plus_days(1);
     }
     Ok(HistoryResponse { total_days: history.len(), history, start_date: from, end_date: to })

@@ -4,4 +4,4 @@ mod onboarding;
 mod routes;
 mod wire;
 
-pub use routes::router;
+pub use routes::{PROFILE_BUDGET, router};

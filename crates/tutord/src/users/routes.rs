@@ -15,6 +15,9 @@ use crate::auth::{Authenticated, Verified};
 use crate::error::ApiError;
 use crate::http::json::Json;
 
+/// Statements per request on each route of the own profile, reads and writes, authentication included.
+pub const PROFILE_BUDGET: u32 = 2;
+
 /// The routes of this feature.
 pub fn router() -> OpenApiRouter<App> {
     OpenApiRouter::new()

@@ -1,6 +1,7 @@
 use reqwest::Method;
 use serde_json::{Value, json};
 use testbed::model::Behaviour;
+use tokio::sync::oneshot;
 use tutord::chat::{LIST_BUDGET, PAGE_BUDGET};
 use tutord_store::model::{LearningProfile, SkillLevel};
 
@@ -15,10 +16,13 @@ crate::on_both!(
     others_conversations_do_not_exist,
     bounds_of_a_message_are_named,
     a_failing_model_loses_no_message("--llm-timeout-seconds", "1"),
+    a_reply_with_a_character_that_no_database_keeps_is_kept,
     retrying_answers_the_newest_message_once,
     a_repeated_request_is_answered_from_the_store,
+    a_request_that_is_repeated_too_early_is_told_the_one_reply,
     without_a_model_messages_are_kept("--llm-model", "none", "--llm-base-url", "http://127.0.0.1:1"),
     the_model_sees_this_student_and_a_bounded_history("--llm-context-tokens", "400"),
+    the_model_is_told_what_the_student_is_good_at,
     a_deleted_conversation_leaves_no_rows,
 );
 
@@ -233,6 +237,13 @@ async fn a_failing_model_loses_no_message(app: &TestApp) {
     }
 }
 
+async fn a_reply_with_a_character_that_no_database_keeps_is_kept(app: &TestApp) {
+    let ada = app.student("ada").await;
+    app.model.next(Behaviour::Say("a\0b".to_owned()));
+    let sent = ada.post("/api/chat/message", json!({"message": "hello"})).await.ok().body;
+    assert_eq!(sent["response"], "a\u{fffd}b");
+}
+
 async fn retrying_answers_the_newest_message_once(app: &TestApp) {
     let ada = app.student("ada").await;
     app.model.next(Behaviour::Fail(500, None));
@@ -262,6 +273,21 @@ async fn a_repeated_request_is_answered_from_the_store(app: &TestApp) {
     assert_eq!(first, again);
     assert_eq!(app.model.received().len(), 2);
     assert_eq!(ada.get("/api/chat/conversations").await.ok().body["conversations"][0]["message_count"], 2);
+}
+
+async fn a_request_that_is_repeated_too_early_is_told_the_one_reply(app: &TestApp) {
+    let ada = app.student("ada").await;
+    let body = json!({"message": "why?", "idempotency_key": "k1"});
+    let (tell, told) = oneshot::channel();
+    app.model.next(Behaviour::SayLater("too late".to_owned(), told));
+    let first = tokio::spawn(answer(ada.request(Method::POST, "/api/chat/message").json(&body)));
+    app.model.until_arrived(1).await;
+    let again = ada.post("/api/chat/message", body).await.ok().body;
+    tell.send(()).unwrap();
+    assert_eq!(first.await.unwrap().ok().body, again);
+    assert_eq!(again["response"], "You said: why?");
+    let page = ada.get(&format!("/api/chat/conversations/{}", again["conversation_id"])).await.ok().body;
+    assert_eq!(page["conversation"]["message_count"], 2);
 }
 
 async fn without_a_model_messages_are_kept(app: &TestApp) {
@@ -301,6 +327,23 @@ async fn the_model_sees_this_student_and_a_bounded_history(app: &TestApp) {
     assert!(prompt.last().unwrap()["content"].as_str().unwrap().starts_with("3 "));
     let roles: Vec<&str> = prompt[1..].iter().map(|message| message["role"].as_str().unwrap()).collect();
     assert!(prompt.len() < 10, "the oldest of ten messages were left out: {roles:?}");
+}
+
+async fn the_model_is_told_what_the_student_is_good_at(app: &TestApp) {
+    crate::exercises::load_catalogue(app).await;
+    let (ada, bob) = (app.student("ada").await, app.student("bob").await);
+    app.model.next(crate::exercises::review(100));
+    let exercise = ada.get("/api/exercises/1").await.ok().body;
+    ada.post("/api/exercises/1/submit", json!({"solution": "x"})).await.ok();
+    for client in [&ada, &bob] {
+        client.talk("What next?").await;
+    }
+    let received = app.model.received();
+    let [of_ada, of_bob] = [1, 2].map(|index| received[index].body["messages"][0]["content"].as_str().unwrap());
+    let topic = exercise["topics"].as_str().unwrap().split(',').next().unwrap();
+    let strengths = of_ada.lines().find(|line| line.starts_with("- strengths: ")).unwrap();
+    assert!(strengths.contains(topic), "{strengths}");
+    assert!(!of_bob.contains("strengths"), "{of_bob}");
 }
 
 async fn a_deleted_conversation_leaves_no_rows(app: &TestApp) {

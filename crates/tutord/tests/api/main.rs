@@ -4,6 +4,7 @@
 mod auth;
 mod chat;
 mod coherence;
+mod contract;
 mod cookies;
 mod edge;
 mod exercises;

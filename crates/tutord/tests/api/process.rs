@@ -112,6 +112,22 @@ async fn the_demo_can_be_logged_into_and_a_killed_one_loses_no_acknowledged_mess
 }
 
 #[test]
+fn the_demo_adds_no_admin_to_a_database_with_accounts() {
+    let directory = tempfile::tempdir().unwrap();
+    let url = format!("sqlite://{}", directory.path().join("own.db").display());
+    let tutord = |arguments: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_tutord"));
+        command.args(arguments).args(["--database-url", &url]).current_dir(&directory).output().unwrap()
+    };
+    let seeded = tutord(&["seed", "--users", "1", "--conversations", "0", "--messages", "0", "--exercises", "0"]);
+    assert!(seeded.status.success(), "{}", String::from_utf8_lossy(&seeded.stderr));
+    let refused = tutord(&["demo", "--listen", "127.0.0.1:0"]);
+    let message = String::from_utf8(refused.stderr).unwrap();
+    assert_eq!(refused.status.code(), Some(1), "{message}");
+    assert!(message.contains("DATABASE_URL"), "{message}");
+}
+
+#[test]
 fn a_wrong_value_stops_the_start_and_is_named() {
     let output =
         Command::new(env!("CARGO_BIN_EXE_tutord")).arg("serve").env("DATABASE_POOL_SIZE", "many").output().unwrap();

@@ -1,0 +1,353 @@
+//! What every route has to answer, asked of every route that the API's description names: one that is added is
+//! asked too.
+
+use reqwest::Method;
+use serde_json::{Value, json};
+use tutord::auth::ME_BUDGET;
+use tutord::chat::{CONVERSATION_BUDGET, SEND_BUDGET};
+use tutord::exercises::{DIFFICULTY_BUDGET, STEP_BUDGET};
+use tutord::progress::{LEVEL_BUDGET, OPT_OUT_BUDGET, STREAK_BUDGET};
+use tutord::users::PROFILE_BUDGET;
+use tutord_store::model::Role;
+
+use crate::exercises::{load_catalogue, written};
+use crate::harness::{Client, Needs, TestApp, answer, is_protected, refuses_bad_bodies};
+
+crate::on_both!(
+    the_routes_are_those_of_the_contract,
+    every_route_that_is_not_public_is_protected,
+    every_body_is_read_with_care,
+    every_field_is_of_its_kind,
+    every_parameter_is_bounded,
+    every_id_is_checked,
+    statements_do_not_grow_with_the_rows("--cache-enabled", "false"),
+);
+
+/// Routes that a user may call before the address is verified.
+const WITHOUT_VERIFICATION: &[&str] = &[
+    "GET /api/auth/me",
+    "POST /api/auth/logout",
+    "GET /api/users/me",
+    "GET /api/users/me/profile",
+    "GET /api/users/me/preferences",
+    "GET /api/users/onboarding/questions",
+    "GET /api/users/onboarding/status",
+];
+
+/// A good body for each route that takes one.
+const BODIES: &[(&str, &str)] = &[
+    ("POST /api/auth/register", r#"{"email": "new@example.com", "password": "Correct-1-horse", "name": "New"}"#),
+    ("POST /api/auth/login", r#"{"email": "new@example.com", "password": "Correct-1-horse"}"#),
+    ("POST /api/auth/refresh", r#"{"refresh_token": "x"}"#),
+    ("POST /api/auth/verify-email", r#"{"token": "x"}"#),
+    ("POST /api/auth/resend-verification", r#"{"email": "new@example.com"}"#),
+    ("POST /api/auth/password-reset", r#"{"email": "new@example.com"}"#),
+    ("POST /api/auth/password-reset/confirm", r#"{"token": "x", "new_password": "Correct-1-horse"}"#),
+    ("PUT /api/users/me", r#"{"name": "Ada"}"#),
+    ("PUT /api/users/me/preferences", r#"{"skill_level": "beginner"}"#),
+    (
+        "POST /api/users/onboarding",
+        r#"{"programming_language": "rust", "skill_level": "beginner", "career_goals": "Become a developer",
+            "learning_style": "reading", "time_commitment": "weekends"}"#,
+    ),
+    ("POST /api/chat/conversations", r#"{"title": "A title"}"#),
+    ("PATCH /api/chat/conversations/{id}", r#"{"title": "A title"}"#),
+    ("POST /api/chat/message", r#"{"message": "hello"}"#),
+    ("POST /api/chat/stream", r#"{"message": "hello"}"#),
+    ("POST /api/exercises/{id}/submit", r#"{"solution": "x"}"#),
+    ("POST /api/exercises/{id}/hint", "{}"),
+    ("POST /api/exercises/{id}/complete", "{}"),
+    ("POST /api/exercises/generate", "{}"),
+    ("POST /api/exercises/difficulty/adjust", r#"{"difficulty": "easy"}"#),
+    ("POST /api/progress/update-streak", "{}"),
+    ("POST /api/progress/calculate-skill-level", r#"{"topic": "loops"}"#),
+    ("PUT /api/progress/leaderboard/me", r#"{"opted_out": false}"#),
+];
+
+/// A route of the description.
+struct Route {
+    method: Method,
+    path: String,
+    operation: Value,
+}
+
+impl Route {
+    /// Its name, under which the older release's path is the same route.
+    fn name(&self) -> String {
+        format!("{} {}", self.method, self.path.replace("/api/v1/", "/api/"))
+    }
+
+    fn at(&self, id: &str) -> String {
+        self.path.replace("{id}", id)
+    }
+
+    fn is_public(&self) -> bool {
+        self.operation["security"] == json!([{}])
+    }
+
+    fn takes_body(&self) -> bool {
+        self.operation.get("requestBody").is_some()
+    }
+
+    /// A body that is as it should be, where the route takes one.
+    fn body(&self) -> Option<Value> {
+        let name = self.name();
+        let body = self.takes_body().then(|| BODIES.iter().find(|(route, _)| *route == name).expect(&name).1)?;
+        Some(serde_json::from_str(body).unwrap())
+    }
+
+    fn parameters(&self) -> impl Iterator<Item = (&str, &Value)> {
+        let all = self.operation["parameters"].as_array().into_iter().flatten();
+        all.filter(|parameter| parameter["in"] == "query")
+            .map(|parameter| (parameter["name"].as_str().unwrap(), &parameter["schema"]))
+    }
+}
+
+async fn description(app: &TestApp) -> Value {
+    app.get("/api/openapi.json").await.ok().body
+}
+
+fn routes(description: &Value) -> Vec<Route> {
+    let mut routes = Vec::new();
+    for (path, methods) in description["paths"].as_object().unwrap() {
+        for (method, operation) in methods.as_object().unwrap() {
+            if let Ok(method) = method.to_uppercase().parse()
+                && operation.get("responses").is_some()
+            {
+                routes.push(Route { method, path: path.clone(), operation: operation.clone() });
+            }
+        }
+    }
+    assert!(routes.len() > 60, "{}", routes.len());
+    routes
+}
+
+/// What kind of value a schema asks for.
+#[derive(Debug, PartialEq)]
+enum Kind {
+    Text,
+    Integer,
+    Boolean,
+    OneOf,
+}
+
+fn kind(schema: &Value, description: &Value) -> Kind {
+    if let Some(name) = schema["$ref"].as_str() {
+        return kind(&resolve(name, description), description);
+    }
+    if schema.get("enum").is_some() {
+        return Kind::OneOf;
+    }
+    let alternatives = ["oneOf", "anyOf"].iter().find_map(|key| schema[key].as_array());
+    if let Some(alternatives) = alternatives {
+        return kind(alternatives.iter().find(|schema| schema["type"] != "null").unwrap(), description);
+    }
+    let types = schema["type"].to_string();
+    let known = [("string", Kind::Text), ("integer", Kind::Integer), ("boolean", Kind::Boolean)];
+    known.into_iter().find(|(name, _)| types.contains(name)).expect("a kind of value that this test knows").1
+}
+
+fn resolve(name: &str, description: &Value) -> Value {
+    description.pointer(name.trim_start_matches('#')).expect(name).clone()
+}
+
+/// The fields of a route's body.
+fn fields(route: &Route, description: &Value) -> Vec<(String, Kind)> {
+    let schema = &route.operation["requestBody"]["content"]["application/json"]["schema"];
+    let alternatives = schema["oneOf"].as_array().into_iter().flatten();
+    let name = alternatives.chain([schema]).find_map(|schema| schema["$ref"].as_str());
+    let body = resolve(name.expect("a body of one type"), description);
+    let fields = body["properties"].as_object().unwrap();
+    fields.iter().map(|(name, schema)| (name.clone(), kind(schema, description))).collect()
+}
+
+/// Every reference in a description.
+fn references<'a>(value: &'a Value, found: &mut Vec<&'a str>) {
+    match value {
+        Value::Object(fields) => {
+            found.extend(fields.get("$ref").and_then(Value::as_str));
+            fields.values().for_each(|value| references(value, found));
+        }
+        Value::Array(values) => values.iter().for_each(|value| references(value, found)),
+        _ => {}
+    }
+}
+
+async fn the_routes_are_those_of_the_contract(app: &TestApp) {
+    let description = description(app).await;
+    let mut found = Vec::new();
+    references(&description, &mut found);
+    for name in found {
+        resolve(name, &description);
+    }
+    let lines: Vec<String> = routes(&description)
+        .iter()
+        .map(|route| {
+            let who = match route {
+                route if route.is_public() => "everybody",
+                route if WITHOUT_VERIFICATION.contains(&route.name().as_str()) => "users",
+                _ => "verified users",
+            };
+            format!("{:<6} {}  {who}", route.method.as_str(), route.path)
+        })
+        .collect();
+    insta::assert_snapshot!("routes", lines.join("\n"));
+}
+
+async fn every_route_that_is_not_public_is_protected(app: &TestApp) {
+    for route in routes(&description(app).await).iter().filter(|route| !route.is_public()) {
+        let path = route.at("1");
+        let needs = if WITHOUT_VERIFICATION.contains(&route.name().as_str()) {
+            let unverified = app.user(&format!("u{:x}", rand::random::<u64>()), Role::Student, false).await;
+            answer(unverified.request(route.method.clone(), &path)).await.ok();
+            Needs::LogIn
+        } else {
+            Needs::VerifiedEmail
+        };
+        is_protected(app, needs, route.method.clone(), &path, route.body()).await;
+    }
+}
+
+async fn every_body_is_read_with_care(app: &TestApp) {
+    let ada = app.student("ada").await;
+    for route in routes(&description(app).await).iter().filter(|route| route.takes_body()) {
+        let optional = route.operation["requestBody"]["required"] != true;
+        refuses_bad_bodies(&ada, route.method.clone(), &route.at("1"), optional).await;
+    }
+}
+
+async fn every_field_is_of_its_kind(app: &TestApp) {
+    let ada = app.student("ada").await;
+    let description = description(app).await;
+    for route in routes(&description).iter().filter(|route| route.takes_body()) {
+        let send = async |field: &str, value: &Value| {
+            let mut body = route.body().unwrap();
+            body[field] = value.clone();
+            answer(ada.request(route.method.clone(), &route.at("1")).json(&body)).await
+        };
+        for (field, kind) in fields(route, &description) {
+            let wrong = match kind {
+                Kind::Text => vec![json!(5), json!(["x"]), json!({}), json!("a\0b")],
+                Kind::Integer => vec![json!("1"), json!(1.5), json!(-1), json!(1e30), json!(true)],
+                Kind::Boolean => vec![json!("true"), json!(1)],
+                Kind::OneOf => vec![json!("no such value"), json!(""), json!(0), json!("a\0b")],
+            };
+            for value in wrong {
+                send(&field, &value).await.refuses(&field);
+            }
+        }
+    }
+}
+
+async fn every_parameter_is_bounded(app: &TestApp) {
+    load_catalogue(app).await;
+    let ada = app.student("ada").await;
+    ada.talk("hello").await;
+    let description = description(app).await;
+    for route in &routes(&description) {
+        for (name, schema) in route.parameters() {
+            let wrong: &[&str] = match (name, kind(schema, &description)) {
+                ("offset", _) => &["-1", "abc", "", "99999999999999999999"],
+                (_, Kind::Integer) => &["0", "-1", "1000000000", "abc", "", "1.5", "99999999999999999999"],
+                // The last four are of the right shape, but name times that no row has.
+                ("cursor", _) => &[
+                    "x",
+                    "",
+                    "AAAA",
+                    "%00",
+                    "AQB__________wAAAAAAAAAB",
+                    "AQCAAAAAAAAAAAAAAAAAAAAB",
+                    "BAB__________wAAAAAAAAAB",
+                    "BACAAAAAAAAAAAAAAAAAAAAB",
+                ],
+                (_, Kind::Boolean) => &["maybe", "", "%00"],
+                (_, Kind::OneOf) => &["no-such-value", "", "%00"],
+                (_, Kind::Text) => &["%00"],
+            };
+            for value in wrong {
+                let path = format!("{}?{name}={value}", route.at("1"));
+                answer(ada.request(route.method.clone(), &path)).await.refuses(name);
+            }
+        }
+    }
+}
+
+async fn every_id_is_checked(app: &TestApp) {
+    let (ada, eve) = (app.student("ada").await, app.student("eve").await);
+    let conversation = ada.talk("my secret").await;
+    app.model.next(written("For Ada alone"));
+    let exercise = ada.post("/api/exercises/generate", json!({})).await.has(201).body["exercise"]["id"].clone();
+    let asked = app.model.received().len();
+    let send = async |client: &Client<'_>, route: &Route, id: &str| {
+        let request = client.request(route.method.clone(), &route.at(id));
+        answer(match route.body() {
+            Some(body) => request.json(&body),
+            None => request,
+        })
+        .await
+    };
+    let mut checked = 0;
+    for route in routes(&description(app).await).iter().filter(|route| route.path.contains("{id}")) {
+        for id in ["0", "-1", "abc", "1.5", "99999999999999999999", "%27", "%00"] {
+            assert_eq!(send(&ada, route, id).await.refuses("id"), "id must be a positive integer");
+        }
+        let is_chat = route.path.starts_with("/api/chat/");
+        let id = if is_chat { conversation.to_string() } else { exercise.to_string() };
+        let (foreign, missing) = (send(&eve, route, &id).await, send(&eve, route, "4711").await);
+        foreign.fails(404, "NOT_FOUND");
+        assert_eq!(foreign.body, missing.body, "like one that does not exist");
+        checked += 1;
+    }
+    assert_eq!(checked, 9);
+    let about = json!({"context_type": "exercise", "exercise_id": exercise});
+    eve.post("/api/chat/conversations", about.clone()).await.fails(404, "NOT_FOUND");
+    ada.post("/api/chat/conversations", about).await.has(201);
+    assert_eq!(app.model.received().len(), asked, "the model was asked nothing");
+    assert_eq!(eve.get("/api/exercises/history").await.ok().body["total"], 0);
+}
+
+/// Pages, lists and completions have such tests of their own.
+async fn statements_do_not_grow_with_the_rows(app: &TestApp) {
+    load_catalogue(app).await;
+    let ada = app.student("ada").await;
+    let id = ada.talk("hello").await;
+    let conversation = format!("/api/chat/conversations/{id}");
+    let issued = async |method: &str, path: &str, body: Value, budget: u32| {
+        let request = ada.request(method.parse().unwrap(), path).json(&body);
+        let answer = answer(request).await;
+        assert!(answer.status.is_success(), "{method} {path}: {:#}", answer.body);
+        assert!(answer.statements() <= budget, "{method} {path}: {}", answer.statements());
+        answer.statements()
+    };
+    let all = async |round: &str, exercises: [i64; 2]| {
+        let [hinted, skipped] = exercises.map(|id| format!("/api/exercises/{id}"));
+        [
+            issued("GET", "/api/auth/me", json!({}), ME_BUDGET).await,
+            issued("GET", "/api/users/me", json!({}), PROFILE_BUDGET).await,
+            issued("GET", "/api/users/me/progress", json!({}), PROFILE_BUDGET).await,
+            issued("GET", "/api/users/me/preferences", json!({}), PROFILE_BUDGET).await,
+            issued("GET", "/api/users/onboarding/status", json!({}), PROFILE_BUDGET).await,
+            issued("PUT", "/api/users/me", json!({"name": round}), PROFILE_BUDGET).await,
+            issued("PUT", "/api/users/me/preferences", json!({"skill_level": "expert"}), PROFILE_BUDGET).await,
+            issued("POST", "/api/chat/conversations", json!({"exercise_id": 1}), CONVERSATION_BUDGET).await,
+            issued("PATCH", &conversation, json!({"title": round}), CONVERSATION_BUDGET).await,
+            issued("POST", "/api/chat/message", json!({"message": "x", "idempotency_key": round}), SEND_BUDGET).await,
+            issued("POST", "/api/chat/message", json!({"message": "x", "conversation_id": id}), SEND_BUDGET).await,
+            issued("POST", &format!("{hinted}/hint"), json!({}), STEP_BUDGET).await,
+            issued("POST", &format!("{skipped}/skip"), json!({}), STEP_BUDGET).await,
+            issued("GET", "/api/exercises/difficulty/analyze", json!({}), DIFFICULTY_BUDGET).await,
+            issued("POST", "/api/exercises/difficulty/adjust", json!({"difficulty": "easy"}), DIFFICULTY_BUDGET).await,
+            issued("POST", "/api/progress/update-streak", json!({}), STREAK_BUDGET).await,
+            issued("POST", "/api/progress/calculate-skill-level", json!({"topic": "x"}), LEVEL_BUDGET).await,
+        ]
+    };
+    let few = all("few", [1, 2]).await;
+    for number in 10..30 {
+        ada.post("/api/chat/message", json!({"message": "x", "conversation_id": id})).await.ok();
+        ada.post(&format!("/api/exercises/{number}/complete"), json!({})).await.ok();
+    }
+    assert_eq!(all("many", [3, 4]).await, few);
+    let opt_out = json!({"opted_out": true});
+    issued("PUT", "/api/progress/leaderboard/me", opt_out, OPT_OUT_BUDGET).await;
+    issued("DELETE", &conversation, json!({}), CONVERSATION_BUDGET).await;
+}

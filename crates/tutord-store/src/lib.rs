@@ -8,7 +8,8 @@
 //! 4. `queries`: the typed queries, written once and compiled for each database.
 //! 5. [`rules`]: how completions become points, streaks, levels and achievements.
 //! 6. [`postgres`] and [`sqlite`]: pools, deadlines, migrations, and what one database alone has.
-//! 7. [`statements`]: counts the statements that a task issues.
+//!
+//! Every statement is seen by the [`querywatch::Watch`] of the [`StoreOptions`].
 //!
 //! ```no_run
 //! # async fn example() -> tutord_store::Result<()> {
@@ -25,7 +26,10 @@
     not(test),
     expect(clippy::duplicate_mod, reason = "`queries` is compiled for each database; see its README")
 )]
-#![cfg_attr(test, allow(dead_code, reason = "unit tests are compiled without the adapters, which take minutes"))]
+#![cfg_attr(
+    test,
+    allow(dead_code, unused_imports, reason = "unit tests are compiled without the adapters, which take minutes")
+)]
 
 mod error;
 pub mod model;
@@ -40,7 +44,6 @@ pub mod seed;
 mod sql_types;
 #[cfg(not(test))]
 pub mod sqlite;
-pub mod statements;
 pub mod store;
 
 pub use error::{Error, Result};

@@ -6,6 +6,7 @@ use std::time::Duration;
 use diesel::backend::Backend;
 use diesel::migration::{Migration, MigrationSource};
 use diesel_migrations::EmbeddedMigrations;
+use querywatch::Watch;
 
 use crate::error::{Error, Result};
 use crate::postgres::Postgres;
@@ -26,10 +27,12 @@ pub struct StoreOptions {
     /// This process's name in the [outbox](crate::store::Outbox), if it makes unusable by itself what its writes change
     /// and then acknowledges that. PostgreSQL only.
     pub node: Option<u64>,
+    /// What sees every statement.
+    pub watch: Watch,
 }
 
 impl Default for StoreOptions {
-    /// 10 connections and 10 more, 3 s for a connection, 5 s for a statement.
+    /// 10 connections and 10 more, 3 s for a connection, 5 s for a statement, a watch of its own.
     fn default() -> Self {
         Self {
             pool_size: 10,
@@ -37,6 +40,7 @@ impl Default for StoreOptions {
             acquire_timeout: Duration::from_secs(3),
             statement_timeout: Duration::from_secs(5),
             node: None,
+            watch: Watch::builder().build(),
         }
     }
 }

@@ -301,11 +301,34 @@ pub trait ChangeFeed: Send {
     async fn done(&mut self, changes: &[Change]) -> Result<()>;
 }
 
+/// How the connections of a pool stand; on SQLite, those that read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PoolStatus {
+    /// The most that may be open.
+    pub max: usize,
+    /// Open ones.
+    pub open: usize,
+    /// Open ones that nobody uses.
+    pub idle: usize,
+    /// Callers that wait for one.
+    pub waiting: usize,
+}
+
+#[cfg(not(test))]
+impl PoolStatus {
+    pub(crate) fn of(status: &deadpool::Status) -> Self {
+        Self { max: status.max_size, open: status.size, idle: status.available, waiting: status.waiting }
+    }
+}
+
 /// What operators and background work need.
 #[async_trait]
 pub trait Administration: Send + Sync {
     /// `postgres` or `sqlite`.
     fn backend(&self) -> &'static str;
+
+    /// How the connections stand.
+    fn pool(&self) -> PoolStatus;
 
     /// Applies pending migrations, one process at a time; returns their names.
     async fn migrate(&self) -> Result<Vec<String>>;

@@ -8,6 +8,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use axum::Router;
 use axum::routing::get;
+use querywatch::Watch;
 use readthrough::Cache;
 use tokio::net::TcpListener;
 use tokio::sync::Notify;
@@ -22,8 +23,9 @@ use crate::cache::{self, CachedStore};
 use crate::config::{Config, LlmConfig};
 use crate::http::rate_limit::RateLimits;
 use crate::http::{aliases, middleware, openapi};
-use crate::llm::{Cached, OpenAi, OpenAiConfig, Provider, ReplyCacheOptions};
+use crate::llm::{Cached, Counted, OpenAi, OpenAiConfig, Provider, ReplyCacheOptions, Usage};
 use crate::mail::Mailer;
+use crate::ops::metrics::Requests;
 use crate::{auth, chat, exercises, ops, progress, users};
 
 /// How long ended streams get to store what came.
@@ -41,8 +43,14 @@ pub struct Parts {
     pub store: Arc<dyn Store>,
     /// What is before the database.
     pub cache: Cache,
+    /// What sees every statement.
+    pub watch: Watch,
+    /// Counts and times of requests.
+    pub requests: Requests,
     /// The model, where one is configured.
     pub llm: Option<Arc<dyn Provider>>,
+    /// Counts of what the model was asked.
+    pub llm_usage: Arc<Usage>,
     /// Sends mails.
     pub mailer: Mailer,
     /// Hashes passwords.
@@ -103,7 +111,7 @@ impl App {
     ///
     /// # Errors
     /// When a part can't be made from the configuration.
-    pub fn new(config: Config, store: Arc<dyn Store>, demo: bool) -> anyhow::Result<Self> {
+    pub fn new(config: Config, watch: Watch, store: Arc<dyn Store>, demo: bool) -> anyhow::Result<Self> {
         let tasks = TaskTracker::new();
         let cache = config.cache.build(store.backend()).context("REDIS_URL")?;
         if config.cache.cache_enabled && !cache.is_enabled() {
@@ -112,8 +120,13 @@ impl App {
         let cached = Arc::new(CachedStore::new(store, cache.clone(), &config.cache));
         let store: Arc<dyn Store> = Arc::clone(&cached) as Arc<dyn Store>;
         let mailer = Mailer::start(&config.mail, &config.database.data_dir, &config.http.public_url, demo, &tasks)?;
+        let llm_usage = Arc::<Usage>::default();
         let app = Self(Arc::new(Parts {
-            llm: provider(&config.llm)?.map(|provider| kept(provider, &config.llm, &cache)),
+            llm: provider(&config.llm)?.map(|provider| {
+                let provider = kept(provider, &config.llm, &cache);
+                Arc::new(Counted::new(provider, Arc::clone(&llm_usage))) as Arc<dyn Provider>
+            }),
+            llm_usage,
             mailer,
             passwords: Passwords::new()?,
             limits: RateLimits::new(config.rate_limits.clone(), cache.clone()),
@@ -125,6 +138,8 @@ impl App {
             config,
             store,
             cache,
+            watch,
+            requests: Requests::default(),
         }));
         chat::spawn_purge(&app);
         progress::spawn_upkeep(&app);
@@ -150,6 +165,7 @@ impl App {
             .route("/health", get(ops::health::health))
             .route("/live", get(ops::health::live))
             .route("/ready", get(ops::health::ready))
+            .route("/metrics", get(ops::metrics::metrics))
             .merge(openapi::router(description));
         middleware::wrap(router, self).with_state(self.clone())
     }

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use axum::http::HeaderValue;
 use clap::{Args, ValueEnum};
+use querywatch::Watch;
 use tutord_store::StoreOptions;
 use url::Url;
 
@@ -37,6 +38,32 @@ pub struct Config {
     #[command(flatten)]
     /// The cache.
     pub cache: CacheConfig,
+    #[command(flatten)]
+    /// What is watched of SQL statements.
+    pub watch: WatchConfig,
+}
+
+/// What is watched of SQL statements.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Statements")]
+pub struct WatchConfig {
+    /// Milliseconds from which a statement is slow: it is logged, counted and shown.
+    #[arg(long, env = "SLOW_QUERY_THRESHOLD_MS", default_value_t = 100, value_parser = clap::value_parser!(u64).range(1..=3_600_000))]
+    pub slow_query_threshold_ms: u64,
+    /// How often a request may issue statements of one shape before that is a finding (N+1).
+    #[arg(long, env = "N_PLUS_ONE_LIMIT", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..))]
+    pub n_plus_one_limit: u32,
+}
+
+impl WatchConfig {
+    /// What sees the statements of this process.
+    pub fn build(&self) -> Watch {
+        Watch::builder()
+            .slow_threshold(Duration::from_millis(self.slow_query_threshold_ms))
+            .repeat_limit(self.n_plus_one_limit)
+            .name_cancelled(true)
+            .build()
+    }
 }
 
 /// What is cached, where, and for how long.
@@ -361,13 +388,14 @@ impl DatabaseConfig {
     }
 
     /// How the store treats its connections.
-    pub const fn options(&self) -> StoreOptions {
+    pub fn options(&self) -> StoreOptions {
         StoreOptions {
             pool_size: self.database_pool_size,
             max_overflow: self.database_max_overflow,
             acquire_timeout: Duration::from_millis(self.database_acquire_timeout_ms),
             statement_timeout: Duration::from_millis(self.database_statement_timeout_ms),
             node: None,
+            watch: Watch::builder().build(),
         }
     }
 }
@@ -386,9 +414,9 @@ impl AuthConfig {
 
 impl Config {
     /// How the store treats the connections of a process that serves: one with Redis invalidates what it writes.
-    pub fn store_options(&self) -> StoreOptions {
+    pub fn store_options(&self, watch: &Watch) -> StoreOptions {
         let shared = self.cache.cache_enabled && self.cache.redis_url.is_some();
-        StoreOptions { node: shared.then(rand::random), ..self.database.options() }
+        StoreOptions { node: shared.then(rand::random), watch: watch.clone(), ..self.database.options() }
     }
 
     /// Whether cookies are for TLS alone.

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use diesel::ConnectionError;
 use diesel_async::{AsyncConnection, AsyncPgConnection, SimpleAsyncConnection};
+use querywatch::Watch;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -19,7 +20,6 @@ use url::Url;
 use super::outbox;
 use crate::error::{Error, Result};
 use crate::open::StoreOptions;
-use crate::statements::Counter;
 
 /// Connects to one server in one way; cheap to clone.
 ///
@@ -33,6 +33,7 @@ pub struct Connector {
     statement_timeout: Duration,
     /// See `StoreOptions::node`.
     node: Option<u64>,
+    watch: Watch,
 }
 
 impl Connector {
@@ -88,7 +89,13 @@ impl Connector {
                 )));
             }
         };
-        Ok(Self { config: Arc::new(config), tls, statement_timeout: options.statement_timeout, node: options.node })
+        Ok(Self {
+            config: Arc::new(config),
+            tls,
+            statement_timeout: options.statement_timeout,
+            node: options.node,
+            watch: options.watch.clone(),
+        })
     }
 
     /// The same, but statements may run as long as they need.
@@ -169,7 +176,7 @@ pub async fn connect(connector: &Connector) -> std::result::Result<AsyncPgConnec
         let _ = write!(settings, "; SET tutord.node = '{}'", outbox::name(node));
     }
     conn.batch_execute(&settings).await.map_err(ConnectionError::CouldntSetupConfiguration)?;
-    conn.set_instrumentation(Counter);
+    conn.set_instrumentation(connector.watch.instrumentation());
     Ok(conn)
 }
 

@@ -29,7 +29,7 @@ use crate::error::{Error, Result};
 use crate::model::time::Timestamp;
 use crate::open::{StoreOptions, pending};
 use crate::seed::SeedPlan;
-use crate::store::Administration;
+use crate::store::{Administration, PoolStatus};
 
 /// Sends two statements in one round trip: both are on the wire before the first answer is awaited.
 macro_rules! pipelined {
@@ -147,7 +147,9 @@ impl Postgres {
         F: AsyncFnOnce(&mut Conn) -> Result<T>,
     {
         let mut lease = self.lease().await?;
-        let outcome = tokio::time::timeout(self.deadline, operation(lease.connection())).await;
+        // One call on one connection: only so are rows that are still to come, and statements that are given up, timed.
+        let call = querywatch::call(async { operation(lease.connection()).await });
+        let outcome = tokio::time::timeout(self.deadline, call).await;
         // Past the deadline the lease is dropped unfinished: the server is told to stop.
         let outcome = outcome.map_err(|_| Error::Timeout)?;
         lease.finish();
@@ -174,17 +176,16 @@ impl Postgres {
         })
         .await
     }
-
-    /// How the connections stand: open, idle, and callers that wait for one.
-    pub fn status(&self) -> deadpool::Status {
-        self.pool.status()
-    }
 }
 
 #[async_trait]
 impl Administration for Postgres {
     fn backend(&self) -> &'static str {
         "postgres"
+    }
+
+    fn pool(&self) -> PoolStatus {
+        PoolStatus::of(&self.pool.status())
     }
 
     async fn migrate(&self) -> Result<Vec<String>> {

@@ -22,6 +22,7 @@ use crate::model::{Metric, Period};
 use crate::page::{Cursor, Page, PageRequest, Position};
 use crate::rules::{CompletedExercise, Standings};
 use crate::schema::{leaderboard_entries, leaderboards, users};
+use crate::sql_types::Day;
 
 /// The levels of the tree: exact values, and groups of 256 and of 65,536.
 const LEVELS: [(i32, i64); 3] = [(0, 1), (1, 256), (2, 65_536)];
@@ -62,23 +63,22 @@ async fn standings(conn: &mut Conn, user_id: i64, day: LocalDate, languages: &[&
     if found.len() == PERIODS.len() * languages.len() * Metric::ALL.len() {
         return Ok(found);
     }
+    let missing = PERIODS.len() * languages.len() * Metric::ALL.len();
+    let sql = format!(
+        "INSERT INTO leaderboards (metric, period, starts_on, language) VALUES {} ON CONFLICT DO NOTHING",
+        rows("", 1, 4, missing)
+    );
+    let mut insert = diesel::sql_query(sql).into_boxed();
     // The same order everywhere: two transactions that make the same leaderboards wait, but not in a circle.
     for period in PERIODS {
         for language in languages {
             for metric in Metric::ALL {
-                diesel::insert_into(leaderboards::table)
-                    .values((
-                        leaderboards::metric.eq(metric),
-                        leaderboards::period.eq(period),
-                        leaderboards::starts_on.eq(starts_on(period, day)),
-                        leaderboards::language.eq(language),
-                    ))
-                    .on_conflict_do_nothing()
-                    .execute(conn)
-                    .await?;
+                insert = insert.bind::<Text, _>(*metric).bind::<Text, _>(period);
+                insert = insert.bind::<Day, _>(starts_on(period, day)).bind::<Text, _>(*language);
             }
         }
     }
+    insert.execute(conn).await?;
     Ok(wanted().load(conn).await?)
 }
 

@@ -23,8 +23,7 @@ use crate::error::{Error, Result};
 use crate::model::time::Timestamp;
 use crate::open::{StoreOptions, pending};
 use crate::seed::SeedPlan;
-use crate::statements::Counter;
-use crate::store::{Administration, ChangeFeed, Outbox};
+use crate::store::{Administration, ChangeFeed, Outbox, PoolStatus};
 
 mod seed;
 
@@ -137,7 +136,7 @@ impl Sqlite {
         F: AsyncFnOnce(&mut Conn) -> Result<T>,
     {
         let mut connection = get(&self.readers).await?;
-        operation(&mut connection).await
+        querywatch::call(async { operation(&mut connection).await }).await
     }
 
     /// Runs one statement that changes something.
@@ -146,7 +145,7 @@ impl Sqlite {
         F: AsyncFnOnce(&mut Conn) -> Result<T>,
     {
         let mut connection = get(&self.writer).await?;
-        operation(&mut connection).await
+        querywatch::call(async { operation(&mut connection).await }).await
     }
 
     /// Runs statements of which all take effect or none.
@@ -177,14 +176,15 @@ fn settings(options: &StoreOptions) -> String {
 
 fn pool(path: &Path, options: &StoreOptions, size: usize, role: &'static str) -> Result<Pool<Conn>> {
     let settings = settings(options) + role;
+    let watch = options.watch.clone();
     let mut config = ManagerConfig::default();
     config.recycling_method = RecyclingMethod::Fast;
     config.custom_setup = Box::new(move |url| {
-        let settings = settings.clone();
+        let (settings, watch) = (settings.clone(), watch.clone());
         Box::pin(async move {
             let mut conn = Conn::establish(url).await?;
             conn.batch_execute(&settings).await.map_err(diesel::ConnectionError::CouldntSetupConfiguration)?;
-            conn.set_instrumentation(Counter);
+            conn.set_instrumentation(watch.instrumentation());
             Ok(conn)
         })
     });
@@ -228,6 +228,10 @@ impl Outbox for Sqlite {
 impl Administration for Sqlite {
     fn backend(&self) -> &'static str {
         "sqlite"
+    }
+
+    fn pool(&self) -> PoolStatus {
+        PoolStatus::of(&self.readers.status())
     }
 
     async fn migrate(&self) -> Result<Vec<String>> {

@@ -1,7 +1,7 @@
 use tutord_store::model::{ContextType, NewConversation, PREVIEW_CHARS};
-use tutord_store::{Page, PageRequest, Position, statements};
+use tutord_store::{Page, PageRequest, Position};
 
-use crate::fixture::{Fixture, reply};
+use crate::fixture::{self, Fixture, reply};
 
 crate::on_both!(
     pages_walk_the_list_once,
@@ -97,7 +97,7 @@ async fn a_page_costs_two_statements_whatever_its_size(store: &Fixture) {
             store.say(user.id, id, "hello").await;
         }
         existing = size;
-        let (page, issued) = statements::count(store.list_conversations(user.id, &PageRequest::first(size))).await;
+        let (page, issued) = fixture::count(store.list_conversations(user.id, &PageRequest::first(size))).await;
         assert_eq!((page.unwrap().items.len() as i64, issued), (size, 2));
     }
 }

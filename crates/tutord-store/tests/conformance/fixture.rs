@@ -60,6 +60,12 @@ pub(crate) fn new_user(email: &str) -> NewUser {
     }
 }
 
+/// Runs a call and counts its statements.
+pub(crate) async fn count<T>(call: impl Future<Output = T>) -> (T, u32) {
+    let (outcome, report) = querywatch::Scope::unwatched().run(call).await;
+    (outcome, report.statements)
+}
+
 /// One row of [`Fixture::lines`].
 #[derive(QueryableByName)]
 struct Line {

@@ -1,7 +1,7 @@
 use tutord_store::model::{Appended, Message, MessageRole, Order, Target};
-use tutord_store::{Error, Page, PageRequest, Position, statements};
+use tutord_store::{Error, Page, PageRequest, Position};
 
-use crate::fixture::{Fixture, message, reply, stored};
+use crate::fixture::{self, Fixture, message, reply, stored};
 
 crate::on_both!(
     pages_walk_a_conversation_once_in_both_orders_and_directions,
@@ -79,7 +79,7 @@ async fn a_page_costs_two_statements_at_any_depth(store: &Fixture) {
     for (limit, offset) in [(20, 0), (200, 0), (200, 20), (20, 200)] {
         for order in [Order::Asc, Order::Desc] {
             let request = PageRequest { limit, position: Position::Offset(offset) };
-            let (page, issued) = statements::count(page(store, user.id, id, order, request)).await;
+            let (page, issued) = fixture::count(page(store, user.id, id, order, request)).await;
             assert_eq!((page.items.len() as i64, issued), (limit, 2));
         }
     }

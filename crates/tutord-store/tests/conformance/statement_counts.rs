@@ -7,15 +7,15 @@ use tutord_store::model::{
     Choice, ContextType, Difficulty, EmailTokenPurpose, LearningProfile, Metric, NewConversation, Order, Period,
     SkillLevel, UserChanges,
 };
-use tutord_store::{PageRequest, Result, statements};
+use tutord_store::{PageRequest, Result};
 
 use crate::exercises::{done, moment};
-use crate::fixture::{Fixture, reply};
+use crate::fixture::{self, Fixture, reply};
 
 crate::on_both!(calls_cost_what_their_documentation_says, calls_about_exercises_cost_what_their_documentation_says,);
 
 async fn cost<T>(call: impl Future<Output = Result<T>>) -> u32 {
-    let (outcome, issued) = statements::count(call).await;
+    let (outcome, issued) = fixture::count(call).await;
     assert!(outcome.is_ok());
     issued
 }

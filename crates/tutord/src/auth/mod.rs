@@ -13,4 +13,4 @@ mod token;
 pub use identity::{Authenticated, Verified};
 pub use password::Passwords;
 pub(crate) use password::hash as hash_password;
-pub use routes::{ME_BUDGET, router};
+pub use routes::{BUDGETS, ME_BUDGET, router};

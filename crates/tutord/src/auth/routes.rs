@@ -17,6 +17,7 @@ use super::{Authenticated, cookies, token};
 use crate::app::App;
 use crate::error::ApiError;
 use crate::http::aliases::WithData;
+use crate::http::budgets::Budget;
 use crate::http::client_ip::ClientIp;
 use crate::http::json::{Json, OptionalJson, trimmed};
 use crate::http::query::Query;
@@ -25,6 +26,27 @@ use crate::http::validation;
 
 /// Statements per request for the account behind a token, authentication included.
 pub const ME_BUDGET: u32 = 2;
+
+/// Statements per request that begins, continues or ends a session, or that sends a mail.
+const SESSION_BUDGET: u32 = 12;
+
+/// What each route may issue.
+pub const BUDGETS: &[Budget] = &[
+    ("POST", "/register", 20),
+    ("POST", "/login", SESSION_BUDGET),
+    ("POST", "/logout", SESSION_BUDGET),
+    ("POST", "/refresh", SESSION_BUDGET),
+    ("GET", "/me", ME_BUDGET),
+    ("POST", "/verify-email", SESSION_BUDGET),
+    ("POST", "/resend-verification", SESSION_BUDGET),
+    ("POST", "/password-reset", SESSION_BUDGET),
+    ("POST", "/password-reset/confirm", SESSION_BUDGET),
+    ("GET", "/oauth/github", 0),
+    ("GET", "/oauth/google", 0),
+    ("GET", "/oauth/github/callback", 0),
+    ("GET", "/oauth/google/callback", 0),
+    ("POST", "/oauth/exchange", 0),
+];
 
 /// The routes of this feature.
 pub fn router() -> OpenApiRouter<App> {

@@ -70,7 +70,7 @@ pub(super) async fn log_in(
     };
     let matches = app.passwords.verify(password, stored).await?;
     // Once more: of many attempts at once, no more than the limit allows may learn whether they were right.
-    app.limits.peek(Rule::LoginFailures, &account)?;
+    app.limits.peek(Rule::LoginFailures, &account).await?;
     let Some(user) = user.filter(|_| matches) else {
         app.limits.check(Rule::LoginFailures, &account).await?;
         return Err(ApiError::wrong_credentials());

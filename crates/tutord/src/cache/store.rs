@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use async_trait::async_trait;
 use readthrough::{Cache, Invalidation, Key};
 use tokio_util::task::TaskTracker;
-use tutord_store::model::change::Change;
+use tutord_store::model::change::{Change, ChangeKind};
 use tutord_store::model::progress::{
     Activity, Board, LeaderboardEntry, Neighbourhood, ProgressOverview, TopicSkill, starts_on, utc_day,
 };
@@ -21,9 +21,9 @@ use tutord_store::model::{
 use tutord_store::page::{Cursor, Page, PageRequest, Position};
 use tutord_store::seed::SeedPlan;
 use tutord_store::store::{
-    Administration, ChangeFeed, Conversations, EmailTokens, Exercises, Outbox, Progress, Sessions, Users,
+    Administration, ChangeFeed, Conversations, EmailTokens, Exercises, Outbox, PoolStatus, Progress, Sessions, Users,
 };
-use tutord_store::{LocalDate, Result, Store, Timestamp, statements};
+use tutord_store::{LocalDate, Result, Store, Timestamp};
 
 use super::namespaces::{Namespaces, OwnExercises, OwnProgress, TokenOwner};
 use super::writes::{LEADERBOARDS, Write, conversation_group, flushed, noted, own_exercise};
@@ -62,7 +62,7 @@ impl CachedStore {
         writes: impl FnOnce(&Result<T>) -> Vec<Write> + Send + 'static,
     ) -> Result<T> {
         let (cache, namespaces) = (self.cache.clone(), Arc::clone(&self.namespaces));
-        let work = statements::carry(async move {
+        let work = querywatch::carry(async move {
             let outcome = write.await;
             // Deferred or complete: no read of this process finds the old value.
             let _ = invalidate(&cache, &namespaces, &writes(&outcome)).await;
@@ -251,7 +251,9 @@ impl Sessions for CachedStore {
         let (store, refresh) = (Arc::clone(&self.store), *refresh);
         self.write(async move { store.rotate_session(&refresh, successors).await }, |rotation| match rotation {
             Ok(Rotation::Reused { user_id, .. }) => vec![Write::Session { user: *user_id }],
-            _ => Vec::new(),
+            Ok(_) => Vec::new(),
+            // It may have been committed, and nobody knows whose session it was.
+            Err(_) => vec![Write::Any(ChangeKind::Session)],
         })
         .await
     }
@@ -266,7 +268,8 @@ impl Sessions for CachedStore {
         let (store, refresh) = (Arc::clone(&self.store), *refresh);
         self.write(async move { store.revoke_session_of(&refresh).await }, |user| match user {
             Ok(Some(user)) => vec![Write::Session { user: *user }],
-            _ => Vec::new(),
+            Ok(None) => Vec::new(),
+            Err(_) => vec![Write::Any(ChangeKind::Session)],
         })
         .await
     }
@@ -292,7 +295,8 @@ impl EmailTokens for CachedStore {
         let (store, hash) = (Arc::clone(&self.store), *hash);
         self.write(async move { store.verify_email(&hash).await }, |user| match user {
             Ok(Some(user)) => vec![Write::Profile { user: user.id }],
-            _ => Vec::new(),
+            Ok(None) => Vec::new(),
+            Err(_) => vec![Write::Any(ChangeKind::Profile)],
         })
         .await
     }
@@ -301,7 +305,8 @@ impl EmailTokens for CachedStore {
         let (store, hash, password_hash) = (Arc::clone(&self.store), *hash, password_hash.to_owned());
         self.write(async move { store.reset_password(&hash, &password_hash).await }, |user| match user {
             Ok(Some(user)) => vec![Write::Session { user: *user }, Write::Profile { user: *user }],
-            _ => Vec::new(),
+            Ok(None) => Vec::new(),
+            Err(_) => vec![Write::Any(ChangeKind::Session), Write::Any(ChangeKind::Profile)],
         })
         .await
     }
@@ -676,6 +681,10 @@ impl Outbox for CachedStore {
 impl Administration for CachedStore {
     fn backend(&self) -> &'static str {
         self.store.backend()
+    }
+
+    fn pool(&self) -> PoolStatus {
+        self.store.pool()
     }
 
     async fn migrate(&self) -> Result<Vec<String>> {

@@ -16,4 +16,4 @@ mod stream;
 mod wire;
 
 pub(crate) use purge::spawn as spawn_purge;
-pub use routes::{AWAIT_MODEL, CONVERSATION_BUDGET, LIST_BUDGET, PAGE_BUDGET, SEND_BUDGET, router};
+pub use routes::{AWAIT_MODEL, BUDGETS, CONVERSATION_BUDGET, LIST_BUDGET, PAGE_BUDGET, SEND_BUDGET, router};

@@ -18,6 +18,7 @@ use super::{service, stream};
 use crate::app::App;
 use crate::auth::Verified;
 use crate::error::ApiError;
+use crate::http::budgets::Budget;
 use crate::http::json::Json;
 use crate::http::pagination::{Bounds, PageParams};
 use crate::http::path::Id;
@@ -40,6 +41,18 @@ const MESSAGES: Bounds = Bounds::new(50, 200);
 
 /// Routes that answer when the model did: they are bounded by its time-outs, not by the request's.
 pub const AWAIT_MODEL: &[&str] = &["/api/chat/message", "/api/chat/conversations/{id}/retry"];
+
+/// What each route may issue.
+pub const BUDGETS: &[Budget] = &[
+    ("GET", "/conversations", LIST_BUDGET),
+    ("POST", "/conversations", CONVERSATION_BUDGET),
+    ("GET", "/conversations/{id}", PAGE_BUDGET),
+    ("PATCH", "/conversations/{id}", CONVERSATION_BUDGET),
+    ("DELETE", "/conversations/{id}", CONVERSATION_BUDGET),
+    ("POST", "/conversations/{id}/retry", SEND_BUDGET),
+    ("POST", "/message", SEND_BUDGET),
+    ("POST", "/stream", SEND_BUDGET),
+];
 
 /// The routes of this feature.
 pub fn router() -> OpenApiRouter<App> {

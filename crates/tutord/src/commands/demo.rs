@@ -55,7 +55,8 @@ pub(super) async fn run(Args { mut config, print }: Args) -> anyhow::Result<()> 
         let path = config.database.data_dir.join("demo.db");
         config.database.database_url = Some(format!("sqlite://{}", path.display()).parse::<Secret>()?);
     }
-    let store = super::open_with(&config.database, config.store_options()).await?;
+    let watch = config.watch.build();
+    let store = super::open_with(&config.database, config.store_options(&watch)).await?;
     store.migrate().await.context("migrating the database")?;
     super::catalogue::load_built_in(store.as_ref()).await?;
     if store.credentials(ADMIN).await?.is_none() {
@@ -69,7 +70,7 @@ pub(super) async fn run(Args { mut config, print }: Args) -> anyhow::Result<()> 
         fill(store.as_ref()).await.context("writing the sample data")?;
     }
     let address = config.http.listen;
-    let app = App::new(config, store, true)?;
+    let app = App::new(config, watch, store, true)?;
     let listener = TcpListener::bind(address).await.with_context(|| format!("listening on {address} (LISTEN_ADDR)"))?;
     let login = |email| Login { email, password: PASSWORD };
     let greeting = Greeting {

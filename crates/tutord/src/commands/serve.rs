@@ -9,14 +9,15 @@ use crate::app::App;
 use crate::config::Config;
 
 pub(super) async fn run(config: Config) -> anyhow::Result<()> {
-    let store = open_with(&config.database, config.store_options()).await?;
+    let watch = config.watch.build();
+    let store = open_with(&config.database, config.store_options(&watch)).await?;
     let applied = store.migrate().await.context("migrating the database")?;
     if !applied.is_empty() {
         tracing::info!(migrations = applied.join(", "), "migrated the database");
         super::catalogue::load_built_in(store.as_ref()).await?;
     }
     let address = config.http.listen;
-    let app = App::new(config, store, false)?;
+    let app = App::new(config, watch, store, false)?;
     let listener = TcpListener::bind(address).await.with_context(|| format!("listening on {address} (LISTEN_ADDR)"))?;
     until_signal(app, listener).await
 }

@@ -18,6 +18,7 @@ use super::wire::{
 use crate::app::App;
 use crate::auth::Verified;
 use crate::error::ApiError;
+use crate::http::budgets::Budget;
 use crate::http::json::{Json, OptionalJson};
 use crate::http::pagination::{Bounds, PageParams, integer};
 use crate::http::path::Id;
@@ -37,7 +38,7 @@ pub const DIFFICULTY_BUDGET: u32 = 4;
 /// Statements per hint or skipped exercise, authentication included; one of them takes the exercise up.
 pub const STEP_BUDGET: u32 = 9;
 /// Statements per request for a completion, authentication included: some 23, one or two more for each topic and
-/// achievement, and 13 for the first completion of a language in a week, which makes its leaderboards.
+/// achievement, and two for the first completion of a language in a week, which makes its leaderboards.
 pub const COMPLETE_BUDGET: u32 = 40;
 
 const HISTORY: Bounds = Bounds::new(20, 100);
@@ -45,6 +46,25 @@ const HISTORY: Bounds = Bounds::new(20, 100);
 /// Routes that answer when the model did: they are bounded by its time-outs, not by the request's.
 pub const AWAIT_MODEL: &[&str] =
     &["/api/exercises/daily", "/api/exercises/generate", "/api/exercises/{id}/submit", "/api/exercises/{id}/hint"];
+
+/// Statements of a first request of the day, which chooses the exercise.
+const CHOICE_BUDGET: u32 = 24;
+
+/// What each route may issue.
+pub const BUDGETS: &[Budget] = &[
+    ("GET", "/daily", DAILY_BUDGET + CHOICE_BUDGET),
+    ("GET", "/history", HISTORY_BUDGET),
+    // A generated exercise is looked for among those of the catalogue first.
+    ("GET", "/{id}", EXERCISE_BUDGET + 1),
+    ("POST", "/{id}/submit", COMPLETE_BUDGET + STEP_BUDGET),
+    ("POST", "/{id}/hint", STEP_BUDGET),
+    ("POST", "/{id}/complete", COMPLETE_BUDGET),
+    ("POST", "/{id}/skip", STEP_BUDGET),
+    ("POST", "/generate", STEP_BUDGET),
+    ("GET", "/difficulty/performance", PERFORMANCE_BUDGET),
+    ("GET", "/difficulty/analyze", DIFFICULTY_BUDGET),
+    ("POST", "/difficulty/adjust", DIFFICULTY_BUDGET),
+];
 
 /// The routes of this feature.
 pub fn router() -> OpenApiRouter<App> {

@@ -12,12 +12,13 @@ use axum::http::{HeaderName, HeaderValue, Method};
 use axum::middleware::{Next, from_fn, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::{Extension, Router};
+use querywatch::Scope;
 use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::compression::CompressionLayer;
 use tower_http::cors::CorsLayer;
 use tracing::Instrument;
-use tutord_store::statements;
 
+use super::budgets::budget;
 use super::etag::etag;
 use super::request_id;
 use crate::app::App;
@@ -51,7 +52,7 @@ pub fn wrap(router: Router<App>, app: &App) -> Router<App> {
         .layer(CatchPanicLayer::custom(panicked))
         .layer(cors(http))
         .layer(from_fn_with_state(http.uses_tls(), security_headers))
-        .layer(from_fn_with_state(http.server_timing, trace))
+        .layer(from_fn_with_state(app.clone(), trace))
         .layer(from_fn(request_id::layer))
 }
 
@@ -70,17 +71,24 @@ async fn timeout(State(limit): State<Duration>, request: Request, next: Next) ->
 }
 
 /// One line in the log for each request, with what an operator looks for.
-async fn trace(State(server_timing): State<bool>, request: Request, next: Next) -> Response {
+async fn trace(State(app): State<App>, request: Request, next: Next) -> Response {
     let began = Instant::now();
     let method = request.method().clone();
     // The route's template, never the path: ids would make every line a kind of its own.
     let route = request.extensions().get::<MatchedPath>().map_or("unmatched", MatchedPath::as_str).to_owned();
     let id = request_id::current().unwrap_or_default();
     let span = tracing::info_span!("request", request_id = %id, %method, route);
-    let (mut response, issued) = statements::count(next.run(request).instrument(span.clone())).await;
-    let status = response.status();
-    // To a microsecond.
-    let latency_ms = (began.elapsed().as_secs_f64() * 1e6).round() / 1e3;
+    // Methods that no route has are one kind.
+    let known = budget(&method, &route);
+    let name = if route == "unmatched" { route.clone() } else { format!("{method} {route}") };
+    let mut scope = Scope::new(&app.watch, &name).request_id(id.as_ref());
+    if let Some(statements) = known {
+        scope = scope.budget(statements);
+    }
+    let (mut response, report) = scope.run(next.run(request).instrument(span.clone())).await;
+    let (status, issued, took) = (response.status(), report.statements, began.elapsed());
+    app.requests.count(&name, status.as_u16(), took);
+    let latency_ms = milliseconds(took);
     span.in_scope(|| {
         if status.is_server_error() {
             tracing::error!(status = status.as_u16(), latency_ms, statements = issued, "answered");
@@ -88,13 +96,19 @@ async fn trace(State(server_timing): State<bool>, request: Request, next: Next) 
             tracing::info!(status = status.as_u16(), latency_ms, statements = issued, "answered");
         }
     });
-    if server_timing {
-        let timing = format!("total;dur={latency_ms}, db_queries;desc=\"{issued}\"");
+    if app.config.http.server_timing {
+        let db = milliseconds(report.db_time);
+        let timing = format!("total;dur={latency_ms}, db;dur={db}, db_queries;desc=\"{issued}\"");
         if let Ok(value) = HeaderValue::from_str(&timing) {
             response.headers_mut().insert(HeaderName::from_static("server-timing"), value);
         }
     }
     response
+}
+
+/// To a microsecond.
+fn milliseconds(duration: Duration) -> f64 {
+    (duration.as_secs_f64() * 1e6).round() / 1e3
 }
 
 async fn security_headers(State(tls): State<bool>, request: Request, next: Next) -> Response {
@@ -160,8 +174,9 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let data_dir = directory.path().display().to_string();
         let config = Cli::parse_from(["tutord", "--data-dir", &data_dir]).config;
-        let store = tutord_store::open(&config.database.url(), &config.database.options()).await.unwrap();
-        let app = App::new(config, store, false).unwrap();
+        let watch = config.watch.build();
+        let store = tutord_store::open(&config.database.url(), &config.store_options(&watch)).await.unwrap();
+        let app = App::new(config, watch, store, false).unwrap();
         let routes = Router::new().route("/panics", get(async || -> () { panic!("secret") }));
         let request = Request::get("/panics").header("origin", "http://localhost:3000").body(Body::empty()).unwrap();
         let response = wrap(routes, &app).with_state(app).oneshot(request).await.unwrap();

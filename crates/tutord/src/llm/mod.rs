@@ -1,9 +1,11 @@
 //! The model behind the tutor.
 //!
 //! [`Provider`] is what the chat asks; [`OpenAi`] serves it by any endpoint that speaks OpenAI's chat
-//! completions: OpenAI, Groq, Ollama, vLLM, llama.cpp. [`Cached`] answers what was asked before.
+//! completions: OpenAI, Groq, Ollama, vLLM, llama.cpp. [`Cached`] answers what was asked before,
+//! [`Counted`] counts.
 
 mod cached;
+mod counted;
 mod openai;
 #[cfg(test)]
 mod tests;
@@ -17,6 +19,7 @@ use futures_util::stream::BoxStream;
 use serde::Serialize;
 
 pub use cached::{Cached, ReplyCacheOptions};
+pub use counted::{Counted, Usage};
 pub use openai::{OpenAi, OpenAiConfig};
 
 /// Who speaks in a prompt.

@@ -162,6 +162,7 @@ impl Provider for OpenAi {
         let choice = response.choices.into_iter().next();
         let (content, finish_reason) = choice
             .and_then(|choice| Some((choice.message?.content?, choice.finish_reason)))
+            .filter(|(content, _)| !content.trim().is_empty())
             .ok_or_else(|| LlmError::Protocol("no text in the first choice".to_owned()))?;
         let counted = response.usage.map(|usage| usage.total_tokens);
         Ok(Reply {
@@ -261,6 +262,9 @@ impl Reading {
             cause: "the stream ended before the reply did".to_owned(),
             retry_after: None,
         })?;
+        if self.reply.trim().is_empty() {
+            return Err(LlmError::Protocol("no text in the stream".to_owned()));
+        }
         Ok(Chunk::Done {
             model: std::mem::take(&mut self.model),
             tokens_used: self.counted.unwrap_or_else(|| self.asked + estimate_tokens(&self.reply)),

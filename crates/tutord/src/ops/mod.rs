@@ -4,3 +4,10 @@ pub(crate) mod background;
 pub mod cache;
 pub mod doctor;
 pub mod health;
+pub mod metrics;
+
+use crate::http::budgets::Budget;
+
+/// What each route may issue.
+pub const BUDGETS: &[Budget] =
+    &[("GET", "/health", 0), ("GET", "/health/live", 0), ("GET", "/health/ready", 2), ("GET", "/admin/cache", 1)];

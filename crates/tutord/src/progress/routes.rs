@@ -18,6 +18,7 @@ use super::wire::{
 use crate::app::App;
 use crate::auth::Verified;
 use crate::error::ApiError;
+use crate::http::budgets::Budget;
 use crate::http::json::{Json, OptionalJson};
 use crate::http::pagination::{PageParams, integer};
 use crate::http::query::Query;
@@ -45,6 +46,27 @@ pub const AROUND_BUDGET: u32 = 8;
 
 /// The most days of a history.
 const MAX_DAYS: i64 = 366;
+
+/// What each route may issue.
+pub const BUDGETS: &[Budget] = &[
+    ("GET", "", PROGRESS_BUDGET),
+    ("GET", "/", PROGRESS_BUDGET),
+    ("GET", "/achievements", ACHIEVEMENTS_BUDGET),
+    ("GET", "/badges", ACHIEVEMENTS_BUDGET),
+    ("POST", "/update-streak", STREAK_BUDGET),
+    ("GET", "/statistics", STATISTICS_BUDGET),
+    ("GET", "/history", HISTORY_BUDGET),
+    ("GET", "/skill-levels", SKILLS_BUDGET),
+    ("GET", "/skills", SKILLS_BUDGET),
+    ("POST", "/calculate-skill-level", LEVEL_BUDGET),
+    ("GET", "/leaderboard", LEADERBOARD_BUDGET),
+    ("GET", "/leaderboard/me", AROUND_BUDGET),
+    ("PUT", "/leaderboard/me", OPT_OUT_BUDGET),
+    // The first page; the others are read while the answer is on its way.
+    ("GET", "/export", 4),
+];
+/// What the route among those of users may issue.
+pub const USERS_BUDGETS: &[Budget] = &[("GET", "/me/achievements", ACHIEVEMENTS_BUDGET)];
 
 /// The routes of this feature.
 pub fn router() -> OpenApiRouter<App> {

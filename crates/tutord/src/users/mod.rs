@@ -4,4 +4,4 @@ mod onboarding;
 mod routes;
 mod wire;
 
-pub use routes::{PROFILE_BUDGET, router};
+pub use routes::{BUDGETS, PROFILE_BUDGET, router};

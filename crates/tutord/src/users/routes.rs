@@ -13,10 +13,24 @@ use super::wire::{
 use crate::app::App;
 use crate::auth::{Authenticated, Verified};
 use crate::error::ApiError;
+use crate::http::budgets::Budget;
 use crate::http::json::Json;
 
 /// Statements per request on each route of the own profile, reads and writes, authentication included.
 pub const PROFILE_BUDGET: u32 = 2;
+
+/// What each route may issue.
+pub const BUDGETS: &[Budget] = &[
+    ("GET", "/me", PROFILE_BUDGET),
+    ("PUT", "/me", PROFILE_BUDGET),
+    ("GET", "/me/profile", PROFILE_BUDGET),
+    ("GET", "/me/progress", PROFILE_BUDGET),
+    ("GET", "/me/preferences", PROFILE_BUDGET),
+    ("PUT", "/me/preferences", PROFILE_BUDGET),
+    ("GET", "/onboarding/questions", PROFILE_BUDGET),
+    ("GET", "/onboarding/status", PROFILE_BUDGET),
+    ("POST", "/onboarding", PROFILE_BUDGET + 1),
+];
 
 /// The routes of this feature.
 pub fn router() -> OpenApiRouter<App> {

@@ -19,7 +19,7 @@ crate::on_both!(
     a_reply_with_a_character_that_no_database_keeps_is_kept,
     retrying_answers_the_newest_message_once,
     a_repeated_request_is_answered_from_the_store,
-    a_request_that_is_repeated_too_early_is_told_the_one_reply,
+    a_request_that_is_repeated_too_early_is_told_the_one_reply("--llm-cache-ttl", "0"),
     without_a_model_messages_are_kept("--llm-model", "none", "--llm-base-url", "http://127.0.0.1:1"),
     the_model_sees_this_student_and_a_bounded_history("--llm-context-tokens", "400"),
     the_model_is_told_what_the_student_is_good_at,

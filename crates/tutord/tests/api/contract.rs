@@ -15,6 +15,7 @@ use crate::harness::{Client, Needs, TestApp, answer, is_protected, refuses_bad_b
 
 crate::on_both!(
     the_routes_are_those_of_the_contract,
+    every_route_has_a_budget,
     every_route_that_is_not_public_is_protected,
     every_body_is_read_with_care,
     every_field_is_of_its_kind,
@@ -192,6 +193,12 @@ async fn the_routes_are_those_of_the_contract(app: &TestApp) {
         })
         .collect();
     insta::assert_snapshot!("routes", lines.join("\n"));
+}
+
+async fn every_route_has_a_budget(app: &TestApp) {
+    for route in routes(&description(app).await) {
+        assert!(tutord::http::budgets::budget(&route.method, &route.path).is_some(), "{} {}", route.method, route.path);
+    }
 }
 
 async fn every_route_that_is_not_public_is_protected(app: &TestApp) {

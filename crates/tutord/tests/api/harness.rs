@@ -27,6 +27,8 @@ pub(crate) struct TestApp {
     pub(crate) base: String,
     pub(crate) directory: tempfile::TempDir,
     client: reqwest::Client,
+    /// Fails the test when a request repeats a statement or exceeds its route's budget.
+    _guard: querywatch::TestGuard,
     /// What PostgreSQL's values are cached in.
     _redis: Option<Redis>,
 }
@@ -108,9 +110,10 @@ impl TestApp {
         if arguments.contains(&"--llm-model") {
             config.llm.llm_base_url = None;
         }
-        let store = tutord_store::open(&config.database.url(), &config.store_options()).await.unwrap();
+        let watch = config.watch.build();
+        let store = tutord_store::open(&config.database.url(), &config.store_options(&watch)).await.unwrap();
         store.migrate().await.unwrap();
-        let app = App::new(config, store, false).unwrap();
+        let app = App::new(config, watch.clone(), store, false).unwrap();
         // A test with a Redis of its own may want it missing.
         if redis.is_some() && !arguments.contains(&"--redis-url") {
             app.cache.until_connected().await;
@@ -121,7 +124,7 @@ impl TestApp {
         tokio::spawn(async move { server.serve(listener).await.unwrap() });
         // A client is costly to make; connections are not to be kept, as servers are stopped.
         let client = reqwest::Client::builder().pool_max_idle_per_host(0).build().unwrap();
-        Self { app, model, base, directory, client, _redis: redis }
+        Self { app, model, base, directory, client, _guard: watch.fail_on_findings(), _redis: redis }
     }
 
     /// A verified student.

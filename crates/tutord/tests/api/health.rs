@@ -66,3 +66,29 @@ async fn a_database_that_is_gone_is_named() {
     assert_eq!(refused.headers["retry-after"], "1");
     app.get("/api/health/live").await.ok();
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn prometheus_is_told_what_happened() {
+    let app = TestApp::sqlite(&[]).await;
+    let ada = app.student("ada").await;
+    ada.talk("hello").await;
+    for _ in 0..2 {
+        ada.get("/api/users/me").await.ok();
+    }
+    app.get("/no/such/path").await.fails(404, "NOT_FOUND");
+    let answer = app.get("/metrics").await.ok();
+    let text = answer.body.as_str().unwrap();
+    for line in [
+        r#"tutord_http_requests_total{route="GET /api/users/me",status="200"} 2"#,
+        r#"tutord_http_requests_total{route="unmatched",status="404"} 1"#,
+        r#"tutord_http_request_duration_seconds_count{route="GET /api/users/me"} 2"#,
+        r#"tutord_llm_requests_total{outcome="answered"} 1"#,
+        r#"tutord_db_connections{state="max"} 10"#,
+        "tutord_query_findings_total 0",
+        r#"tutord_cache_reads_total{namespace="user:profile",result="miss"}"#,
+        r#"tutord_statements_total{group="insert"}"#,
+        "# EOF",
+    ] {
+        assert!(text.contains(line), "{line}\n{text}");
+    }
+}

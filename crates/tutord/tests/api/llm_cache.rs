@@ -8,6 +8,7 @@ use crate::harness::{Client, TestApp, answer};
 
 crate::on_both!(
     the_same_question_is_answered_again(),
+    the_same_question_at_the_same_time_asks_once(),
     a_failure_is_not_kept(),
     warmer_requests_are_answered_anew("--llm-cache-max-temperature", "0.5"),
     nothing_is_kept_when_it_is_turned_off("--llm-cache-ttl", "0"),
@@ -44,6 +45,22 @@ async fn the_same_question_is_answered_again(app: &TestApp) {
     assert_eq!(app.model.received().len(), 4);
     assert!(ask(&ada).await);
     assert_eq!(app.model.received().len(), 4);
+}
+
+async fn the_same_question_at_the_same_time_asks_once(app: &TestApp) {
+    let ada = app.student("ada").await;
+    let (tell, told) = tokio::sync::oneshot::channel();
+    app.model.next(Behaviour::SayLater("Only once.".to_owned(), told));
+    let ask =
+        || tokio::spawn(answer(ada.request(Method::POST, "/api/chat/message").json(&json!({"message": QUESTION}))));
+    let first = ask();
+    app.model.until_arrived(1).await;
+    let second = ask();
+    tell.send(()).unwrap();
+    let (first, second) = (first.await.unwrap().ok().body, second.await.unwrap().ok().body);
+    assert_eq!((&first["response"], &second["response"]), (&json!("Only once."), &json!("Only once.")));
+    assert_eq!((&first["cached"], &second["cached"]), (&json!(false), &json!(true)));
+    assert_eq!(app.model.received().len(), 1);
 }
 
 async fn a_failure_is_not_kept(app: &TestApp) {

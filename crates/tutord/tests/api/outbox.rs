@@ -48,19 +48,19 @@ async fn sql_of_another_program_is_seen_on_both_nodes() {
     seen(&clients, "/api/users/me", async || sql(format!("UPDATE users SET name = 'Typed' WHERE id = {user}")).await)
         .await;
     seen(&clients, "/api/chat/conversations", async || {
-        sql(format!("UPDATE conversations SET title = 'typed' WHERE id = {id}")).await
+        sql(format!("UPDATE conversations SET title = 'typed' WHERE id = {id}")).await;
     })
     .await;
     seen(&clients, &format!("/api/chat/conversations/{id}"), async || {
-        sql("UPDATE messages SET content = 'typed'".to_owned()).await
+        sql("UPDATE messages SET content = 'typed'".to_owned()).await;
     })
     .await;
     seen(&clients, "/api/exercises/3", async || {
-        sql("UPDATE exercises SET title = 'typed' WHERE id = 3".to_owned()).await
+        sql("UPDATE exercises SET title = 'typed' WHERE id = 3".to_owned()).await;
     })
     .await;
     seen(&clients, "/api/progress/achievements", async || {
-        sql("UPDATE achievements SET title = 'typed'".to_owned()).await
+        sql("UPDATE achievements SET title = 'typed'".to_owned()).await;
     })
     .await;
     seen(&clients, "/api/progress/skill-levels", async || {

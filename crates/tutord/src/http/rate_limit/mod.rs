@@ -104,6 +104,18 @@ pub enum Subject {
     Account(String),
 }
 
+impl Subject {
+    /// Who is counted: of IPv6, the network of 64 bits, which is one customer's.
+    fn counted(&self) -> Self {
+        match self {
+            Self::Ip(IpAddr::V6(address)) => {
+                Self::Ip(IpAddr::V6((u128::from(*address) & !u128::from(u64::MAX)).into()))
+            }
+            other => other.clone(),
+        }
+    }
+}
+
 /// What is known of one subject under one rule.
 #[derive(Debug, Default)]
 struct Counts {
@@ -117,14 +129,17 @@ struct Counts {
 }
 
 impl Counts {
-    /// Counts requests, unless one more does not fit: then, the limit and how long until it does.
+    /// Counts requests, unless one more does not fit: then, how long until it does, and the limit that says so.
     fn count(&mut self, windows: &Windows, now: Duration, requests: u32) -> Result<(), (u32, Duration)> {
         self.counters.resize_with(windows.0.len(), Counter::default);
+        let mut longest = None;
         for (counter, (limit, length)) in self.counters.iter_mut().zip(&windows.0) {
             let into = counter.advance(now, *length);
-            if let Some(wait) = counter.wait(into, *limit, *length) {
-                return Err((*limit, wait));
-            }
+            let wait = counter.wait(into, *limit, *length).map(|wait| (wait, *limit));
+            longest = longest.max(wait);
+        }
+        if let Some((wait, limit)) = longest {
+            return Err((limit, wait));
         }
         for counter in &mut self.counters {
             counter.current = counter.current.saturating_add(requests);
@@ -169,6 +184,7 @@ impl RateLimits {
 
     async fn decide(&self, rule: Rule, subject: &Subject, requests: u32) -> Result<(), ApiError> {
         let windows = self.config.windows(rule);
+        let subject = &subject.counted();
         if !self.config.enabled || windows.0.is_empty() {
             return Ok(());
         }
@@ -222,5 +238,21 @@ mod tests {
         assert_eq!(allowed(&mut counts, 0, 1, 10), 5, "five in the first minute");
         assert_eq!(allowed(&mut counts, 90, 1, 10), 2, "half of the previous minute still counts");
         assert_eq!(allowed(&mut counts, 3600, 30_000, 100), 18, "the hour's limit, less what slides out");
+    }
+
+    #[test]
+    fn the_longest_wait_is_told() {
+        let (mut counts, windows) = (Counts::default(), "1/min,1/h".parse().unwrap());
+        counts.count(&windows, Duration::ZERO, 1).unwrap();
+        let (_, wait) = counts.count(&windows, Duration::from_secs(1), 1).unwrap_err();
+        assert!(wait > Duration::from_secs(60), "{wait:?}");
+    }
+
+    #[test]
+    fn an_ipv6_network_is_one_subject() {
+        let subject = |address: &str| Subject::Ip(address.parse().unwrap()).counted();
+        assert_eq!(subject("2001:db8::1"), subject("2001:db8::ffff:1"));
+        assert_ne!(subject("2001:db8::1"), subject("2001:db8:0:1::1"));
+        assert_ne!(subject("192.0.2.1"), subject("192.0.2.2"));
     }
 }

@@ -110,19 +110,19 @@ async fn count(
     let (&[fits, now], states) = answer.split_first_chunk()?;
     let now = Duration::from_millis(u64::try_from(now).ok()?);
     let mut counters = Vec::with_capacity(windows.0.len());
-    let mut verdict = Ok(());
+    let mut longest = None;
     for (state, (limit, length)) in states.chunks_exact(3).zip(&windows.0) {
         let number = |value: i64| u32::try_from(value).unwrap_or(u32::MAX);
         let mut counter =
             Counter { window: u64::try_from(state[0]).ok()?, current: number(state[1]), previous: number(state[2]) };
-        if fits == 0 && verdict.is_ok() {
-            let into = counter.advance(now, *length);
-            if let Some(wait) = counter.wait(into, *limit, *length) {
-                verdict = Err((*limit, wait));
-            }
-        }
+        let into = counter.advance(now, *length);
+        longest = longest.max(counter.wait(into, *limit, *length).map(|wait| (wait, *limit)));
         counters.push(counter);
     }
+    let verdict = match longest.filter(|_| fits == 0) {
+        Some((wait, limit)) => Err((limit, wait)),
+        None => Ok(()),
+    };
     Some(Answer { counters, verdict })
 }
 

@@ -1,0 +1,61 @@
+//! A client that costs next to nothing: requests are bytes, answers are read by their length.
+
+use anyhow::{Context as _, bail};
+use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
+use tokio::net::TcpStream;
+
+/// A connection that is kept open.
+pub(crate) struct Connection(BufReader<TcpStream>);
+
+/// What came back.
+pub(crate) struct Answer {
+    pub(crate) status: u16,
+    /// Statements on the database, where the server tells.
+    pub(crate) statements: u64,
+    pub(crate) body: Vec<u8>,
+}
+
+/// The bytes of a request.
+pub(crate) fn request(method: &str, path: &str, token: &str, body: &str) -> Vec<u8> {
+    let length = body.len();
+    format!(
+        "{method} {path} HTTP/1.1\r\nhost: bench\r\nauthorization: Bearer {token}\r\ncontent-type: application/json\r\n\
+         content-length: {length}\r\n\r\n{body}"
+    )
+    .into_bytes()
+}
+
+impl Connection {
+    pub(crate) async fn open(address: &str) -> anyhow::Result<Self> {
+        let stream = TcpStream::connect(address).await.with_context(|| format!("connecting to {address}"))?;
+        stream.set_nodelay(true)?;
+        Ok(Self(BufReader::new(stream)))
+    }
+
+    /// Sends a request and reads the whole answer.
+    pub(crate) async fn send(&mut self, request: &[u8]) -> anyhow::Result<Answer> {
+        self.0.get_mut().write_all(request).await?;
+        let mut line = String::new();
+        self.0.read_line(&mut line).await?;
+        let status = line.split(' ').nth(1).and_then(|code| code.parse().ok()).context("a status line")?;
+        let (mut length, mut statements) = (0, 0);
+        loop {
+            line.clear();
+            if self.0.read_line(&mut line).await? == 0 {
+                bail!("the connection ended within an answer");
+            }
+            let Some((name, value)) = line.trim_end().split_once(": ") else { break };
+            match name {
+                "content-length" => length = value.parse()?,
+                "server-timing" => {
+                    let number = value.split("db_queries;desc=\"").nth(1).and_then(|rest| rest.split('"').next());
+                    statements = number.context("db_queries")?.parse()?;
+                }
+                _ => {}
+            }
+        }
+        let mut body = vec![0; length];
+        self.0.read_exact(&mut body).await?;
+        Ok(Answer { status, statements, body })
+    }
+}

@@ -1,0 +1,43 @@
+//! How many SQL statements a request may issue.
+//!
+//! Each feature declares the budgets of its routes beside them; a request that exceeds its budget is logged, counted
+//! and shown, and fails a test.
+
+use std::collections::HashMap;
+use std::sync::LazyLock;
+
+use axum::http::Method;
+
+use crate::{auth, chat, exercises, ops, progress, users};
+
+/// Method and path of a route below its feature's prefix, and the statements of a request, authentication included.
+pub type Budget = (&'static str, &'static str, u32);
+
+/// With a cache, a session that is not in it is looked up as token, session and user: two statements more.
+const COLD_SESSION: u32 = 2;
+
+static BUDGETS: LazyLock<HashMap<String, Vec<(&'static str, u32)>>> = LazyLock::new(|| {
+    let mut budgets: HashMap<String, Vec<(&'static str, u32)>> = HashMap::new();
+    for (prefix, features) in [
+        ("/api/auth", auth::BUDGETS),
+        ("/api/users", users::BUDGETS),
+        ("/api/v1/users", users::BUDGETS),
+        ("/api/users", progress::USERS_BUDGETS),
+        ("/api/v1/users", progress::USERS_BUDGETS),
+        ("/api/chat", chat::BUDGETS),
+        ("/api/exercises", exercises::BUDGETS),
+        ("/api/progress", progress::BUDGETS),
+        ("/api", ops::BUDGETS),
+    ] {
+        for (method, path, statements) in features {
+            budgets.entry(format!("{prefix}{path}")).or_default().push((method, *statements));
+        }
+    }
+    budgets
+});
+
+/// The budget of a route by its method and its path as routed; `None` for what is no route of the API.
+pub fn budget(method: &Method, path: &str) -> Option<u32> {
+    let (_, statements) = BUDGETS.get(path)?.iter().find(|(of, _)| *of == method.as_str())?;
+    Some(statements + COLD_SESSION)
+}

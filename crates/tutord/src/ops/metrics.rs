@@ -1,0 +1,218 @@
+//! `GET /metrics`: what Prometheus collects.
+//!
+//! Names follow <https://prometheus.io/docs/practices/naming/>. Labels have few values: routes are templates, statements are
+//! grouped by their first word.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use axum::extract::State;
+use axum::http::header::CONTENT_TYPE;
+use axum::response::IntoResponse;
+use prometheus_client::encoding::{EncodeLabelSet, text};
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::registry::{Registry, Unit};
+
+use readthrough::NamespaceStats;
+
+use crate::app::App;
+use crate::error::ApiError;
+use crate::llm::Usage;
+
+/// Upper bounds of the times of requests, in seconds: from a cached read to a slow model.
+const BUCKETS: [f64; 14] = [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0, 60.0];
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Answered {
+    route: String,
+    status: u16,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Route {
+    route: String,
+}
+
+/// Labels of values that are read when they are collected.
+type Labels = Vec<(&'static str, String)>;
+
+/// Counts and times of requests, since the start.
+#[derive(Debug, Clone)]
+pub struct Requests {
+    answered: Family<Answered, Counter>,
+    times: Family<Route, Histogram, fn() -> Histogram>,
+}
+
+impl Default for Requests {
+    fn default() -> Self {
+        Self { answered: Family::default(), times: Family::new_with_constructor(|| Histogram::new(BUCKETS)) }
+    }
+}
+
+impl Requests {
+    /// Counts one by its route, such as `GET /api/users/me`.
+    pub(crate) fn count(&self, route: &str, status: u16, took: Duration) {
+        self.answered.get_or_create(&Answered { route: route.to_owned(), status }).inc();
+        self.times.get_or_create(&Route { route: route.to_owned() }).observe(took.as_secs_f64());
+    }
+}
+
+/// One of a namespace's counts.
+type Count = fn(&NamespaceStats) -> u64;
+
+/// A registry that is made for one answer.
+struct Collected(Registry);
+
+impl Collected {
+    fn counters(&mut self, name: &str, help: &str, values: impl IntoIterator<Item = (Labels, u64)>) {
+        let family = Family::<Labels, Counter>::default();
+        for (labels, value) in values {
+            family.get_or_create(&labels).inc_by(value);
+        }
+        self.0.register(name, help, family);
+    }
+
+    fn seconds(&mut self, name: &str, help: &str, values: impl IntoIterator<Item = (Labels, f64)>) {
+        let family = Family::<Labels, Counter<f64, std::sync::atomic::AtomicU64>>::default();
+        for (labels, value) in values {
+            family.get_or_create(&labels).inc_by(value);
+        }
+        self.0.register_with_unit(name, help, Unit::Seconds, family);
+    }
+
+    fn gauges(&mut self, name: &str, help: &str, values: impl IntoIterator<Item = (Labels, u64)>) {
+        let family = Family::<Labels, Gauge>::default();
+        for (labels, value) in values {
+            family.get_or_create(&labels).set(i64::try_from(value).unwrap_or(i64::MAX));
+        }
+        self.0.register(name, help, family);
+    }
+
+    fn statements(&mut self, app: &App) {
+        let mut groups: BTreeMap<String, (u64, u64, u64)> = BTreeMap::new();
+        for shape in app.watch.shapes() {
+            let (calls, errors, micros) = groups.entry(group(&shape.sql)).or_default();
+            *calls += shape.since_start.calls;
+            *errors += shape.since_start.errors;
+            *micros += shape.since_start.total_us;
+        }
+        let of = |group: &String| vec![("group", group.clone())];
+        self.counters("statements", "SQL statements", groups.iter().map(|(name, sums)| (of(name), sums.0)));
+        self.counters(
+            "statement_errors",
+            "SQL statements that failed",
+            groups.iter().map(|(name, sums)| (of(name), sums.1)),
+        );
+        #[expect(clippy::cast_precision_loss, reason = "microseconds stay exact for 285 years")]
+        let seconds = |micros: u64| micros as f64 / 1e6;
+        let times = groups.iter().map(|(name, sums)| (of(name), seconds(sums.2)));
+        self.seconds("statement_time", "Time of SQL statements", times);
+        let totals = app.watch.totals();
+        self.counters("slow_statements", "Statements beyond SLOW_QUERY_THRESHOLD_MS", [(vec![], totals.slow)]);
+        self.counters("query_findings", "Requests with N+1 queries or over their budget", [(vec![], totals.findings)]);
+    }
+
+    fn pool(&mut self, app: &App) {
+        let pool = app.store.pool();
+        let count = |count: usize| u64::try_from(count).unwrap_or(u64::MAX);
+        let in_use = pool.open.saturating_sub(pool.idle);
+        let states = [("max", pool.max), ("in_use", in_use), ("idle", pool.idle)];
+        self.gauges(
+            "db_connections",
+            "Database connections; max is the bound",
+            states.map(|(state, value)| (vec![("state", state.to_owned())], count(value))),
+        );
+        self.gauges("db_waiting", "Requests that wait for a database connection", [(vec![], count(pool.waiting))]);
+    }
+
+    fn cache(&mut self, app: &App) {
+        let namespaces = app.cache.stats();
+        let mut counters = |name: &str, help: &str, results: &[(&str, Count)]| {
+            let values = namespaces.iter().flat_map(|namespace| {
+                results.iter().map(|(result, value)| {
+                    let mut labels = vec![("namespace", namespace.name.to_owned())];
+                    if !result.is_empty() {
+                        labels.push(("result", (*result).to_owned()));
+                    }
+                    (labels, value(namespace))
+                })
+            });
+            self.counters(name, help, values);
+        };
+        counters(
+            "cache_reads",
+            "Reads of the cache by where they were answered",
+            &[
+                ("l1_hit", |stats| stats.l1_hits),
+                ("l2_hit", |stats| stats.l2_hits),
+                ("coalesced", |stats| stats.coalesced),
+                ("miss", |stats| stats.misses),
+            ],
+        );
+        counters("cache_invalidations", "Names made unusable", &[("", |stats| stats.invalidations)]);
+        counters("cache_fills_refused", "Values that were too old to be stored", &[("", |stats| stats.fills_refused)]);
+        counters("cache_evictions", "Copies dropped for want of memory", &[("", |stats| stats.evictions)]);
+        let bytes = namespaces.iter().map(|stats| (vec![("namespace", stats.name.to_owned())], stats.l1_bytes));
+        self.gauges("cache_l1_bytes", "Memory of this process's own copies", bytes);
+        if let Some(link) = app.cache.link() {
+            self.gauges("cache_redis_up", "1 while Redis is used", [(vec![], u64::from(link.up))]);
+            self.counters("cache_redis_breaks", "Times that Redis was given up", [(vec![], link.breaks)]);
+        }
+    }
+
+    fn llm(&mut self, usage: &Usage) {
+        let outcomes = usage.outcomes().map(|(outcome, count)| (vec![("outcome", outcome.to_owned())], count));
+        self.counters("llm_requests", "Requests to the model by outcome", outcomes);
+        self.counters("llm_tokens", "Tokens that the model used", [(vec![], usage.tokens())]);
+    }
+}
+
+/// The first word of a statement; transactions and their savepoints are one group.
+fn group(sql: &str) -> String {
+    let word = sql.split(|c: char| !c.is_ascii_alphabetic()).next().unwrap_or_default().to_ascii_lowercase();
+    match word.as_str() {
+        "select" | "insert" | "update" | "delete" | "with" => word,
+        "begin" | "commit" | "rollback" | "savepoint" | "release" => "transaction".to_owned(),
+        _ => "other".to_owned(),
+    }
+}
+
+/// Everything, in the OpenMetrics format.
+pub async fn metrics(State(app): State<App>) -> Result<impl IntoResponse, ApiError> {
+    let mut collected = Collected(Registry::with_prefix("tutord"));
+    collected.0.register("http_requests", "Answered requests", app.requests.answered.clone());
+    collected.0.register_with_unit(
+        "http_request_duration",
+        "Time from a request to its answer's beginning",
+        Unit::Seconds,
+        app.requests.times.clone(),
+    );
+    collected.statements(&app);
+    collected.pool(&app);
+    collected.cache(&app);
+    collected.llm(&app.llm_usage);
+    let mut body = String::new();
+    text::encode(&mut body, &collected.0).map_err(|error| ApiError::internal(&error))?;
+    Ok(([(CONTENT_TYPE, "application/openmetrics-text; version=1.0.0; charset=utf-8")], body))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn statements_are_grouped_by_what_they_do() {
+        for (sql, expected) in [
+            ("SELECT 1", "select"),
+            ("BEGIN", "transaction"),
+            ("with x as ()", "with"),
+            ("(odd)", "other"),
+            ("", "other"),
+        ] {
+            assert_eq!(group(sql), expected);
+        }
+    }
+}

@@ -33,7 +33,7 @@ const READS: [(&str, &str); 4] = [
 /// Measures everything and writes `cache.md`.
 pub(crate) async fn run(tutord: &Path, directory: &Path, quick: bool) -> anyhow::Result<()> {
     let mut report = String::from(
-        "# The cache, measured\n\nMade by `cargo xtask bench cache`. Server, databases and client share one machine; \
+        "# The cache, measured\n\nMade by `cargo xtask bench`. Server, databases and client share one machine; \
          compare rows of one table with each other, not with other machines.\n",
     );
     let system = System::start(STUDENTS).await?;

@@ -1,6 +1,7 @@
-//! Development commands: `cargo xtask test`.
+//! Development commands: `cargo xtask test`, `cargo xtask bench`.
 #![forbid(unsafe_code)]
 
+mod bench;
 mod install;
 mod test;
 
@@ -24,12 +25,19 @@ enum Command {
         #[arg(last = true)]
         nextest: Vec<String>,
     },
+    /// Build release and measure; writes bench/report.
+    Bench {
+        /// Shorter runs, for a first look.
+        #[arg(long)]
+        quick: bool,
+    },
 }
 
 #[tokio::main]
 async fn main() -> ExitCode {
     let outcome = match Cli::parse().command {
         Command::Test { nextest } => test::run(&nextest).await,
+        Command::Bench { quick } => bench::run(quick),
     };
     // Without the backtrace that `RUST_BACKTRACE=1` would add: what failed has printed its own output.
     outcome.map_or_else(

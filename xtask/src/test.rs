@@ -63,7 +63,7 @@ fn report_path() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/nextest/default/junit.xml")
 }
 
-fn cargo(arguments: &[&str]) -> Command {
+pub(crate) fn cargo(arguments: &[&str]) -> Command {
     let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     command.args(arguments);
     command

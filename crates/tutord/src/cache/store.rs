@@ -193,8 +193,11 @@ impl Users for CachedStore {
 
     async fn update_user(&self, id: i64, changes: UserChanges) -> Result<Option<User>> {
         let store = Arc::clone(&self.store);
-        self.write(async move { store.update_user(id, changes).await }, move |_| vec![Write::Profile { user: id }])
-            .await
+        let written = match &changes.name {
+            Some(_) => Write::Name { user: id },
+            None => Write::Profile { user: id },
+        };
+        self.write(async move { store.update_user(id, changes).await }, move |_| vec![written]).await
     }
 
     async fn complete_onboarding(&self, id: i64, profile: LearningProfile) -> Result<Option<User>> {

@@ -11,8 +11,10 @@ pub(super) const LEADERBOARDS: &str = "all";
 /// A write, by what it changes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Write {
-    /// Fields of a user.
+    /// Fields of a user that nobody else is shown.
     Profile { user: i64 },
+    /// Fields of a user that leaderboards show, too.
+    Name { user: i64 },
     /// A session of a user's was revoked.
     Session { user: i64 },
     /// A conversation or its messages.
@@ -48,12 +50,14 @@ impl Namespaces {
     /// The table.
     pub(super) fn targets(&self, write: Write) -> Vec<Target> {
         match write {
-            // Leaderboards show names; overviews hold the user.
-            Write::Profile { user } => vec![
-                self.profiles.target(&Key::new(user)),
-                self.progress.group_target(user),
-                self.leaderboards.group_target(LEADERBOARDS),
-            ],
+            // Overviews hold the user.
+            Write::Profile { user } => vec![self.profiles.target(&Key::new(user)), self.progress.group_target(user)],
+            // The profile holds streaks and counts, too.
+            Write::Name { user } | Write::Statistics { user } => {
+                let mut targets = self.targets(Write::Profile { user });
+                targets.extend(self.targets(Write::Leaderboards));
+                targets
+            }
             Write::Session { user } => vec![self.sessions.group_target(user)],
             Write::Conversation { user, conversation } => vec![
                 self.conversations.group_target(user),
@@ -70,8 +74,6 @@ impl Namespaces {
                 targets
             }
             Write::Leaderboards => vec![self.leaderboards.group_target(LEADERBOARDS)],
-            // The profile holds streaks and counts.
-            Write::Statistics { user } => self.targets(Write::Profile { user }),
             Write::Any(ChangeKind::Profile | ChangeKind::Leaderboard) => self.targets(Write::Leaderboards),
             Write::Catalogue | Write::Any(_) => Vec::new(),
         }

@@ -32,6 +32,7 @@
 )]
 
 mod error;
+mod explain;
 pub mod model;
 #[cfg(not(test))]
 mod open;

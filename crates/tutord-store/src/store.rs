@@ -91,6 +91,10 @@ pub trait Conversations: Send + Sync {
     /// A page of a student's conversations, newest activity first, ties by id. 2 statements in 1 round trip, no message is read.
     async fn list_conversations(&self, user_id: i64, page: &PageRequest) -> Result<Page<Conversation>>;
 
+    /// The list as one should not read it: 1 statement, and 2 more **for each conversation**, which count its messages and
+    /// look for the newest. For the demo of what [`querywatch`] finds, and to measure what it costs.
+    async fn naive_conversations(&self, user_id: i64, limit: i64) -> Result<Vec<Conversation>>;
+
     /// A conversation and a page of its messages. 2 statements in 1 round trip; the cost does not grow with the page's depth.
     async fn conversation_page(
         &self,
@@ -346,6 +350,11 @@ pub trait Administration: Send + Sync {
     /// Removes sessions, tokens and idempotency keys that ended before `before`, about `batch` of each; returns
     /// how many rows went. Call until it returns 0.
     async fn purge_expired(&self, before: Timestamp, batch: i64) -> Result<usize>;
+
+    /// How the database would carry out a statement of this shape, which has a `?` for each value: the text of its EXPLAIN.
+    /// Nothing is run. On a connection of its own, in some seconds at most. `None` for what is no statement about rows, and
+    /// for what can't be planned without its values.
+    async fn explain(&self, shape: &str) -> Result<Option<String>>;
 
     /// Loads the rows of a plan in one transaction and returns how many they are; `progress` is told now and
     /// then how many are written. [`Error::Conflict`](crate::Error::Conflict) when this plan's students exist.

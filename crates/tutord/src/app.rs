@@ -26,6 +26,7 @@ use crate::http::{aliases, middleware, openapi};
 use crate::llm::{Cached, Counted, OpenAi, OpenAiConfig, Provider, ReplyCacheOptions, Usage};
 use crate::mail::Mailer;
 use crate::ops::metrics::Requests;
+use crate::ops::plans::{self, Plans};
 use crate::{auth, chat, exercises, ops, progress, users};
 
 /// How long ended streams get to store what came.
@@ -45,6 +46,8 @@ pub struct Parts {
     pub cache: Cache,
     /// What sees every statement.
     pub watch: Watch,
+    /// Plans of slow statements.
+    pub plans: Plans,
     /// Counts and times of requests.
     pub requests: Requests,
     /// The model, where one is configured.
@@ -111,7 +114,12 @@ impl App {
     ///
     /// # Errors
     /// When a part can't be made from the configuration.
-    pub fn new(config: Config, watch: Watch, store: Arc<dyn Store>, demo: bool) -> anyhow::Result<Self> {
+    pub fn new(
+        config: Config,
+        (watch, plans): (Watch, Plans),
+        store: Arc<dyn Store>,
+        demo: bool,
+    ) -> anyhow::Result<Self> {
         let tasks = TaskTracker::new();
         let cache = config.cache.build(store.backend()).context("REDIS_URL")?;
         if config.cache.cache_enabled && !cache.is_enabled() {
@@ -139,10 +147,12 @@ impl App {
             store,
             cache,
             watch,
+            plans,
             requests: Requests::default(),
         }));
         chat::spawn_purge(&app);
         progress::spawn_upkeep(&app);
+        plans::spawn(&app);
         cache::spawn_warming(&app, Arc::clone(&cached));
         cache::spawn_outbox(&app, cached);
         Ok(app)
@@ -150,13 +160,18 @@ impl App {
 
     /// All routes with the shared layers.
     pub fn router(&self) -> Router {
+        self.router_with(Router::new())
+    }
+
+    /// The same, with routes that are not part of the API.
+    fn router_with(&self, further: Router<Self>) -> Router {
         let api = OpenApiRouter::with_openapi(openapi::Description::openapi())
             .nest("/api/auth", auth::router())
             .nest("/api/users", users::router())
             .nest("/api/chat", chat::router())
             .nest("/api/exercises", exercises::router())
             .nest("/api/progress", progress::router())
-            .nest("/api/admin", ops::cache::router())
+            .nest("/api/admin", ops::cache::router().merge(ops::queries::router()))
             .nest("/api", aliases::router())
             .nest("/api", ops::health::router());
         let (router, description) = api.split_for_parts();
@@ -166,7 +181,8 @@ impl App {
             .route("/live", get(ops::health::live))
             .route("/ready", get(ops::health::ready))
             .route("/metrics", get(ops::metrics::metrics))
-            .merge(openapi::router(description));
+            .merge(openapi::router(description))
+            .merge(further);
         middleware::wrap(router, self).with_state(self.clone())
     }
 
@@ -176,7 +192,15 @@ impl App {
     /// # Errors
     /// When the listener fails.
     pub async fn serve(self, listener: TcpListener) -> anyhow::Result<()> {
-        let service = self.router().into_make_service_with_connect_info::<SocketAddr>();
+        self.serve_with(listener, Router::new()).await
+    }
+
+    /// The same, with routes that are not part of the API.
+    ///
+    /// # Errors
+    /// When the listener fails.
+    pub async fn serve_with(self, listener: TcpListener, further: Router<Self>) -> anyhow::Result<()> {
+        let service = self.router_with(further).into_make_service_with_connect_info::<SocketAddr>();
         let stopped = self.shutdown.clone();
         let server = axum::serve(listener, service).with_graceful_shutdown(stopped.cancelled_owned());
         let bound = Duration::from_secs(self.config.http.shutdown_timeout_seconds);

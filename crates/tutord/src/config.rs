@@ -13,6 +13,7 @@ use tutord_store::StoreOptions;
 use url::Url;
 
 use crate::http::rate_limit::{Rule, Windows};
+use crate::ops::plans::Plans;
 
 /// Everything that `serve` and `demo` can be told.
 #[derive(Debug, Clone, Args)]
@@ -56,13 +57,16 @@ pub struct WatchConfig {
 }
 
 impl WatchConfig {
-    /// What sees the statements of this process.
-    pub fn build(&self) -> Watch {
-        Watch::builder()
+    /// What sees the statements of this process, and the plans of those that are slow.
+    pub fn build(&self) -> (Watch, Plans) {
+        let plans = Plans::default();
+        let watch = Watch::builder()
             .slow_threshold(Duration::from_millis(self.slow_query_threshold_ms))
             .repeat_limit(self.n_plus_one_limit)
             .name_cancelled(true)
-            .build()
+            .sink(plans.clone())
+            .build();
+        (watch, plans)
     }
 }
 

@@ -4,6 +4,7 @@
 //! cancels the server's work when the caller goes away: see the `lease` module.
 
 mod connect;
+mod explain;
 mod lease;
 mod outbox;
 mod seed;
@@ -218,6 +219,10 @@ impl Administration for Postgres {
 
     async fn purge_expired(&self, before: Timestamp, batch: i64) -> Result<usize> {
         self.write(async |conn| administration::purge_expired(conn, before, batch).await).await
+    }
+
+    async fn explain(&self, shape: &str) -> Result<Option<String>> {
+        explain::explain(&self.connector, shape).await
     }
 
     async fn seed(&self, plan: &SeedPlan, progress: &(dyn Fn(u64) + Send + Sync)) -> Result<u64> {

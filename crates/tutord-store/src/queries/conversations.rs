@@ -10,7 +10,7 @@ use crate::error::Result;
 use crate::model::time::Timestamp;
 use crate::model::{
     Appended, ContextType, Conversation, ConversationPage, Message, NewConversation, NewReply, NewUserMessage, Order,
-    StoredExchange,
+    PREVIEW_CHARS, StoredExchange,
 };
 use crate::page::{Cursor, List, Page, PageRequest, Position};
 use crate::schema::{conversations, exercises};
@@ -45,6 +45,28 @@ impl Conversations for Adapter {
             Ok(Page::cut(items, total, page.limit, |last| {
                 Cursor::after_time(List::Conversations, last.last_message_at, last.id)
             }))
+        })
+        .await
+    }
+
+    async fn naive_conversations(&self, user_id: i64, limit: i64) -> Result<Vec<Conversation>> {
+        use crate::schema::messages as rows;
+        self.read(async |conn| {
+            let mut found: Vec<Conversation> = conversations::table
+                .filter(conversations::user_id.eq(user_id).and(conversations::deleted_at.is_null()))
+                .order((conversations::last_message_at.desc(), conversations::id.desc()))
+                .select(Conversation::as_select())
+                .limit(limit)
+                .load(conn)
+                .await?;
+            for conversation in &mut found {
+                let of_it = rows::table.filter(rows::conversation_id.eq(conversation.id));
+                conversation.message_count = of_it.select(count_star()).get_result(conn).await?;
+                let newest = of_it.order(rows::position.desc()).select(rows::content);
+                let newest = newest.first::<String>(conn).await.optional()?;
+                conversation.last_message_preview = newest.map(|text| text.chars().take(PREVIEW_CHARS).collect());
+            }
+            Ok(found)
         })
         .await
     }

@@ -25,6 +25,7 @@ use crate::open::{StoreOptions, pending};
 use crate::seed::SeedPlan;
 use crate::store::{Administration, ChangeFeed, Outbox, PoolStatus};
 
+mod explain;
 mod seed;
 
 /// Two statements one after the other: there is no round trip to save.
@@ -262,6 +263,10 @@ impl Administration for Sqlite {
 
     async fn purge_expired(&self, before: Timestamp, batch: i64) -> Result<usize> {
         self.write(async |conn| administration::purge_expired(conn, before, batch).await).await
+    }
+
+    async fn explain(&self, shape: &str) -> Result<Option<String>> {
+        tokio::task::block_in_place(|| explain::explain(&self.path, shape))
     }
 
     async fn seed(&self, plan: &SeedPlan, progress: &(dyn Fn(u64) + Send + Sync)) -> Result<u64> {

@@ -4,7 +4,12 @@ use tutord_store::model::{Appended, IDEMPOTENCY_KEY_LIFETIME, Target};
 use crate::fixture::{self, Fixture, message, open};
 use crate::pool::until_waiting;
 
-crate::on_both!(migrations_apply_once, the_clock_is_this_machines, old_idempotency_keys_are_purged);
+crate::on_both!(
+    migrations_apply_once,
+    the_clock_is_this_machines,
+    old_idempotency_keys_are_purged,
+    shapes_are_planned_without_running,
+);
 
 async fn migrations_apply_once(store: &Fixture) {
     assert_eq!(store.pending_migrations().await.unwrap(), Vec::<String>::new());
@@ -26,6 +31,21 @@ async fn old_idempotency_keys_are_purged(store: &Fixture) {
     assert!(matches!(store.append_user_message(new.clone()).await.unwrap(), Appended::Repeated(_)));
     assert_eq!(store.purge_expired(first.created_at + IDEMPOTENCY_KEY_LIFETIME * 2, 100).await.unwrap(), 1);
     assert!(matches!(store.append_user_message(new).await.unwrap(), Appended::Stored(_)));
+}
+
+async fn shapes_are_planned_without_running(store: &Fixture) {
+    let user = store.student("ada").await;
+    store.conversation(user.id, "kept").await;
+    let plan = store.explain("SELECT title FROM conversations WHERE created_at > ? LIMIT ?").await.unwrap().unwrap();
+    assert!(plan.contains("conversations"), "{plan}");
+    let none = store.explain("SELECT count(*) FROM conversations").await.unwrap().unwrap();
+    assert!(none.contains("conversations"), "{none}");
+    let delete = store.explain("DELETE FROM conversations WHERE title <> ?").await.unwrap().unwrap();
+    assert!(delete.contains("conversations"), "{delete}");
+    assert_eq!(store.count("conversations").await, 1, "nothing was run");
+    for shape in ["BEGIN", "SELECT ?; DELETE FROM conversations", "SELECT ? FROM no_such_table", "SELECT FROM WHERE"] {
+        assert_eq!(store.explain(shape).await.unwrap(), None, "{shape}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

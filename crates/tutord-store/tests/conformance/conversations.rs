@@ -12,6 +12,7 @@ crate::on_both!(
     deleted_ones_are_hidden_then_purged,
     renaming_moves_only_an_empty_conversation,
     an_exercise_must_exist,
+    the_naive_list_is_the_same_at_a_higher_price,
 );
 
 async fn titles(store: &Fixture, user_id: i64, request: PageRequest) -> (Vec<String>, Page<()>) {
@@ -164,4 +165,18 @@ async fn an_exercise_must_exist(store: &Fixture) {
     store.seed(&crate::seed::plan(1, 0, 0, 1), &|_| {}).await.unwrap();
     let created = store.create_conversation(new).await.unwrap().unwrap();
     assert_eq!((created.context_type, created.exercise_id), (ContextType::Exercise, Some(1)));
+}
+
+async fn the_naive_list_is_the_same_at_a_higher_price(store: &Fixture) {
+    let user = store.student("ada").await;
+    for title in ["first", "second", "third"] {
+        let id = store.conversation(user.id, title).await;
+        store.say(user.id, id, "why?").await;
+        store.say(user.id, id, title).await;
+    }
+    store.conversation(user.id, "empty").await;
+    let good = store.list_conversations(user.id, &PageRequest::first(10)).await.unwrap();
+    let (naive, issued) = fixture::count(store.naive_conversations(user.id, 10)).await;
+    assert_eq!((naive.unwrap(), issued), (good.items, 1 + 2 * 4));
+    assert_eq!(store.naive_conversations(user.id, 2).await.unwrap().len(), 2);
 }

@@ -323,6 +323,11 @@ impl Conversations for CachedStore {
         Ok(self.namespaces.conversations.get_or_load(&key, load).await?.map_or_else(none, Arc::unwrap_or_clone))
     }
 
+    // What it costs is what it is for.
+    async fn naive_conversations(&self, user_id: i64, limit: i64) -> Result<Vec<Conversation>> {
+        self.store.naive_conversations(user_id, limit).await
+    }
+
     async fn conversation_page(
         &self,
         user_id: i64,
@@ -710,6 +715,10 @@ impl Administration for CachedStore {
     // What it removes had expired before.
     async fn purge_expired(&self, before: Timestamp, batch: i64) -> Result<usize> {
         self.store.purge_expired(before, batch).await
+    }
+
+    async fn explain(&self, shape: &str) -> Result<Option<String>> {
+        self.store.explain(shape).await
     }
 
     async fn seed(&self, plan: &SeedPlan, progress: &(dyn Fn(u64) + Send + Sync)) -> Result<u64> {

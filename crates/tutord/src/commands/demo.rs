@@ -1,11 +1,13 @@
 //! `tutord demo`: serves a database with sample data.
 
 use anyhow::Context as _;
+use axum::Router;
 use serde::Serialize;
 use tokio::net::TcpListener;
 use tutord_store::model::{Appended, LearningProfile, NewReply, NewUser, NewUserMessage, Role, SkillLevel, Target};
 use tutord_store::{Store, Timestamp};
 
+use super::naive;
 use super::serve::until_signal;
 use crate::app::App;
 use crate::auth::hash_password;
@@ -30,6 +32,10 @@ pub(super) struct Args {
     /// Print the address and the log-ins as one line of JSON first.
     #[arg(long, value_enum)]
     print: Option<Print>,
+    /// Add GET /api/demo/conversations, which reads the list with two statements for each conversation: to see how such
+    /// an N+1 is found, and what it costs.
+    #[arg(long)]
+    naive: bool,
 }
 
 #[derive(Debug, Clone, Copy, clap::ValueEnum)]
@@ -48,14 +54,35 @@ struct Greeting {
     base_url: String,
     student: Login,
     admin: Login,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    compare: Option<Compare>,
 }
 
-pub(super) async fn run(Args { mut config, print }: Args) -> anyhow::Result<()> {
+/// The same list read in two ways, and where it is seen.
+#[derive(Serialize)]
+struct Compare {
+    naive: String,
+    bounded: String,
+    /// For the admin.
+    report: String,
+}
+
+impl Compare {
+    fn at(base_url: &str) -> Self {
+        Self {
+            naive: format!("{base_url}{}", naive::PATH),
+            bounded: format!("{base_url}/api/chat/conversations"),
+            report: format!("{base_url}/api/admin/queries"),
+        }
+    }
+}
+
+pub(super) async fn run(Args { mut config, print, naive }: Args) -> anyhow::Result<()> {
     if config.database.database_url.is_none() {
         let path = config.database.data_dir.join("demo.db");
         config.database.database_url = Some(format!("sqlite://{}", path.display()).parse::<Secret>()?);
     }
-    let watch = config.watch.build();
+    let (watch, plans) = config.watch.build();
     let store = super::open_with(&config.database, config.store_options(&watch)).await?;
     store.migrate().await.context("migrating the database")?;
     super::catalogue::load_built_in(store.as_ref()).await?;
@@ -70,13 +97,15 @@ pub(super) async fn run(Args { mut config, print }: Args) -> anyhow::Result<()> 
         fill(store.as_ref()).await.context("writing the sample data")?;
     }
     let address = config.http.listen;
-    let app = App::new(config, watch, store, true)?;
+    let app = App::new(config, (watch, plans), store, true)?;
     let listener = TcpListener::bind(address).await.with_context(|| format!("listening on {address} (LISTEN_ADDR)"))?;
     let login = |email| Login { email, password: PASSWORD };
+    let base_url = format!("http://{}", listener.local_addr()?);
     let greeting = Greeting {
-        base_url: format!("http://{}", listener.local_addr()?),
         student: login(STUDENT),
         admin: login(ADMIN),
+        compare: naive.then(|| Compare::at(&base_url)),
+        base_url,
     };
     match print {
         Some(Print::Json) => println!("{}", serde_json::to_string(&greeting)?),
@@ -88,10 +117,15 @@ pub(super) async fn run(Args { mut config, print }: Args) -> anyhow::Result<()> 
             if app.llm.is_none() {
                 println!("  tutor's replies  off: set LLM_BASE_URL and LLM_MODEL to turn them on");
             }
+            if let Some(Compare { naive, bounded, report }) = &greeting.compare {
+                println!("  naive list       {naive}");
+                println!("  the same, well   {bounded}");
+                println!("  what they cost   {report}  (as admin; findings are in the log too)");
+            }
             println!("Ctrl-C stops it.");
         }
     }
-    until_signal(app, listener).await
+    until_signal(app, listener, if naive { naive::router() } else { Router::new() }).await
 }
 
 /// The admin comes last: its account tells that the sample data is complete.

@@ -3,6 +3,7 @@
 mod cache;
 mod catalogue;
 mod demo;
+mod naive;
 mod rebuild_stats;
 mod seed;
 mod serve;

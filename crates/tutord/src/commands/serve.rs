@@ -1,6 +1,7 @@
 //! `tutord serve`.
 
 use anyhow::Context as _;
+use axum::Router;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -9,7 +10,7 @@ use crate::app::App;
 use crate::config::Config;
 
 pub(super) async fn run(config: Config) -> anyhow::Result<()> {
-    let watch = config.watch.build();
+    let (watch, plans) = config.watch.build();
     let store = open_with(&config.database, config.store_options(&watch)).await?;
     let applied = store.migrate().await.context("migrating the database")?;
     if !applied.is_empty() {
@@ -17,13 +18,13 @@ pub(super) async fn run(config: Config) -> anyhow::Result<()> {
         super::catalogue::load_built_in(store.as_ref()).await?;
     }
     let address = config.http.listen;
-    let app = App::new(config, watch, store, false)?;
+    let app = App::new(config, (watch, plans), store, false)?;
     let listener = TcpListener::bind(address).await.with_context(|| format!("listening on {address} (LISTEN_ADDR)"))?;
-    until_signal(app, listener).await
+    until_signal(app, listener, Router::new()).await
 }
 
-/// Serves until SIGINT or SIGTERM.
-pub(super) async fn until_signal(app: App, listener: TcpListener) -> anyhow::Result<()> {
+/// Serves until SIGINT or SIGTERM; `further` routes are not part of the API.
+pub(super) async fn until_signal(app: App, listener: TcpListener, further: Router<App>) -> anyhow::Result<()> {
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut terminate = signal(SignalKind::terminate())?;
     let shutdown = app.shutdown.clone();
@@ -42,5 +43,5 @@ pub(super) async fn until_signal(app: App, listener: TcpListener) -> anyhow::Res
         model = if llm.is_empty() { "not configured" } else { llm },
         "serving"
     );
-    app.serve(listener).await
+    app.serve_with(listener, further).await
 }

@@ -174,9 +174,9 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let data_dir = directory.path().display().to_string();
         let config = Cli::parse_from(["tutord", "--data-dir", &data_dir]).config;
-        let watch = config.watch.build();
+        let (watch, plans) = config.watch.build();
         let store = tutord_store::open(&config.database.url(), &config.store_options(&watch)).await.unwrap();
-        let app = App::new(config, watch, store, false).unwrap();
+        let app = App::new(config, (watch, plans), store, false).unwrap();
         let routes = Router::new().route("/panics", get(async || -> () { panic!("secret") }));
         let request = Request::get("/panics").header("origin", "http://localhost:3000").body(Body::empty()).unwrap();
         let response = wrap(routes, &app).with_state(app).oneshot(request).await.unwrap();

@@ -110,10 +110,10 @@ impl TestApp {
         if arguments.contains(&"--llm-model") {
             config.llm.llm_base_url = None;
         }
-        let watch = config.watch.build();
+        let (watch, plans) = config.watch.build();
         let store = tutord_store::open(&config.database.url(), &config.store_options(&watch)).await.unwrap();
         store.migrate().await.unwrap();
-        let app = App::new(config, watch.clone(), store, false).unwrap();
+        let app = App::new(config, (watch.clone(), plans), store, false).unwrap();
         // A test with a Redis of its own may want it missing.
         if redis.is_some() && !arguments.contains(&"--redis-url") {
             app.cache.until_connected().await;

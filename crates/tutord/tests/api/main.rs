@@ -1,6 +1,7 @@
 //! The HTTP contract, against a server in this process, on SQLite and on PostgreSQL.
 #![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 
+mod alerts;
 mod auth;
 mod chat;
 mod coherence;
@@ -15,6 +16,7 @@ mod mails;
 mod outbox;
 mod process;
 mod progress;
+mod queries;
 mod rate_limits;
 mod stream;
 mod users;

@@ -42,11 +42,12 @@ async fn query(url: &str, sql: &str, execute: bool) -> i64 {
 }
 
 /// `tutord demo` in a directory, and what it says of itself.
-fn demo(directory: &std::path::Path, model: &FakeModel) -> (Child, Value) {
+fn demo(directory: &std::path::Path, model: &FakeModel, arguments: &[&str]) -> (Child, Value) {
     let mut child = Command::new(env!("CARGO_BIN_EXE_tutord"))
         .args(["demo", "--print", "json", "--listen", "127.0.0.1:0", "--llm-model", "fake-1", "--llm-max-retries", "0"])
         .args(["--llm-base-url", &model.base_url(), "--data-dir"])
         .arg(directory)
+        .args(arguments)
         .current_dir(directory)
         .env_remove("DATABASE_URL")
         .stdout(Stdio::piped())
@@ -74,7 +75,7 @@ async fn the_demo_can_be_logged_into_and_a_killed_one_loses_no_acknowledged_mess
     let _ = rustls::crypto::ring::default_provider().install_default();
     let directory = tempfile::tempdir().unwrap();
     let model = FakeModel::start().await.unwrap();
-    let (mut child, greeting) = demo(directory.path(), &model);
+    let (mut child, greeting) = demo(directory.path(), &model, &[]);
     log_in(&greeting, "admin").await;
     let (client, base, token) = log_in(&greeting, "student").await;
     let list = client.get(format!("{base}/api/chat/conversations?limit=1")).bearer_auth(&token);
@@ -97,7 +98,7 @@ async fn the_demo_can_be_logged_into_and_a_killed_one_loses_no_acknowledged_mess
     child.wait().unwrap();
     assert!(pending.await.unwrap().is_err());
 
-    let (mut child, greeting) = demo(directory.path(), &model);
+    let (mut child, greeting) = demo(directory.path(), &model, &[]);
     let (client, base, token) = log_in(&greeting, "student").await;
     let list = client.get(format!("{base}/api/chat/conversations?limit=6")).bearer_auth(&token);
     let after: Value = list.send().await.unwrap().json().await.unwrap();
@@ -107,6 +108,48 @@ async fn the_demo_can_be_logged_into_and_a_killed_one_loses_no_acknowledged_mess
     for (conversation, id) in listed[1..].iter().zip(acknowledged.iter().rev()) {
         assert_eq!((&conversation["id"], &conversation["message_count"]), (&json!(id), &json!(2)));
     }
+    child.kill().unwrap();
+    child.wait().unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_demos_naive_list_is_found() {
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let directory = tempfile::tempdir().unwrap();
+    let model = FakeModel::start().await.unwrap();
+    let (mut child, greeting) = demo(directory.path(), &model, &["--naive"]);
+    let compare = |what: &str| greeting["compare"][what].as_str().unwrap().to_owned();
+    let get = async |client: &reqwest::Client, url: String, token: &str| {
+        client.get(url).bearer_auth(token).send().await.unwrap().json::<Value>().await.unwrap()
+    };
+    let (client, base, token) = log_in(&greeting, "student").await;
+    let naive = get(&client, compare("naive"), &token).await;
+    let bounded = get(&client, compare("bounded"), &token).await;
+    let listed = naive["conversations"].as_array().unwrap();
+    assert!(listed.len() > 5, "{naive}");
+    for (naive, bounded) in listed.iter().zip(bounded["conversations"].as_array().unwrap()) {
+        for field in ["id", "message_count", "last_message_preview"] {
+            assert_eq!(naive[field], bounded[field]);
+        }
+    }
+    let description = client.get(format!("{base}/api/openapi.json")).send().await.unwrap().text().await.unwrap();
+    assert!(!description.contains("/api/demo/"));
+
+    let (client, _, token) = log_in(&greeting, "admin").await;
+    let report = get(&client, compare("report"), &token).await;
+    let findings = report["findings"].as_array().unwrap();
+    assert_eq!(findings.len(), 2, "the counts and the newest messages: {report:#}");
+    for finding in findings {
+        assert_eq!((&finding["kind"], &finding["calls"]), (&json!("n_plus_one"), &json!(listed.len())));
+        assert_eq!(finding["route"], "GET /api/demo/conversations");
+    }
+    child.kill().unwrap();
+    child.wait().unwrap();
+
+    let (mut child, greeting) = demo(directory.path(), &model, &[]);
+    let (client, base, token) = log_in(&greeting, "student").await;
+    let gone = client.get(format!("{base}/api/demo/conversations")).bearer_auth(&token).send().await.unwrap();
+    assert_eq!(gone.status(), 404);
     child.kill().unwrap();
     child.wait().unwrap();
 }

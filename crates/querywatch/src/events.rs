@@ -1,15 +1,25 @@
 //! What a watch tells: slow statements and findings.
 
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use serde::Serialize;
 
-/// Hears of slow statements and findings as they come: for metrics, or a live view.
+/// Hears of slow statements and findings as they come: for metrics, a live view, or traces.
 ///
 /// It is called on the thread that ran the statement, while its connection is in use: it must be quick, and must not query.
 pub trait Sink: Send + Sync + 'static {
     /// A statement took longer than the threshold.
     fn slow(&self, statement: &SlowStatement) {
+        let _ = statement;
+    }
+
+    /// Whether [`statement`](Self::statement) is called; asked once. Default: `false`, as it is for every statement.
+    fn wants_statements(&self) -> bool {
+        false
+    }
+
+    /// A statement ended.
+    fn statement(&self, statement: &Statement<'_>) {
         let _ = statement;
     }
 
@@ -29,6 +39,17 @@ pub enum Outcome {
     Failed,
     /// The caller went away first, as with a time-out. Seen within [`call`](crate::call) alone.
     Cancelled,
+}
+
+/// A statement that just ended.
+#[derive(Debug, Clone, Copy)]
+pub struct Statement<'a> {
+    /// Its shape.
+    pub sql: &'a str,
+    /// What it took.
+    pub took: Duration,
+    /// How it ended.
+    pub outcome: Outcome,
 }
 
 /// A statement that took longer than the threshold.

@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 mod call;
+mod comment;
 mod events;
 mod findings;
 mod limiter;
@@ -20,7 +21,8 @@ mod testing;
 mod watch;
 
 pub use call::call;
-pub use events::{Finding, FindingKind, Outcome, Sink, SlowStatement};
+pub use comment::comment;
+pub use events::{Finding, FindingKind, Outcome, Sink, SlowStatement, Statement};
 pub use probe::Probe;
 pub use report::{Report, ShapeCalls};
 pub use scope::{Scope, allow_repeats, allow_repeats_sync, carry, carry_sync, issued, set_budget, set_route};

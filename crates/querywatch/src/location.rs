@@ -18,6 +18,9 @@ const MACHINERY: [&str; 12] = [
     "tracing",
 ];
 
+/// What a program implements for diesel-async's connections to SQLite, which issues nothing by itself.
+const PLUMBING: &str = " as diesel_async::sync_connection_wrapper::SpawnBlocking>::";
+
 /// The innermost frame that is the program's own, such as `app::users::list (./src/users.rs:12:9)`.
 ///
 /// Finding the names takes milliseconds: not for every statement.
@@ -35,7 +38,7 @@ fn innermost(backtrace: &str, here: &str) -> Option<String> {
             continue;
         }
         let file = lines.peek().and_then(|next| next.strip_prefix("at "));
-        if file.map_or_else(|| is_machinery(symbol), |file| is_elsewhere(file, here)) {
+        if symbol.contains(PLUMBING) || file.map_or_else(|| is_machinery(symbol), |file| is_elsewhere(file, here)) {
             continue;
         }
         // An async function's own frame is a closure in it; with line tables alone a closure has no other name.
@@ -70,6 +73,13 @@ fn is_elsewhere(file: &str, here: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_programs_own_way_to_block_is_passed_over() {
+        let trace = "   0: <app::InPlace as diesel_async::sync_connection_wrapper::SpawnBlocking>::spawn_blocking\n\
+                     \x20            at ./src/lib.rs:9:1\n   1: app::users::list::{{closure}}\n             at ./src/users.rs:12:9\n";
+        assert_eq!(innermost(trace, "/home/app").as_deref(), Some("app::users::list (./src/users.rs:12:9)"));
+    }
 
     #[test]
     fn the_innermost_own_frame_is_found() {

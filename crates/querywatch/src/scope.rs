@@ -59,6 +59,13 @@ impl Scope {
         self
     }
 
+    /// The trace that it is a part of, as in the header of that name
+    /// ([W3C Trace Context](https://www.w3.org/TR/trace-context/#traceparent-header)): for [`comment`](crate::comment). Default: none.
+    pub fn traceparent(mut self, trace: impl Into<String>) -> Self {
+        self.0.traceparent = Some(trace.into());
+        self
+    }
+
     /// The most statements it may issue. Default: any number.
     #[track_caller]
     pub fn budget(mut self, statements: u32) -> Self {
@@ -203,6 +210,23 @@ pub(crate) fn request_id() -> Option<String> {
     SCOPE.try_with(|current| current.scope.request_id.clone()).ok().flatten()
 }
 
+/// Who issues statements now.
+pub(crate) struct Origin {
+    pub(crate) route: Option<String>,
+    pub(crate) request_id: Option<String>,
+    pub(crate) traceparent: Option<String>,
+}
+
+pub(crate) fn origin() -> Option<Origin> {
+    SCOPE
+        .try_with(|Current { scope, .. }| Origin {
+            route: scope.route_name(),
+            request_id: scope.request_id.clone(),
+            traceparent: scope.traceparent.clone(),
+        })
+        .ok()
+}
+
 /// What a scope counts.
 #[derive(Debug)]
 pub(crate) struct State {
@@ -210,6 +234,7 @@ pub(crate) struct State {
     parent: Option<Arc<Self>>,
     route: AtomicU32,
     request_id: Option<String>,
+    traceparent: Option<String>,
     statements: AtomicU32,
     nanos: AtomicU64,
     book: Mutex<Book>,
@@ -269,6 +294,7 @@ impl State {
             parent: None,
             route: AtomicU32::new(route),
             request_id: None,
+            traceparent: None,
             statements: AtomicU32::new(0),
             nanos: AtomicU64::new(0),
             book: Mutex::default(),
@@ -277,6 +303,11 @@ impl State {
 
     fn book(&self) -> std::sync::MutexGuard<'_, Book> {
         self.book.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn route_name(&self) -> Option<String> {
+        let route = AtomicU32::load(&self.route, Ordering::Relaxed);
+        self.watch.as_ref().and_then(|watch| watch.routes.name(route))
     }
 
     fn count(&self, shape: &Arc<Shape>, judge: impl FnOnce(&mut Seen)) {
@@ -335,11 +366,10 @@ impl State {
     }
 
     fn judge(&self) -> Vec<Finding> {
-        let route = AtomicU32::load(&self.route, Ordering::Relaxed);
         let now = unix_ms();
         let blank = Finding {
             kind: FindingKind::NPlusOne,
-            route: self.watch.as_ref().and_then(|watch| watch.routes.name(route)),
+            route: self.route_name(),
             request_id: self.request_id.clone(),
             shape: None,
             sql: None,

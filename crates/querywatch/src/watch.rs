@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use crate::events::{Finding, FindingKind, Outcome, Sink, SlowStatement, head, hex, unix_ms};
+use crate::events::{Finding, FindingKind, Outcome, Sink, SlowStatement, Statement, head, hex, unix_ms};
 use crate::findings::Findings;
 use crate::probe::Probe;
 use crate::registry::{Ended, Recorded, Registry, Shape};
@@ -99,7 +99,7 @@ impl WatchBuilder {
         self
     }
 
-    /// Tells slow statements and findings to someone, apart from the log. May be called several times.
+    /// Tells slow statements and findings, or all statements, to someone, apart from the log. May be called several times.
     pub fn sink(mut self, sink: impl Sink) -> Self {
         self.sinks.push(Box::new(sink));
         self
@@ -111,6 +111,7 @@ impl WatchBuilder {
         self.allowed.push(CANCELLED.to_owned());
         let slot_length = (self.window / u32::try_from(SLOTS).unwrap_or(1)).max(Duration::from_millis(1));
         Watch(Arc::new(Inner {
+            tells_all: self.sinks.iter().any(|sink| sink.wants_statements()),
             settings: self.settings,
             sinks: self.sinks,
             clock: Clock { began: Instant::now(), began_ms: unix_ms(), slot_length },
@@ -154,6 +155,8 @@ impl Watch {
 
 pub(crate) struct Inner {
     pub(crate) settings: Settings,
+    /// Whether a sink wants to hear of every statement.
+    tells_all: bool,
     sinks: Vec<Box<dyn Sink>>,
     clock: Clock,
     pub(crate) registry: Registry,
@@ -219,6 +222,10 @@ impl Inner {
         while recorded == Recorded::Evicted {
             // Someone else made room between the look and the record.
             recorded = self.registry.get(shape.id, &shape.sql, self.now()).record(ended);
+        }
+        if self.tells_all {
+            let statement = Statement { sql: &shape.sql, took, outcome };
+            self.sinks.iter().filter(|sink| sink.wants_statements()).for_each(|sink| sink.statement(&statement));
         }
         if let Recorded::Slow(log) = recorded {
             self.tell_slow(shape, ended, outcome, log);

@@ -4,7 +4,7 @@ use std::process::Command;
 
 use anyhow::{Context as _, bail};
 
-/// Makes sure that PostgreSQL, Redis and cargo-nextest are there.
+/// Makes sure that PostgreSQL, Redis, Chromium and cargo-nextest are there.
 pub(crate) fn missing() -> anyhow::Result<()> {
     let packages = testbed::missing_packages();
     if !packages.is_empty() {
@@ -20,7 +20,7 @@ pub(crate) fn missing() -> anyhow::Result<()> {
 fn apt(packages: &[&str]) -> anyhow::Result<()> {
     let wanted = packages.join(" and ");
     if !has("apt-get") {
-        bail!("please install {wanted} (with their server programs in PATH)");
+        bail!("please install {wanted} (with their programs in PATH)");
     }
     let root = Command::new("id").arg("-u").output().is_ok_and(|output| output.stdout.starts_with(b"0\n"));
     if !root {

@@ -19,7 +19,7 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Check format and lints, run all tests against real servers, and build the docs. Installs PostgreSQL,
-    /// Redis and cargo-nextest where they are missing.
+    /// Redis, Chromium and cargo-nextest where they are missing.
     Test {
         /// Passed on to `cargo nextest run`.
         #[arg(last = true)]

@@ -10,6 +10,9 @@ use testbed::postgres::URL_VARIABLE;
 
 use crate::install::{self, has};
 
+/// What is built only where it is asked for. The same in every step, so that each crate is built once.
+const FEATURES: &str = "--features=tutord/otlp";
+
 /// Runs every step, and stops at the first that fails.
 async fn run_steps(nextest: &[String]) -> anyhow::Result<Vec<(&'static str, Duration)>> {
     let mut took = Vec::new();
@@ -23,18 +26,31 @@ async fn run_steps(nextest: &[String]) -> anyhow::Result<Vec<(&'static str, Dura
     step("install what is missing", &mut install::missing)?;
     step("format", &mut || install::run(&mut cargo(&["fmt", "--all", "--check"])))?;
     step("lints", &mut || {
-        install::run(&mut cargo(&["clippy", "--workspace", "--all-targets", "--quiet", "--", "-D", "warnings"]))
+        install::run(&mut cargo(&[
+            "clippy",
+            "--workspace",
+            FEATURES,
+            "--all-targets",
+            "--quiet",
+            "--",
+            "-D",
+            "warnings",
+        ]))
     })?;
     let postgres = Postgres::start(false).await?;
     let servers = [(URL_VARIABLE, postgres.base_url())];
     step("tests", &mut || {
         // Not to be taken for the report of this run, should it write none.
         let _ = std::fs::remove_file(report_path());
-        install::run(cargo(&["nextest", "run", "--workspace", "--cargo-quiet"]).args(nextest).envs(servers))
+        install::run(cargo(&["nextest", "run", "--workspace", FEATURES, "--cargo-quiet"]).args(nextest).envs(servers))
     })?;
-    step("doc tests", &mut || install::run(cargo(&["test", "--doc", "--workspace", "--quiet"]).envs(servers)))?;
+    step("doc tests", &mut || {
+        install::run(cargo(&["test", "--doc", "--workspace", FEATURES, "--quiet"]).envs(servers))
+    })?;
     step("docs", &mut || {
-        install::run(cargo(&["doc", "--workspace", "--no-deps", "--quiet"]).env("RUSTDOCFLAGS", "-D warnings"))
+        install::run(
+            cargo(&["doc", "--workspace", FEATURES, "--no-deps", "--quiet"]).env("RUSTDOCFLAGS", "-D warnings"),
+        )
     })?;
     if has("cargo-deny") {
         step("licences and advisories", &mut || install::run(&mut cargo(&["deny", "--log-level", "error", "check"])))?;

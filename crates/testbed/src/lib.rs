@@ -1,20 +1,27 @@
-//! Throwaway servers for tests: PostgreSQL, Redis and a fake model.
+//! Throwaway servers for tests: PostgreSQL, Redis, a fake model, and a browser.
 //!
 //! Each is the real program, started on a free port in a temporary directory, and stopped when the
 //! process that started it ends, however it ends.
 #![forbid(unsafe_code)]
 
+pub mod browser;
 pub mod model;
 pub mod postgres;
 mod process;
 pub mod redis;
 
+pub use browser::Chromedriver;
 pub use model::FakeModel;
 pub use postgres::Postgres;
 pub use redis::{Redis, RedisCluster};
 
-/// The Debian packages of those servers that are not installed.
+/// The Debian packages of those programs that are not installed.
 pub fn missing_packages() -> Vec<&'static str> {
-    let programs = [(postgres::program("initdb"), "postgresql"), (redis::program(), "redis-server")];
+    let programs = [
+        (postgres::program("initdb"), "postgresql"),
+        (redis::program(), "redis-server"),
+        (browser::chromium(), "chromium"),
+        (browser::program(), "chromium-driver"),
+    ];
     programs.into_iter().filter(|(program, _)| program.is_err()).map(|(_, package)| package).collect()
 }

@@ -79,6 +79,8 @@ impl Postgres {
             format!("unix_socket_directories={}", home.path().display()),
             "max_connections=300".to_owned(),
             "shared_buffers=256MB".to_owned(),
+            // Part of the server's package. It counts nothing that a database without the extension shows.
+            "shared_preload_libraries=pg_stat_statements".to_owned(),
         ];
         if !durable {
             settings.extend(["fsync=off", "synchronous_commit=off", "full_page_writes=off"].map(str::to_owned));

@@ -31,6 +31,8 @@
     allow(dead_code, unused_imports, reason = "unit tests are compiled without the adapters, which take minutes")
 )]
 
+#[cfg(not(test))]
+mod acquires;
 mod error;
 mod explain;
 pub mod model;

@@ -29,10 +29,13 @@ pub struct StoreOptions {
     pub node: Option<u64>,
     /// What sees every statement.
     pub watch: Watch,
+    /// Whether statements end with [`querywatch::comment`]. Then none is prepared to be used again, which costs a round trip
+    /// each. PostgreSQL only.
+    pub comments: bool,
 }
 
 impl Default for StoreOptions {
-    /// 10 connections and 10 more, 3 s for a connection, 5 s for a statement, a watch of its own.
+    /// 10 connections and 10 more, 3 s for a connection, 5 s for a statement, a watch of its own, no comments.
     fn default() -> Self {
         Self {
             pool_size: 10,
@@ -41,6 +44,7 @@ impl Default for StoreOptions {
             statement_timeout: Duration::from_secs(5),
             node: None,
             watch: Watch::builder().build(),
+            comments: false,
         }
     }
 }

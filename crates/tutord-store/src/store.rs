@@ -4,6 +4,7 @@
 //! itself; what belongs to somebody else is answered like what does not exist.
 
 use async_trait::async_trait;
+use serde::Serialize;
 
 use crate::error::Result;
 use crate::model::change::Change;
@@ -316,13 +317,28 @@ pub struct PoolStatus {
     pub idle: usize,
     /// Callers that wait for one.
     pub waiting: usize,
+    /// Callers that asked for one, since the start.
+    pub acquires: u64,
+    /// How long all of them together waited for it, the opening of new ones included; in microseconds.
+    pub acquire_us: u64,
 }
 
-#[cfg(not(test))]
-impl PoolStatus {
-    pub(crate) fn of(status: &deadpool::Status) -> Self {
-        Self { max: status.max_size, open: status.size, idle: status.available, waiting: status.waiting }
-    }
+/// A kind of statement as the database server counts it, for all who use the database, since its counters were reset.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct ServerStatement {
+    /// Its text, with `$1`, `$2`, … for values.
+    pub sql: String,
+    /// Times it was run.
+    pub calls: i64,
+    /// Time of all calls, in milliseconds.
+    pub total_ms: f64,
+    /// Time of one, in milliseconds.
+    pub mean_ms: f64,
+    /// The longest time, in milliseconds.
+    pub max_ms: f64,
+    /// Rows that it returned or changed.
+    pub rows: i64,
 }
 
 /// What operators and background work need.
@@ -355,6 +371,10 @@ pub trait Administration: Send + Sync {
     /// Nothing is run. On a connection of its own, in some seconds at most. `None` for what is no statement about rows, and
     /// for what can't be planned without its values.
     async fn explain(&self, shape: &str) -> Result<Option<String>>;
+
+    /// What the server itself counts (`pg_stat_statements`): the statements that took the most time, at most `limit`. `None`
+    /// where the extension is not there, may not be read, or the database is SQLite. 2 statements.
+    async fn server_statements(&self, limit: i64) -> Result<Option<Vec<ServerStatement>>>;
 
     /// Loads the rows of a plan in one transaction and returns how many they are; `progress` is told now and
     /// then how many are written. [`Error::Conflict`](crate::Error::Conflict) when this plan's students exist.

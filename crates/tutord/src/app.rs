@@ -25,6 +25,7 @@ use crate::http::rate_limit::RateLimits;
 use crate::http::{aliases, middleware, openapi};
 use crate::llm::{Cached, Counted, OpenAi, OpenAiConfig, Provider, ReplyCacheOptions, Usage};
 use crate::mail::Mailer;
+use crate::ops::dashboard::LivePages;
 use crate::ops::metrics::Requests;
 use crate::ops::plans::{self, Plans};
 use crate::{auth, chat, exercises, ops, progress, users};
@@ -50,6 +51,8 @@ pub struct Parts {
     pub plans: Plans,
     /// Counts and times of requests.
     pub requests: Requests,
+    /// The dashboard's open pages.
+    pub live_pages: LivePages,
     /// The model, where one is configured.
     pub llm: Option<Arc<dyn Provider>>,
     /// Counts of what the model was asked.
@@ -149,6 +152,7 @@ impl App {
             watch,
             plans,
             requests: Requests::default(),
+            live_pages: LivePages::default(),
         }));
         chat::spawn_purge(&app);
         progress::spawn_upkeep(&app);
@@ -181,6 +185,7 @@ impl App {
             .route("/live", get(ops::health::live))
             .route("/ready", get(ops::health::ready))
             .route("/metrics", get(ops::metrics::metrics))
+            .merge(ops::dashboard::router())
             .merge(openapi::router(description))
             .merge(further);
         middleware::wrap(router, self).with_state(self.clone())

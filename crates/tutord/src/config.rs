@@ -54,6 +54,10 @@ pub struct WatchConfig {
     /// How often a request may issue statements of one shape before that is a finding (N+1).
     #[arg(long, env = "N_PLUS_ONE_LIMIT", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..))]
     pub n_plus_one_limit: u32,
+    /// Whether statements end with a comment that names request and route, for PostgreSQL's log, auto_explain and
+    /// pg_stat_activity. Then none is prepared to be used again, which costs a round trip each.
+    #[arg(long, env = "SQL_COMMENTS", default_value_t = false, action = clap::ArgAction::Set)]
+    pub sql_comments: bool,
 }
 
 impl WatchConfig {
@@ -64,9 +68,10 @@ impl WatchConfig {
             .slow_threshold(Duration::from_millis(self.slow_query_threshold_ms))
             .repeat_limit(self.n_plus_one_limit)
             .name_cancelled(true)
-            .sink(plans.clone())
-            .build();
-        (watch, plans)
+            .sink(plans.clone());
+        #[cfg(feature = "otlp")]
+        let watch = watch.sink(crate::ops::otlp::Statements);
+        (watch.build(), plans)
     }
 }
 
@@ -398,8 +403,7 @@ impl DatabaseConfig {
             max_overflow: self.database_max_overflow,
             acquire_timeout: Duration::from_millis(self.database_acquire_timeout_ms),
             statement_timeout: Duration::from_millis(self.database_statement_timeout_ms),
-            node: None,
-            watch: Watch::builder().build(),
+            ..StoreOptions::default()
         }
     }
 }
@@ -420,7 +424,12 @@ impl Config {
     /// How the store treats the connections of a process that serves: one with Redis invalidates what it writes.
     pub fn store_options(&self, watch: &Watch) -> StoreOptions {
         let shared = self.cache.cache_enabled && self.cache.redis_url.is_some();
-        StoreOptions { node: shared.then(rand::random), watch: watch.clone(), ..self.database.options() }
+        StoreOptions {
+            node: shared.then(rand::random),
+            watch: watch.clone(),
+            comments: self.watch.sql_comments,
+            ..self.database.options()
+        }
     }
 
     /// Whether cookies are for TLS alone.

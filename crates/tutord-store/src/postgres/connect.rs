@@ -17,6 +17,7 @@ use tokio_postgres::{AsyncMessage, CancelToken, NoTls};
 use tokio_postgres_rustls::MakeRustlsConnect;
 use url::Url;
 
+use super::commented::Connection;
 use super::outbox;
 use crate::error::{Error, Result};
 use crate::open::StoreOptions;
@@ -34,6 +35,7 @@ pub struct Connector {
     /// See `StoreOptions::node`.
     node: Option<u64>,
     watch: Watch,
+    comments: bool,
 }
 
 impl Connector {
@@ -95,6 +97,7 @@ impl Connector {
             statement_timeout: options.statement_timeout,
             node: options.node,
             watch: options.watch.clone(),
+            comments: options.comments,
         })
     }
 
@@ -157,7 +160,7 @@ where
 ///
 /// # Errors
 /// A [`ConnectionError`] with the server's own words.
-pub async fn connect(connector: &Connector) -> std::result::Result<AsyncPgConnection, ConnectionError> {
+pub async fn connect(connector: &Connector) -> std::result::Result<Connection, ConnectionError> {
     let refused = |error: tokio_postgres::Error| ConnectionError::BadConnection(describe(&error));
     let mut conn = match &connector.tls {
         Some(tls) => {
@@ -177,7 +180,7 @@ pub async fn connect(connector: &Connector) -> std::result::Result<AsyncPgConnec
     }
     conn.batch_execute(&settings).await.map_err(ConnectionError::CouldntSetupConfiguration)?;
     conn.set_instrumentation(connector.watch.instrumentation());
-    Ok(conn)
+    Ok(Connection::new(conn, connector.comments))
 }
 
 /// tokio-postgres tells the kind of an error only; its source tells what happened.

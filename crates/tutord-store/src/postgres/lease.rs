@@ -1,8 +1,8 @@
 //! A pooled connection for the length of one call.
 
-use diesel_async::AsyncPgConnection;
 use diesel_async::pooled_connection::deadpool::{Object, Pool};
 
+use super::Conn;
 use super::connect::Connector;
 
 /// A connection out of the pool, and what becomes of it.
@@ -12,25 +12,20 @@ use super::connect::Connector;
 /// statement whose answer nobody awaits: given back, the next caller would wait for it. So an
 /// unfinished lease asks the server to cancel, and closes the connection.
 pub(super) struct Lease {
-    connection: Option<Object<AsyncPgConnection>>,
+    connection: Option<Object<Conn>>,
     connector: Connector,
-    pool: Pool<AsyncPgConnection>,
+    pool: Pool<Conn>,
     /// Connections above this number are closed when they come back.
     kept: usize,
 }
 
 impl Lease {
-    pub(super) fn new(
-        connection: Object<AsyncPgConnection>,
-        connector: Connector,
-        pool: Pool<AsyncPgConnection>,
-        kept: usize,
-    ) -> Self {
+    pub(super) fn new(connection: Object<Conn>, connector: Connector, pool: Pool<Conn>, kept: usize) -> Self {
         Self { connection: Some(connection), connector, pool, kept }
     }
 
     #[expect(clippy::expect_used, reason = "`finish` consumes the lease, so the connection is here until then")]
-    pub(super) fn connection(&mut self) -> &mut AsyncPgConnection {
+    pub(super) fn connection(&mut self) -> &mut Conn {
         self.connection.as_mut().expect("a lease holds its connection until it is finished")
     }
 
@@ -47,7 +42,7 @@ impl Drop for Lease {
     fn drop(&mut self) {
         let Some(connection) = self.connection.take() else { return };
         let connection = Object::take(connection);
-        let token = connection.cancel_token();
+        let token = connection.inner().cancel_token();
         let connector = self.connector.clone();
         // Without a runtime the process is ending, and the server notices the closed connection.
         if let Ok(runtime) = tokio::runtime::Handle::try_current() {

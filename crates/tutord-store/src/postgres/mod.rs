@@ -3,11 +3,13 @@
 //! Every call runs under one wrapper that bounds the wait for a connection and the call itself, and
 //! cancels the server's work when the caller goes away: see the `lease` module.
 
+mod commented;
 mod connect;
 mod explain;
 mod lease;
 mod outbox;
 mod seed;
+mod server_statements;
 
 use std::time::Duration;
 
@@ -18,19 +20,19 @@ use diesel_async::pooled_connection::deadpool::Pool;
 use diesel_async::pooled_connection::{
     AsyncDieselConnectionManager, ManagerConfig, PoolError as Backend, RecyclingMethod,
 };
-use diesel_async::{
-    AsyncConnection, AsyncMigrationHarness, AsyncPgConnection, RunQueryDsl, SimpleAsyncConnection, TransactionManager,
-};
+use diesel_async::{AsyncConnection, AsyncMigrationHarness, RunQueryDsl, SimpleAsyncConnection, TransactionManager};
 use diesel_migrations::{EmbeddedMigrations, MigrationHarness, embed_migrations};
 
+pub use commented::Connection;
 pub use connect::{Connector, connect};
 use lease::Lease;
 
+use crate::acquires::Acquires;
 use crate::error::{Error, Result};
 use crate::model::time::Timestamp;
 use crate::open::{StoreOptions, pending};
 use crate::seed::SeedPlan;
-use crate::store::{Administration, PoolStatus};
+use crate::store::{Administration, PoolStatus, ServerStatement};
 
 /// Sends two statements in one round trip: both are on the wire before the first answer is awaited.
 macro_rules! pipelined {
@@ -78,7 +80,7 @@ mod sessions;
 #[path = "../queries/users.rs"]
 mod users;
 
-pub(crate) type Conn = AsyncPgConnection;
+pub(crate) type Conn = Connection;
 pub(crate) type Adapter = Postgres;
 
 const MIGRATIONS: EmbeddedMigrations = embed_migrations!("migrations/postgres");
@@ -91,7 +93,8 @@ const DEADLINE_GRACE: Duration = Duration::from_secs(1);
 
 /// A pool of connections to a PostgreSQL primary.
 pub struct Postgres {
-    pool: Pool<AsyncPgConnection>,
+    pool: Pool<Conn>,
+    acquires: Acquires,
     connector: Connector,
     /// Connections above this number are closed when they come back.
     kept: usize,
@@ -124,6 +127,7 @@ impl Postgres {
             .map_err(|error| Error::Unavailable(error.to_string()))?;
         Ok(Self {
             pool,
+            acquires: Acquires::default(),
             connector,
             kept: options.pool_size,
             deadline: options.statement_timeout + DEADLINE_GRACE,
@@ -132,7 +136,7 @@ impl Postgres {
     }
 
     async fn lease(&self) -> Result<Lease> {
-        let connection = self.pool.get().await.map_err(|error| match error {
+        let connection = self.acquires.timed(self.pool.get()).await.map_err(|error| match error {
             PoolError::Timeout(TimeoutType::Wait) => Error::Overloaded,
             PoolError::Timeout(_) => Error::Unavailable("connecting took too long".to_owned()),
             PoolError::Backend(Backend::ConnectionError(error)) => Error::Unavailable(error.to_string()),
@@ -186,7 +190,7 @@ impl Administration for Postgres {
     }
 
     fn pool(&self) -> PoolStatus {
-        PoolStatus::of(&self.pool.status())
+        self.acquires.status(&self.pool.status())
     }
 
     async fn migrate(&self) -> Result<Vec<String>> {
@@ -223,6 +227,10 @@ impl Administration for Postgres {
 
     async fn explain(&self, shape: &str) -> Result<Option<String>> {
         explain::explain(&self.connector, shape).await
+    }
+
+    async fn server_statements(&self, limit: i64) -> Result<Option<Vec<ServerStatement>>> {
+        self.read(async |conn| server_statements::read(conn, limit).await).await
     }
 
     async fn seed(&self, plan: &SeedPlan, progress: &(dyn Fn(u64) + Send + Sync)) -> Result<u64> {

@@ -19,11 +19,12 @@ use diesel_async::{AsyncConnection, AsyncMigrationHarness, RunQueryDsl, SimpleAs
 use diesel_migrations::{EmbeddedMigrations, MigrationHarness, embed_migrations};
 use futures_util::future::BoxFuture;
 
+use crate::acquires::Acquires;
 use crate::error::{Error, Result};
 use crate::model::time::Timestamp;
 use crate::open::{StoreOptions, pending};
 use crate::seed::SeedPlan;
-use crate::store::{Administration, ChangeFeed, Outbox, PoolStatus};
+use crate::store::{Administration, ChangeFeed, Outbox, PoolStatus, ServerStatement};
 
 mod explain;
 mod seed;
@@ -99,6 +100,8 @@ impl SpawnBlocking for InPlace {
 /// A SQLite file.
 pub struct Sqlite {
     readers: Pool<Conn>,
+    /// Of those who read.
+    acquires: Acquires,
     writer: Pool<Conn>,
     path: PathBuf,
     settings: String,
@@ -116,6 +119,7 @@ impl Sqlite {
                 .map_err(|error| Error::Unavailable(format!("{}: {error}", directory.display())))?;
         }
         let store = Self {
+            acquires: Acquires::default(),
             readers: pool(&path, options, options.pool_size, "PRAGMA query_only = ON;")?,
             writer: pool(&path, options, 1, "")?,
             settings: settings(options),
@@ -136,7 +140,7 @@ impl Sqlite {
     where
         F: AsyncFnOnce(&mut Conn) -> Result<T>,
     {
-        let mut connection = get(&self.readers).await?;
+        let mut connection = self.acquires.timed(get(&self.readers)).await?;
         querywatch::call(async { operation(&mut connection).await }).await
     }
 
@@ -232,7 +236,7 @@ impl Administration for Sqlite {
     }
 
     fn pool(&self) -> PoolStatus {
-        PoolStatus::of(&self.readers.status())
+        self.acquires.status(&self.readers.status())
     }
 
     async fn migrate(&self) -> Result<Vec<String>> {
@@ -267,6 +271,10 @@ impl Administration for Sqlite {
 
     async fn explain(&self, shape: &str) -> Result<Option<String>> {
         tokio::task::block_in_place(|| explain::explain(&self.path, shape))
+    }
+
+    async fn server_statements(&self, _limit: i64) -> Result<Option<Vec<ServerStatement>>> {
+        Ok(None)
     }
 
     async fn seed(&self, plan: &SeedPlan, progress: &(dyn Fn(u64) + Send + Sync)) -> Result<u64> {

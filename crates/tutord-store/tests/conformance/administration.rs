@@ -9,6 +9,7 @@ crate::on_both!(
     the_clock_is_this_machines,
     old_idempotency_keys_are_purged,
     shapes_are_planned_without_running,
+    the_servers_counts_are_read_where_there_are_some,
 );
 
 async fn migrations_apply_once(store: &Fixture) {
@@ -46,6 +47,22 @@ async fn shapes_are_planned_without_running(store: &Fixture) {
     for shape in ["BEGIN", "SELECT ?; DELETE FROM conversations", "SELECT ? FROM no_such_table", "SELECT FROM WHERE"] {
         assert_eq!(store.explain(shape).await.unwrap(), None, "{shape}");
     }
+}
+
+async fn the_servers_counts_are_read_where_there_are_some(store: &Fixture) {
+    assert_eq!(store.server_statements(5).await.unwrap(), None);
+    if store.backend() == "sqlite" {
+        return;
+    }
+    store.execute("CREATE EXTENSION pg_stat_statements").await;
+    let user = store.student("ada").await;
+    store.conversation(user.id, "counted").await;
+    let counted = store.server_statements(100).await.unwrap().unwrap();
+    assert!(counted.is_sorted_by(|one, other| one.total_ms >= other.total_ms));
+    let insert = counted.iter().find(|statement| statement.sql.starts_with("INSERT INTO \"conversations\"")).unwrap();
+    assert_eq!((insert.calls, insert.rows), (1, 1));
+    assert!(insert.total_ms > 0.0 && insert.sql.contains("$1"), "{insert:?}");
+    assert_eq!(store.server_statements(2).await.unwrap().unwrap().len(), 2);
 }
 
 #[tokio::test(flavor = "multi_thread")]

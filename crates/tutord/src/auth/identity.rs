@@ -6,7 +6,7 @@ use axum::http::request::Parts;
 use axum::http::{HeaderMap, Method};
 use axum_extra::extract::CookieJar;
 use tutord_store::Timestamp;
-use tutord_store::model::Identity;
+use tutord_store::model::{Identity, Role};
 
 use super::{cookies, token};
 use crate::app::App;
@@ -21,6 +21,10 @@ pub struct Authenticated(pub Identity);
 /// A request by a user who is logged in and whose e-mail address is verified.
 #[derive(Debug, Clone)]
 pub struct Verified(pub Identity);
+
+/// A request by an admin whose e-mail address is verified.
+#[derive(Debug, Clone)]
+pub struct Admin(pub Identity);
 
 impl FromRequestParts<App> for Authenticated {
     type Rejection = ApiError;
@@ -38,6 +42,19 @@ impl FromRequestParts<App> for Verified {
     async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, ApiError> {
         let Authenticated(identity) = Authenticated::from_request_parts(parts, app).await?;
         if identity.email_verified { Ok(Self(identity)) } else { Err(ApiError::email_not_verified()) }
+    }
+}
+
+impl FromRequestParts<App> for Admin {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, ApiError> {
+        let Verified(identity) = Verified::from_request_parts(parts, app).await?;
+        if identity.role == Role::Admin {
+            Ok(Self(identity))
+        } else {
+            Err(ApiError::forbidden("only admins may see this"))
+        }
     }
 }
 

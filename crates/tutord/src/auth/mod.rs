@@ -1,7 +1,7 @@
 //! Accounts, log-ins and who makes a request.
 //!
 //! [`Authenticated`] is a request by a known user, [`Verified`] one by a user whose e-mail address is
-//! verified; taking either as a handler's argument is what protects the route.
+//! verified, [`Admin`] one by an admin; taking one of them as a handler's argument is what protects the route.
 
 mod cookies;
 mod identity;
@@ -10,7 +10,7 @@ mod routes;
 mod service;
 mod token;
 
-pub use identity::{Authenticated, Verified};
+pub use identity::{Admin, Authenticated, Verified};
 pub use password::Passwords;
 pub(crate) use password::hash as hash_password;
 pub use routes::{BUDGETS, ME_BUDGET, router};

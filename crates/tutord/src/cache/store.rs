@@ -21,7 +21,8 @@ use tutord_store::model::{
 use tutord_store::page::{Cursor, Page, PageRequest, Position};
 use tutord_store::seed::SeedPlan;
 use tutord_store::store::{
-    Administration, ChangeFeed, Conversations, EmailTokens, Exercises, Outbox, PoolStatus, Progress, Sessions, Users,
+    Administration, ChangeFeed, Conversations, EmailTokens, Exercises, Outbox, PoolStatus, Progress, ServerStatement,
+    Sessions, Users,
 };
 use tutord_store::{LocalDate, Result, Store, Timestamp};
 
@@ -719,6 +720,10 @@ impl Administration for CachedStore {
 
     async fn explain(&self, shape: &str) -> Result<Option<String>> {
         self.store.explain(shape).await
+    }
+
+    async fn server_statements(&self, limit: i64) -> Result<Option<Vec<ServerStatement>>> {
+        self.store.server_statements(limit).await
     }
 
     async fn seed(&self, plan: &SeedPlan, progress: &(dyn Fn(u64) + Send + Sync)) -> Result<u64> {

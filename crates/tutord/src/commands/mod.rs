@@ -12,6 +12,9 @@ use std::sync::Arc;
 
 use anyhow::Context as _;
 use clap::{Parser, Subcommand};
+use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::util::SubscriberInitExt as _;
+use tracing_subscriber::{EnvFilter, Layer as _};
 use tutord_store::{Store, StoreOptions};
 
 use crate::config::{Config, DatabaseConfig, LogConfig, LogFormat};
@@ -55,7 +58,7 @@ impl Cli {
     /// # Errors
     /// What kept the command from its work.
     pub async fn run(self) -> anyhow::Result<u8> {
-        log_to_stderr(&self.log)?;
+        let _exporter = log_to_stderr(&self.log)?;
         match self.command {
             Command::Serve(config) => serve::run(*config).await?,
             Command::Demo(args) => demo::run(*args).await?,
@@ -86,12 +89,23 @@ async fn open_with(database: &DatabaseConfig, options: StoreOptions) -> anyhow::
     tutord_store::open(&database.url(), &options).await.context("opening the database (DATABASE_URL)")
 }
 
-fn log_to_stderr(config: &LogConfig) -> anyhow::Result<()> {
-    let filter = tracing_subscriber::EnvFilter::try_new(&config.log_filter).context("RUST_LOG")?;
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
-    match config.log_format {
-        LogFormat::Pretty => builder.init(),
-        LogFormat::Json => builder.json().flatten_event(true).init(),
-    }
-    Ok(())
+/// Sends the last traces when it is dropped; nothing without the feature `otlp`.
+#[cfg(feature = "otlp")]
+type Exporter = Option<crate::ops::otlp::Exporter>;
+#[cfg(not(feature = "otlp"))]
+type Exporter = ();
+
+fn log_to_stderr(config: &LogConfig) -> anyhow::Result<Exporter> {
+    let filter = EnvFilter::try_new(&config.log_filter).context("RUST_LOG")?;
+    let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
+    let lines = match config.log_format {
+        LogFormat::Pretty => lines.boxed(),
+        LogFormat::Json => lines.json().flatten_event(true).boxed(),
+    };
+    #[cfg(feature = "otlp")]
+    let (layer, exporter) = crate::ops::otlp::layer()?.unzip();
+    #[cfg(not(feature = "otlp"))]
+    let (layer, exporter) = (None::<tracing_subscriber::layer::Identity>, ());
+    tracing_subscriber::registry().with(filter).with(layer).with(lines).init();
+    Ok(exporter)
 }

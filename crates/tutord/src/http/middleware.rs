@@ -21,6 +21,7 @@ use tracing::Instrument;
 use super::budgets::budget;
 use super::etag::etag;
 use super::request_id;
+use super::trace_context::traceparent;
 use crate::app::App;
 use crate::config::HttpConfig;
 use crate::error::ApiError;
@@ -77,17 +78,27 @@ async fn trace(State(app): State<App>, request: Request, next: Next) -> Response
     // The route's template, never the path: ids would make every line a kind of its own.
     let route = request.extensions().get::<MatchedPath>().map_or("unmatched", MatchedPath::as_str).to_owned();
     let id = request_id::current().unwrap_or_default();
+    let name = if route == "unmatched" { route.clone() } else { format!("{method} {route}") };
+    #[cfg(not(feature = "otlp"))]
     let span = tracing::info_span!("request", request_id = %id, %method, route);
+    #[cfg(feature = "otlp")]
+    let span = tracing::info_span!("request", request_id = %id, %method, route, otel.name = name, otel.kind = "server");
     // Methods that no route has are one kind.
     let known = budget(&method, &route);
-    let name = if route == "unmatched" { route.clone() } else { format!("{method} {route}") };
     let mut scope = Scope::new(&app.watch, &name).request_id(id.as_ref());
+    if let Some(trace) = traceparent(request.headers()) {
+        scope = scope.traceparent(trace);
+        #[cfg(feature = "otlp")]
+        crate::ops::otlp::continue_trace(&span, trace);
+    }
     if let Some(statements) = known {
         scope = scope.budget(statements);
     }
     let (mut response, report) = scope.run(next.run(request).instrument(span.clone())).await;
     let (status, issued, took) = (response.status(), report.statements, began.elapsed());
     app.requests.count(&name, status.as_u16(), took);
+    #[cfg(feature = "otlp")]
+    crate::ops::otlp::answered(&span, status);
     let latency_ms = milliseconds(took);
     span.in_scope(|| {
         if status.is_server_error() {

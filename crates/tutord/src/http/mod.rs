@@ -12,4 +12,5 @@ pub mod path;
 pub mod query;
 pub mod rate_limit;
 pub mod request_id;
+mod trace_context;
 pub mod validation;

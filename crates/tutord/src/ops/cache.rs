@@ -3,14 +3,12 @@
 use axum::extract::State;
 use readthrough::{LinkStats, NamespaceStats, RedisStats};
 use serde::Serialize;
-use tutord_store::model::Role;
 use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use crate::app::App;
-use crate::auth::Verified;
-use crate::error::ApiError;
+use crate::auth::Admin;
 
 /// The hit rates that are worth reaching.
 const TARGETS: [(&str, f64); 2] = [("user:profile", 0.80), ("exercise", 0.90)];
@@ -39,14 +37,14 @@ struct CacheReport {
 }
 
 #[derive(Serialize, ToSchema)]
-struct NamespaceReport {
+pub(super) struct NamespaceReport {
     #[serde(flatten)]
     #[schema(value_type = Object)]
-    stats: NamespaceStats,
+    pub(super) stats: NamespaceStats,
     /// 0 to 1; null before the first read.
-    hit_rate: Option<f64>,
-    target: Option<f64>,
-    advice: Option<&'static str>,
+    pub(super) hit_rate: Option<f64>,
+    pub(super) target: Option<f64>,
+    pub(super) advice: Option<&'static str>,
 }
 
 impl From<NamespaceStats> for NamespaceReport {
@@ -75,14 +73,11 @@ fn advice(stats: &NamespaceStats) -> &'static str {
 /// Hit rates, memory and the connection to Redis, of the process that answers.
 #[utoipa::path(get, path = "/cache", tag = "admin",
     responses((status = 200, body = CacheReport), (status = 401), (status = 403)))]
-async fn cache(State(app): State<App>, Verified(identity): Verified) -> Result<axum::Json<CacheReport>, ApiError> {
-    if identity.role != Role::Admin {
-        return Err(ApiError::forbidden("only admins may see this"));
-    }
-    Ok(axum::Json(CacheReport {
+async fn cache(State(app): State<App>, Admin(_admin): Admin) -> axum::Json<CacheReport> {
+    axum::Json(CacheReport {
         enabled: app.cache.is_enabled(),
         namespaces: app.cache.stats().into_iter().map(NamespaceReport::from).collect(),
         link: app.cache.link(),
         redis: app.cache.redis().await,
-    }))
+    })
 }

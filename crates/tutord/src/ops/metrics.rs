@@ -4,6 +4,7 @@
 //! grouped by their first word.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::extract::State;
@@ -21,6 +22,7 @@ use readthrough::NamespaceStats;
 use crate::app::App;
 use crate::error::ApiError;
 use crate::llm::Usage;
+use crate::ops::recent::Recent;
 
 /// Upper bounds of the times of requests, in seconds: from a cached read to a slow model.
 const BUCKETS: [f64; 14] = [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0, 60.0];
@@ -39,16 +41,22 @@ struct Route {
 /// Labels of values that are read when they are collected.
 type Labels = Vec<(&'static str, String)>;
 
-/// Counts and times of requests, since the start.
+/// Counts and times of requests, since the start and of the recent past.
 #[derive(Debug, Clone)]
 pub struct Requests {
+    /// Of the recent past.
+    pub(crate) recent: Arc<Recent>,
     answered: Family<Answered, Counter>,
     times: Family<Route, Histogram, fn() -> Histogram>,
 }
 
 impl Default for Requests {
     fn default() -> Self {
-        Self { answered: Family::default(), times: Family::new_with_constructor(|| Histogram::new(BUCKETS)) }
+        Self {
+            recent: Arc::default(),
+            answered: Family::default(),
+            times: Family::new_with_constructor(|| Histogram::new(BUCKETS)),
+        }
     }
 }
 
@@ -57,6 +65,7 @@ impl Requests {
     pub(crate) fn count(&self, route: &str, status: u16, took: Duration) {
         self.answered.get_or_create(&Answered { route: route.to_owned(), status }).inc();
         self.times.get_or_create(&Route { route: route.to_owned() }).observe(took.as_secs_f64());
+        self.recent.record(route, status, took);
     }
 }
 
@@ -106,8 +115,6 @@ impl Collected {
             "SQL statements that failed",
             groups.iter().map(|(name, sums)| (of(name), sums.1)),
         );
-        #[expect(clippy::cast_precision_loss, reason = "microseconds stay exact for 285 years")]
-        let seconds = |micros: u64| micros as f64 / 1e6;
         let times = groups.iter().map(|(name, sums)| (of(name), seconds(sums.2)));
         self.seconds("statement_time", "Time of SQL statements", times);
         let totals = app.watch.totals();
@@ -126,6 +133,9 @@ impl Collected {
             states.map(|(state, value)| (vec![("state", state.to_owned())], count(value))),
         );
         self.gauges("db_waiting", "Requests that wait for a database connection", [(vec![], count(pool.waiting))]);
+        self.counters("db_acquires", "Times that a database connection was asked for", [(vec![], pool.acquires)]);
+        let waited = [(vec![], seconds(pool.acquire_us))];
+        self.seconds("db_acquire_wait", "Time that was waited for a database connection", waited);
     }
 
     fn cache(&mut self, app: &App) {
@@ -168,6 +178,11 @@ impl Collected {
         self.counters("llm_requests", "Requests to the model by outcome", outcomes);
         self.counters("llm_tokens", "Tokens that the model used", [(vec![], usage.tokens())]);
     }
+}
+
+#[expect(clippy::cast_precision_loss, reason = "microseconds stay exact for 285 years")]
+const fn seconds(micros: u64) -> f64 {
+    micros as f64 / 1e6
 }
 
 /// The first word of a statement; transactions and their savepoints are one group.

@@ -2,12 +2,16 @@
 
 pub(crate) mod background;
 pub mod cache;
+pub mod dashboard;
 pub mod doctor;
 pub mod health;
 mod hints;
 pub mod metrics;
+#[cfg(feature = "otlp")]
+pub mod otlp;
 pub mod plans;
 pub mod queries;
+mod recent;
 
 use crate::http::budgets::Budget;
 
@@ -17,5 +21,5 @@ pub const BUDGETS: &[Budget] = &[
     ("GET", "/health/live", 0),
     ("GET", "/health/ready", 2),
     ("GET", "/admin/cache", 1),
-    ("GET", "/admin/queries", 1),
+    ("GET", "/admin/queries", 3),
 ];

@@ -5,14 +5,14 @@ use std::cmp::Reverse;
 use axum::extract::State;
 use querywatch::{Finding, ShapeSnapshot, SlowStatement, Stats, Totals};
 use serde::{Deserialize, Serialize};
-use tutord_store::model::Role;
+use tutord_store::store::ServerStatement;
 use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::plans::Plan;
 use crate::app::App;
-use crate::auth::Verified;
+use crate::auth::Admin;
 use crate::error::ApiError;
 use crate::http::pagination::integer;
 use crate::http::query::Query;
@@ -72,6 +72,8 @@ struct QueryReport {
     /// The newest findings: N+1, repeated queries, exceeded budgets.
     #[schema(value_type = Vec<Object>)]
     findings: Vec<Finding>,
+    /// What the database server counts itself (`pg_stat_statements`), the longest total time first; null where it does not.
+    server: Option<Vec<ServerStatement>>,
 }
 
 #[derive(Serialize, ToSchema)]
@@ -88,13 +90,11 @@ struct ShapeReport {
     responses((status = 200, body = QueryReport), (status = 401), (status = 403), (status = 422)))]
 async fn queries(
     State(app): State<App>,
-    Verified(identity): Verified,
+    Admin(_admin): Admin,
     Query(query): Query<QueriesQuery>,
 ) -> Result<axum::Json<QueryReport>, ApiError> {
     let limit = integer("limit", query.limit.as_deref(), 1, MAX_LIMIT)?.unwrap_or(LIMIT);
-    if identity.role != Role::Admin {
-        return Err(ApiError::forbidden("only admins may see this"));
-    }
+    let server = app.store.server_statements(limit).await?;
     let limit = usize::try_from(limit).unwrap_or(usize::MAX);
     let mut shapes = app.watch.shapes();
     shapes.sort_by_key(|shape| Reverse((query.sort.of(&shape.window), query.sort.of(&shape.since_start))));
@@ -103,5 +103,5 @@ async fn queries(
     let (mut slow, mut findings) = (app.watch.slow(), app.watch.findings());
     slow.truncate(limit);
     findings.truncate(limit);
-    Ok(axum::Json(QueryReport { totals: app.watch.totals(), shapes: shapes.collect(), slow, findings }))
+    Ok(axum::Json(QueryReport { totals: app.watch.totals(), shapes: shapes.collect(), slow, findings, server }))
 }

@@ -7,6 +7,8 @@ mod chat;
 mod coherence;
 mod contract;
 mod cookies;
+mod dashboard;
+mod demo;
 mod edge;
 mod exercises;
 mod harness;

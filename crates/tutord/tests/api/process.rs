@@ -1,11 +1,12 @@
 //! The binary as a process of its own, and a way past the store to the rows.
 
-use std::io::{BufRead as _, BufReader};
-use std::process::{Child, Command, Stdio};
+use std::process::Command;
 
 use serde_json::{Value, json};
 use testbed::model::Behaviour;
 use testbed::{FakeModel, Postgres};
+
+use crate::demo::{demo, log_in};
 
 /// Runs a statement on a database, past the store.
 pub(crate) async fn execute(url: &str, sql: &str) {
@@ -39,35 +40,6 @@ async fn query(url: &str, sql: &str, execute: bool) -> i64 {
         return 0;
     }
     client.query_one(sql, &[]).await.unwrap().get(0)
-}
-
-/// `tutord demo` in a directory, and what it says of itself.
-fn demo(directory: &std::path::Path, model: &FakeModel, arguments: &[&str]) -> (Child, Value) {
-    let mut child = Command::new(env!("CARGO_BIN_EXE_tutord"))
-        .args(["demo", "--print", "json", "--listen", "127.0.0.1:0", "--llm-model", "fake-1", "--llm-max-retries", "0"])
-        .args(["--llm-base-url", &model.base_url(), "--data-dir"])
-        .arg(directory)
-        .args(arguments)
-        .current_dir(directory)
-        .env_remove("DATABASE_URL")
-        .stdout(Stdio::piped())
-        .stderr(Stdio::null())
-        .spawn()
-        .unwrap();
-    let mut line = String::new();
-    BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
-    (child, serde_json::from_str(&line).unwrap())
-}
-
-async fn log_in(greeting: &Value, who: &str) -> (reqwest::Client, String, String) {
-    let client = reqwest::Client::new();
-    let base = greeting["base_url"].as_str().unwrap().to_owned();
-    let response = client.post(format!("{base}/api/auth/login")).json(&greeting[who]).send().await.unwrap();
-    assert_eq!(response.status(), 200);
-    let mut cookies = response.headers().get_all("set-cookie").iter().map(|value| value.to_str().unwrap());
-    let token = cookies.find_map(|cookie| cookie.strip_prefix("access_token=")).unwrap();
-    let token = token.split(';').next().unwrap().to_owned();
-    (client, base, token)
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,12 +1,15 @@
 //! `/api/admin/queries`, and the plans of slow statements.
 
+use std::collections::HashSet;
+
 use diesel::{Connection as _, SqliteConnection};
 use querywatch::SlowStatement;
+use reqwest::Method;
 use serde_json::Value;
 use testbed::Postgres;
 use tutord_store::model::Role;
 
-use crate::harness::{Client, TestApp};
+use crate::harness::{Client, TestApp, answer};
 
 /// Far above what any other statement of these tests takes, so that the queue is not full of them.
 const THRESHOLD: &str = "50";
@@ -44,6 +47,54 @@ async fn the_statements_come_in_the_order_that_is_asked_for(app: &TestApp) {
         }
     }
     assert!(shapes("").await.len() > 5);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn statements_name_their_request_to_the_server() {
+    let app = TestApp::postgres(&["--sql-comments", "true", "--cache-enabled", "false"]).await;
+    let ada = app.student("ada").await;
+    let trace = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+    let url = app.app.config.database.url();
+    let server = Postgres::shared().await.unwrap();
+    let database = url.rsplit('/').next().unwrap();
+    let blocker = server.client(database).await.unwrap();
+    blocker.batch_execute("BEGIN; LOCK TABLE conversations IN ACCESS EXCLUSIVE MODE").await.unwrap();
+    // Within the transaction of the other the activity would be as of its first look.
+    let observer = server.client(database).await.unwrap();
+    let seen = async {
+        let waiting = "SELECT query FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock' \
+                       AND query LIKE '%\"conversations\"%'";
+        let query: String = loop {
+            if let Some(row) = observer.query_opt(waiting, &[]).await.unwrap() {
+                break row.get(0);
+            }
+        };
+        blocker.batch_execute("COMMIT").await.unwrap();
+        query
+    };
+    let list = app.request(Method::GET, "/api/chat/conversations").bearer_auth(&ada.token);
+    let list = answer(list.header("x-request-id", "abc-1").header("traceparent", trace));
+    let (list, query) = tokio::join!(list, seen);
+    list.ok();
+    let comment = format!(" /*request_id='abc-1',route='GET%20%2Fapi%2Fchat%2Fconversations',traceparent='{trace}'*/");
+    assert!(query.ends_with(&comment), "{query}");
+    // Shapes are without comments: the same again has the same ones.
+    let shapes = || {
+        let of_route =
+            |routes: &[querywatch::RouteCalls]| routes.iter().any(|route| route.route.ends_with("/conversations"));
+        app.app
+            .watch
+            .shapes()
+            .into_iter()
+            .filter(|shape| of_route(&shape.routes))
+            .map(|shape| shape.sql)
+            .collect::<HashSet<_>>()
+    };
+    let before = shapes();
+    assert!(before.len() >= 3 && before.iter().all(|sql| !sql.contains("/*")), "{before:?}");
+    ada.get("/api/chat/conversations").await.ok();
+    assert_eq!(shapes(), before);
+    ada.talk("hello").await;
 }
 
 /// What an admin is shown of a shape.

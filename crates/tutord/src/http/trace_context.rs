@@ -1,0 +1,38 @@
+//! The trace that a request is a part of.
+
+use axum::http::HeaderMap;
+
+/// The header `traceparent` (<https://www.w3.org/TR/trace-context/#traceparent-header>), if it is a sane one.
+pub(super) fn traceparent(headers: &HeaderMap) -> Option<&str> {
+    headers.get("traceparent").and_then(|value| value.to_str().ok()).filter(|text| is_sane(text))
+}
+
+/// Version, trace, parent and flags, in lower-case hexadecimal digits; neither trace nor parent is zero.
+fn is_sane(text: &str) -> bool {
+    const LENGTHS: [usize; 4] = [2, 32, 16, 2];
+    let parts: Vec<&str> = text.split('-').collect();
+    parts.iter().map(|part| part.len()).eq(LENGTHS)
+        && parts.iter().all(|part| part.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f')))
+        && parts[1..3].iter().all(|part| part.bytes().any(|byte| byte != b'0'))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_standard_form_is_taken() {
+        assert!(is_sane("00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"));
+        for text in [
+            "",
+            "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7",
+            "00-4BF92F3577B34DA6A3CE929D0E0E4736-00f067aa0ba902b7-01",
+            "00-00000000000000000000000000000000-00f067aa0ba902b7-01",
+            "00-4bf92f3577b34da6a3ce929d0e0e4736-0000000000000000-01",
+            "00-4bf92f3577b34da6a3ce929d0e0e473'-00f067aa0ba902b7-01",
+            "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01-x",
+        ] {
+            assert!(!is_sane(text), "{text}");
+        }
+    }
+}

@@ -1,0 +1,42 @@
+//! Who may see the dashboard, and what others see instead.
+
+use axum::extract::FromRequestParts;
+use axum::http::request::Parts;
+use axum::response::{IntoResponse, Response};
+
+use super::{layout, login};
+use crate::app::App;
+use crate::auth::Admin;
+use crate::error::ApiError;
+
+/// A request by an admin, for a page.
+pub(super) struct Viewer;
+
+/// An error as a page.
+pub(super) struct Refused(ApiError);
+
+impl FromRequestParts<App> for Viewer {
+    type Rejection = Refused;
+
+    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, Refused> {
+        Admin::from_request_parts(parts, app).await.map(|_| Self).map_err(Refused)
+    }
+}
+
+impl IntoResponse for Refused {
+    fn into_response(self) -> Response {
+        let page = if self.0.is_unauthenticated() {
+            login::page()
+        } else {
+            layout::message("Not for you", &format!("This can't be shown: {}.", self.0.message()), false)
+        };
+        let mut response = page.into_response();
+        // Status and headers such as Retry-After are those that the API answers with.
+        let plain = self.0.into_response();
+        *response.status_mut() = plain.status();
+        for (name, value) in plain.headers() {
+            response.headers_mut().entry(name).or_insert_with(|| value.clone());
+        }
+        response
+    }
+}

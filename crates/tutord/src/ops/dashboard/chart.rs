@@ -1,0 +1,133 @@
+//! Charts over time. Without script their figures are there as a table.
+
+use maud::{Markup, html};
+use serde::{Serialize, Serializer};
+
+use super::format;
+use super::view::scrolling;
+
+/// Lines over time.
+#[derive(Serialize)]
+pub(super) struct Chart {
+    unit: &'static str,
+    /// Seconds since 1970: what uPlot takes.
+    at: Vec<u64>,
+    series: Vec<Series>,
+    empty: bool,
+    /// What is said instead while there is nothing to draw.
+    #[serde(skip)]
+    nothing: &'static str,
+}
+
+/// A line. Where nothing is known there is a gap.
+#[derive(Serialize)]
+pub(super) struct Series {
+    pub(super) name: &'static str,
+    #[serde(serialize_with = "rounded")]
+    pub(super) values: Vec<Option<f64>>,
+}
+
+/// To three decimals: more is noise, and bytes.
+fn rounded<S: Serializer>(values: &[Option<f64>], serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_seq(values.iter().map(|value| value.map(|value| (value * 1e3).round() / 1e3)))
+}
+
+impl Chart {
+    pub(super) fn new(unit: &'static str, at_ms: &[u64], series: Vec<Series>, nothing: &'static str) -> Self {
+        let empty = !series.iter().flat_map(|series| &series.values).flatten().any(|value| *value > 0.0);
+        Self { unit, at: at_ms.iter().map(|ms| ms / 1000).collect(), series, empty, nothing }
+    }
+
+    pub(super) fn render(&self, id: &str, heading: &str) -> Markup {
+        let names: Vec<_> = self.series.iter().map(|series| series.name).collect();
+        let label =
+            format!("Chart: {heading} ({}), in {}. The figures follow as a table.", names.join(" and "), self.unit);
+        let points = serde_json::to_string(self).unwrap_or_default();
+        html! {
+            figure {
+                @let [(note, words), (figures, table)] = self.parts(id);
+                div data-part=(note) { (words) }
+                div.plot role="img" aria-label=(label) data-chart=(id) data-points=(points) hidden[self.empty] {}
+                details {
+                    summary { "Figures: " (heading) }
+                    div data-part=(figures) { (table) }
+                }
+            }
+        }
+    }
+
+    /// What of it is sent as HTML, with the ids of the parts.
+    pub(super) fn parts(&self, id: &str) -> [(String, Markup); 2] {
+        let words = html! { @if self.empty { p.empty { (self.nothing) } } };
+        [(format!("{id}-note"), words), (format!("{id}-figures"), self.table())]
+    }
+
+    fn table(&self) -> Markup {
+        let table = html! {
+            table {
+                caption { "In " (self.unit) ", the newest first" }
+                thead { tr {
+                    th scope="col" { "From (UTC)" }
+                    @for series in &self.series { th.number scope="col" { (series.name) } }
+                } }
+                tbody {
+                    @for (index, at) in self.at.iter().enumerate().rev() {
+                        tr {
+                            th scope="row" { (format::clock(at * 1000)) }
+                            @for series in &self.series {
+                                td.number { (format::decimal(series.values.get(index).copied().flatten())) }
+                            }
+                        }
+                    }
+                }
+            }
+        };
+        scrolling("Figures", &table)
+    }
+}
+
+/// Microseconds as milliseconds, with a gap where nothing was counted.
+pub(super) fn milliseconds(us: u64, counted: u64) -> Option<f64> {
+    (counted > 0).then(|| format::float(us) / 1e3)
+}
+
+/// Statements a second, of a watch's slot. The newest slot is not over yet.
+pub(super) fn rates(
+    series: &[querywatch::Point],
+    now_ms: u64,
+    of: impl Fn(&querywatch::Point) -> u64,
+) -> Vec<Option<f64>> {
+    let length = series.windows(2).next().map_or(10_000, |pair| pair[1].at_ms.saturating_sub(pair[0].at_ms)).max(1_000);
+    let rate = |point: &querywatch::Point| {
+        let over = now_ms.saturating_sub(point.at_ms).clamp(1_000, length);
+        Some(format::float(of(point)) * 1e3 / format::float(over))
+    };
+    series.iter().map(rate).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_chart_of_zeros_is_words() {
+        let line = |values: &[Option<f64>]| Series { name: "p50", values: values.to_vec() };
+        let empty = Chart::new("ms", &[1_000], vec![line(&[None]), line(&[Some(0.0)])], "Nothing yet.");
+        let html = empty.render("times", "Times").into_string();
+        assert!(html.contains("Nothing yet.") && html.contains(" hidden"), "{html}");
+        let full = Chart::new("ms", &[1_000, 2_000], vec![line(&[None, Some(1.23456)])], "Nothing yet.");
+        let html = full.render("times", "Times").into_string();
+        assert!(!html.contains("Nothing yet.") && !html.contains(" hidden"), "{html}");
+        let json = serde_json::to_value(&full).unwrap();
+        assert_eq!(json["series"][0]["values"], serde_json::json!([null, 1.235]));
+        assert_eq!(json["at"], serde_json::json!([1, 2]));
+    }
+
+    #[test]
+    fn the_newest_slot_is_divided_by_what_of_it_is_over() {
+        let point = |at_ms, calls| querywatch::Point { at_ms, calls, errors: 0, p50_us: 0, p99_us: 0 };
+        let series = [point(0, 20), point(10_000, 10)];
+        assert_eq!(rates(&series, 12_000, |point| point.calls), [Some(2.0), Some(5.0)]);
+        assert_eq!(rates(&series, 10_000, |point| point.calls), [Some(2.0), Some(10.0)]);
+    }
+}

@@ -1,0 +1,140 @@
+//! Figures as people read them.
+
+use jiff::Timestamp;
+use maud::{Markup, html};
+
+/// For rates and shares, which need no 52 bits.
+#[expect(clippy::cast_precision_loss, reason = "a rate needs no 52 bits")]
+pub(super) const fn float(value: u64) -> f64 {
+    value as f64
+}
+
+/// Three digits.
+fn digits(value: f64) -> String {
+    match value {
+        value if value < 10.0 => format!("{value:.2}"),
+        value if value < 100.0 => format!("{value:.1}"),
+        value => format!("{value:.0}"),
+    }
+}
+
+/// Microseconds, in a unit that suits them.
+pub(super) fn time(us: u64) -> String {
+    match us {
+        0..1_000 => format!("{us} µs"),
+        1_000..1_000_000 => format!("{} ms", digits(float(us) / 1e3)),
+        _ => format!("{} s", digits(float(us) / 1e6)),
+    }
+}
+
+/// The same, or a dash where nothing was counted.
+pub(super) fn time_of(us: u64, counted: u64) -> String {
+    if counted == 0 { "–".to_owned() } else { time(us) }
+}
+
+/// Milliseconds, in a unit that suits them.
+pub(super) fn milliseconds(ms: f64) -> String {
+    time(
+        std::time::Duration::try_from_secs_f64(ms / 1e3)
+            .map_or(0, |time| u64::try_from(time.as_micros()).unwrap_or(u64::MAX)),
+    )
+}
+
+/// The beginning of a statement.
+pub(super) fn head(sql: &str) -> String {
+    const SHOWN: usize = 120;
+    let mut head: String = sql.chars().take(SHOWN).collect();
+    if head.len() < sql.len() {
+        head.push('…');
+    }
+    head
+}
+
+/// A number with its thousands apart.
+pub(super) fn count(value: u64) -> String {
+    let text = value.to_string();
+    let mut parted = String::with_capacity(text.len() * 4 / 3);
+    for (index, digit) in text.chars().enumerate() {
+        if index > 0 && (text.len() - index).is_multiple_of(3) {
+            parted.push('\u{202f}');
+        }
+        parted.push(digit);
+    }
+    parted
+}
+
+/// A number of connections and the like.
+pub(super) fn size(value: usize) -> String {
+    count(u64::try_from(value).unwrap_or(u64::MAX))
+}
+
+/// How many a second.
+pub(super) fn rate(per_second: f64) -> String {
+    format!("{}/s", digits(per_second))
+}
+
+/// A share from 0 to 1.
+pub(super) fn percent(share: f64) -> String {
+    format!("{:.1} %", share * 100.0)
+}
+
+/// Bytes, in a unit that suits them.
+pub(super) fn bytes(bytes: u64) -> String {
+    match bytes {
+        0..1_000 => format!("{bytes} B"),
+        1_000..1_000_000 => format!("{} kB", digits(float(bytes) / 1e3)),
+        1_000_000..1_000_000_000 => format!("{} MB", digits(float(bytes) / 1e6)),
+        _ => format!("{} GB", digits(float(bytes) / 1e9)),
+    }
+}
+
+/// A figure of a chart.
+pub(super) fn decimal(value: Option<f64>) -> String {
+    value.map_or_else(|| "–".to_owned(), digits)
+}
+
+fn timestamp(ms: u64) -> Option<Timestamp> {
+    Timestamp::from_millisecond(i64::try_from(ms).ok()?).ok()
+}
+
+/// The time of day, in UTC.
+pub(super) fn clock(ms: u64) -> String {
+    timestamp(ms).map(|at| at.strftime("%H:%M:%S").to_string()).unwrap_or_default()
+}
+
+/// When something was, in UTC.
+pub(super) fn when(ms: u64) -> Markup {
+    let Some(at) = timestamp(ms) else { return html! {} };
+    html! { time datetime=(at.strftime("%Y-%m-%dT%H:%M:%SZ")) { (at.strftime("%Y-%m-%d %H:%M:%S")) } }
+}
+
+/// Milliseconds since 1970.
+pub(super) fn now_ms() -> u64 {
+    u64::try_from(Timestamp::now().as_millisecond()).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn figures_have_three_digits_and_a_unit() {
+        assert_eq!([0, 999, 1_000, 23_450, 999_999].map(time), ["0 µs", "999 µs", "1.00 ms", "23.4 ms", "1000 ms"]);
+        assert_eq!(time(1_500_000), "1.50 s");
+        assert_eq!(time_of(0, 0), "–");
+        assert_eq!([0, 999, 1_000, 1_234_567].map(count), ["0", "999", "1\u{202f}000", "1\u{202f}234\u{202f}567"]);
+        assert_eq!([12, 1_500, 2_000_000, 3_000_000_000].map(bytes), ["12 B", "1.50 kB", "2.00 MB", "3.00 GB"]);
+        assert_eq!(
+            (percent(0.905), rate(0.5), decimal(None)),
+            ("90.5 %".to_owned(), "0.50/s".to_owned(), "–".to_owned())
+        );
+    }
+
+    #[test]
+    fn times_are_for_people_and_machines() {
+        let expected = r#"<time datetime="2026-01-02T03:04:05Z">2026-01-02 03:04:05</time>"#;
+        assert_eq!(when(1_767_323_045_000).into_string(), expected);
+        assert_eq!(clock(1_767_323_045_000), "03:04:05");
+        assert_eq!(when(u64::MAX).into_string(), "");
+    }
+}

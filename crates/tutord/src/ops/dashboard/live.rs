@@ -1,0 +1,85 @@
+//! `/ops/live`: open pages are sent what they show, as server-sent events.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::extract::State;
+use axum::http::HeaderName;
+use axum::response::IntoResponse;
+use axum::response::sse::{Event, Sse};
+use futures_util::stream::unfold;
+use tokio::sync::mpsc::error::TrySendError;
+use tokio::sync::{Semaphore, mpsc};
+use tokio::time::MissedTickBehavior;
+
+use super::page::Subject;
+use crate::app::App;
+use crate::auth::Admin;
+use crate::error::ApiError;
+use crate::http::query::Query;
+
+/// Pages that may be open at once.
+const MAX_PAGES: usize = 16;
+/// How often each is sent what it shows.
+const EVERY: Duration = Duration::from_secs(2);
+/// Then the browser asks again by itself, and is asked again who it is.
+const LONGEST: Duration = Duration::from_mins(5);
+
+/// Bounds the open pages.
+#[derive(Debug)]
+pub struct LivePages(Arc<Semaphore>);
+
+impl Default for LivePages {
+    fn default() -> Self {
+        Self(Arc::new(Semaphore::new(MAX_PAGES)))
+    }
+}
+
+/// A snapshot at once and every two seconds.
+pub(super) async fn live(
+    State(app): State<App>,
+    Admin(_): Admin,
+    Query(subject): Query<Subject>,
+) -> Result<impl IntoResponse, ApiError> {
+    let permit = Arc::clone(&app.live_pages.0).try_acquire_owned();
+    let permit = permit.map_err(|_| ApiError::overloaded(format!("at most {MAX_PAGES} pages may be live at once")))?;
+    // One: a client that reads slowly skips snapshots, and is never sent old ones.
+    let (sender, receiver) = mpsc::channel(1);
+    let task = app.clone();
+    app.tasks.spawn(async move {
+        let _permit = permit;
+        feed(&task, &subject, &sender).await;
+    });
+    let events = unfold(receiver, async |mut receiver| Some((Ok::<_, Infallible>(receiver.recv().await?), receiver)));
+    // nginx would hold events back.
+    Ok(([(HeaderName::from_static("x-accel-buffering"), "no")], Sse::new(events)))
+}
+
+/// Until the client is gone, the server stops, or the time is over.
+async fn feed(app: &App, subject: &Subject, client: &mpsc::Sender<Event>) {
+    let mut ticks = tokio::time::interval(EVERY);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let end = tokio::time::sleep(LONGEST);
+    tokio::pin!(end);
+    loop {
+        tokio::select! {
+            () = app.shutdown.cancelled() => return,
+            () = client.closed() => return,
+            () = &mut end => return,
+            _ = ticks.tick() => {}
+        }
+        if client.capacity() == 0 {
+            continue;
+        }
+        let Some(view) = subject.view(app).await else { continue };
+        match Event::default().event("snapshot").json_data(view.snapshot(app)) {
+            Ok(event) => {
+                if let Err(TrySendError::Closed(_)) = client.try_send(event) {
+                    return;
+                }
+            }
+            Err(error) => tracing::error!(%error, "a live page can't be sent"),
+        }
+    }
+}

@@ -1,0 +1,59 @@
+//! What the model was asked.
+
+use maud::{Markup, html};
+
+use super::format;
+use super::overview;
+use super::view::{Section, View, empty, tile};
+use crate::app::App;
+use crate::{chat, exercises};
+
+pub(super) fn view(app: &App) -> View {
+    View {
+        title: "Model".to_owned(),
+        intro: html! { "Requests of this process to the model since its start. Replies that were kept cost no tokens." },
+        sections: vec![
+            Section::new("usage", "Usage", usage(app)),
+            Section::new("routes", "Routes that wait for it", routes(app)),
+        ],
+    }
+}
+
+fn usage(app: &App) -> Markup {
+    let Some(llm) = &app.llm else {
+        return empty(
+            "No model is configured: LLM_BASE_URL and LLM_MODEL are not set. Everything else works; new replies are refused with 503.",
+        );
+    };
+    let asked: u64 = app.llm_usage.outcomes().map(|(_, count)| count).sum();
+    html! {
+        dl.tiles {
+            (tile("Model", &html! { (llm.model()) }))
+            @for (outcome, count) in app.llm_usage.outcomes() {
+                (tile(heading(outcome), &html! { span.bad[outcome == "failed" && count > 0] { (format::count(count)) } }))
+            }
+            (tile("Tokens", &html! { (format::count(app.llm_usage.tokens())) }))
+        }
+        @if asked == 0 { (empty("The model was not asked yet.")) }
+    }
+}
+
+fn heading(outcome: &str) -> &str {
+    match outcome {
+        "answered" => "Answered",
+        "cached" => "Kept replies",
+        "failed" => "Failed",
+        other => other,
+    }
+}
+
+/// Times of the requests, the model's included.
+fn routes(app: &App) -> Markup {
+    let waiting = [chat::AWAIT_MODEL, exercises::AWAIT_MODEL].concat();
+    let mut routes = app.requests.recent.by_route();
+    routes.retain(|(name, _)| name.split_once(' ').is_some_and(|(_, path)| waiting.contains(&path)));
+    if routes.is_empty() {
+        return empty("No such request in the last five minutes.");
+    }
+    overview::table("Requests of the last five minutes that waited for the model", &routes)
+}

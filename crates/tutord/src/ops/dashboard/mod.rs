@@ -1,0 +1,76 @@
+//! `/ops`: what operators look at, for admins.
+//!
+//! A page is a view, made from what the process counts anyway: but for the server's own counts, showing it issues no statement.
+//! The same view is rendered as a page (`layout`) and, part by part, sent to open pages (`live`), so that both always show the
+//! same.
+//! Pages are complete without script; with it they keep themselves up to date, and charts are drawn.
+
+mod access;
+mod assets;
+mod cache;
+mod chart;
+mod findings;
+mod format;
+mod layout;
+mod live;
+mod llm;
+mod login;
+mod overview;
+mod page;
+mod pool;
+mod queries;
+mod server;
+mod shape;
+mod slow;
+mod view;
+
+use axum::Router;
+use axum::extract::{Path, State};
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+
+use crate::app::App;
+use crate::http::query::Query;
+use access::Viewer;
+use page::{Page, Subject};
+use queries::Ordering;
+
+pub use live::LivePages;
+
+/// `/ops…`
+pub fn router() -> Router<App> {
+    let plain = |page: Page| {
+        get(async move |State(app): State<App>, _: Viewer| {
+            show(&app, &Subject { page, shape: None, ordering: Ordering::default() }).await
+        })
+    };
+    let mut router = Router::new()
+        .route("/ops/queries", get(queries))
+        .route("/ops/queries/{id}", get(shape))
+        .route("/ops/live", get(live::live))
+        .route("/ops/login", get(login::login))
+        .route("/ops/assets/{name}", get(assets::asset));
+    for page in Page::ALL.into_iter().filter(|page| *page != Page::Queries) {
+        router = router.route(page.path(), plain(page));
+    }
+    router
+}
+
+async fn queries(State(app): State<App>, _: Viewer, Query(ordering): Query<Ordering>) -> Response {
+    show(&app, &Subject { page: Page::Queries, shape: None, ordering }).await
+}
+
+async fn shape(State(app): State<App>, _: Viewer, Path(id): Path<String>) -> Response {
+    show(&app, &Subject { page: Page::Queries, shape: Some(id), ordering: Ordering::default() }).await
+}
+
+async fn show(app: &App, subject: &Subject) -> Response {
+    match subject.view(app).await {
+        Some(view) => layout::page(subject, &view).into_response(),
+        None => {
+            (StatusCode::NOT_FOUND, layout::message("Not found", "No statement of this kind is kept any more.", true))
+                .into_response()
+        }
+    }
+}

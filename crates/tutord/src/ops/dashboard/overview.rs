@@ -1,0 +1,145 @@
+//! What is asked, how fast it is answered, and what went wrong, at a glance.
+
+use maud::{Markup, html};
+
+use super::chart::{Chart, Series, milliseconds};
+use super::view::{Section, View, empty, scrolling, tile};
+use super::{findings, format, slow};
+use crate::app::App;
+use crate::ops::recent::RequestStats;
+
+/// The newest slow statements and findings; their own pages have all.
+const NEWEST: usize = 5;
+
+pub(super) fn view(app: &App) -> View {
+    let points = app.requests.recent.series();
+    let at: Vec<_> = points.iter().map(|point| point.at_ms).collect();
+    let line = |name, value: fn(&RequestStats) -> Option<f64>| Series {
+        name,
+        values: points.iter().map(|point| value(&point.stats)).collect(),
+    };
+    let rate = vec![
+        line("answered", |stats| Some(stats.per_second)),
+        line("failed", |stats| {
+            let share = format::float(stats.failed) / format::float(stats.answered.max(1));
+            Some(stats.per_second * share)
+        }),
+    ];
+    let times = vec![
+        line("p99", |stats| milliseconds(stats.p99_us, stats.answered)),
+        line("p50", |stats| milliseconds(stats.p50_us, stats.answered)),
+    ];
+    let (mut slow, mut found) = (app.watch.slow(), app.watch.findings());
+    slow.truncate(NEWEST);
+    found.truncate(NEWEST);
+    View {
+        title: "Overview".to_owned(),
+        intro: html! {
+            "The last five minutes of this process, tutord " (env!("CARGO_PKG_VERSION")) " on " (app.store.backend())
+            ". Other processes have a dashboard of their own; " code { "/metrics" } " is for all together."
+        },
+        sections: vec![
+            Section::new("now", "In short", tiles(app)),
+            Section::chart(
+                "rate",
+                "Requests",
+                Chart::new("requests per second", &at, rate, "No request was answered in the last five minutes."),
+            ),
+            Section::chart(
+                "times",
+                "Times of requests",
+                Chart::new(
+                    "ms",
+                    &at,
+                    times,
+                    "No request was answered in the last five minutes, so there are no times.",
+                ),
+            ),
+            Section::new("routes", "Routes", routes(app)),
+            Section::new(
+                "slow",
+                "Newest slow statements",
+                html! {
+                    (slow::table(app, &slow))
+                    @if !slow.is_empty() { p { a href="/ops/slow" { "All slow statements" } } }
+                },
+            ),
+            Section::new(
+                "findings",
+                "Newest findings",
+                html! {
+                    (findings::table(&found))
+                    @if !found.is_empty() { p { a href="/ops/findings" { "All findings, and what to do about them" } } }
+                },
+            ),
+        ],
+    }
+}
+
+fn tiles(app: &App) -> Markup {
+    let requests = app.requests.recent.overall();
+    let statements = app.watch.totals();
+    let pool = app.store.pool();
+    let (hits, reads) = app
+        .cache
+        .stats()
+        .iter()
+        .fold((0, 0), |(hits, reads), stats| (hits + stats.hits(), reads + stats.hits() + stats.misses));
+    let hit_rate =
+        if reads == 0 { "–".to_owned() } else { format::percent(format::float(hits) / format::float(reads)) };
+    let time = |us| html! { (format::time_of(us, requests.answered)) };
+    html! {
+        dl.tiles {
+            (tile("Requests", &html! { (format::rate(requests.per_second)) }))
+            (tile("p50", &time(requests.p50_us)))
+            (tile("p95", &time(requests.p95_us)))
+            (tile("p99", &time(requests.p99_us)))
+            (tile("Failed (5xx)", &html! { span.bad[requests.failed > 0] { (format::count(requests.failed)) } }))
+            (tile("Refused (4xx)", &html! { (format::count(requests.refused)) }))
+            (tile("Statements", &html! { (format::rate(statements.window.per_second)) }))
+            (tile("Statements, p99", &html! { (format::time_of(statements.window.p99_us, statements.window.calls)) }))
+            (tile("Slow, since the start", &html! { span.warn[statements.slow > 0] { (format::count(statements.slow)) } }))
+            (tile("Findings, since the start", &html! { span.warn[statements.findings > 0] { (format::count(statements.findings)) } }))
+            (tile("Cache hits, since the start", &html! { (hit_rate) }))
+            (tile("Connections in use", &html! { (format::size(pool.open.saturating_sub(pool.idle))) " of " (format::size(pool.max)) }))
+        }
+    }
+}
+
+fn routes(app: &App) -> Markup {
+    let routes = app.requests.recent.by_route();
+    if routes.is_empty() {
+        return empty(
+            "No request was answered in the last five minutes. Each route appears here with its first request.",
+        );
+    }
+    table("Requests of the last five minutes by route, the busiest first", &routes)
+}
+
+/// Routes with their rates, times and errors.
+pub(super) fn table(caption: &str, routes: &[(String, RequestStats)]) -> Markup {
+    let table = html! {
+        table {
+            caption { (caption) }
+            thead { tr {
+                th scope="col" { "Route" }
+                @for name in ["Rate", "Requests", "p50", "p95", "p99", "Longest", "Failed (5xx)", "Refused (4xx)"] {
+                    th.number scope="col" { (name) }
+                }
+            } }
+            tbody {
+                @for (route, stats) in routes {
+                    tr {
+                        th scope="row" { code { (route) } }
+                        td.number { (format::rate(stats.per_second)) }
+                        td.number { (format::count(stats.answered)) }
+                        @for us in [stats.p50_us, stats.p95_us, stats.p99_us, stats.max_us] { td.number { (format::time(us)) } }
+                        td.number { span.bad[stats.failed > 0] { (format::count(stats.failed)) } }
+                        td.number { (format::count(stats.refused)) }
+                    }
+                }
+            }
+        }
+    };
+    scrolling("Routes", &table)
+}

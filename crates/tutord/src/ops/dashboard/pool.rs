@@ -1,0 +1,61 @@
+//! The database's connections.
+
+use maud::{Markup, html};
+
+use super::chart::{Chart, Series, rates};
+use super::format;
+use super::view::{Section, View, empty, tile};
+use crate::app::App;
+
+pub(super) fn view(app: &App) -> View {
+    let database = &app.config.database;
+    let totals = app.watch.totals();
+    let at: Vec<_> = totals.series.iter().map(|point| point.at_ms).collect();
+    let now = format::now_ms();
+    let rate = vec![
+        Series { name: "statements", values: rates(&totals.series, now, |point| point.calls) },
+        Series { name: "errors", values: rates(&totals.series, now, |point| point.errors) },
+    ];
+    View {
+        title: "Pool".to_owned(),
+        intro: html! {
+            "Connections to " (app.store.backend()) " as they are now"
+            @if app.store.backend() == "sqlite" { " (those that read; one more writes)" }
+            ". A request that waits longer than " (database.database_acquire_timeout_ms) " ms ("
+            code { "DATABASE_ACQUIRE_TIMEOUT_MS" } ") for one is answered with 503."
+        },
+        sections: vec![
+            Section::new("connections", "Connections", connections(app)),
+            Section::chart(
+                "statements",
+                "Statements",
+                Chart::new("statements per second", &at, rate, "No statement was issued in the last five minutes."),
+            ),
+        ],
+    }
+}
+
+fn connections(app: &App) -> Markup {
+    let pool = app.store.pool();
+    let in_use = pool.open.saturating_sub(pool.idle);
+    html! {
+        dl.tiles {
+            (tile("In use", &html! {
+                (format::size(in_use)) " "
+                meter min="0" max=(pool.max) value=(in_use) aria-label="Connections in use" {}
+            }))
+            (tile("Idle", &html! { (format::size(pool.idle)) }))
+            (tile("Open", &html! { (format::size(pool.open)) }))
+            (tile("At most", &html! { (format::size(pool.max)) }))
+            (tile("Mean wait for one", &html! { (format::time_of(pool.acquire_us / pool.acquires.max(1), pool.acquires)) }))
+            (tile("Requests that wait", &html! { span.bad[pool.waiting > 0] { (format::size(pool.waiting)) } }))
+        }
+        @if pool.open == 0 {
+            (empty("No connection is open: the first request opens one."))
+        } @else if pool.waiting > 0 {
+            p.bad {
+                "Requests wait for a connection. Look for slow statements first; then raise " code { "DATABASE_POOL_SIZE" } "."
+            }
+        }
+    }
+}

@@ -1,0 +1,105 @@
+//! Traces for an OpenTelemetry collector: a span for each request, and within it one for each SQL statement.
+//!
+//! Built with the feature `otlp`, and on where `OTEL_EXPORTER_OTLP_ENDPOINT` names a collector that speaks OTLP over HTTP. The
+//! other variables of that name (`OTEL_EXPORTER_OTLP_HEADERS`, `OTEL_SERVICE_NAME`, `OTEL_TRACES_SAMPLER`, …) have their
+//! standard meaning: <https://opentelemetry.io/docs/specs/otel/configuration/sdk-environment-variables/>. `RUST_LOG` must let
+//! `info` of `tutord` pass.
+
+use std::collections::HashMap;
+use std::time::SystemTime;
+
+use anyhow::Context as _;
+use axum::http::StatusCode;
+use opentelemetry::propagation::TextMapPropagator as _;
+use opentelemetry::trace::{Span as _, SpanKind, Status, Tracer as _, TracerProvider as _};
+use opentelemetry::{KeyValue, global};
+use opentelemetry_otlp::{OTEL_EXPORTER_OTLP_ENDPOINT, OTEL_EXPORTER_OTLP_TRACES_ENDPOINT, SpanExporter};
+use opentelemetry_sdk::Resource;
+use opentelemetry_sdk::propagation::TraceContextPropagator;
+use opentelemetry_sdk::trace::SdkTracerProvider;
+use querywatch::{Outcome, Sink, Statement};
+use tracing::Subscriber;
+use tracing_opentelemetry::OpenTelemetrySpanExt as _;
+use tracing_subscriber::Layer;
+use tracing_subscriber::registry::LookupSpan;
+
+/// What these spans are reported by.
+const SCOPE: &str = "tutord";
+
+/// Sends what is left when it is dropped.
+pub struct Exporter(SdkTracerProvider);
+
+impl Drop for Exporter {
+    fn drop(&mut self) {
+        if let Err(error) = self.0.shutdown() {
+            tracing::warn!(%error, "the last traces could not be sent");
+        }
+    }
+}
+
+/// The layer that makes spans of requests, where a collector is named.
+///
+/// # Errors
+/// When the variables can't be read.
+pub fn layer<S>() -> anyhow::Result<Option<(impl Layer<S> + Send + Sync, Exporter)>>
+where
+    S: Subscriber + for<'span> LookupSpan<'span> + Send + Sync,
+{
+    let named = [OTEL_EXPORTER_OTLP_ENDPOINT, OTEL_EXPORTER_OTLP_TRACES_ENDPOINT];
+    if named.iter().all(|variable| std::env::var(variable).unwrap_or_default().is_empty()) {
+        return Ok(None);
+    }
+    let exporter = SpanExporter::builder().with_http().build().context(OTEL_EXPORTER_OTLP_ENDPOINT)?;
+    // OTEL_SERVICE_NAME, where it is set, is read by the resource itself and wins.
+    let mut resource = Resource::builder();
+    if std::env::var_os("OTEL_SERVICE_NAME").is_none() {
+        resource = resource.with_service_name("tutord");
+    }
+    let provider = SdkTracerProvider::builder().with_batch_exporter(exporter).with_resource(resource.build()).build();
+    global::set_tracer_provider(provider.clone());
+    // Its own log lines are none of a request's.
+    let layer = tracing_opentelemetry::layer().with_tracer(provider.tracer(SCOPE)).with_location(false);
+    Ok(Some((layer, Exporter(provider))))
+}
+
+/// Puts a request's span into the trace that its client named.
+pub(crate) fn continue_trace(span: &tracing::Span, traceparent: &str) {
+    let carrier = HashMap::from([("traceparent".to_owned(), traceparent.to_owned())]);
+    // Without a layer there is nothing to put.
+    let _ = span.set_parent(TraceContextPropagator::new().extract(&carrier));
+}
+
+/// Notes how a request was answered.
+pub(crate) fn answered(span: &tracing::Span, status: StatusCode) {
+    span.set_attribute("http.response.status_code", i64::from(status.as_u16()));
+    if status.is_server_error() {
+        span.set_status(Status::error(status.as_str().to_owned()));
+    }
+}
+
+/// Makes a span of every statement, within the span of its request. Nothing is made where no collector is named.
+pub(crate) struct Statements;
+
+impl Sink for Statements {
+    fn wants_statements(&self) -> bool {
+        true
+    }
+
+    fn statement(&self, statement: &Statement<'_>) {
+        let tracer = global::tracer(SCOPE);
+        let end = SystemTime::now();
+        let name = statement.sql.split(' ').next().unwrap_or_default().to_owned();
+        let mut span = tracer
+            .span_builder(name)
+            .with_kind(SpanKind::Client)
+            .with_start_time(end.checked_sub(statement.took).unwrap_or(end))
+            .with_attributes([KeyValue::new("db.query.text", statement.sql.to_owned())])
+            .start_with_context(&tracer, &tracing::Span::current().context());
+        match statement.outcome {
+            Outcome::Finished => {}
+            Outcome::Failed => span.set_status(Status::error("failed")),
+            Outcome::Cancelled => span.set_status(Status::error("cancelled")),
+        }
+        span.end_with_timestamp(end);
+    }
+}

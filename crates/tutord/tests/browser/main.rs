@@ -1,0 +1,203 @@
+//! The dashboard in a headless Chromium.
+#![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
+
+#[path = "../api/demo.rs"]
+mod demo;
+#[path = "../api/harness.rs"]
+#[allow(dead_code, reason = "it is for all of the API")]
+mod harness;
+mod webdriver;
+
+use std::path::Path;
+
+use diesel::prelude::*;
+use diesel::sqlite::SqliteConnection;
+use serde_json::Value;
+use tutord_store::Timestamp;
+use tutord_store::model::{NewUser, Role};
+
+use harness::TestApp;
+use webdriver::Browser;
+
+const PASSWORD: &str = "Correct-1-horse";
+/// <https://github.com/dequelabs/axe-core>
+const AXE: &str = include_str!("vendor/axe.min.js");
+
+async fn start() -> (TestApp, Browser) {
+    let app = TestApp::sqlite(&["--slow-query-threshold-ms", "1"]).await;
+    let browser = Browser::start().await;
+    browser.resize(1_280, 900).await;
+    (app, browser)
+}
+
+/// An account that can log in, with a verified address.
+async fn account(app: &TestApp, email: &str, role: Role) {
+    let new = NewUser {
+        email: email.to_owned(),
+        password_hash: app.app.passwords.hash(PASSWORD.to_owned()).await.unwrap(),
+        name: "Grace".to_owned(),
+        role,
+        email_verified: true,
+        created_at: Timestamp::now(),
+    };
+    app.app.store.create_user(new).await.unwrap();
+}
+
+/// Logs in with the form of the page that is shown.
+async fn log_in(browser: &Browser, email: &str, password: &str) {
+    browser.write("input[name=email]", email).await;
+    browser.write("input[name=password]", password).await;
+    browser.click("#log-in button").await;
+}
+
+/// Issues a statement that takes longer than a millisecond wherever it runs.
+fn issue_slow_statement(app: &TestApp) {
+    let mut connection = SqliteConnection::establish(":memory:").unwrap();
+    connection.set_instrumentation(app.app.watch.instrumentation());
+    let count =
+        "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 300000) SELECT count(*) FROM n";
+    diesel::sql_query(count).execute(&mut connection).unwrap();
+}
+
+async fn save_screenshot(browser: &Browser, name: &str) {
+    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target/screenshots");
+    std::fs::create_dir_all(&directory).unwrap();
+    std::fs::write(directory.join(format!("{name}.png")), browser.screenshot().await).unwrap();
+}
+
+/// What axe-core finds wrong with the page that is shown, in light colors and in dark ones.
+async fn violations(browser: &Browser) -> Vec<Value> {
+    browser.prefer("light").await;
+    browser.run(AXE).await;
+    let mut found = axe(browser, "{}").await;
+    browser.prefer("dark").await;
+    // Nothing else depends on the colors.
+    found.extend(axe(browser, "{ runOnly: ['color-contrast'] }").await);
+    found
+}
+
+async fn axe(browser: &Browser, options: &str) -> Vec<Value> {
+    let script = format!(
+        "axe.run(document, {options}).then(
+             (result) => done(result.violations.map(({{ id, help, nodes }}) =>
+                 ({{ id, help, nodes: nodes.map(({{ html, failureSummary }}) => ({{ html, failureSummary }})) }}))),
+             (error) => done([String(error)]))"
+    );
+    browser.run_async(&script).await.as_array().unwrap().clone()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_admin_sees_a_slow_statement_as_it_comes() {
+    let (app, browser) = start().await;
+    account(&app, "grace@example.com", Role::Admin).await;
+    browser.go(&format!("{}/ops/slow", app.base)).await;
+    log_in(&browser, "grace@example.com", PASSWORD).await;
+    browser.find("main[data-live]").await;
+    browser.until("document.querySelector('#live-status').textContent.startsWith('Live.')").await;
+
+    issue_slow_statement(&app);
+    let row = "main tbody a[href^='/ops/queries/']";
+    browser
+        .until(&format!(
+            "[...document.querySelectorAll(\"{row}\")].some((a) => a.textContent.startsWith('WITH RECURSIVE'))"
+        ))
+        .await;
+    browser.click("main tbody th:has(code) a").await;
+    browser.find("#sql-heading").await;
+    browser.until("document.querySelector('[data-part=plan] pre')?.textContent.includes('SCAN n')").await;
+    browser.find(".plot canvas").await;
+    let loaded = browser.run("return performance.getEntriesByType('resource').map((entry) => entry.name)").await;
+    let elsewhere: Vec<_> =
+        loaded.as_array().unwrap().iter().filter(|name| !name.as_str().unwrap().starts_with(&app.base)).collect();
+    assert_eq!(elsewhere, Vec::<&Value>::new(), "nothing comes from elsewhere");
+    save_screenshot(&browser, "statement").await;
+
+    browser.click("#log-out").await;
+    browser.find("#log-in").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_naive_list_is_found_beside_the_good_one() {
+    let directory = tempfile::tempdir().unwrap();
+    let model = testbed::FakeModel::start().await.unwrap();
+    let browser = Browser::start().await;
+    browser.resize(1_280, 900).await;
+    let (mut server, greeting) = demo::demo(directory.path(), &model, &["--naive"]);
+    let of = |who: &str, what: &str| greeting[who][what].as_str().unwrap().to_owned();
+
+    browser.go(&format!("{}/ops/findings", greeting["base_url"].as_str().unwrap())).await;
+    log_in(&browser, &of("admin", "email"), &of("admin", "password")).await;
+    browser.until("document.querySelector('#live-status')?.textContent.startsWith('Live.')").await;
+
+    let (client, base, token) = demo::log_in(&greeting, "student").await;
+    for path in ["/api/demo/conversations", "/api/chat/conversations"] {
+        let list = client.get(format!("{base}{path}")).bearer_auth(&token).send().await.unwrap();
+        assert_eq!(list.status(), 200);
+    }
+    browser
+        .until(
+            "[...document.querySelectorAll('[data-part=findings] tbody tr')].some((row) =>
+                 row.textContent.includes('N+1') && row.textContent.includes('GET /api/demo/conversations'))",
+        )
+        .await;
+    let found = browser.run("return document.querySelector('[data-part=findings]').textContent").await;
+    assert!(!found.as_str().unwrap().contains("/api/chat/"), "the good list has no finding: {found}");
+    save_screenshot(&browser, "findings").await;
+
+    browser.go(&format!("{base}/ops")).await;
+    let rows = browser.run("return document.querySelector('[data-part=routes]').textContent").await;
+    for route in ["GET /api/demo/conversations", "GET /api/chat/conversations"] {
+        assert!(rows.as_str().unwrap().contains(route), "their times stand side by side: {rows}");
+    }
+    server.kill().unwrap();
+    server.wait().unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_student_is_refused() {
+    let (app, browser) = start().await;
+    account(&app, "ada@example.com", Role::Student).await;
+    browser.go(&format!("{}/ops", app.base)).await;
+    browser.write("input[name=email]", "ada@example.com").await;
+    browser.write("input[name=password]", "wrong").await;
+    browser.click("#log-in button").await;
+    browser.until("document.querySelector('#refused').textContent === 'e-mail or password is wrong'").await;
+    browser.run("document.querySelector('#log-in').reset()").await;
+    log_in(&browser, "ada@example.com", PASSWORD).await;
+    browser.find("a[href='/ops/login']").await;
+    let status = browser.run("return performance.getEntriesByType('navigation')[0].responseStatus").await;
+    assert_eq!(status, 403);
+    assert_eq!(violations(&browser).await, Vec::<Value>::new());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn pages_are_accessible() {
+    let (app, browser) = start().await;
+    account(&app, "grace@example.com", Role::Admin).await;
+    let student = app.student("ada").await;
+    student.talk("hello").await;
+    issue_slow_statement(&app);
+    browser.go(&format!("{}/ops", app.base)).await;
+    assert_eq!(violations(&browser).await, Vec::<Value>::new());
+    log_in(&browser, "grace@example.com", PASSWORD).await;
+    browser.find("main[data-live]").await;
+    let shape = format!(
+        "queries/{}",
+        app.app.watch.slow().into_iter().find(|slow| slow.sql.starts_with("WITH RECURSIVE")).unwrap().shape
+    );
+    for page in ["", "queries", &shape, "slow", "findings", "cache", "pool", "server", "llm"] {
+        browser.go(format!("{}/ops/{page}", app.base).trim_end_matches('/')).await;
+        assert_eq!(violations(&browser).await, Vec::<Value>::new(), "{page}");
+    }
+    browser.go(&format!("{}/ops", app.base)).await;
+    browser.find(".plot canvas").await;
+    save_screenshot(&browser, "overview-dark").await;
+    browser.prefer("light").await;
+    save_screenshot(&browser, "overview-light").await;
+    // As wide as a phone: nothing but tables scrolls to the side.
+    browser.resize(500, 900).await;
+    browser.go(&format!("{}/ops", app.base)).await;
+    let too_wide = "return document.documentElement.scrollWidth > document.documentElement.clientWidth";
+    assert_eq!(browser.run(too_wide).await, false);
+    save_screenshot(&browser, "overview-phone").await;
+}

@@ -1,0 +1,108 @@
+//! As much of a WebDriver client (<https://www.w3.org/TR/webdriver2/>) as these tests need.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use reqwest::Method;
+use serde_json::{Value, json};
+use testbed::Chromedriver;
+
+/// The name under which the protocol puts an element's id.
+const ELEMENT: &str = "element-6066-11e4-a52e-4f735466cecf";
+/// How long the driver waits for what is awaited, in milliseconds: a bound for what hangs, not for what is slow.
+const PATIENCE: u32 = 60_000;
+
+/// A browser with one window.
+pub(crate) struct Browser {
+    client: reqwest::Client,
+    session: String,
+    driver: Chromedriver,
+}
+
+impl Browser {
+    pub(crate) async fn start() -> Self {
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let driver = Chromedriver::start().await.unwrap();
+        let mut browser = Self { client: reqwest::Client::new(), session: String::new(), driver };
+        let capabilities = browser.driver.capabilities().unwrap();
+        let session = browser.send(Method::POST, "/session", Some(capabilities)).await;
+        browser.session = format!("/session/{}", session["sessionId"].as_str().unwrap());
+        browser.post("/timeouts", json!({"implicit": PATIENCE, "script": PATIENCE, "pageLoad": PATIENCE})).await;
+        browser
+    }
+
+    async fn send(&self, method: Method, path: &str, body: Option<Value>) -> Value {
+        let url = format!("{}{}{path}", self.driver.url(), self.session);
+        let mut request = self.client.request(method, &url);
+        if let Some(body) = body {
+            request = request.json(&body);
+        }
+        let response = request.send().await.unwrap();
+        let status = response.status();
+        let mut answer: Value = response.json().await.unwrap();
+        assert!(status.is_success(), "{path}: {answer:#}");
+        answer["value"].take()
+    }
+
+    async fn post(&self, path: &str, body: Value) -> Value {
+        self.send(Method::POST, path, Some(body)).await
+    }
+
+    /// Loads a page.
+    pub(crate) async fn go(&self, url: &str) {
+        self.post("/url", json!({"url": url})).await;
+    }
+
+    /// The element that a CSS selector names, once there is one: also on the page that is loaded next.
+    pub(crate) async fn find(&self, selector: &str) -> String {
+        let found = self.post("/element", json!({"using": "css selector", "value": selector})).await;
+        found[ELEMENT].as_str().unwrap().to_owned()
+    }
+
+    pub(crate) async fn click(&self, selector: &str) {
+        let element = self.find(selector).await;
+        self.post(&format!("/element/{element}/click"), json!({})).await;
+    }
+
+    pub(crate) async fn write(&self, selector: &str, text: &str) {
+        let element = self.find(selector).await;
+        self.post(&format!("/element/{element}/value"), json!({"text": text})).await;
+    }
+
+    /// Runs the body of a function in the page; what it returns.
+    pub(crate) async fn run(&self, script: &str) -> Value {
+        self.post("/execute/sync", json!({"script": script, "args": []})).await
+    }
+
+    /// Runs the body of a function in the page that calls `done`; with what.
+    pub(crate) async fn run_async(&self, script: &str) -> Value {
+        let script = format!("const done = arguments[arguments.length - 1];\n{script}");
+        self.post("/execute/async", json!({"script": script, "args": []})).await
+    }
+
+    /// Waits until an expression is true of the page, which is looked at whenever it changes.
+    pub(crate) async fn until(&self, expression: &str) {
+        let script = format!(
+            "const check = () => ({expression});
+             if (check()) return done();
+             const observer = new MutationObserver(() => {{ if (check()) {{ observer.disconnect(); done(); }} }});
+             const everything = {{ subtree: true, childList: true, characterData: true, attributes: true }};
+             observer.observe(document, everything);"
+        );
+        self.run_async(&script).await;
+    }
+
+    /// Sets what the user prefers: `light` or `dark`.
+    pub(crate) async fn prefer(&self, scheme: &str) {
+        let features = json!({"features": [{"name": "prefers-color-scheme", "value": scheme}]});
+        self.post("/goog/cdp/execute", json!({"cmd": "Emulation.setEmulatedMedia", "params": features})).await;
+    }
+
+    pub(crate) async fn resize(&self, width: u32, height: u32) {
+        self.post("/window/rect", json!({"width": width, "height": height})).await;
+    }
+
+    /// The window as PNG.
+    pub(crate) async fn screenshot(&self) -> Vec<u8> {
+        STANDARD.decode(self.send(Method::GET, "/screenshot", None).await.as_str().unwrap()).unwrap()
+    }
+}

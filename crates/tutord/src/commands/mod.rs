@@ -8,6 +8,7 @@ mod rebuild_stats;
 mod seed;
 mod serve;
 
+use std::io::IsTerminal as _;
 use std::sync::Arc;
 
 use anyhow::Context as _;
@@ -97,7 +98,9 @@ type Exporter = ();
 
 fn log_to_stderr(config: &LogConfig) -> anyhow::Result<Exporter> {
     let filter = EnvFilter::try_new(&config.log_filter).context("RUST_LOG")?;
-    let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
+    // Colors are for people: a file or a collector would get them as noise.
+    let lines =
+        tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_ansi(std::io::stderr().is_terminal());
     let lines = match config.log_format {
         LogFormat::Pretty => lines.boxed(),
         LogFormat::Json => lines.json().flatten_event(true).boxed(),

@@ -4,7 +4,6 @@ use axum::body::{Body, HttpBody as _, to_bytes};
 use axum::extract::Request;
 use axum::http::header::{ACCEPT_ENCODING, CACHE_CONTROL, CONTENT_TYPE, ETAG, IF_NONE_MATCH};
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode};
-use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
 use sha2::{Digest as _, Sha256};
 
@@ -16,16 +15,16 @@ const PREFIXES: [&str; 5] = ["/api/users", "/api/v1/users", "/api/chat", "/api/e
 const PRIVATE: HeaderValue = HeaderValue::from_static("private, no-cache");
 
 /// Gives JSON answers a strong ETag, the hash of their bytes, and answers 304 to a client that has them.
-pub(super) async fn etag(request: Request, next: Next) -> Response {
+pub(super) async fn etag<F: Future<Output = Response>>(request: Request, next: impl FnOnce(Request) -> F) -> Response {
     let applies =
         request.method() == Method::GET && PREFIXES.iter().any(|prefix| request.uri().path().starts_with(prefix));
     if !applies {
-        return next.run(request).await;
+        return next(request).await;
     }
-    let known = request.headers().get_all(IF_NONE_MATCH).iter().cloned().collect::<Vec<_>>();
+    let known: Vec<HeaderValue> = request.headers().get_all(IF_NONE_MATCH).iter().cloned().collect();
     // Strong means the same bytes, and compressed ones are others.
     let compressed = accepts_compression(request.headers());
-    let response = next.run(request).await;
+    let response = next(request).await;
     let is_json =
         response.headers().get(CONTENT_TYPE).is_some_and(|kind| kind.as_bytes().starts_with(b"application/json"));
     // What is streamed has no size that is known before, and is not held back to be hashed.
@@ -38,9 +37,8 @@ pub(super) async fn etag(request: Request, next: Next) -> Response {
         Ok(bytes) => bytes,
         Err(error) => return ApiError::internal(&error).into_response(),
     };
-    let hash = Sha256::digest(&bytes);
-    let tag = hash[..16].iter().fold(String::new(), |tag, byte| format!("{tag}{byte:02x}"));
-    let tag = format!("\"{tag}{}\"", if compressed { "-gzip" } else { "" });
+    let hash = Sha256::digest(&bytes)[..16].iter().fold(0_u128, |hash, byte| hash << 8 | u128::from(*byte));
+    let tag = format!("\"{hash:032x}{}\"", if compressed { "-gzip" } else { "" });
     let has_it = known.iter().filter_map(|value| value.to_str().ok()).any(|tags| matches(tags, &tag));
     if let Ok(tag) = HeaderValue::from_str(&tag) {
         parts.headers.insert(ETAG, tag);

@@ -1,6 +1,7 @@
 //! What happens to every request before and after its route.
 
 use std::any::Any;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use axum::extract::{DefaultBodyLimit, MatchedPath, Request, State};
@@ -8,11 +9,12 @@ use axum::http::header::{
     AUTHORIZATION, CONTENT_DISPOSITION, CONTENT_SECURITY_POLICY, CONTENT_TYPE, ETAG, REFERRER_POLICY, RETRY_AFTER,
     STRICT_TRANSPORT_SECURITY, X_CONTENT_TYPE_OPTIONS, X_FRAME_OPTIONS,
 };
-use axum::http::{HeaderName, HeaderValue, Method};
-use axum::middleware::{Next, from_fn, from_fn_with_state};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Method};
+use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::{Extension, Router};
 use querywatch::Scope;
+use tower::ServiceBuilder;
 use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::compression::CompressionLayer;
 use tower_http::cors::CorsLayer;
@@ -37,28 +39,31 @@ pub(super) struct BodyLimit {
 
 const API_POLICY: HeaderValue = HeaderValue::from_static("default-src 'none'; frame-ancestors 'none'");
 
-/// Puts the shared layers around the routes. A request passes them from the last one here to the first.
+/// Puts the shared layers around the routes. A request passes them from the first one here to the last.
+///
+/// They are one layer of the router: each of its own would put every route into one more box.
 pub fn wrap(router: Router<App>, app: &App) -> Router<App> {
     let http = &app.config.http;
+    let layers = ServiceBuilder::new()
+        .layer(from_fn_with_state(app.clone(), edge))
+        .layer(cors(http))
+        // Within the headers, the log and the request id, so that a panic is an answer like any other.
+        .layer(CatchPanicLayer::custom(panicked))
+        // Event streams and small answers are left as they are.
+        .layer(CompressionLayer::new())
+        .layer(Extension(BodyLimit { bytes: http.max_body_bytes, time: http.request_timeout() }))
+        .layer(DefaultBodyLimit::max(http.max_body_bytes))
+        .layer(from_fn_with_state(http.request_timeout(), async |State(limit), request: Request, next: Next| {
+            etag(request, |request| timeout(limit, request, next)).await
+        }));
     router
         .fallback(async || ApiError::not_found("path"))
         .method_not_allowed_fallback(async || ApiError::method_not_allowed())
-        .layer(from_fn_with_state(http.request_timeout(), timeout))
-        .layer(DefaultBodyLimit::max(http.max_body_bytes))
-        .layer(Extension(BodyLimit { bytes: http.max_body_bytes, time: http.request_timeout() }))
-        .layer(from_fn(etag))
-        // Event streams and small answers are left as they are.
-        .layer(CompressionLayer::new())
-        // Within the headers, the log and the request id, so that a panic is an answer like any other.
-        .layer(CatchPanicLayer::custom(panicked))
-        .layer(cors(http))
-        .layer(from_fn_with_state(http.uses_tls(), security_headers))
-        .layer(from_fn_with_state(app.clone(), trace))
-        .layer(from_fn(request_id::layer))
+        .layer(layers)
 }
 
 /// Ends requests that take too long, but for those that wait for a model. A stream's answer begins at once.
-async fn timeout(State(limit): State<Duration>, request: Request, next: Next) -> Response {
+async fn timeout(limit: Duration, request: Request, next: Next) -> Response {
     let awaits_model = request.extensions().get::<MatchedPath>().is_some_and(|path| {
         [crate::chat::AWAIT_MODEL, crate::exercises::AWAIT_MODEL].concat().contains(&path.as_str())
     });
@@ -71,21 +76,31 @@ async fn timeout(State(limit): State<Duration>, request: Request, next: Next) ->
     }
 }
 
-/// One line in the log for each request, with what an operator looks for.
-async fn trace(State(app): State<App>, request: Request, next: Next) -> Response {
+/// What every answer has: an id, a line in the log with what an operator looks for, and headers that protect it.
+async fn edge(State(app): State<App>, request: Request, next: Next) -> Response {
+    let id = request_id::of(request.headers());
+    let mut response = request_id::serve(Arc::clone(&id), trace(&app, &id, request, next)).await;
+    let headers = response.headers_mut();
+    if let Ok(value) = HeaderValue::from_str(&id) {
+        headers.insert(request_id::HEADER, value);
+    }
+    security_headers(headers, app.config.http.uses_tls());
+    response
+}
+
+async fn trace(app: &App, id: &str, request: Request, next: Next) -> Response {
     let began = Instant::now();
     let method = request.method().clone();
     // The route's template, never the path: ids would make every line a kind of its own.
     let route = request.extensions().get::<MatchedPath>().map_or("unmatched", MatchedPath::as_str).to_owned();
-    let id = request_id::current().unwrap_or_default();
     let name = if route == "unmatched" { route.clone() } else { format!("{method} {route}") };
     #[cfg(not(feature = "otlp"))]
-    let span = tracing::info_span!("request", request_id = %id, %method, route);
+    let span = tracing::info_span!("request", request_id = id, %method, route);
     #[cfg(feature = "otlp")]
-    let span = tracing::info_span!("request", request_id = %id, %method, route, otel.name = name, otel.kind = "server");
+    let span = tracing::info_span!("request", request_id = id, %method, route, otel.name = name, otel.kind = "server");
     // Methods that no route has are one kind.
     let known = budget(&method, &route);
-    let mut scope = Scope::new(&app.watch, &name).request_id(id.as_ref());
+    let mut scope = Scope::new(&app.watch, &name).request_id(id);
     if let Some(trace) = traceparent(request.headers()) {
         scope = scope.traceparent(trace);
         #[cfg(feature = "otlp")]
@@ -122,9 +137,7 @@ fn milliseconds(duration: Duration) -> f64 {
     (duration.as_secs_f64() * 1e6).round() / 1e3
 }
 
-async fn security_headers(State(tls): State<bool>, request: Request, next: Next) -> Response {
-    let mut response = next.run(request).await;
-    let headers = response.headers_mut();
+fn security_headers(headers: &mut HeaderMap, tls: bool) {
     headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     headers.insert(X_FRAME_OPTIONS, HeaderValue::from_static("DENY"));
     headers.insert(REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
@@ -133,7 +146,6 @@ async fn security_headers(State(tls): State<bool>, request: Request, next: Next)
     if tls {
         headers.insert(STRICT_TRANSPORT_SECURITY, HeaderValue::from_static("max-age=31536000; includeSubDomains"));
     }
-    response
 }
 
 fn cors(http: &HttpConfig) -> CorsLayer {

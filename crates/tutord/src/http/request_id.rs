@@ -2,10 +2,7 @@
 
 use std::sync::Arc;
 
-use axum::extract::Request;
-use axum::http::{HeaderName, HeaderValue};
-use axum::middleware::Next;
-use axum::response::Response;
+use axum::http::{HeaderMap, HeaderName};
 
 /// The header in which a client may send an id, and finds it in the answer.
 pub const HEADER: HeaderName = HeaderName::from_static("x-request-id");
@@ -21,18 +18,17 @@ pub fn current() -> Option<Arc<str>> {
     CURRENT.try_with(Arc::clone).ok()
 }
 
-/// Takes over a sane id of the client's, otherwise makes one, and returns it in the answer.
-pub(super) async fn layer(request: Request, next: Next) -> Response {
-    let given = request.headers().get(&HEADER).and_then(|value| value.to_str().ok()).filter(|id| is_sane(id));
-    let id: Arc<str> = match given {
+/// A sane id of the client's, otherwise a new one.
+pub(super) fn of(headers: &HeaderMap) -> Arc<str> {
+    match headers.get(&HEADER).and_then(|value| value.to_str().ok()).filter(|id| is_sane(id)) {
         Some(id) => id.into(),
         None => format!("{:032x}", rand::random::<u128>()).into(),
-    };
-    let mut response = CURRENT.scope(id.clone(), next.run(request)).await;
-    if let Ok(value) = HeaderValue::from_str(&id) {
-        response.headers_mut().insert(HEADER, value);
     }
-    response
+}
+
+/// Runs what serves the request of this id.
+pub(super) async fn serve<F: Future>(id: Arc<str>, request: F) -> F::Output {
+    CURRENT.scope(id, request).await
 }
 
 fn is_sane(id: &str) -> bool {

@@ -8,6 +8,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use axum::Router;
 use axum::routing::get;
+use axum::serve::ListenerExt as _;
 use querywatch::Watch;
 use readthrough::Cache;
 use tokio::net::TcpListener;
@@ -207,6 +208,12 @@ impl App {
     pub async fn serve_with(self, listener: TcpListener, further: Router<Self>) -> anyhow::Result<()> {
         let service = self.router_with(further).into_make_service_with_connect_info::<SocketAddr>();
         let stopped = self.shutdown.clone();
+        // A piece of a stream must not wait until the client has acknowledged the one before, which may take it 40 ms.
+        let listener = listener.tap_io(|connection| {
+            if let Err(error) = connection.set_nodelay(true) {
+                tracing::debug!(%error, "a connection sends its packets late");
+            }
+        });
         let server = axum::serve(listener, service).with_graceful_shutdown(stopped.cancelled_owned());
         let bound = Duration::from_secs(self.config.http.shutdown_timeout_seconds);
         let deadline = async {

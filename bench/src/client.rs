@@ -58,4 +58,13 @@ impl Connection {
         self.0.read_exact(&mut body).await?;
         Ok(Answer { status, statements, body })
     }
+
+    /// The same, of which nothing but success will do, or that it was done before.
+    pub(crate) async fn expect_success(&mut self, request: &[u8]) -> anyhow::Result<Answer> {
+        let answer = self.send(request).await?;
+        if !matches!(answer.status, 200..300 | 409) {
+            bail!("{}: {}", answer.status, String::from_utf8_lossy(&answer.body));
+        }
+        Ok(answer)
+    }
 }

@@ -68,7 +68,11 @@ impl Nodes {
     /// The statements of a request without a cache.
     async fn issued(&self, request: &[u8]) -> anyhow::Result<Vec<Issued>> {
         let mut connection = Connection::open(&self.heard.address).await?;
-        // The first one prepares; and sometimes work in the background asks something at the same time.
+        // What comes first is not prepared yet, on any of the connections that are there.
+        for _ in 0..3 {
+            connection.expect_success(request).await?;
+        }
+        // Sometimes work in the background asks something at the same time.
         for _ in 0..10 {
             self.wire.take();
             let counted = connection.expect_success(request).await?.statements;

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -57,10 +58,11 @@ impl Wire {
                     (client.into_split(), server.into_split());
                 let heard = Arc::clone(&conversation);
                 // The first message of a client has no kind.
-                tokio::spawn(pass(client_reads, server_writes, Messages::after_start(), move |kind, body| {
+                tokio::spawn(pass(client_reads, server_writes, Messages::after_start(), Duration::ZERO, move |kind, body| {
                     heard.lock().unwrap_or_else(PoisonError::into_inner).asked(kind, body)
                 }));
-                tokio::spawn(pass(server_reads, client_writes, Messages::default(), move |kind, _| {
+                // Answers are held back until whatever does not wait for them must have been sent.
+                tokio::spawn(pass(server_reads, client_writes, Messages::default(), Duration::from_millis(5), move |kind, _| {
                     conversation.lock().unwrap_or_else(PoisonError::into_inner).answered(kind);
                     Ok(())
                 }));
@@ -80,6 +82,7 @@ async fn pass(
     mut from: OwnedReadHalf,
     mut to: OwnedWriteHalf,
     mut messages: Messages,
+    pause: Duration,
     mut heard: impl FnMut(u8, &[u8]) -> anyhow::Result<()>,
 ) -> anyhow::Result<()> {
     let mut bytes = vec![0; 1 << 16];
@@ -87,6 +90,9 @@ async fn pass(
         let length = from.read(&mut bytes).await?;
         if length == 0 {
             return Ok(());
+        }
+        if !pause.is_zero() {
+            tokio::time::sleep(pause).await;
         }
         // Heard before it is passed on: the answer can't come first.
         messages.split(&bytes[..length], &mut heard)?;

@@ -39,7 +39,8 @@ impl Day {
     pub(crate) async fn new(system: &System) -> anyhow::Result<Self> {
         let students = system.tokens.len();
         let mut conversations = vec![Vec::new(); students];
-        let list = "SELECT user_id, id FROM conversations WHERE deleted_at IS NULL ORDER BY last_message_at DESC, id DESC";
+        let list =
+            "SELECT user_id, id FROM conversations WHERE deleted_at IS NULL ORDER BY last_message_at DESC, id DESC";
         for row in system.client().await?.query(list, &[]).await? {
             let student = usize::try_from(row.get::<_, i64>(0))? - 1;
             if let Some(own) = conversations.get_mut(student) {
@@ -176,7 +177,8 @@ pub(crate) async fn run(system: &System, quick: bool, report: &mut Report) -> an
             "exercise" => Some(Goal::AtLeast(0.99)),
             _ => None,
         };
-        let rate = goal.map_or(format!("{rate:.3}"), |goal| report.ratio(&format!("day: hit rate of {name}"), rate, goal));
+        let rate =
+            goal.map_or(format!("{rate:.3}"), |goal| report.ratio(&format!("day: hit rate of {name}"), rate, goal));
         rows.push(vec![name, reads.to_string(), rate]);
     }
     report.table("hit-rates", &["namespace", "reads", "hit rate"], &rows)?;
@@ -220,5 +222,11 @@ async fn hit_rates(system: &System, node: &Node) -> anyhow::Result<Vec<(String, 
         let reads = count("l1_hits") + count("l2_hits") + count("coalesced") + count("misses");
         (namespace["name"].as_str().unwrap_or("").to_owned(), reads, namespace["hit_rate"].as_f64().unwrap_or(0.0))
     };
-    Ok(answer["namespaces"].as_array().context("namespaces")?.iter().map(of).filter(|(_, reads, _)| *reads > 0).collect())
+    Ok(answer["namespaces"]
+        .as_array()
+        .context("namespaces")?
+        .iter()
+        .map(of)
+        .filter(|(_, reads, _)| *reads > 0)
+        .collect())
 }

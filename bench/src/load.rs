@@ -187,7 +187,10 @@ pub(crate) fn on_all_cores<W: FnMut()>(
     };
     let done = std::thread::scope(|scope| {
         let threads: Vec<_> = (0..cores).map(|thread| scope.spawn(move || run(thread))).collect();
-        threads.into_iter().map(|thread| thread.join().map_err(|_| anyhow!("a thread panicked"))?).sum::<anyhow::Result<u64>>()
+        threads
+            .into_iter()
+            .map(|thread| thread.join().map_err(|_| anyhow!("a thread panicked"))?)
+            .sum::<anyhow::Result<u64>>()
     })?;
     Ok(done as f64 / began.elapsed().as_secs_f64())
 }
@@ -201,8 +204,28 @@ fn redis_get(port: &str, key: &str) -> anyhow::Result<f64> {
         .context("redis-benchmark (of Debian's package redis-tools)")?;
     // The last line: "get …","rate", and latencies from version 6.2 on.
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
-    let rate = text.trim_end().lines().last().and_then(|line| line.split("\",\"").nth(1)?.trim_matches('"').parse().ok());
+    let rate =
+        text.trim_end().lines().last().and_then(|line| line.split("\",\"").nth(1)?.trim_matches('"').parse().ok());
     rate.with_context(|| format!("redis-benchmark: {text}"))
+}
+
+/// Latencies of single requests, one after the other, taking turns: to each server as often as to any other.
+pub(crate) async fn taking_turns(targets: &[(&str, &[u8])], times: u32) -> anyhow::Result<Vec<Histogram<u64>>> {
+    let mut connections = Vec::new();
+    for (address, request) in targets {
+        let mut connection = Connection::open(address).await?;
+        // What is not prepared yet does not count.
+        connection.expect_success(request).await?;
+        connections.push((connection, *request, histogram()));
+    }
+    for _ in 0..times {
+        for (connection, request, latencies) in &mut connections {
+            let began = Instant::now();
+            connection.expect_success(request).await?;
+            record(latencies, began.elapsed());
+        }
+    }
+    Ok(connections.into_iter().map(|(_, _, latencies)| latencies).collect())
 }
 
 /// Latencies of an open load: requests are due at fixed times at `rate` a second, whether those before are answered or

@@ -21,7 +21,8 @@ use crate::system::{Node, itself};
 const CONVERSATIONS: &str = "SELECT id, title, created_at FROM conversations WHERE user_id = $1 AND deleted_at IS NULL \
      ORDER BY last_message_at DESC LIMIT $2";
 /// Asked for each conversation of a list.
-const NEWEST: &str = "SELECT count(*), (array_agg(content ORDER BY created_at DESC))[1] FROM messages WHERE conversation_id = $1";
+const NEWEST: &str =
+    "SELECT count(*), (array_agg(content ORDER BY created_at DESC))[1] FROM messages WHERE conversation_id = $1";
 /// The list, its counts and newest messages in one, and no less read: all messages are grouped first.
 const AGGREGATED: &str = "SELECT c.id, c.title, c.created_at, coalesce(m.number, 0), n.content FROM conversations c \
      LEFT JOIN (SELECT conversation_id, count(*) AS number, max(created_at) AS newest FROM messages GROUP BY conversation_id) m \
@@ -29,11 +30,12 @@ const AGGREGATED: &str = "SELECT c.id, c.title, c.created_at, coalesce(m.number,
      LEFT JOIN messages n ON n.conversation_id = c.id AND n.position = m.number \
      WHERE c.user_id = $1 AND c.deleted_at IS NULL ORDER BY m.newest DESC NULLS LAST LIMIT $2";
 const TOTAL: &str = "SELECT count(*) FROM conversations WHERE user_id = $1 AND deleted_at IS NULL";
-const CONVERSATION: &str = "SELECT id, title, created_at FROM conversations WHERE id = $1 AND user_id = $2 AND deleted_at IS NULL";
-const MESSAGES: &str = "SELECT id, role, content, created_at FROM messages WHERE conversation_id = $1 ORDER BY created_at";
+const CONVERSATION: &str =
+    "SELECT id, title, created_at FROM conversations WHERE id = $1 AND user_id = $2 AND deleted_at IS NULL";
+const MESSAGES: &str =
+    "SELECT id, role, content, created_at FROM messages WHERE conversation_id = $1 ORDER BY created_at";
 const MESSAGES_COUNT: &str = "SELECT count(*) FROM messages WHERE conversation_id = $1";
-const MESSAGES_PAGE: &str =
-    "SELECT id, role, content, created_at FROM messages WHERE conversation_id = $1 ORDER BY created_at LIMIT 50 OFFSET $2";
+const MESSAGES_PAGE: &str = "SELECT id, role, content, created_at FROM messages WHERE conversation_id = $1 ORDER BY created_at LIMIT 50 OFFSET $2";
 const USER: &str = "SELECT id, email, name, bio, skill_level, created_at FROM users WHERE id = $1";
 const EXERCISE: &str = "SELECT id, title, description, instructions, topics, created_at FROM exercises WHERE id = $1";
 
@@ -127,7 +129,11 @@ pub(crate) async fn serve(url: &str) -> anyhow::Result<()> {
 }
 
 /// A statement for the list, and one for each of its rows.
-async fn list(State(database): State<Arc<Database>>, headers: HeaderMap, Query(page): Query<Page>) -> Answer<Conversations> {
+async fn list(
+    State(database): State<Arc<Database>>,
+    headers: HeaderMap,
+    Query(page): Query<Page>,
+) -> Answer<Conversations> {
     let mut conversations = Vec::new();
     let limit = page.limit.unwrap_or(20);
     for row in database.client.query(&database.conversations, &[&student(&headers)?, &limit]).await.map_err(failed)? {
@@ -196,7 +202,10 @@ impl Database {
     }
 }
 
-async fn user(State(database): State<Arc<Database>>, headers: HeaderMap) -> Answer<Vec<(&'static str, Option<String>)>> {
+async fn user(
+    State(database): State<Arc<Database>>,
+    headers: HeaderMap,
+) -> Answer<Vec<(&'static str, Option<String>)>> {
     let row = database.client.query_one(&database.user, &[&student(&headers)?]).await.map_err(failed)?;
     Ok(counted(1)(texts(&row, &["email", "name", "bio", "skill_level"])))
 }
@@ -223,7 +232,8 @@ fn time(row: &Row, column: usize) -> u64 {
 }
 
 fn student(headers: &HeaderMap) -> Result<i64, StatusCode> {
-    let token = headers.get("authorization").and_then(|value| value.to_str().ok()?.strip_prefix("Bearer ")?.parse().ok());
+    let token =
+        headers.get("authorization").and_then(|value| value.to_str().ok()?.strip_prefix("Bearer ")?.parse().ok());
     token.ok_or(StatusCode::UNAUTHORIZED)
 }
 

@@ -24,7 +24,18 @@ pub(crate) struct Script {
 impl Script {
     /// What was issued for a request, in as many round trips.
     pub(crate) fn new(url: &str, issued: &[Issued]) -> anyhow::Result<Self> {
-        let (mut text, mut values) = (String::new(), Vec::new());
+        Self::varied(url, issued, String::new(), |_, _| None)
+    }
+
+    /// The same after other lines, and with expressions instead of some values, each told by the numbers of its
+    /// statement and its own. What the statement of the number 4 returns is to be had as `:s4_name`.
+    pub(crate) fn varied(
+        url: &str,
+        issued: &[Issued],
+        mut text: String,
+        instead: impl Fn(usize, usize) -> Option<String>,
+    ) -> anyhow::Result<Self> {
+        let mut values = Vec::new();
         let mut round_trips = 0;
         let follows = |index: usize| issued.get(index).is_some_and(|statement| statement.pipelined);
         for (index, statement) in issued.iter().enumerate() {
@@ -39,13 +50,18 @@ impl Script {
                 // In one line: a command begins with its line.
                 text += &sql.replace('\n', " ");
                 match value.and_then(|number| Some((number, statement.values.get(number - 1)?))) {
+                    Some((number, _)) if let Some(expression) = instead(index, number) => text += &expression,
                     // pgbench has no empty variables.
                     Some((_, value)) if value.is_empty() => text += "''",
                     Some((number, _)) => write!(text, ":{}", name(number))?,
                     None => {}
                 }
             }
-            text += ";\n";
+            if statement.sql.contains(" RETURNING ") {
+                writeln!(text, "\n\\gset s{index}_")?;
+            } else {
+                text += ";\n";
+            }
             let set = statement.values.iter().enumerate().filter(|(_, value)| !value.is_empty());
             values.extend(set.map(|(index, value)| format!("{}={value}", name(index + 1))));
             if statement.pipelined && !follows(index + 1) {
@@ -62,7 +78,9 @@ impl Script {
         let seconds = round.as_secs_f64().ceil().to_string();
         let (clients, threads) = (CONNECTIONS.to_string(), std::thread::available_parallelism()?.to_string());
         let mut command = Command::new(testbed::postgres::program("pgbench")?);
-        command.args(["-n", "-M", "prepared", "-c", &clients, "-j", &threads, "-T", &seconds, "-f"]).arg(self.file.path());
+        command
+            .args(["-n", "-M", "prepared", "-c", &clients, "-j", &threads, "-T", &seconds, "-f"])
+            .arg(self.file.path());
         for value in &self.values {
             command.args(["-D", value]);
         }

@@ -11,14 +11,20 @@ pub(crate) struct Line {
     pub(crate) points: Vec<(f64, f64)>,
 }
 
-const COLOURS: [RGBColor; 5] =
-    [RGBColor(31, 119, 180), RGBColor(214, 39, 40), RGBColor(44, 160, 44), RGBColor(148, 103, 189), RGBColor(255, 127, 14)];
+const COLOURS: [RGBColor; 5] = [
+    RGBColor(31, 119, 180),
+    RGBColor(214, 39, 40),
+    RGBColor(44, 160, 44),
+    RGBColor(148, 103, 189),
+    RGBColor(255, 127, 14),
+];
 
 /// Draws lines over two logarithmic axes.
 pub(crate) fn draw(file: &Path, title: &str, axes: (&str, &str), lines: &[Line]) -> anyhow::Result<()> {
     let points = || lines.iter().flat_map(|line| &line.points).copied();
     let range = |values: &dyn Fn((f64, f64)) -> f64| {
-        let (low, high) = points().map(values).fold((f64::MAX, f64::MIN), |(low, high), at| (low.min(at), high.max(at)));
+        let (low, high) =
+            points().map(values).fold((f64::MAX, f64::MIN), |(low, high), at| (low.min(at), high.max(at)));
         // Room for the outermost points.
         (low * 0.8..high * 1.25).log_scale()
     };
@@ -33,7 +39,13 @@ pub(crate) fn draw(file: &Path, title: &str, axes: (&str, &str), lines: &[Line])
         .y_label_area_size(64)
         .build_cartesian_2d(range(&|(x, _)| x), range(&|(_, y)| y))?;
     let number = |value: &f64| if *value >= 1.0 { format!("{value:.0}") } else { format!("{value:.2}") };
-    chart.configure_mesh().x_desc(axes.0).y_desc(axes.1).x_label_formatter(&number).y_label_formatter(&number).draw()?;
+    chart
+        .configure_mesh()
+        .x_desc(axes.0)
+        .y_desc(axes.1)
+        .x_label_formatter(&number)
+        .y_label_formatter(&number)
+        .draw()?;
     for (line, colour) in lines.iter().zip(COLOURS.iter().cycle()) {
         chart
             .draw_series(LineSeries::new(line.points.iter().copied(), colour.stroke_width(2)).point_size(3))?

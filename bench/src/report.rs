@@ -124,11 +124,13 @@ impl Report {
 
     /// Writes text and ratios.
     pub(crate) fn finish(self, head: &str) -> anyhow::Result<()> {
-        let (met, asked) = self.ratios.iter().filter(|ratio| !matches!(ratio.goal, Goal::More | Goal::Less)).fold(
-            (0, 0),
-            |(met, asked), ratio| (met + usize::from(ratio.goal.is_met(ratio.ratio)), asked + 1),
-        );
-        let mut text = format!("{head}\n## Goals\n\n{met} of {asked} are met.\n\n| | ratio | goal | |\n|---|---|---|---|\n");
+        let (met, asked) = self
+            .ratios
+            .iter()
+            .filter(|ratio| !matches!(ratio.goal, Goal::More | Goal::Less))
+            .fold((0, 0), |(met, asked), ratio| (met + usize::from(ratio.goal.is_met(ratio.ratio)), asked + 1));
+        let mut text =
+            format!("{head}\n## Goals\n\n{met} of {asked} are met.\n\n| | ratio | goal | |\n|---|---|---|---|\n");
         let mut csv = "name,ratio,goal\n".to_owned();
         for Ratio { name, ratio, goal } in &self.ratios {
             if !matches!(goal, Goal::More | Goal::Less) {

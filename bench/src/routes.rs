@@ -5,11 +5,10 @@ use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use serde_json::Value;
-use tutord_store::seed::SeedPlan;
 
 use crate::bare;
 use crate::client::{Connection, request};
-use crate::load::{CONNECTIONS, Rates, Target, interleaved, open, quantile, same};
+use crate::load::{CONNECTIONS, Rates, Target, interleaved, open, quantile, same, taking_turns};
 use crate::pgbench::Script;
 use crate::report::{Goal, Report};
 use crate::sqlite::Loop;
@@ -18,6 +17,9 @@ use crate::wire::{Issued, Wire};
 
 /// A page of messages.
 const PAGE: u64 = 50;
+
+/// As many connections to the database as clients, and as pgbench has.
+pub(crate) const POOL: [&str; 4] = ["--database-pool-size", "16", "--database-max-overflow", "0"];
 
 /// What is asked for.
 struct Route {
@@ -45,17 +47,16 @@ struct Nodes {
 }
 
 impl Nodes {
-    async fn start(system: &System, students: u64) -> anyhow::Result<Self> {
+    async fn start(system: &System) -> anyhow::Result<Self> {
         let wire = Wire::before(system.postgres_address()?.to_owned()).await?;
-        let heard = system.url.replace(system.postgres_address()?, &wire.address);
+        let heard = wire.in_front_of(system)?;
         let file = system.directory.path().join("limits.db");
         let sqlite = format!("sqlite://{}", file.display());
-        fill(&sqlite, &plan(students), 1..=1).await?;
-        // As many connections as pgbench has.
-        let off = ["--cache-enabled", "false", "--database-pool-size", "16", "--database-max-overflow", "0"];
+        fill(&sqlite, &plan(system.tokens.len() as u64), 1..=1).await?;
+        let off = [&POOL[..], &["--cache-enabled", "false"]].concat();
         let serve = async |url: &str, arguments: &[&str]| system.serve(url, system.program(), arguments).await;
         Ok(Self {
-            l1: system.node(&[]).await?,
+            l1: system.node(&POOL).await?,
             l2: system.node(&["--cache-l1", "false"]).await?,
             off: system.node(&off).await?,
             sqlite: serve(&sqlite, &off).await?,
@@ -64,32 +65,29 @@ impl Nodes {
             file,
         })
     }
-
-    /// The statements of a request without a cache.
-    async fn issued(&self, request: &[u8]) -> anyhow::Result<Vec<Issued>> {
-        let mut connection = Connection::open(&self.heard.address).await?;
-        // What comes first is not prepared yet, on any of the connections that are there.
-        for _ in 0..3 {
-            connection.expect_success(request).await?;
-        }
-        // Sometimes work in the background asks something at the same time.
-        for _ in 0..10 {
-            self.wire.take();
-            let counted = connection.expect_success(request).await?.statements;
-            let issued = self.wire.take();
-            if issued.len() as u64 == counted && issued.iter().all(|statement| !statement.sql.is_empty()) {
-                return Ok(issued);
-            }
-        }
-        bail!("the statements of {}", String::from_utf8_lossy(request))
-    }
 }
 
-/// A conversation of so many messages, of a student of its own; the requests for its pages.
-async fn long_conversation(system: &System, students: u64, messages: u64) -> anyhow::Result<Vec<Route>> {
-    let student = students + 1;
-    let only = SeedPlan { users: 1, conversations: 1, messages, exercises: 0, seed: 43, ..plan(1) };
-    fill(&system.url, &only, student..=student).await?;
+/// The statements of a request to a node that tells how many there were.
+pub(crate) async fn issued(wire: &Wire, node: &Node, request: &[u8]) -> anyhow::Result<Vec<Issued>> {
+    let mut connection = Connection::open(&node.address).await?;
+    // What comes first is not prepared yet, on any of the connections that are there.
+    for _ in 0..3 {
+        connection.expect_success(request).await?;
+    }
+    // Sometimes work in the background asks something at the same time.
+    for _ in 0..10 {
+        wire.take();
+        let counted = connection.expect_success(request).await?.statements;
+        let issued = wire.take();
+        if issued.len() as u64 == counted {
+            return Ok(issued);
+        }
+    }
+    bail!("the statements of {}", String::from_utf8_lossy(request))
+}
+
+/// The requests for pages of a student's conversation of so many messages.
+async fn pages(system: &System, student: u64, messages: u64) -> anyhow::Result<Vec<Route>> {
     let node = system.node(&["--cache-enabled", "false"]).await?;
     let mut connection = Connection::open(&node.address).await?;
     let mut ask = async |path: &str| -> anyhow::Result<Value> {
@@ -122,9 +120,14 @@ async fn long_conversation(system: &System, students: u64, messages: u64) -> any
 }
 
 /// Measures every route that reads.
-pub(crate) async fn run(system: &System, students: u64, quick: bool, report: &mut Report) -> anyhow::Result<()> {
+pub(crate) async fn run(
+    system: &System,
+    longest: u64,
+    messages: u64,
+    quick: bool,
+    report: &mut Report,
+) -> anyhow::Result<()> {
     let (rounds, round) = if quick { (3, Duration::from_millis(300)) } else { (5, Duration::from_secs(1)) };
-    let messages = if quick { 100_000 } else { 1_000_000 };
     let route = |name: &str, path: &str, cached: Goal, uncached: Goal, everywhere: bool| Route {
         name: name.to_owned(),
         path: path.to_owned(),
@@ -143,8 +146,8 @@ pub(crate) async fn run(system: &System, students: u64, quick: bool, report: &mu
         route("statistics", "/api/progress/statistics", Goal::More, Goal::More, false),
         route("leaderboard", "/api/progress/leaderboard", Goal::More, Goal::More, false),
     ];
-    routes.extend(long_conversation(system, students, messages).await?);
-    let nodes = Nodes::start(system, students).await?;
+    routes.extend(pages(system, longest, messages).await?);
+    let nodes = Nodes::start(system).await?;
     report.section(
         "Each route alone",
         &format!(
@@ -160,21 +163,35 @@ pub(crate) async fn run(system: &System, students: u64, quick: bool, report: &mu
         let asked = request("GET", &route.path, &route.token, "");
         let body = Connection::open(&nodes.l1.address).await?.expect_success(&asked).await?.body;
         let bare = bare::start(&body)?;
-        let issued = nodes.issued(&asked).await?;
+        let issued = issued(&nodes.wire, &nodes.heard, &asked).await?;
         let script = Script::new(&system.url, &issued)?;
         let asked = same(asked);
         let (l1, off) = (nodes.l1.asked(&asked), nodes.off.asked(&asked));
-        let mut rates =
-            interleaved(&[bare.asked(&asked), l1, Target::Pgbench(&script), off], rounds, round).await?.into_iter();
-        let mut pair = || rates.next().zip(rates.next()).context("two targets");
-        let (cached, uncached) = (pair()?, pair()?);
-        cached_rows.push(compared(report, &route.name, "cached / bare handler", &cached, route.cached, &[body.len()]));
+        let rates = interleaved(&[bare.asked(&asked), l1, Target::Pgbench(&script), off], rounds, round).await?;
+        let bytes = [body.len()];
+        cached_rows.push(compared(
+            report,
+            &route.name,
+            "cached / bare handler",
+            &rates[0],
+            &rates[1],
+            route.cached,
+            &bytes,
+        ));
         let sent = [script.statements, script.round_trips];
-        uncached_rows.push(compared(report, &route.name, "uncached / pgbench", &uncached, route.uncached, &sent));
-        for (way, node, limits) in [("cached", &nodes.l1, &cached), ("uncached", &nodes.off, &uncached)] {
-            let latencies = open(&node.address, &asked, limits.1.median() / 2.0, round * 2, false).await?.reads;
+        uncached_rows.push(compared(
+            report,
+            &route.name,
+            "uncached / pgbench",
+            &rates[2],
+            &rates[3],
+            route.uncached,
+            &sent,
+        ));
+        for (way, node, rates) in [("cached", &nodes.l1, &rates[1]), ("uncached", &nodes.off, &rates[3])] {
+            let latencies = open(&node.address, &asked, rates.median() / 2.0, round * 2, false).await?.reads;
             let quantiles = [0.5, 0.99, 0.999].map(|share| format!("{:.2}", quantile(&latencies, share)));
-            let at = format!("{:.0}", limits.1.median() / 2.0);
+            let at = format!("{:.0}", rates.median() / 2.0);
             latency_rows.push([vec![route.name.clone(), way.to_owned(), at], quantiles.to_vec()].concat());
         }
         if !route.everywhere {
@@ -188,11 +205,31 @@ pub(crate) async fn run(system: &System, students: u64, quick: bool, report: &mu
             Target::Sqlite(&statements),
             nodes.sqlite.asked(&asked),
         ];
-        let mut rates = interleaved(&targets, rounds, round).await?.into_iter();
-        let mut pair = || rates.next().zip(rates.next()).context("two targets");
-        redis_rows.push(compared(report, &route.name, "without L1 / Redis GET", &pair()?, Goal::More, &[]));
-        sqlite_rows.push(compared(report, &route.name, "SQLite uncached / loop", &pair()?, Goal::More, &[]));
+        let rates = interleaved(&targets, rounds, round).await?;
+        redis_rows.push(compared(report, &route.name, "without L1 / Redis GET", &rates[0], &rates[1], Goal::More, &[]));
+        sqlite_rows.push(compared(
+            report,
+            &route.name,
+            "SQLite uncached / loop",
+            &rates[2],
+            &rates[3],
+            Goal::More,
+            &[],
+        ));
     }
+    let pages = |place: &str| {
+        let found = routes.iter().find(|route| route.name.starts_with(place) && route.name.ends_with("cursor"));
+        found.map(|route| request("GET", &route.path, &route.token, "")).context("a page")
+    };
+    let (first, last) = (pages("first")?, pages("last")?);
+    let address = nodes.off.address.as_str();
+    let latencies = taking_turns(&[(address, &first), (address, &last)], if quick { 300 } else { 2_000 }).await?;
+    let [first, last] = [&latencies[0], &latencies[1]].map(|latencies| quantile(latencies, 0.5));
+    let depth = report.ratio("last page by cursor / first: latency", last / first, Goal::AtMost(1.3));
+    report.text += &format!(
+        "\nOne request at a time without a cache, the first page takes {first:.2} ms and the last page by cursor {last:.2} ms (p50): \
+         {depth}.\n"
+    );
     report.text += "\nFrom memory, next to a handler of axum that has the bytes:\n";
     report.table("cached", &["", "bytes", "bare handler", "tutord", "µs", "tutord / bare"], &cached_rows)?;
     report.text += "\nWithout a cache, next to pgbench with the same statements (prepared, over as many connections, as many of them in \
@@ -202,7 +239,8 @@ pub(crate) async fn run(system: &System, students: u64, quick: bool, report: &mu
     report.text += "\nFrom Redis, without copies in the process, next to a `GET` of the same value by redis-benchmark. tutord asks for the \
                     token and the session, too:\n";
     report.table("redis", &["", "Redis GET", "tutord", "µs", "tutord / GET"], &redis_rows)?;
-    report.text += "\nOn SQLite without a cache, next to a loop around the same prepared statements, one thread for each core:\n";
+    report.text +=
+        "\nOn SQLite without a cache, next to a loop around the same prepared statements, one thread for each core:\n";
     report.table("sqlite", &["", "loop", "tutord", "µs", "tutord / loop"], &sqlite_rows)?;
     report.text += "\nLatencies in milliseconds at half of that rate: requests are due at fixed times, and a latency counts from when its \
                     request was due, not from when it could be sent.\n";
@@ -210,11 +248,12 @@ pub(crate) async fn run(system: &System, students: u64, quick: bool, report: &mu
 }
 
 /// A row: a limit, tutord, and their ratio, after some numbers.
-fn compared(
+pub(crate) fn compared(
     report: &mut Report,
     name: &str,
     what: &str,
-    (limit, own): &(Rates, Rates),
+    limit: &Rates,
+    own: &Rates,
     goal: Goal,
     numbers: &[usize],
 ) -> Vec<String> {

@@ -4,9 +4,12 @@ use std::io::{BufRead as _, BufReader};
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::LazyLock;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
+use argon2::Argon2;
+use argon2::password_hash::PasswordHasher as _;
 use redis::aio::MultiplexedConnection;
 use sha2::{Digest as _, Sha256};
 use tempfile::TempDir;
@@ -59,6 +62,14 @@ impl System {
         system.sql(&format!("ALTER DATABASE {database} RESET synchronous_commit")).await?;
         system.sql("VACUUM ANALYZE").await?;
         Ok(system)
+    }
+
+    /// A conversation of so many messages, of a student of its own; the student.
+    pub(crate) async fn add_long_conversation(&self, messages: u64) -> anyhow::Result<u64> {
+        let student = self.tokens.len() as u64 + 1;
+        let only = SeedPlan { users: 1, conversations: 1, messages, exercises: 0, seed: 43, ..plan(1) };
+        fill(&self.url, &only, student..=student).await?;
+        Ok(student)
     }
 
     /// Starts a process of tutord with these further arguments, and waits until it is ready and uses Redis, if it is
@@ -142,8 +153,20 @@ pub(crate) fn plan(students: u64) -> SeedPlan {
         messages: students * 100,
         exercises: EXERCISES,
         seed: 42,
-        password_hash: "nobody logs in by password".to_owned(),
+        password_hash: password_hash().to_owned(),
     }
+}
+
+/// The password of every student.
+pub(crate) const PASSWORD: &str = "Bench-Pass-1";
+
+/// Its hash, as costly to check as those that tutord makes.
+pub(crate) fn password_hash() -> &'static str {
+    static HASH: LazyLock<String> = LazyLock::new(|| {
+        #[expect(clippy::expect_used, reason = "a short password can be hashed")]
+        Argon2::default().hash_password(PASSWORD.as_bytes()).expect("a hash").to_string()
+    });
+    &HASH
 }
 
 /// Migrates the database, adds the rows, and logs these students in.
@@ -151,6 +174,12 @@ pub(crate) async fn fill(url: &str, plan: &SeedPlan, students: RangeInclusive<u6
     let store = tutord_store::open(url, &StoreOptions::default()).await?;
     store.migrate().await?;
     store.seed(plan, &|_| {}).await?;
+    log_in(url, students).await
+}
+
+/// Begins a session for each of these students.
+pub(crate) async fn log_in(url: &str, students: RangeInclusive<u64>) -> anyhow::Result<()> {
+    let store = tutord_store::open(url, &StoreOptions::default()).await?;
     for student in students {
         let hash = |text: &str| Sha256::digest(text.as_bytes()).into();
         let day = Timestamp::now() + Duration::from_secs(24 * 60 * 60);

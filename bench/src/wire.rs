@@ -10,6 +10,8 @@ use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpListener, TcpStream};
 use tutord_store::Timestamp;
 
+use crate::system::System;
+
 /// A statement as it was sent.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Issued {
@@ -58,18 +60,33 @@ impl Wire {
                     (client.into_split(), server.into_split());
                 let heard = Arc::clone(&conversation);
                 // The first message of a client has no kind.
-                tokio::spawn(pass(client_reads, server_writes, Messages::after_start(), Duration::ZERO, move |kind, body| {
-                    heard.lock().unwrap_or_else(PoisonError::into_inner).asked(kind, body)
-                }));
+                tokio::spawn(pass(
+                    client_reads,
+                    server_writes,
+                    Messages::after_start(),
+                    Duration::ZERO,
+                    move |kind, body| heard.lock().unwrap_or_else(PoisonError::into_inner).asked(kind, body),
+                ));
                 // Answers are held back until whatever does not wait for them must have been sent.
-                tokio::spawn(pass(server_reads, client_writes, Messages::default(), Duration::from_millis(5), move |kind, _| {
-                    conversation.lock().unwrap_or_else(PoisonError::into_inner).answered(kind);
-                    Ok(())
-                }));
+                tokio::spawn(pass(
+                    server_reads,
+                    client_writes,
+                    Messages::default(),
+                    Duration::from_millis(5),
+                    move |kind, _| {
+                        conversation.lock().unwrap_or_else(PoisonError::into_inner).answered(kind);
+                        Ok(())
+                    },
+                ));
             }
             anyhow::Ok(())
         });
         Ok(wire)
+    }
+
+    /// The address of the main database by way of this.
+    pub(crate) fn in_front_of(&self, system: &System) -> anyhow::Result<String> {
+        Ok(system.url.replace(system.postgres_address()?, &self.address))
     }
 
     /// What was issued since the last time.
@@ -112,11 +129,7 @@ impl Messages {
         Self { rest: Vec::new(), start: true }
     }
 
-    fn split(
-        &mut self,
-        bytes: &[u8],
-        heard: &mut impl FnMut(u8, &[u8]) -> anyhow::Result<()>,
-    ) -> anyhow::Result<()> {
+    fn split(&mut self, bytes: &[u8], heard: &mut impl FnMut(u8, &[u8]) -> anyhow::Result<()>) -> anyhow::Result<()> {
         self.rest.extend_from_slice(bytes);
         let mut at = 0;
         loop {
@@ -220,7 +233,8 @@ impl<'a> Body<'a> {
 /// A value in PostgreSQL's binary format as text, by the number of its type.
 fn value(kind: u32, bytes: &[u8]) -> anyhow::Result<String> {
     let since_2000 = |micros: i64| Timestamp::from_micros(946_684_800_000_000 + micros).to_string();
-    let integer = || bytes.iter().fold(if bytes[0] < 128 { 0_i64 } else { -1 }, |number, &byte| number << 8 | i64::from(byte));
+    let integer =
+        || bytes.iter().fold(if bytes[0] < 128 { 0_i64 } else { -1 }, |number, &byte| number << 8 | i64::from(byte));
     Ok(match kind {
         16 => (bytes == [1]).to_string(),
         17 => bytes.iter().fold("\\x".to_owned(), |text, byte| text + &format!("{byte:02x}")),

@@ -17,7 +17,6 @@ use crate::client::{Connection, request};
 use crate::load::{CONNECTIONS, histogram, interleaved, quantile, record, same};
 use crate::system::{System, connect};
 
-const STUDENTS: u64 = 2_000;
 const READS: [(&str, &str); 4] = [
     ("own profile", "/api/users/me"),
     ("an exercise", "/api/exercises/1"),
@@ -26,12 +25,11 @@ const READS: [(&str, &str); 4] = [
 ];
 
 /// Measures everything and writes `cache.md`.
-pub(crate) async fn run(tutord: &Path, directory: &Path, quick: bool) -> anyhow::Result<()> {
+pub(crate) async fn run(system: System, directory: &Path, quick: bool) -> anyhow::Result<()> {
     let mut report = String::from(
         "# The cache, measured\n\nMade by `cargo xtask bench`. Server, databases and client share one machine; \
          compare rows of one table with each other, not with other machines.\n",
     );
-    let system = System::start(tutord, STUDENTS).await?;
     let mut redis = connect(&system.redis).await?;
     throughputs(&system, quick, &mut report).await?;
     commands(&system, &mut redis, &mut report).await?;
@@ -148,11 +146,12 @@ async fn students(system: &System, redis: &mut MultiplexedConnection, report: &m
             connection.send(&request("GET", path, token, "")).await?;
         }
     }
-    let each = (used(redis).await? - before) / STUDENTS;
+    let each = (used(redis).await? - before) / system.tokens.len() as u64;
     writeln!(
         report,
         "\n## Memory\n\nA student whose session, profile, first 20 conversations (of about 10), history and progress are cached takes \
-         {each} bytes of Redis, keys and Redis's own overhead included (over {STUDENTS} students)."
+         {each} bytes of Redis, keys and Redis's own overhead included (over {} students).",
+        system.tokens.len()
     )?;
     Ok(())
 }

@@ -1,5 +1,6 @@
 //! How costs grow, or do not.
 
+use std::ops::RangeInclusive;
 use std::process::Command;
 use std::time::Duration;
 
@@ -40,8 +41,9 @@ impl Sized {
     /// Ten messages a conversation, ten conversations a student.
     async fn start(system: &System, messages: u64) -> anyhow::Result<Self> {
         let url = system.postgres.empty_database().await?;
+        // Nobody is logged in yet: who is needed is seen in the rows.
         let rows = SeedPlan { users: messages / 100, conversations: messages / 10, messages, ..plan(1) };
-        fill(&url, &rows, 1..=0).await?;
+        fill(&url, &rows, RangeInclusive::new(1, 0)).await?;
         let database = system.postgres.client(url.rsplit('/').next().context("a database")?).await?;
         // As large a list everywhere; and the longest conversation there is.
         let typical = "SELECT user_id FROM conversations GROUP BY user_id ORDER BY abs(count(*) - 50), user_id LIMIT 1";

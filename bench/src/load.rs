@@ -108,15 +108,16 @@ impl Rates {
     }
 }
 
-/// Lets the targets take turns, `rounds` times over after one that does not count, so that whatever else the machine
-/// does meanwhile concerns all of them alike.
+/// Lets the targets take turns, `rounds` times over after one that does not count (but where a program begins anew each
+/// time), so that whatever else the machine does meanwhile concerns all of them alike.
 pub(crate) async fn interleaved(targets: &[Target<'_>], rounds: usize, round: Duration) -> anyhow::Result<Vec<Rates>> {
     let mut rates: Vec<Vec<Round>> = targets.iter().map(|_| Vec::new()).collect();
     for number in 0..=rounds {
         for (target, rates) in targets.iter().zip(&mut rates) {
-            let done = target.run(round).await?;
             if number > 0 {
-                rates.push(done);
+                rates.push(target.run(round).await?);
+            } else if matches!(target, Target::Http { .. }) {
+                target.run(round).await?;
             }
         }
     }

@@ -88,7 +88,9 @@ const STUDENTS: u64 = 2_000;
 async fn main() -> anyhow::Result<()> {
     match Command::parse() {
         Command::All(options) => all(&options).await,
-        Command::Cache(Options { tutord, report, quick, .. }) => cache::run(&tutord, &report, quick).await,
+        Command::Cache(Options { tutord, report, quick, .. }) => {
+            cache::run(System::start(&tutord, STUDENTS).await?, &report, quick).await
+        }
         Command::Compare { old, new } => compare::run(&old, &new),
         Command::Bare => bare::serve().await,
         Command::Naive { url } => naive::serve(&url).await,
@@ -118,10 +120,9 @@ async fn all(options: &Options) -> anyhow::Result<()> {
         }
         println!("{part:?}: at {:.0} s", began.elapsed().as_secs_f64());
     }
-    drop(system);
     report.finish(&head)?;
     if options.only.is_empty() {
-        cache::run(&options.tutord, &options.report, quick).await?;
+        cache::run(system, &options.report, quick).await?;
     }
     println!("took {:.0} s", began.elapsed().as_secs_f64());
     Ok(())

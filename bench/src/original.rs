@@ -1,10 +1,16 @@
 //! The way of the original before and after its work, and tutord, over the same rows.
 
+use std::time::Duration;
+
 use crate::client::{Connection, request};
 use crate::load::{quantile, taking_turns};
 use crate::naive;
 use crate::report::{Goal, Report};
 use crate::system::{System, memory, token};
+use crate::wire::Wire;
+
+/// What a network adds to each round trip.
+const AWAY: Duration = Duration::from_millis(2);
 
 /// The longest conversation, of `student`, has so many messages.
 pub(crate) async fn run(
@@ -51,14 +57,25 @@ pub(crate) async fn run(
     let count = |index: usize| statements[index].to_string();
     rows.push(row(
         "statements for 20 conversations",
-        [count(0), count(1), format!("{} (session included)", count(2)), "0".into()],
+        &[count(0), count(1), format!("{} (session included)", count(2)), "0".into()],
         "21 → 3",
     ));
 
     let times = timed(&lists, slow * 4).await?;
     report.ratio("original: list of 20, uncached tutord / naive", times[2] / times[0], Goal::Less);
     report.ratio("original: list of 20, uncached tutord / better", times[2] / times[1], Goal::Less);
-    rows.push(row("list of 20 conversations", shown(&times), "200 ms → 50 ms"));
+    rows.push(row("list of 20 conversations", &shown(&times), "200 ms → 50 ms"));
+
+    let far = Wire::start(system, AWAY).await?;
+    let (far_naive, far_plain) = (
+        naive::start(&far.url(system)?)?,
+        system.serve(&far.url(system)?, system.program(), &["--cache-enabled", "false"]).await?,
+    );
+    let far = [&far_naive, &far_naive, &far_plain, &cached].map(|node| node.address.as_str());
+    let far: Vec<_> = far.into_iter().zip(&lists).map(|(address, (_, request))| (address, request.clone())).collect();
+    let times = timed(&far, slow * 2).await?;
+    report.ratio("original: list of 20, database away, uncached tutord / naive", times[2] / times[0], Goal::Less);
+    rows.push(row("the same, the database's answers 2 ms later", &shown(&times), "200 ms → 50 ms"));
 
     let offset = messages - 50;
     let (all, page) = (format!("/naive/conversations/{long}"), format!("/better/conversations/{long}"));
@@ -85,7 +102,7 @@ pub(crate) async fn run(
         );
         rows.push(row(
             &format!("conversation of {messages} messages, {name} page of 50 (naive: all)"),
-            shown(&times),
+            &shown(&times),
             "5–10 s → 150 ms",
         ));
     }
@@ -101,7 +118,7 @@ pub(crate) async fn run(
         let times = timed(&reads, 1_000).await?;
         report.ratio(&format!("original: {name}, cached tutord / naive"), times[2] / times[0], Goal::Less);
         let [theirs, plain, cached] = [times[0], times[1], times[2]].map(|time| format!("{time:.3} ms"));
-        rows.push(row(&format!("{name}, read again"), [theirs, "".into(), plain, cached], "5–10 ms → < 1 ms"));
+        rows.push(row(&format!("{name}, read again"), &[theirs, String::new(), plain, cached], "5–10 ms → < 1 ms"));
     }
 
     // Processes that have served nothing else.
@@ -118,7 +135,7 @@ pub(crate) async fn run(
         [grown[0], grown[1]].map(|(before, after)| format!("{} → {}", megabytes(before), megabytes(after)));
     rows.push(row(
         "memory of the process, before and at most while it serves the conversation",
-        [theirs, "".into(), ours, "".into()],
+        &[theirs, String::new(), ours, String::new()],
         "−95 %",
     ));
     report.table(
@@ -149,7 +166,7 @@ fn shown(times: &[f64]) -> [String; 4] {
     std::array::from_fn(|index| format!("{:.2} ms", times[index]))
 }
 
-fn row(name: &str, cells: [String; 4], told: &str) -> Vec<String> {
+fn row(name: &str, cells: &[String; 4], told: &str) -> Vec<String> {
     [&[name.to_owned()], &cells[..], &[told.to_owned()]].concat()
 }
 

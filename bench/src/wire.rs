@@ -38,15 +38,20 @@ impl Issued {
     }
 }
 
+/// How long answers are held back so that whatever does not wait for them must have been sent.
+pub(crate) const HEARD: Duration = Duration::from_millis(5);
+
 /// Passes everything on and remembers the statements.
 pub(crate) struct Wire {
     pub(crate) address: String,
-    issued: Arc<Mutex<Vec<Issued>>>,
+    issued: Arc<Mutex<Vec<anyhow::Result<Issued>>>>,
 }
 
 impl Wire {
-    /// Listens on a port of its own, in front of `server`; ends with the runtime.
-    pub(crate) async fn before(server: String) -> anyhow::Result<Self> {
+    /// Listens on a port of its own, in front of the system's PostgreSQL, and holds its answers back for a while; ends with
+    /// the runtime.
+    pub(crate) async fn start(system: &System, pause: Duration) -> anyhow::Result<Self> {
+        let server = system.postgres_address()?.to_owned();
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         let wire = Self { address: listener.local_addr()?.to_string(), issued: Arc::default() };
         let issued = Arc::clone(&wire.issued);
@@ -67,17 +72,10 @@ impl Wire {
                     Duration::ZERO,
                     move |kind, body| heard.lock().unwrap_or_else(PoisonError::into_inner).asked(kind, body),
                 ));
-                // Answers are held back until whatever does not wait for them must have been sent.
-                tokio::spawn(pass(
-                    server_reads,
-                    client_writes,
-                    Messages::default(),
-                    Duration::from_millis(5),
-                    move |kind, _| {
-                        conversation.lock().unwrap_or_else(PoisonError::into_inner).answered(kind);
-                        Ok(())
-                    },
-                ));
+                tokio::spawn(pass(server_reads, client_writes, Messages::default(), pause, move |kind, _| {
+                    conversation.lock().unwrap_or_else(PoisonError::into_inner).answered(kind);
+                    Ok(())
+                }));
             }
             anyhow::Ok(())
         });
@@ -85,13 +83,13 @@ impl Wire {
     }
 
     /// The address of the main database by way of this.
-    pub(crate) fn in_front_of(&self, system: &System) -> anyhow::Result<String> {
+    pub(crate) fn url(&self, system: &System) -> anyhow::Result<String> {
         Ok(system.url.replace(system.postgres_address()?, &self.address))
     }
 
-    /// What was issued since the last time.
-    pub(crate) fn take(&self) -> Vec<Issued> {
-        std::mem::take(&mut *self.issued.lock().unwrap_or_else(PoisonError::into_inner))
+    /// What was issued since the last time; an error when one of the values can't be read.
+    pub(crate) fn take(&self) -> anyhow::Result<Vec<Issued>> {
+        std::mem::take(&mut *self.issued.lock().unwrap_or_else(PoisonError::into_inner)).into_iter().collect()
     }
 }
 
@@ -108,9 +106,7 @@ async fn pass(
         if length == 0 {
             return Ok(());
         }
-        if !pause.is_zero() {
-            tokio::time::sleep(pause).await;
-        }
+        tokio::time::sleep(pause).await;
         // Heard before it is passed on: the answer can't come first.
         messages.split(&bytes[..length], &mut heard)?;
         to.write_all(&bytes[..length]).await?;
@@ -154,11 +150,11 @@ struct Conversation {
     prepared: HashMap<String, (String, Vec<u32>)>,
     /// What was sent and not answered yet.
     unanswered: u32,
-    issued: Arc<Mutex<Vec<Issued>>>,
+    issued: Arc<Mutex<Vec<anyhow::Result<Issued>>>>,
 }
 
 impl Conversation {
-    fn new(issued: Arc<Mutex<Vec<Issued>>>) -> Self {
+    fn new(issued: Arc<Mutex<Vec<anyhow::Result<Issued>>>>) -> Self {
         Self { prepared: HashMap::new(), unanswered: 0, issued }
     }
 
@@ -170,20 +166,9 @@ impl Conversation {
                 let types = (0..body.number(2)?).map(|_| body.number(4)).collect::<anyhow::Result<_>>()?;
                 self.prepared.insert(name, (sql, types));
             }
-            b'B' => {
-                let (_portal, name) = (body.text()?, body.text()?);
-                let (sql, types) = self.prepared.get(&name).with_context(|| format!("{name} was not prepared"))?;
-                let formats = body.number(2)?;
-                body.bytes(formats as usize * 2)?;
-                let mut values = Vec::new();
-                for index in 0..body.number(2)? as usize {
-                    let length = body.number(4)? as usize;
-                    values.push(value(types.get(index).copied().unwrap_or_default(), body.bytes(length)?)?);
-                }
-                self.note(sql.clone(), values);
-            }
+            b'B' => self.note(self.bound(body)),
             b'Q' => {
-                self.note(body.text()?, Vec::new());
+                self.note(Ok((body.text()?, Vec::new())));
                 self.unanswered += 1;
             }
             b'S' => self.unanswered += 1,
@@ -192,8 +177,23 @@ impl Conversation {
         Ok(())
     }
 
-    fn note(&self, sql: String, values: Vec<String>) {
-        let issued = Issued { sql, values, pipelined: self.unanswered > 0 };
+    /// A prepared statement's text, and its values.
+    fn bound(&self, mut body: Body<'_>) -> anyhow::Result<(String, Vec<String>)> {
+        let (_portal, name) = (body.text()?, body.text()?);
+        let (sql, types) = self.prepared.get(&name).with_context(|| format!("{name} was not prepared"))?;
+        let formats = body.number(2)?;
+        body.bytes(formats as usize * 2)?;
+        let mut values = Vec::new();
+        for index in 0..body.number(2)? as usize {
+            let length = body.number(4)? as usize;
+            values.push(value(types.get(index).copied().unwrap_or_default(), body.bytes(length)?)?);
+        }
+        Ok((sql.clone(), values))
+    }
+
+    fn note(&self, statement: anyhow::Result<(String, Vec<String>)>) {
+        let pipelined = self.unanswered > 0;
+        let issued = statement.map(|(sql, values)| Issued { sql, values, pipelined });
         self.issued.lock().unwrap_or_else(PoisonError::into_inner).push(issued);
     }
 

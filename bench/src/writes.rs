@@ -15,7 +15,7 @@ use crate::pgbench::Script;
 use crate::report::{Goal, Report};
 use crate::routes::{POOL, compared, issued};
 use crate::system::{PASSWORD, System, password_hash, plan, token};
-use crate::wire::{Issued, Wire};
+use crate::wire::{HEARD, Issued, Wire};
 
 /// Measures both.
 pub(crate) async fn run(system: &System, quick: bool, report: &mut Report) -> anyhow::Result<()> {
@@ -52,12 +52,14 @@ pub(crate) async fn run(system: &System, quick: bool, report: &mut Report) -> an
     let url = format!("http://{}/v1", model.address);
     let told = [&POOL[..], &["--cache-enabled", "false", "--llm-model", "fake", "--llm-base-url", &url]].concat();
     let node = system.node(&told).await?;
-    let wire = Wire::before(system.postgres_address()?.to_owned()).await?;
+    let wire = Wire::start(system, HEARD).await?;
     let heard = [&told[..], &["--server-timing", "true"]].concat();
-    let heard = system.serve(&wire.in_front_of(system)?, system.program(), &heard).await?;
+    let heard = system.serve(&wire.url(system)?, system.program(), &heard).await?;
     // A number that is nothing else's.
     let known = students - 1;
-    let issued = issued(&wire, &heard, &send(known, 0)).await?;
+    let mut issued = issued(&wire, &heard, &send(known, 0)).await?;
+    // What pgbench is to have a result of, it must wait for.
+    issued.iter_mut().for_each(|statement| statement.pipelined = false);
     let script = message_script(&system.url, &issued, known, students, conversation(known), first)?;
     let asked: Requests =
         Arc::new(move |number| Asked { bytes: send(1 + number % students, number).into(), writes: true });

@@ -93,9 +93,10 @@ impl Report {
         println!("{name}: {ratio:.3} {goal}");
         self.ratios.push(Ratio { name: name.to_owned(), ratio, goal });
         let missed = if goal.is_met(ratio) { "" } else { " (missed)" };
+        let digits = if ratio < 0.1 { 4 } else { 2 };
         match goal {
-            Goal::More | Goal::Less => format!("{ratio:.2}"),
-            _ => format!("{ratio:.2}, goal {goal}{missed}"),
+            Goal::More | Goal::Less => format!("{ratio:.digits$}"),
+            _ => format!("{ratio:.digits$}, goal {goal}{missed}"),
         }
     }
 

@@ -127,7 +127,7 @@ pub(crate) async fn run(
     quick: bool,
     report: &mut Report,
 ) -> anyhow::Result<()> {
-    let (rounds, round) = if quick { (3, Duration::from_millis(300)) } else { (5, Duration::from_secs(1)) };
+    let (rounds, round) = (3, Duration::from_millis(if quick { 300 } else { 1_000 }));
     let route = |name: &str, path: &str, cached: Goal, uncached: Goal, everywhere: bool| Route {
         name: name.to_owned(),
         path: path.to_owned(),

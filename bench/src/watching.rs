@@ -85,7 +85,8 @@ pub(crate) async fn run(system: &System, quick: bool, report: &mut Report) -> an
     let mut rows = Vec::new();
     for (name, calls, rates) in [("cached", &[][..], &rates[0]), ("uncached", &[1, 2][..], &rates[1])] {
         let costs = (0..5).map(|_| Ok(request_cost(calls)?.as_secs_f64())).collect::<anyhow::Result<_>>()?;
-        let cost = Measured::of(costs).median;
+        // The least: what another process took meanwhile is no cost of this.
+        let cost = Measured::of(costs).low;
         let all = cores / rates.median();
         let share =
             report.ratio(&format!("querywatch: share of a request, list of 20 {name}"), cost / all, Goal::AtMost(0.01));

@@ -22,11 +22,11 @@ const COLOURS: [RGBColor; 5] = [
 /// Draws lines over two logarithmic axes.
 pub(crate) fn draw(file: &Path, title: &str, axes: (&str, &str), lines: &[Line]) -> anyhow::Result<()> {
     let points = || lines.iter().flat_map(|line| &line.points).copied();
-    let range = |values: &dyn Fn((f64, f64)) -> f64| {
+    let range = |values: &dyn Fn((f64, f64)) -> f64, above: f64| {
         let (low, high) =
             points().map(values).fold((f64::MAX, f64::MIN), |(low, high), at| (low.min(at), high.max(at)));
-        // Room for the outermost points.
-        (low * 0.8..high * 1.25).log_scale()
+        // Room for the outermost points, and above them for the legend.
+        (low * 0.8..high * above).log_scale()
     };
     anyhow::ensure!(points().all(|(x, y)| x > 0.0 && y > 0.0), "{title}: a logarithm needs more than 0");
     points().next().context("no points")?;
@@ -37,7 +37,7 @@ pub(crate) fn draw(file: &Path, title: &str, axes: (&str, &str), lines: &[Line])
         .margin(12)
         .x_label_area_size(42)
         .y_label_area_size(64)
-        .build_cartesian_2d(range(&|(x, _)| x), range(&|(_, y)| y))?;
+        .build_cartesian_2d(range(&|(x, _)| x, 1.25), range(&|(_, y)| y, 6.0))?;
     let number = |value: &f64| if *value >= 1.0 { format!("{value:.0}") } else { format!("{value:.2}") };
     chart
         .configure_mesh()

@@ -7,22 +7,16 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
-use rand::RngExt as _;
-use rand::distr::Distribution as _;
 use readthrough::{Cache, Key, NamespaceOptions};
 use redis::aio::MultiplexedConnection;
 use serde_json::Value;
 use testbed::Redis;
 
-use crate::bare::Bare;
+use crate::bare;
 use crate::client::{Connection, request};
-use crate::load::{histogram, record, throughput};
-use crate::system::{Node, System};
+use crate::load::{CONNECTIONS, histogram, interleaved, quantile, record, same};
+use crate::system::{System, connect};
 
-const STUDENTS: u64 = 2_000;
-/// Of the Zipf distribution by which students are drawn: the k-th has a share of 1 / k^s.
-const EXPONENT: f64 = 1.0;
-const CONNECTIONS: usize = 16;
 const READS: [(&str, &str); 4] = [
     ("own profile", "/api/users/me"),
     ("an exercise", "/api/exercises/1"),
@@ -31,35 +25,28 @@ const READS: [(&str, &str); 4] = [
 ];
 
 /// Measures everything and writes `cache.md`.
-pub(crate) async fn run(tutord: &Path, directory: &Path, quick: bool) -> anyhow::Result<()> {
+pub(crate) async fn run(system: System, directory: &Path, quick: bool) -> anyhow::Result<()> {
     let mut report = String::from(
         "# The cache, measured\n\nMade by `cargo xtask bench`. Server, databases and client share one machine; \
          compare rows of one table with each other, not with other machines.\n",
     );
-    let system = System::start(STUDENTS).await?;
     let mut redis = connect(&system.redis).await?;
-    throughputs(&system, tutord, quick, &mut report).await?;
-    commands(&system, tutord, &mut redis, &mut report).await?;
-    students(&system, tutord, &mut redis, &mut report).await?;
+    throughputs(&system, quick, &mut report).await?;
+    commands(&system, &mut redis, &mut report).await?;
+    students(&system, &mut redis, &mut report).await?;
     redis::cmd("FLUSHALL").query_async::<()>(&mut redis).await?;
-    workload(&system, tutord, quick, &mut report).await?;
-    staleness(&system, tutord, quick, &mut report).await?;
+    staleness(&system, quick, &mut report).await?;
     groups(quick, &mut report).await?;
-    faults(system, tutord, &mut report).await?;
+    faults(system, &mut report).await?;
     std::fs::create_dir_all(directory)?;
     std::fs::write(directory.join("cache.md"), &report)?;
     println!("{report}");
     Ok(())
 }
 
-async fn connect(redis: &Redis) -> anyhow::Result<MultiplexedConnection> {
-    let config = redis::AsyncConnectionConfig::new().set_response_timeout(None);
-    Ok(redis::Client::open(redis.url())?.get_multiplexed_async_connection_with_config(&config).await?)
-}
-
 /// Requests a second of a warm cache, next to a handler that has the bytes.
-async fn throughputs(system: &System, tutord: &Path, quick: bool, report: &mut String) -> anyhow::Result<()> {
-    let (rounds, round) = if quick { (1, Duration::from_secs(1)) } else { (5, Duration::from_secs(2)) };
+async fn throughputs(system: &System, quick: bool, report: &mut String) -> anyhow::Result<()> {
+    let (rounds, round) = if quick { (3, Duration::from_millis(300)) } else { (5, Duration::from_secs(1)) };
     writeln!(
         report,
         "\n## Throughput\n\nRequests a second over {CONNECTIONS} connections, each sending the next request when the one before is \
@@ -67,20 +54,21 @@ async fn throughputs(system: &System, tutord: &Path, quick: bool, report: &mut S
          same bytes.\n\n| | bytes | bare | L1 hit | of bare | Redis hit | of bare | no cache | of bare |\n|---|---|---|---|---|---|---|---|---|"
     )?;
     let nodes = [
-        system.node(tutord, &[]).await?,
-        system.node(tutord, &["--cache-l1", "false"]).await?,
-        system.node(tutord, &["--cache-enabled", "false"]).await?,
+        system.node(&[]).await?,
+        system.node(&["--cache-l1", "false"]).await?,
+        system.node(&["--cache-enabled", "false"]).await?,
     ];
     for (name, path) in READS {
         let asked = request("GET", path, &system.tokens[0], "");
         let body = Connection::open(&nodes[0].address).await?.send(&asked).await?.body;
-        let bare = Bare::start(&body)?;
-        let limit =
-            throughput(&bare.address, &request("GET", "/", &system.tokens[0], ""), CONNECTIONS, rounds, round).await?;
-        let mut row = format!("| {name} | {} | {limit:.0} |", body.len());
-        for node in &nodes {
-            let rate = throughput(&node.address, &asked, CONNECTIONS, rounds, round).await?;
-            write!(row, " {rate:.0} | {:.2} |", rate / limit)?;
+        let bare = bare::start(&body)?;
+        let asked = same(asked);
+        let mut targets = vec![bare.asked(&asked)];
+        targets.extend(nodes.iter().map(|node| node.asked(&asked)));
+        let rates = interleaved(&targets, rounds, round).await?;
+        let mut row = format!("| {name} | {} | {:.0} |", body.len(), rates[0].median());
+        for rate in &rates[1..] {
+            write!(row, " {:.0} | {:.2} |", rate.median(), rate.per(&rates[0]).median)?;
         }
         writeln!(report, "{row}")?;
     }
@@ -97,20 +85,15 @@ async fn calls(redis: &mut MultiplexedConnection) -> anyhow::Result<BTreeMap<Str
     Ok(text.lines().filter_map(call).collect())
 }
 
-async fn commands(
-    system: &System,
-    tutord: &Path,
-    redis: &mut MultiplexedConnection,
-    report: &mut String,
-) -> anyhow::Result<()> {
+async fn commands(system: &System, redis: &mut MultiplexedConnection, report: &mut String) -> anyhow::Result<()> {
     const TIMES: u32 = 500;
     writeln!(
         report,
         "\n## Commands\n\nWhat Redis carries out for one request, from its own counts over {TIMES} requests, commands within scripts \
          included; the stream of invalidations, which each process asks all the time, left out.\n\n| request | statements | commands |\n|---|---|---|"
     )?;
-    let l1 = system.node(tutord, &["--server-timing", "true"]).await?;
-    let l2 = system.node(tutord, &["--server-timing", "true", "--cache-l1", "false"]).await?;
+    let l1 = system.node(&["--server-timing", "true"]).await?;
+    let l2 = system.node(&["--server-timing", "true", "--cache-l1", "false"]).await?;
     let token = &system.tokens[1];
     let read = request("GET", "/api/users/me", token, "");
     let write = request("PUT", "/api/users/me", token, r#"{"bio": "another"}"#);
@@ -148,14 +131,9 @@ async fn commands(
 }
 
 /// What one student takes in Redis.
-async fn students(
-    system: &System,
-    tutord: &Path,
-    redis: &mut MultiplexedConnection,
-    report: &mut String,
-) -> anyhow::Result<()> {
+async fn students(system: &System, redis: &mut MultiplexedConnection, report: &mut String) -> anyhow::Result<()> {
     redis::cmd("FLUSHALL").query_async::<()>(redis).await?;
-    let node = system.node(tutord, &[]).await?;
+    let node = system.node(&[]).await?;
     let used = async |redis: &mut MultiplexedConnection| -> anyhow::Result<u64> {
         let text: String = redis::cmd("INFO").arg("memory").query_async(redis).await?;
         let line = text.lines().find_map(|line| line.strip_prefix("used_memory:")).context("used_memory")?;
@@ -168,101 +146,20 @@ async fn students(
             connection.send(&request("GET", path, token, "")).await?;
         }
     }
-    let each = (used(redis).await? - before) / STUDENTS;
+    let each = (used(redis).await? - before) / system.tokens.len() as u64;
     writeln!(
         report,
         "\n## Memory\n\nA student whose session, profile, first 20 conversations (of about 10), history and progress are cached takes \
-         {each} bytes of Redis, keys and Redis's own overhead included (over {STUDENTS} students)."
+         {each} bytes of Redis, keys and Redis's own overhead included (over {} students).",
+        system.tokens.len()
     )?;
     Ok(())
-}
-
-/// A mixed load of many students, with the cache and without.
-async fn workload(system: &System, tutord: &Path, quick: bool, report: &mut String) -> anyhow::Result<()> {
-    let requests = if quick { 5_000 } else { 60_000 };
-    sql(system, "UPDATE users SET role = 'admin' WHERE id = 2").await?;
-    let mut statements = Vec::new();
-    let mut rates = Value::Null;
-    for arguments in [&["--server-timing", "true"][..], &["--server-timing", "true", "--cache-enabled", "false"]] {
-        let node = system.node(tutord, arguments).await?;
-        statements.push(mixed(system, &node, requests).await?);
-        if rates.is_null() {
-            let asked = request("GET", "/api/admin/cache", &system.tokens[1], "");
-            let answer = Connection::open(&node.address).await?.send(&asked).await?;
-            rates = serde_json::from_slice(&answer.body)?;
-        }
-    }
-    let (with, without) = (statements[0], statements[1]);
-    writeln!(
-        report,
-        "\n## A mixed load\n\n{requests} requests of {STUDENTS} students, drawn by a Zipf distribution (s = {EXPONENT}); one in ten changes \
-         the profile; of the others, 3 in 10 read the profile, 3 the list of conversations, 2 an exercise of 200, 1 the history, and 1 \
-         progress or the leaderboard. One connection, beginning with an empty cache.\n\nStatements of reads: {} with the cache, {} \
-         without: {:.1} % less. Of writes: {} and {}.\n\n| namespace | reads | hit rate | target |\n|---|---|---|---|",
-        with.0,
-        without.0,
-        100.0 * (1.0 - with.0 as f64 / without.0 as f64),
-        with.1,
-        without.1,
-    )?;
-    for namespace in rates["namespaces"].as_array().context("namespaces")? {
-        let count = |name: &str| namespace[name].as_u64().unwrap_or(0);
-        let reads = count("l1_hits") + count("l2_hits") + count("coalesced") + count("misses");
-        if reads > 0 {
-            let rate = namespace["hit_rate"].as_f64().unwrap_or(0.0) * 100.0;
-            let target =
-                namespace["target"].as_f64().map_or(String::new(), |target| format!("{:.0} %", target * 100.0));
-            writeln!(report, "| {} | {reads} | {rate:.1} % | {target} |", namespace["name"].as_str().unwrap_or(""))?;
-        }
-    }
-    Ok(())
-}
-
-/// Statements of reads and of writes.
-async fn mixed(system: &System, node: &Node, requests: u32) -> anyhow::Result<(u64, u64)> {
-    let mut random: rand::rngs::StdRng = rand::SeedableRng::seed_from_u64(7);
-    let students = rand_distr::Zipf::new(STUDENTS as f64, EXPONENT)?;
-    let mut connection = Connection::open(&node.address).await?;
-    let (mut reads, mut writes) = (0, 0);
-    for number in 0..requests {
-        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "between 1 and the students")]
-        let student = students.sample(&mut random) as usize - 1;
-        let token = &system.tokens[student];
-        if random.random_ratio(1, 10) {
-            let body = format!(r#"{{"bio": "number {number}"}}"#);
-            let answer = connection.send(&request("PUT", "/api/users/me", token, &body)).await?;
-            writes += ok(&answer)?;
-            continue;
-        }
-        let path = match random.random_range(0..10) {
-            0..3 => "/api/users/me".to_owned(),
-            3..6 => "/api/chat/conversations".to_owned(),
-            6..8 => format!("/api/exercises/{}", random.random_range(1..=200)),
-            8 => "/api/exercises/history".to_owned(),
-            _ if random.random() => "/api/progress".to_owned(),
-            _ => "/api/progress/leaderboard".to_owned(),
-        };
-        reads += ok(&connection.send(&request("GET", &path, token, "")).await?)?;
-    }
-    Ok((reads, writes))
-}
-
-fn ok(answer: &crate::client::Answer) -> anyhow::Result<u64> {
-    match answer.status {
-        200 => Ok(answer.statements),
-        status => bail!("{status}: {}", String::from_utf8_lossy(&answer.body)),
-    }
-}
-
-async fn sql(system: &System, text: &str) -> anyhow::Result<()> {
-    let database = system.url.rsplit('/').next().context("a database")?;
-    Ok(system.postgres.client(database).await?.batch_execute(text).await?)
 }
 
 /// How long another node shows what was replaced.
-async fn staleness(system: &System, tutord: &Path, quick: bool, report: &mut String) -> anyhow::Result<()> {
+async fn staleness(system: &System, quick: bool, report: &mut String) -> anyhow::Result<()> {
     let writes = if quick { 100 } else { 1_000 };
-    let (first, second) = (system.node(tutord, &[]).await?, system.node(tutord, &[]).await?);
+    let (first, second) = (system.node(&[]).await?, system.node(&[]).await?);
     let (mut writer, mut reader) = (Connection::open(&first.address).await?, Connection::open(&second.address).await?);
     let token = &system.tokens[0];
     let read = request("GET", "/api/users/me", token, "");
@@ -273,10 +170,10 @@ async fn staleness(system: &System, tutord: &Path, quick: bool, report: &mut Str
             let name = format!("name {by_psql} {number}");
             reader.send(&read).await?;
             if by_psql {
-                sql(system, &format!("UPDATE users SET name = '{name}' WHERE id = 1")).await?;
+                system.sql(&format!("UPDATE users SET name = '{name}' WHERE id = 1")).await?;
             } else {
                 let body = format!(r#"{{"name": "{name}"}}"#);
-                ok(&writer.send(&request("PUT", "/api/users/me", token, &body)).await?)?;
+                writer.expect_success(&request("PUT", "/api/users/me", token, &body)).await?;
             }
             let replaced = Instant::now();
             let mut oldest = Duration::ZERO;
@@ -304,38 +201,46 @@ async fn staleness(system: &System, tutord: &Path, quick: bool, report: &mut Str
     Ok(())
 }
 
-/// Invalidating a group, whatever it has members, and the way of old: SCAN and delete.
+/// Invalidating a group, however many members it has, and the way of old.
 async fn groups(quick: bool, report: &mut String) -> anyhow::Result<()> {
+    writeln!(
+        report,
+        "\n## Invalidating a group\n\nA group of so many keys: by its generation, and by `SCAN` for its keys (1,000 at a time) and \
+         `UNLINK`, as the original did.\n\n| keys | generation | SCAN |\n|---|---|---|"
+    )?;
+    for (keys, generation, scan) in invalidations(quick).await? {
+        writeln!(report, "| {keys} | {generation:.2} ms | {scan:.1} ms |")?;
+    }
+    Ok(())
+}
+
+/// Of groups of several sizes: the keys, and milliseconds by generation (median of 21) and by SCAN (of 3).
+pub(crate) async fn invalidations(quick: bool) -> anyhow::Result<Vec<(u32, f64, f64)>> {
     let server = Redis::start().await?;
     let mut redis = connect(&server).await?;
     let cache = Cache::builder().redis(server.url()).redis_timeout(Duration::from_secs(2)).build()?;
     let values = cache.namespace(NamespaceOptions::<u64>::new("bench"));
     cache.until_connected().await;
-    writeln!(
-        report,
-        "\n## Invalidating a group\n\nA group of ten pages among other keys: by its generation, and by `SCAN` for its keys (1,000 at a time) \
-         and `UNLINK`, as the original did. Median of 20.\n\n| keys present | generation | SCAN |\n|---|---|---|"
-    )?;
-    let sizes = if quick { vec![1_000, 100_000] } else { vec![1_000, 10_000, 100_000, 1_000_000] };
+    let sizes = if quick { vec![1_000, 10_000, 100_000] } else { vec![1_000, 10_000, 100_000, 1_000_000] };
+    let mut rows = Vec::new();
     for size in sizes {
-        let script = "for n = 1, ARGV[1] do redis.call('SET', 'v1:bench:{other}:' .. n, 'value') end";
-        redis::Script::new(script).arg(size).invoke_async::<()>(&mut redis).await?;
         let (mut by_generation, mut by_scan) = (histogram(), histogram());
-        for _ in 0..20 {
-            for page in 0..10 {
-                values.get_or_load(&Key::in_group("g", page), || async { anyhow::Ok(Some(1)) }).await?;
+        for _ in 0..3 {
+            let script = "for n = 1, ARGV[1] do redis.call('SET', 'v1:bench:{g}:' .. n, 'value') end";
+            redis::Script::new(script).arg(size).invoke_async::<()>(&mut redis).await?;
+            for _ in 0..7 {
+                values.get_or_load(&Key::in_group("g", "page"), || async { anyhow::Ok(Some(1)) }).await?;
+                let began = Instant::now();
+                let _ = values.invalidate_group("g").await;
+                record(&mut by_generation, began.elapsed());
             }
-            let began = Instant::now();
-            let _ = values.invalidate_group("g").await;
-            record(&mut by_generation, began.elapsed());
             let began = Instant::now();
             scan(&mut redis, "v1:bench:{g}:*").await?;
             record(&mut by_scan, began.elapsed());
         }
-        let median = |latencies: &hdrhistogram::Histogram<u64>| latencies.value_at_quantile(0.5) as f64 / 1e3;
-        writeln!(report, "| {size} | {:.2} ms | {:.1} ms |", median(&by_generation), median(&by_scan))?;
+        rows.push((size, quantile(&by_generation, 0.5), quantile(&by_scan, 0.5)));
     }
-    Ok(())
+    Ok(rows)
 }
 
 async fn scan(redis: &mut MultiplexedConnection, pattern: &str) -> anyhow::Result<()> {
@@ -354,13 +259,13 @@ async fn scan(redis: &mut MultiplexedConnection, pattern: &str) -> anyhow::Resul
 }
 
 /// Requests while Redis is stopped, paused and started again.
-async fn faults(mut system: System, tutord: &Path, report: &mut String) -> anyhow::Result<()> {
+async fn faults(mut system: System, report: &mut String) -> anyhow::Result<()> {
     writeln!(
         report,
         "\n## Without Redis\n\nFour clients of one node read profiles and lists of conversations and change profiles, one in ten, all \
          the time; two seconds of each state.\n\n| Redis | requests | failed | p50 | p99 | max |\n|---|---|---|---|---|---|"
     )?;
-    let node = system.node(tutord, &[]).await?;
+    let node = system.node(&[]).await?;
     for state in ["in use", "killed", "started again", "paused (SIGSTOP)", "resumed"] {
         let stop = AtomicBool::new(false);
         let change = async {

@@ -34,6 +34,14 @@ impl Connection {
 
     /// Sends a request and reads the whole answer.
     pub(crate) async fn send(&mut self, request: &[u8]) -> anyhow::Result<Answer> {
+        let (mut answer, length) = self.begin(request).await?;
+        answer.body = vec![0; length];
+        self.0.read_exact(&mut answer.body).await?;
+        Ok(answer)
+    }
+
+    /// Sends a request and reads the answer up to its body, with the length of that; 0 for a stream.
+    pub(crate) async fn begin(&mut self, request: &[u8]) -> anyhow::Result<(Answer, usize)> {
         self.0.get_mut().write_all(request).await?;
         let mut line = String::new();
         self.0.read_line(&mut line).await?;
@@ -54,8 +62,15 @@ impl Connection {
                 _ => {}
             }
         }
-        let mut body = vec![0; length];
-        self.0.read_exact(&mut body).await?;
-        Ok(Answer { status, statements, body })
+        Ok((Answer { status, statements, body: Vec::new() }, length))
+    }
+
+    /// The same, of which nothing but success will do, or that it was done before.
+    pub(crate) async fn expect_success(&mut self, request: &[u8]) -> anyhow::Result<Answer> {
+        let answer = self.send(request).await?;
+        if !matches!(answer.status, 200..300 | 409) {
+            bail!("{}: {}", answer.status, String::from_utf8_lossy(&answer.body));
+        }
+        Ok(answer)
     }
 }

@@ -26,18 +26,14 @@ enum Command {
         nextest: Vec<String>,
     },
     /// Build release and measure; writes bench/report.
-    Bench {
-        /// Shorter runs, for a first look.
-        #[arg(long)]
-        quick: bool,
-    },
+    Bench(bench::Args),
 }
 
 #[tokio::main]
 async fn main() -> ExitCode {
     let outcome = match Cli::parse().command {
         Command::Test { nextest } => test::run(&nextest).await,
-        Command::Bench { quick } => bench::run(quick),
+        Command::Bench(args) => bench::run(&args),
     };
     // Without the backtrace that `RUST_BACKTRACE=1` would add: what failed has printed its own output.
     outcome.map_or_else(

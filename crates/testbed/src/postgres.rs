@@ -195,7 +195,7 @@ impl Postgres {
 }
 
 /// One of the server's programs, from the search path or where Debian puts them, newest version first.
-pub(crate) fn program(name: &str) -> anyhow::Result<PathBuf> {
+pub fn program(name: &str) -> anyhow::Result<PathBuf> {
     let mut versions: Vec<(u32, PathBuf)> = std::fs::read_dir("/usr/lib/postgresql")
         .into_iter()
         .flatten()

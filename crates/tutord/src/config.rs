@@ -67,7 +67,6 @@ impl WatchConfig {
         let watch = Watch::builder()
             .slow_threshold(Duration::from_millis(self.slow_query_threshold_ms))
             .repeat_limit(self.n_plus_one_limit)
-            .name_cancelled(true)
             .sink(plans.clone());
         #[cfg(feature = "otlp")]
         let watch = watch.sink(crate::ops::otlp::Statements);

@@ -1,0 +1,44 @@
+//! What it was measured on.
+
+use std::path::Path;
+use std::process::Command;
+
+/// The head of a report.
+pub(crate) fn head(quick: bool) -> anyhow::Result<String> {
+    let first = |file: &str, name: &str| {
+        let text = std::fs::read_to_string(file).unwrap_or_default();
+        let line = text
+            .lines()
+            .find_map(|line| line.strip_prefix(name)?.split_once(':').map(|(_, value)| value.trim().to_owned()));
+        line.unwrap_or_else(|| "unknown".to_owned())
+    };
+    let memory: f64 = first("/proc/meminfo", "MemTotal").trim_end_matches(" kB").parse().unwrap_or_default();
+    let tools = [
+        ("Linux", said(Path::new("uname"), &["-r"])),
+        ("PostgreSQL", said(&testbed::postgres::program("postgres")?, &["--version"])),
+        ("Redis", said(Path::new("redis-server"), &["--version"])),
+        ("tutord", said(Path::new("git"), &["describe", "--always", "--dirty", "--exclude=*"])),
+        ("Date", said(Path::new("date"), &["-u", "+%F"])),
+    ];
+    let tools: Vec<String> = tools.iter().map(|(name, said)| format!("| {name} | {said} |\n")).collect();
+    Ok(format!(
+        "# tutord against its limits\n\nMade by `cargo xtask bench{}`. What the figures mean: docs/performance.md. Client, servers and \
+         databases are processes of their own and share the cores of one machine: a ratio says how near tutord is to its limit there; \
+         the numbers of requests say little about other machines.\n\n| | |\n|---|---|\n| Processor | {}, {} cores |\n| Memory | {:.0} GB |\n{}",
+        if quick { " --quick" } else { "" },
+        first("/proc/cpuinfo", "model name"),
+        std::thread::available_parallelism()?,
+        memory / 1e6,
+        tools.concat(),
+    ))
+}
+
+/// What a program prints, short.
+fn said(program: &Path, arguments: &[&str]) -> String {
+    let output = Command::new(program).args(arguments).output().ok().filter(|output| output.status.success());
+    let text =
+        output.map_or_else(|| "unknown".to_owned(), |output| String::from_utf8_lossy(&output.stdout).trim().to_owned());
+    let text = text.strip_prefix("postgres (PostgreSQL) ").or(text.strip_prefix("Redis server v=")).unwrap_or(&text);
+    // Redis tells all about its build.
+    text.split(" sha=").next().unwrap_or_default().to_owned()
+}

@@ -1,0 +1,95 @@
+//! The limit of a request's statements: the same, with the same values, by pgbench.
+
+use std::fmt::Write as _;
+use std::io::Write as _;
+use std::process::Command;
+use std::time::Duration;
+
+use anyhow::{Context as _, bail};
+use tempfile::NamedTempFile;
+
+use crate::load::CONNECTIONS;
+use crate::wire::Issued;
+
+/// Statements as a script of pgbench.
+pub(crate) struct Script {
+    url: String,
+    file: NamedTempFile,
+    /// As pgbench's `-D` takes them.
+    values: Vec<String>,
+    pub(crate) statements: usize,
+    pub(crate) round_trips: usize,
+}
+
+impl Script {
+    /// What was issued for a request, in as many round trips.
+    pub(crate) fn new(url: &str, issued: &[Issued]) -> anyhow::Result<Self> {
+        Self::varied(url, issued, String::new(), |_, _| None)
+    }
+
+    /// The same after other lines, and with expressions instead of some values, each told by the numbers of its
+    /// statement and its own. What the statement of the number 4 returns is to be had as `:s4_name`.
+    pub(crate) fn varied(
+        url: &str,
+        issued: &[Issued],
+        mut text: String,
+        instead: impl Fn(usize, usize) -> Option<String>,
+    ) -> anyhow::Result<Self> {
+        let mut values = Vec::new();
+        let mut round_trips = 0;
+        let follows = |index: usize| issued.get(index).is_some_and(|statement| statement.pipelined);
+        for (index, statement) in issued.iter().enumerate() {
+            if !statement.pipelined {
+                round_trips += 1;
+                if follows(index + 1) {
+                    text += "\\startpipeline\n";
+                }
+            }
+            let name = |number: usize| format!("s{index}v{number}");
+            for (sql, value) in statement.pieces() {
+                // In one line: a command begins with its line.
+                text += &sql.replace('\n', " ");
+                match value.and_then(|number| Some((number, statement.values.get(number - 1)?))) {
+                    Some((number, _)) if let Some(expression) = instead(index, number) => text += &expression,
+                    // pgbench has no empty variables.
+                    Some((_, value)) if value.is_empty() => text += "''",
+                    Some((number, _)) => write!(text, ":{}", name(number))?,
+                    None => {}
+                }
+            }
+            if statement.sql.contains(" RETURNING ") {
+                writeln!(text, "\n\\gset s{index}_")?;
+            } else {
+                text += ";\n";
+            }
+            let set = statement.values.iter().enumerate().filter(|(_, value)| !value.is_empty());
+            values.extend(set.map(|(index, value)| format!("{}={value}", name(index + 1))));
+            if statement.pipelined && !follows(index + 1) {
+                text += "\\endpipeline\n";
+            }
+        }
+        let mut file = NamedTempFile::new()?;
+        file.write_all(text.as_bytes())?;
+        Ok(Self { url: url.to_owned(), file, values, statements: issued.len(), round_trips })
+    }
+
+    /// How often a second all of it is done. pgbench counts whole seconds.
+    pub(crate) fn run(&self, round: Duration) -> anyhow::Result<f64> {
+        let seconds = round.as_secs_f64().ceil().to_string();
+        let (clients, threads) = (CONNECTIONS.to_string(), std::thread::available_parallelism()?.to_string());
+        let mut command = Command::new(testbed::postgres::program("pgbench")?);
+        command
+            .args(["-n", "-M", "prepared", "-c", &clients, "-j", &threads, "-T", &seconds, "-f"])
+            .arg(self.file.path());
+        for value in &self.values {
+            command.args(["-D", value]);
+        }
+        let output = command.arg(&self.url).output().context("pgbench")?;
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        let rate = text.lines().find_map(|line| line.strip_prefix("tps = ")?.split(' ').next()?.parse().ok());
+        match rate {
+            Some(rate) if output.status.success() => Ok(rate),
+            _ => bail!("pgbench: {text} {}", String::from_utf8_lossy(&output.stderr)),
+        }
+    }
+}

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
-use readthrough::{Cache, Key, NamespaceOptions};
+use readthrough::{Cache, Invalidation, Key, NamespaceOptions};
 use redis::aio::MultiplexedConnection;
 use serde_json::Value;
 use testbed::Redis;
@@ -226,13 +226,17 @@ pub(crate) async fn invalidations(quick: bool) -> anyhow::Result<Vec<(u32, f64, 
     for size in sizes {
         let (mut by_generation, mut by_scan) = (histogram(), histogram());
         for _ in 0..3 {
-            let script = "for n = 1, ARGV[1] do redis.call('SET', 'v1:bench:{g}:' .. n, 'value') end";
-            redis::Script::new(script).arg(size).invoke_async::<()>(&mut redis).await?;
+            // In pieces: Redis answers nobody else while it runs a script.
+            let script = "for n = ARGV[1], ARGV[1] + 999 do redis.call('SET', 'v1:bench:{g}:' .. n, 'value') end";
+            for first in (0..size).step_by(1_000) {
+                redis::Script::new(script).arg(first).invoke_async::<()>(&mut redis).await?;
+            }
             for _ in 0..7 {
                 values.get_or_load(&Key::in_group("g", "page"), || async { anyhow::Ok(Some(1)) }).await?;
                 let began = Instant::now();
-                let _ = values.invalidate_group("g").await;
+                let reached = values.invalidate_group("g").await;
                 record(&mut by_generation, began.elapsed());
+                anyhow::ensure!(reached == Invalidation::Complete, "Redis was not reached");
             }
             let began = Instant::now();
             scan(&mut redis, "v1:bench:{g}:*").await?;

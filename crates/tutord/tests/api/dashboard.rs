@@ -1,7 +1,5 @@
 //! `/ops`: who may see it, and that it shows what happened.
 
-use diesel::prelude::*;
-use diesel::sqlite::SqliteConnection;
 use reqwest::{Method, Response};
 use serde_json::Value;
 use tutord_store::model::Role;
@@ -42,15 +40,6 @@ fn shows(answer: &Answer, expected: &[&str]) {
     for part in expected {
         assert!(text.contains(part), "{part} is not in\n{text}");
     }
-}
-
-/// A statement of this watch that takes longer than a millisecond wherever it runs.
-fn issue_slow_statement(app: &TestApp) {
-    let mut connection = SqliteConnection::establish(":memory:").unwrap();
-    connection.set_instrumentation(app.app.watch.instrumentation());
-    let count =
-        "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 300000) SELECT count(*) FROM n";
-    diesel::sql_query(count).execute(&mut connection).unwrap();
 }
 
 /// The id of that statement's shape.
@@ -103,7 +92,7 @@ async fn each_page_shows_what_happened(app: &TestApp) {
     student.get("/api/users/me").await.ok();
     student.get("/api/users/me").await.ok();
     app.get("/no/such/<b>").await.fails(404, "NOT_FOUND");
-    issue_slow_statement(app);
+    app.issue_slow_statement();
 
     let overview = admin.get("/ops").await.ok();
     shows(&overview, &["POST /api/chat/message", "GET /api/users/me", "unmatched", "All slow statements"]);
@@ -179,7 +168,7 @@ async fn snapshot(response: &mut Response) -> Value {
 async fn open_pages_are_told_until_the_server_stops() {
     let app = TestApp::sqlite(&["--slow-query-threshold-ms", "1"]).await;
     let admin = admin(&app).await;
-    issue_slow_statement(&app);
+    app.issue_slow_statement();
     let shape = slow_shape(&app);
     let page = admin.request(Method::GET, &format!("/ops/live?page=queries&shape={shape}"));
     let mut shape = page.send().await.unwrap();
@@ -196,7 +185,7 @@ async fn open_pages_are_told_until_the_server_stops() {
     assert_eq!(data["parts"]["times-note"], "");
 
     // What happens in the meantime is in a later one.
-    issue_slow_statement(&app);
+    app.issue_slow_statement();
     let rows = |data: &Value| data["parts"]["slow"].as_str().unwrap().matches(SLOW).count();
     while rows(&snapshot(&mut slow).await) < 2 {}
 

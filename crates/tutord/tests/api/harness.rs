@@ -3,6 +3,8 @@
 use std::time::Duration;
 
 use clap::Parser;
+use diesel::prelude::*;
+use diesel::sqlite::SqliteConnection;
 use reqwest::header::HeaderMap;
 use reqwest::{Method, RequestBuilder, StatusCode};
 use serde_json::{Value, json};
@@ -128,6 +130,15 @@ impl TestApp {
     }
 
     /// A verified student.
+    /// Issues a statement, seen by this server's watch, that takes longer than a millisecond wherever it runs.
+    pub(crate) fn issue_slow_statement(&self) {
+        let mut connection = SqliteConnection::establish(":memory:").unwrap();
+        connection.set_instrumentation(self.app.watch.instrumentation());
+        let count =
+            "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 300000) SELECT count(*) FROM n";
+        diesel::sql_query(count).execute(&mut connection).unwrap();
+    }
+
     pub(crate) async fn student(&self, name: &str) -> Client<'_> {
         self.user(name, Role::Student, true).await
     }

@@ -4,14 +4,12 @@
 #[path = "../api/demo.rs"]
 mod demo;
 #[path = "../api/harness.rs"]
-#[allow(dead_code, reason = "it is for all of the API")]
+#[expect(dead_code, reason = "it is for all of the API")]
 mod harness;
 mod webdriver;
 
 use std::path::Path;
 
-use diesel::prelude::*;
-use diesel::sqlite::SqliteConnection;
 use serde_json::Value;
 use tutord_store::Timestamp;
 use tutord_store::model::{NewUser, Role};
@@ -50,15 +48,6 @@ async fn log_in(browser: &Browser, email: &str, password: &str) {
     browser.click("#log-in button").await;
 }
 
-/// Issues a statement that takes longer than a millisecond wherever it runs.
-fn issue_slow_statement(app: &TestApp) {
-    let mut connection = SqliteConnection::establish(":memory:").unwrap();
-    connection.set_instrumentation(app.app.watch.instrumentation());
-    let count =
-        "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 300000) SELECT count(*) FROM n";
-    diesel::sql_query(count).execute(&mut connection).unwrap();
-}
-
 async fn save_screenshot(browser: &Browser, name: &str) {
     let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target/screenshots");
     std::fs::create_dir_all(&directory).unwrap();
@@ -95,7 +84,7 @@ async fn an_admin_sees_a_slow_statement_as_it_comes() {
     browser.find("main[data-live]").await;
     browser.until("document.querySelector('#live-status').textContent.startsWith('Live.')").await;
 
-    issue_slow_statement(&app);
+    app.issue_slow_statement();
     let row = "main tbody a[href^='/ops/queries/']";
     browser
         .until(&format!(
@@ -176,7 +165,7 @@ async fn pages_are_accessible() {
     account(&app, "grace@example.com", Role::Admin).await;
     let student = app.student("ada").await;
     student.talk("hello").await;
-    issue_slow_statement(&app);
+    app.issue_slow_statement();
     browser.go(&format!("{}/ops", app.base)).await;
     assert_eq!(violations(&browser).await, Vec::<Value>::new());
     log_in(&browser, "grace@example.com", PASSWORD).await;

@@ -116,7 +116,8 @@ async fn the_naive_list_is_found_beside_the_good_one() {
 
     browser.go(&format!("{}/ops/findings", greeting["base_url"].as_str().unwrap())).await;
     log_in(&browser, &of("admin", "email"), &of("admin", "password")).await;
-    browser.until("document.querySelector('#live-status')?.textContent.startsWith('Live.')").await;
+    browser.find("main[data-live]").await;
+    browser.until("document.querySelector('#live-status').textContent.startsWith('Live.')").await;
 
     let (client, base, token) = demo::log_in(&greeting, "student").await;
     for path in ["/api/demo/conversations", "/api/chat/conversations"] {

@@ -30,7 +30,8 @@ impl Browser {
         browser
     }
 
-    async fn send(&self, method: Method, path: &str, body: Option<Value>) -> Value {
+    /// What the driver answers, or the error that it names.
+    async fn request(&self, method: Method, path: &str, body: Option<Value>) -> Result<Value, Value> {
         let url = format!("{}{}{path}", self.driver.url(), self.session);
         let mut request = self.client.request(method, &url);
         if let Some(body) = body {
@@ -38,9 +39,12 @@ impl Browser {
         }
         let response = request.send().await.unwrap();
         let status = response.status();
-        let mut answer: Value = response.json().await.unwrap();
-        assert!(status.is_success(), "{path}: {answer:#}");
-        answer["value"].take()
+        let value = response.json::<Value>().await.unwrap()["value"].take();
+        if status.is_success() { Ok(value) } else { Err(value) }
+    }
+
+    async fn send(&self, method: Method, path: &str, body: Option<Value>) -> Value {
+        self.request(method, path, body).await.map_err(|error| format!("{path}: {error:#}")).unwrap()
     }
 
     async fn post(&self, path: &str, body: Value) -> Value {
@@ -59,8 +63,16 @@ impl Browser {
     }
 
     pub(crate) async fn click(&self, selector: &str) {
-        let element = self.find(selector).await;
-        self.post(&format!("/element/{element}/click"), json!({})).await;
+        loop {
+            let element = self.find(selector).await;
+            let clicked = self.request(Method::POST, &format!("/element/{element}/click"), Some(json!({}))).await;
+            // A live page has put another one in its place since it was found.
+            if clicked.as_ref().is_err_and(|error| error["error"] == "stale element reference") {
+                continue;
+            }
+            clicked.expect(selector);
+            return;
+        }
     }
 
     pub(crate) async fn write(&self, selector: &str, text: &str) {
@@ -79,7 +91,8 @@ impl Browser {
         self.post("/execute/async", json!({"script": script, "args": []})).await
     }
 
-    /// Waits until an expression is true of the page, which is looked at whenever it changes.
+    /// Waits until an expression is true of the page, which is looked at whenever it changes. The page must stay: for one
+    /// that is being loaded, [`find`](Self::find) something of it first.
     pub(crate) async fn until(&self, expression: &str) {
         let script = format!(
             "const check = () => ({expression});

@@ -21,6 +21,10 @@ use crate::system::{EXERCISES, Node, System};
 /// Of the Zipf distribution by which students are drawn: the k-th has a share of 1 / k^s.
 const EXPONENT: f64 = 1.0;
 
+/// How often as many requests as are counted are sent before the cache counts as warm: in the end each student has sent some
+/// fifty.
+const WARMING: u64 = 2;
+
 /// What the requests are, in words.
 pub(crate) const MIX: &str = "Students are drawn by a Zipf distribution (s = 1). Of 100 requests, 90 read: the own profile 20, the list of \
      conversations 20, the first page of a conversation 20, an exercise 15, the history of exercises 5, statistics 5, progress 3, \
@@ -153,15 +157,19 @@ pub(crate) async fn run(system: &System, quick: bool, report: &mut Report) -> an
         "A day of many students",
         &format!(
             "{MIX}. {} students.\n\n{requests} requests over {CONNECTIONS} connections as fast as they are answered, beginning with an \
-             empty cache (cold); as many after those (warm); and as many without a cache:",
+             empty cache (cold); as many after {WARMING} times as many more, which are not counted (warm); and as many without a \
+             cache:",
             system.tokens.len()
         ),
     );
     let cold = day.counted(&cached.address, 0..requests).await?;
     let reads_cold = reads(system, &cached).await?;
-    let warm = day.counted(&cached.address, requests..2 * requests).await?;
+    let warmed = (1 + WARMING) * requests;
+    day.counted(&cached.address, requests..warmed).await?;
+    let reads_cold_and_warming = reads(system, &cached).await?;
+    let warm = day.counted(&cached.address, warmed..warmed + requests).await?;
     let reads_warm = reads(system, &cached).await?;
-    let without = day.counted(&plain.address, 2 * requests..3 * requests).await?;
+    let without = day.counted(&plain.address, warmed + requests..warmed + 2 * requests).await?;
     let row = |name: &str, counts: &Counts| {
         vec![name.to_owned(), counts.of_reads.to_string(), counts.of_writes.to_string(), format!("{:.0}", counts.rate)]
     };
@@ -185,7 +193,8 @@ pub(crate) async fn run(system: &System, quick: bool, report: &mut Report) -> an
         };
         let (all_cold, found_cold) = reads_cold.get(name).copied().unwrap_or_default();
         let rate = |found: u64, all: u64| if all == 0 { 0.0 } else { found as f64 / all as f64 };
-        let (all, warm) = (all - all_cold, rate(found - found_cold, all - all_cold));
+        let (before, found_before) = reads_cold_and_warming.get(name).copied().unwrap_or_default();
+        let (all, warm) = (all - before, rate(found - found_before, all - before));
         let shown = if goal == Goal::More {
             format!("{warm:.3}")
         } else {

@@ -58,7 +58,7 @@ enum Command {
 #[derive(Debug, Args)]
 struct Options {
     /// The program to measure.
-    #[arg(long, default_value = "target/release/tutord")]
+    #[arg(long, default_value = "target/dist/tutord")]
     tutord: PathBuf,
     /// Where reports go.
     #[arg(long, default_value = "bench/report")]

@@ -21,8 +21,8 @@ pub(crate) struct Args {
 /// Builds what is measured and what measures, and runs it.
 pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     install::missing()?;
-    install::run(&mut cargo(&["build", "--release", "--package", "tutord", "--package", "bench"]))?;
-    let mut measure = Command::new("target/release/bench");
+    install::run(&mut cargo(&["build", "--profile", "dist", "--package", "tutord", "--package", "bench"]))?;
+    let mut measure = Command::new("target/dist/bench");
     match &args.compare {
         Some(old) => measure.arg("compare").arg(old).arg("bench/report"),
         None => measure.arg("all"),

@@ -25,7 +25,7 @@ enum Command {
         #[arg(last = true)]
         nextest: Vec<String>,
     },
-    /// Build release and measure; writes bench/report.
+    /// Build with the profile `dist` and measure; writes bench/report.
     Bench(bench::Args),
 }
 

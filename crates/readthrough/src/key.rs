@@ -42,9 +42,12 @@ impl Names {
     /// `prefix` is version and namespace, such as `v1:user:profile`.
     pub(crate) fn new(prefix: &str, key: &Key) -> Self {
         let id = tag(&key.id);
+        // Every read makes these: `concat` allocates once, and formats nothing.
         match &key.member {
-            None => Self { entry: format!("{prefix}:{{{id}}}"), group: None },
-            Some(member) => Self { entry: format!("{prefix}:{{{id}}}:{member}"), group: Some(group(prefix, &key.id)) },
+            None => Self { entry: [prefix, ":{", &id, "}"].concat(), group: None },
+            Some(member) => {
+                Self { entry: [prefix, ":{", &id, "}:", member].concat(), group: Some(group(prefix, &key.id)) }
+            }
         }
     }
 
@@ -56,7 +59,7 @@ impl Names {
 
 /// The name of a group's generation.
 pub(crate) fn group(prefix: &str, id: &str) -> String {
-    format!("group:{prefix}:{{{}}}", tag(id))
+    ["group:", prefix, ":{", &tag(id), "}"].concat()
 }
 
 /// The name of an entry's lease.

@@ -2,6 +2,10 @@
 //!
 //! Reads and writes that concern one student take the student's id and check the owner in the query
 //! itself; what belongs to somebody else is answered like what does not exist.
+//!
+//! What is read most comes shared, in an [`Arc`]: a cache before the database gives the value that it keeps.
+
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use serde::Serialize;
@@ -34,7 +38,7 @@ pub trait Users: Send + Sync {
     async fn create_user(&self, new: NewUser) -> Result<User>;
 
     /// The user with this id. 1 statement.
-    async fn user(&self, id: i64) -> Result<Option<User>>;
+    async fn user(&self, id: i64) -> Result<Option<Arc<User>>>;
 
     /// The user with this address, whatever its case, and the password hash. 1 statement.
     async fn credentials(&self, email: &str) -> Result<Option<Credentials>>;
@@ -90,7 +94,7 @@ pub trait EmailTokens: Send + Sync {
 #[async_trait]
 pub trait Conversations: Send + Sync {
     /// A page of a student's conversations, newest activity first, ties by id. 2 statements in 1 round trip, no message is read.
-    async fn list_conversations(&self, user_id: i64, page: &PageRequest) -> Result<Page<Conversation>>;
+    async fn list_conversations(&self, user_id: i64, page: &PageRequest) -> Result<Arc<Page<Conversation>>>;
 
     /// The list as one should not read it: 1 statement, and 2 more **for each conversation**, which count its messages and
     /// look for the newest. For the demo of what [`querywatch`] finds, and to measure what it costs.
@@ -103,7 +107,7 @@ pub trait Conversations: Send + Sync {
         id: i64,
         order: Order,
         page: &PageRequest,
-    ) -> Result<Option<ConversationPage>>;
+    ) -> Result<Option<Arc<ConversationPage>>>;
 
     /// Begins a conversation; `None` when its exercise does not exist for this student. 1 statement, 2 with an exercise.
     async fn create_conversation(&self, new: NewConversation) -> Result<Option<Conversation>>;
@@ -146,7 +150,7 @@ pub trait Exercises: Send + Sync {
     async fn catalogue_exercises(&self, limit: i64) -> Result<Vec<Exercise>>;
 
     /// An exercise that this student may see. 1 statement.
-    async fn exercise(&self, user_id: i64, id: i64) -> Result<Option<Exercise>>;
+    async fn exercise(&self, user_id: i64, id: i64) -> Result<Option<Arc<Exercise>>>;
 
     /// The exercise of a local day, once it has been assigned. 1 statement.
     async fn daily_exercise(&self, user_id: i64, day: LocalDate) -> Result<Option<Assigned>>;

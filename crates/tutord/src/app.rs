@@ -22,6 +22,7 @@ use utoipa_axum::router::OpenApiRouter;
 use crate::auth::Passwords;
 use crate::cache::{self, CachedStore};
 use crate::config::{Config, LlmConfig};
+use crate::http::answers::Answers;
 use crate::http::rate_limit::RateLimits;
 use crate::http::{aliases, middleware, openapi};
 use crate::llm::{Cached, Counted, OpenAi, OpenAiConfig, Provider, ReplyCacheOptions, Usage};
@@ -46,6 +47,8 @@ pub struct Parts {
     pub store: Arc<dyn Store>,
     /// What is before the database.
     pub cache: Cache,
+    /// Answers made of what the cache gives.
+    pub answers: Answers,
     /// What sees every statement.
     pub watch: Watch,
     /// Plans of slow statements.
@@ -150,6 +153,7 @@ impl App {
             config,
             store,
             cache,
+            answers: Answers::default(),
             watch,
             plans,
             requests: Requests::default(),

@@ -196,7 +196,7 @@ pub struct DatabaseConfig {
     /// Connections kept open.
     #[arg(long, env = "DATABASE_POOL_SIZE", default_value_t = 10, value_parser = pool_size)]
     pub database_pool_size: usize,
-    /// Connections opened beyond that under load (PostgreSQL).
+    /// Connections opened beyond that under load, and closed some seconds after it (PostgreSQL).
     #[arg(long, env = "DATABASE_MAX_OVERFLOW", default_value_t = 10)]
     pub database_max_overflow: usize,
     /// Milliseconds to wait for a connection before answering 503.

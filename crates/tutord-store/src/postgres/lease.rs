@@ -1,9 +1,12 @@
 //! A pooled connection for the length of one call.
 
+use std::sync::Arc;
+
 use diesel_async::pooled_connection::deadpool::{Object, Pool};
 
 use super::Conn;
 use super::connect::Connector;
+use super::overflow::Overflow;
 
 /// A connection out of the pool, and what becomes of it.
 ///
@@ -15,13 +18,18 @@ pub(super) struct Lease {
     connection: Option<Object<Conn>>,
     connector: Connector,
     pool: Pool<Conn>,
-    /// Connections above this number are closed when they come back.
-    kept: usize,
+    overflow: Arc<Overflow>,
 }
 
 impl Lease {
-    pub(super) fn new(connection: Object<Conn>, connector: Connector, pool: Pool<Conn>, kept: usize) -> Self {
-        Self { connection: Some(connection), connector, pool, kept }
+    pub(super) fn new(
+        connection: Object<Conn>,
+        connector: Connector,
+        pool: Pool<Conn>,
+        overflow: Arc<Overflow>,
+    ) -> Self {
+        overflow.taken(&pool.status());
+        Self { connection: Some(connection), connector, pool, overflow }
     }
 
     #[expect(clippy::expect_used, reason = "`finish` consumes the lease, so the connection is here until then")]
@@ -31,8 +39,7 @@ impl Lease {
 
     pub(super) fn finish(mut self) {
         let Some(connection) = self.connection.take() else { return };
-        let status = self.pool.status();
-        if status.size > self.kept && status.waiting == 0 {
+        if self.overflow.closes(&self.pool.status()) {
             drop(Object::take(connection));
         }
     }

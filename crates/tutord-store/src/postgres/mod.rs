@@ -8,9 +8,11 @@ mod connect;
 mod explain;
 mod lease;
 mod outbox;
+mod overflow;
 mod seed;
 mod server_statements;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -26,6 +28,7 @@ use diesel_migrations::{EmbeddedMigrations, MigrationHarness, embed_migrations};
 pub use commented::Connection;
 pub use connect::{Connector, connect};
 use lease::Lease;
+use overflow::Overflow;
 
 use crate::acquires::Acquires;
 use crate::error::{Error, Result};
@@ -96,8 +99,7 @@ pub struct Postgres {
     pool: Pool<Conn>,
     acquires: Acquires,
     connector: Connector,
-    /// Connections above this number are closed when they come back.
-    kept: usize,
+    overflow: Arc<Overflow>,
     deadline: Duration,
     node: Option<u64>,
 }
@@ -129,7 +131,7 @@ impl Postgres {
             pool,
             acquires: Acquires::default(),
             connector,
-            kept: options.pool_size,
+            overflow: Arc::new(Overflow::new(options.pool_size)),
             deadline: options.statement_timeout + DEADLINE_GRACE,
             node: options.node,
         })
@@ -143,7 +145,7 @@ impl Postgres {
             PoolError::Backend(Backend::QueryError(error)) => Error::Unavailable(error.to_string()),
             other => Error::Unavailable(other.to_string()),
         })?;
-        Ok(Lease::new(connection, self.connector.clone(), self.pool.clone(), self.kept))
+        Ok(Lease::new(connection, self.connector.clone(), self.pool.clone(), Arc::clone(&self.overflow)))
     }
 
     /// Runs statements that change nothing.

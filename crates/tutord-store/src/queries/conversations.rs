@@ -1,5 +1,7 @@
 //! Conversations: the list, and what changes one as a whole.
 
+use std::sync::Arc;
+
 use async_trait::async_trait;
 use diesel::dsl::{case_when, count_star, exists, select};
 use diesel::prelude::*;
@@ -18,7 +20,7 @@ use crate::store::Conversations;
 
 #[async_trait]
 impl Conversations for Adapter {
-    async fn list_conversations(&self, user_id: i64, page: &PageRequest) -> Result<Page<Conversation>> {
+    async fn list_conversations(&self, user_id: i64, page: &PageRequest) -> Result<Arc<Page<Conversation>>> {
         self.read(async |conn| {
             let own = conversations::user_id.eq(user_id).and(conversations::deleted_at.is_null());
             // One more than asked for tells whether the list goes on.
@@ -42,9 +44,9 @@ impl Conversations for Adapter {
             }
             let total = conversations::table.filter(own).select(count_star());
             let (items, total) = pipelined!(conn, rows.load::<Conversation>, total.get_result::<i64>);
-            Ok(Page::cut(items, total, page.limit, |last| {
+            Ok(Arc::new(Page::cut(items, total, page.limit, |last| {
                 Cursor::after_time(List::Conversations, last.last_message_at, last.id)
-            }))
+            })))
         })
         .await
     }
@@ -77,8 +79,8 @@ impl Conversations for Adapter {
         id: i64,
         order: Order,
         page: &PageRequest,
-    ) -> Result<Option<ConversationPage>> {
-        self.read(async |conn| messages::page(conn, user_id, id, order, page).await).await
+    ) -> Result<Option<Arc<ConversationPage>>> {
+        self.read(async |conn| Ok(messages::page(conn, user_id, id, order, page).await?.map(Arc::new))).await
     }
 
     async fn create_conversation(&self, new: NewConversation) -> Result<Option<Conversation>> {

@@ -3,6 +3,8 @@
 //! Every change of a standing locks the student's row first. So the changes of one student come one after
 //! the other, and two concurrent completions count once.
 
+use std::sync::Arc;
+
 use async_trait::async_trait;
 use diesel::dsl::{count_star, exists, not};
 use diesel::prelude::*;
@@ -83,9 +85,12 @@ impl Exercises for Adapter {
         self.read(async |conn| Ok(catalogue.select(Exercise::as_select()).load(conn).await?)).await
     }
 
-    async fn exercise(&self, user_id: i64, id: i64) -> Result<Option<Exercise>> {
-        self.read(async |conn| Ok(visible(user_id, id).select(Exercise::as_select()).first(conn).await.optional()?))
-            .await
+    async fn exercise(&self, user_id: i64, id: i64) -> Result<Option<Arc<Exercise>>> {
+        self.read(async |conn| {
+            let found = visible(user_id, id).select(Exercise::as_select()).first(conn).await.optional()?;
+            Ok(found.map(Arc::new))
+        })
+        .await
     }
 
     async fn daily_exercise(&self, user_id: i64, day: LocalDate) -> Result<Option<Assigned>> {

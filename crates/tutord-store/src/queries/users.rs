@@ -1,5 +1,7 @@
 //! Accounts and profiles.
 
+use std::sync::Arc;
+
 use async_trait::async_trait;
 use diesel::prelude::*;
 use diesel_async::RunQueryDsl;
@@ -34,8 +36,12 @@ impl Users for Adapter {
         .await
     }
 
-    async fn user(&self, id: i64) -> Result<Option<User>> {
-        self.read(async |conn| Ok(users::table.find(id).select(User::as_select()).first(conn).await.optional()?)).await
+    async fn user(&self, id: i64) -> Result<Option<Arc<User>>> {
+        self.read(async |conn| {
+            let found = users::table.find(id).select(User::as_select()).first(conn).await.optional()?;
+            Ok(found.map(Arc::new))
+        })
+        .await
     }
 
     async fn credentials(&self, email: &str) -> Result<Option<Credentials>> {

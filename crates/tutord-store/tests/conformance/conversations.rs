@@ -177,6 +177,6 @@ async fn the_naive_list_is_the_same_at_a_higher_price(store: &Fixture) {
     store.conversation(user.id, "empty").await;
     let good = store.list_conversations(user.id, &PageRequest::first(10)).await.unwrap();
     let (naive, issued) = fixture::count(store.naive_conversations(user.id, 10)).await;
-    assert_eq!((naive.unwrap(), issued), (good.items, 1 + 2 * 4));
+    assert_eq!((naive.unwrap(), issued), (good.items.clone(), 1 + 2 * 4));
     assert_eq!(store.naive_conversations(user.id, 2).await.unwrap().len(), 2);
 }

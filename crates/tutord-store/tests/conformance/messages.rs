@@ -18,7 +18,7 @@ crate::on_both!(
 );
 
 async fn page(store: &Fixture, user_id: i64, id: i64, order: Order, request: PageRequest) -> Page<Message> {
-    store.conversation_page(user_id, id, order, &request).await.unwrap().unwrap().messages
+    store.conversation_page(user_id, id, order, &request).await.unwrap().unwrap().messages.clone()
 }
 
 fn positions(page: &Page<Message>) -> Vec<i64> {
@@ -207,7 +207,7 @@ async fn others_conversations_do_not_exist(store: &Fixture) {
     let absent = store.append_user_message(message(ada.id, Target::Existing(id + 1), "hi")).await.unwrap();
     assert_eq!(absent, Appended::NotFound);
     let found = store.conversation_page(ada.id, id, Order::Asc, &PageRequest::first(5)).await.unwrap().unwrap();
-    assert_eq!((found.conversation.message_count, found.messages.items), (1, vec![question]));
+    assert_eq!((found.conversation.message_count, &found.messages.items), (1, &vec![question]));
 }
 
 async fn history_is_bounded(store: &Fixture) {

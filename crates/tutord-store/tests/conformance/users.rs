@@ -12,7 +12,7 @@ async fn addresses_are_unique_whatever_their_case(store: &Fixture) {
     assert!(matches!(taken, Err(Error::Conflict(_))), "{taken:?}");
     let found = store.credentials("ADA.LÖVE@example.com").await.unwrap().unwrap();
     assert_eq!((found.user, found.password_hash.as_str()), (user.clone(), "$argon2id$fake"));
-    assert_eq!(store.user(user.id).await.unwrap().unwrap(), user);
+    assert_eq!(*store.user(user.id).await.unwrap().unwrap(), user);
     assert!(store.credentials("bob@example.com").await.unwrap().is_none());
     assert!(store.user(user.id + 1).await.unwrap().is_none());
 }
@@ -30,7 +30,7 @@ async fn changes_touch_only_what_they_name(store: &Fixture) {
     assert_eq!((changed.skill_level, changed.timezone.as_str()), (Some(SkillLevel::Expert), "Europe/Berlin"));
     assert_eq!((changed.name.as_str(), changed.career_goals.as_ref()), (user.name.as_str(), None));
     assert!(changed.updated_at > user.updated_at);
-    assert_eq!(store.user(user.id).await.unwrap().unwrap(), changed);
+    assert_eq!(*store.user(user.id).await.unwrap().unwrap(), changed);
     assert!(store.update_user(user.id + 1, changes).await.unwrap().is_none());
 }
 
@@ -48,6 +48,6 @@ async fn onboarding_completes_once(store: &Fixture) {
     assert_eq!(completed.programming_language.as_deref(), Some("rust"));
     let again = LearningProfile { programming_language: "go".to_owned(), ..profile.clone() };
     assert!(store.complete_onboarding(user.id, again).await.unwrap().is_none());
-    assert_eq!(store.user(user.id).await.unwrap().unwrap(), completed);
+    assert_eq!(*store.user(user.id).await.unwrap().unwrap(), completed);
     assert!(store.complete_onboarding(user.id + 1, profile).await.unwrap().is_none(), "no such user");
 }

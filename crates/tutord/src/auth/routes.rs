@@ -290,14 +290,14 @@ async fn me(
     let user = app.store.user(identity.user_id).await?.ok_or_else(ApiError::unauthenticated)?;
     let user = CurrentUser {
         id: user.id,
-        email: user.email,
-        name: user.name,
+        email: user.email.clone(),
+        name: user.name.clone(),
         role: user.role,
         email_verified: user.email_verified,
-        avatar_url: user.avatar_url,
+        avatar_url: user.avatar_url.clone(),
         is_active: user.is_active,
         onboarding_completed: user.onboarding_completed,
-        timezone: user.timezone,
+        timezone: user.timezone.clone(),
         created_at: user.created_at,
         last_login: user.last_login,
     };

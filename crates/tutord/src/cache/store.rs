@@ -5,6 +5,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use readthrough::{Cache, Invalidation, Key};
 use tokio_util::task::TaskTracker;
 use tutord_store::model::change::{Change, ChangeKind};
@@ -184,8 +186,9 @@ impl Users for CachedStore {
         .await
     }
 
-    async fn user(&self, id: i64) -> Result<Option<User>> {
-        Ok(owned(self.namespaces.profiles.get_or_load(&Key::new(id), || self.store.user(id)).await?))
+    async fn user(&self, id: i64) -> Result<Option<Arc<User>>> {
+        let load = async || self.store.user(id).await.map(owned);
+        self.namespaces.profiles.get_or_load(&Key::new(id), load).await
     }
 
     async fn credentials(&self, email: &str) -> Result<Option<Credentials>> {
@@ -218,7 +221,7 @@ impl Sessions for CachedStore {
     }
 
     async fn identity(&self, access: &TokenHash) -> Result<Option<Identity>> {
-        let key = Key::new(hex(access));
+        let key = Key::new(URL_SAFE_NO_PAD.encode(access));
         let owner = async || {
             let found = self.store.identity(access).await?;
             Ok::<_, tutord_store::Error>(found.map(|found| TokenOwner {
@@ -318,10 +321,10 @@ impl EmailTokens for CachedStore {
 
 #[async_trait]
 impl Conversations for CachedStore {
-    async fn list_conversations(&self, user_id: i64, page: &PageRequest) -> Result<Page<Conversation>> {
+    async fn list_conversations(&self, user_id: i64, page: &PageRequest) -> Result<Arc<Page<Conversation>>> {
         let key = Key::in_group(user_id, page_member(page));
-        let load = async || self.store.list_conversations(user_id, page).await.map(Some);
-        Ok(self.namespaces.conversations.get_or_load(&key, load).await?.map_or_else(none, Arc::unwrap_or_clone))
+        let load = async || self.store.list_conversations(user_id, page).await.map(|found| owned(Some(found)));
+        Ok(self.namespaces.conversations.get_or_load(&key, load).await?.unwrap_or_else(|| Arc::new(none())))
     }
 
     // What it costs is what it is for.
@@ -335,14 +338,14 @@ impl Conversations for CachedStore {
         id: i64,
         order: Order,
         page: &PageRequest,
-    ) -> Result<Option<ConversationPage>> {
+    ) -> Result<Option<Arc<ConversationPage>>> {
         // Deeper pages are read once.
         if page.position != Position::Offset(0) {
             return self.store.conversation_page(user_id, id, order, page).await;
         }
         let key = Key::in_group(conversation_group(user_id, id), format_args!("{order:?}:{}", page.limit));
-        let load = || self.store.conversation_page(user_id, id, order, page);
-        Ok(owned(self.namespaces.messages.get_or_load(&key, load).await?))
+        let load = async || self.store.conversation_page(user_id, id, order, page).await.map(owned);
+        self.namespaces.messages.get_or_load(&key, load).await
     }
 
     async fn create_conversation(&self, new: NewConversation) -> Result<Option<Conversation>> {
@@ -417,17 +420,17 @@ impl Exercises for CachedStore {
         self.store.catalogue_exercises(limit).await
     }
 
-    async fn exercise(&self, user_id: i64, id: i64) -> Result<Option<Exercise>> {
+    async fn exercise(&self, user_id: i64, id: i64) -> Result<Option<Arc<Exercise>>> {
         // Whether there is one of the catalogue is the same for all students; one that was generated is not.
         let load = async || {
-            let found = self.store.exercise(user_id, id).await?;
+            let found = owned(self.store.exercise(user_id, id).await?);
             Ok::<_, tutord_store::Error>(found.filter(|exercise| !exercise.generated_by_ai))
         };
         if let Some(found) = self.namespaces.exercises.get_or_load(&Key::new(id), load).await? {
-            return Ok(Some(Arc::unwrap_or_clone(found)));
+            return Ok(Some(found));
         }
-        let load = || self.store.exercise(user_id, id);
-        Ok(owned(self.namespaces.own_exercises.get_or_load(&own_exercise(user_id, id), load).await?))
+        let load = async || self.store.exercise(user_id, id).await.map(owned);
+        self.namespaces.own_exercises.get_or_load(&own_exercise(user_id, id), load).await
     }
 
     async fn daily_exercise(&self, user_id: i64, day: LocalDate) -> Result<Option<Assigned>> {
@@ -742,13 +745,4 @@ fn page_member(page: &PageRequest) -> String {
 /// What a loader that always finds something never gives.
 fn none<T>() -> Page<T> {
     Page { items: Vec::new(), total: 0, has_more: false, next: None, previous: None }
-}
-
-fn hex(hash: &TokenHash) -> String {
-    use std::fmt::Write as _;
-    hash.iter().fold(String::with_capacity(64), |mut text, byte| {
-        // Writing to a String cannot fail.
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
 }

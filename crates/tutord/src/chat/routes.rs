@@ -80,10 +80,11 @@ async fn list(
     State(app): State<App>,
     Verified(identity): Verified,
     Query(page): Query<PageParams>,
-) -> Result<axum::Json<ConversationList>, ApiError> {
+) -> Result<Response, ApiError> {
     let request = page.parse(CONVERSATIONS, List::Conversations)?;
     let found = app.store.list_conversations(identity.user_id, &request).await?;
-    Ok(axum::Json(ConversationList::new(found, &request)))
+    // The cache has one value for each place and size of a page.
+    app.answers.json(found, 0, |found| ConversationList::new(found, &request))
 }
 
 /// Begins a conversation without messages.
@@ -108,7 +109,7 @@ async fn read(
     Id(id): Id,
     Query(page): Query<PageParams>,
     Query(OrderQuery { order }): Query<OrderQuery>,
-) -> Result<axum::Json<ConversationPageResponse>, ApiError> {
+) -> Result<Response, ApiError> {
     let list = match order {
         Order::Asc => List::MessagesAscending,
         Order::Desc => List::MessagesDescending,
@@ -116,7 +117,7 @@ async fn read(
     let request: PageRequest = page.parse(MESSAGES, list)?;
     let found = app.store.conversation_page(identity.user_id, id, order, &request).await?;
     let found = found.ok_or_else(service::no_conversation)?;
-    Ok(axum::Json(ConversationPageResponse::new(found.conversation, found.messages, &request)))
+    app.answers.json(found, 0, |found| ConversationPageResponse::new(found.conversation, found.messages, &request))
 }
 
 /// Renames a conversation.

@@ -115,13 +115,9 @@ async fn history(
 /// An exercise of the catalogue, or one that was generated for this student.
 #[utoipa::path(get, path = "/{id}", tag = "exercises", params(("id" = i64, Path)),
     responses((status = 200, body = ExerciseItem), (status = 401), (status = 403), (status = 404), (status = 422)))]
-async fn read(
-    State(app): State<App>,
-    Verified(identity): Verified,
-    Id(id): Id,
-) -> Result<axum::Json<ExerciseItem>, ApiError> {
-    let found = app.store.exercise(identity.user_id, id).await?;
-    Ok(axum::Json(found.ok_or_else(|| ApiError::not_found("exercise"))?.into()))
+async fn read(State(app): State<App>, Verified(identity): Verified, Id(id): Id) -> Result<Response, ApiError> {
+    let found = app.store.exercise(identity.user_id, id).await?.ok_or_else(|| ApiError::not_found("exercise"))?;
+    app.answers.json(found, 0, ExerciseItem::from)
 }
 
 /// Hands in a solution and waits for its grade; from 60 on, the exercise is completed.

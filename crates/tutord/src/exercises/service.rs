@@ -1,5 +1,7 @@
 //! The rules of exercises.
 
+use std::sync::Arc;
+
 use tutord_store::Timestamp;
 use tutord_store::model::{
     Assigned, Completion, ExerciseStatus, Grading, HistoryItem, Identity, Moment, Transition, User,
@@ -26,7 +28,7 @@ fn no_exercise() -> ApiError {
     ApiError::not_found("exercise")
 }
 
-pub(crate) async fn student(app: &App, identity: &Identity) -> Result<User, ApiError> {
+pub(crate) async fn student(app: &App, identity: &Identity) -> Result<Arc<User>, ApiError> {
     app.store.user(identity.user_id).await?.ok_or_else(ApiError::unauthenticated)
 }
 

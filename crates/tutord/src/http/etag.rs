@@ -32,17 +32,23 @@ pub(super) async fn etag<F: Future<Output = Response>>(request: Request, next: i
     if response.status() != StatusCode::OK || !is_json {
         return response;
     }
-    let (mut parts, body) = response.into_parts();
-    let bytes = match to_bytes(body, usize::try_from(size).unwrap_or(usize::MAX)).await {
-        Ok(bytes) => bytes,
-        Err(error) => return ApiError::internal(&error).into_response(),
+    let (mut parts, mut body) = response.into_parts();
+    let mut tag = match parts.headers.remove(ETAG) {
+        Some(tag) => tag,
+        None => match to_bytes(body, usize::try_from(size).unwrap_or(usize::MAX)).await {
+            Ok(bytes) => {
+                let tag = of(&bytes);
+                body = Body::from(bytes);
+                tag
+            }
+            Err(error) => return ApiError::internal(&error).into_response(),
+        },
     };
-    let hash = Sha256::digest(&bytes)[..16].iter().fold(0_u128, |hash, byte| hash << 8 | u128::from(*byte));
-    let tag = format!("\"{hash:032x}{}\"", if compressed { "-gzip" } else { "" });
-    let has_it = known.iter().filter_map(|value| value.to_str().ok()).any(|tags| matches(tags, &tag));
-    if let Ok(tag) = HeaderValue::from_str(&tag) {
-        parts.headers.insert(ETAG, tag);
+    if compressed {
+        tag = of_compressed(&tag);
     }
+    let has_it = known.iter().filter_map(|value| value.to_str().ok()).any(|tags| matches(tags, &tag));
+    parts.headers.insert(ETAG, tag);
     parts.headers.insert(CACHE_CONTROL, PRIVATE);
     if has_it {
         parts.status = StatusCode::NOT_MODIFIED;
@@ -50,12 +56,29 @@ pub(super) async fn etag<F: Future<Output = Response>>(request: Request, next: i
         parts.headers.remove(axum::http::header::CONTENT_LENGTH);
         return Response::from_parts(parts, Body::empty());
     }
-    Response::from_parts(parts, Body::from(bytes))
+    Response::from_parts(parts, body)
+}
+
+/// The strong ETag of these bytes: the first half of their SHA-256.
+pub(super) fn of(bytes: &[u8]) -> HeaderValue {
+    let hash = Sha256::digest(bytes)[..16].iter().fold(0_u128, |hash, byte| hash << 8 | u128::from(*byte));
+    header(&format!("\"{hash:032x}\""))
+}
+
+/// That of the compressed bytes, by that of the others.
+fn of_compressed(tag: &HeaderValue) -> HeaderValue {
+    let tag = tag.to_str().unwrap_or_default().trim_end_matches('"');
+    header(&format!("{tag}-gzip\""))
+}
+
+#[expect(clippy::expect_used, reason = "hexadecimal digits and quotes are allowed in a header")]
+fn header(tag: &str) -> HeaderValue {
+    HeaderValue::from_str(tag).expect("a tag of visible characters")
 }
 
 /// Whether a list of tags holds this one. Weak comparison, as RFC 9110 has it for If-None-Match.
-fn matches(tags: &str, tag: &str) -> bool {
-    tags.split(',').map(str::trim).any(|known| known == "*" || known.strip_prefix("W/").unwrap_or(known) == tag)
+fn matches(tags: &str, tag: &HeaderValue) -> bool {
+    tags.split(',').map(str::trim).any(|known| known == "*" || *tag == *known.strip_prefix("W/").unwrap_or(known))
 }
 
 fn accepts_compression(headers: &HeaderMap) -> bool {
@@ -70,10 +93,10 @@ mod tests {
     #[test]
     fn any_tag_of_the_list_will_do() {
         for tags in ["\"a\"", "\"b\", \"a\"", "W/\"a\"", "*"] {
-            assert!(matches(tags, "\"a\""), "{tags}");
+            assert!(matches(tags, &header("\"a\"")), "{tags}");
         }
         for tags in ["", "a", "\"ab\"", "\"b\",\"c\""] {
-            assert!(!matches(tags, "\"a\""), "{tags}");
+            assert!(!matches(tags, &header("\"a\"")), "{tags}");
         }
     }
 }

@@ -65,7 +65,7 @@ pub fn wrap(router: Router<App>, app: &App) -> Router<App> {
 /// Ends requests that take too long, but for those that wait for a model. A stream's answer begins at once.
 async fn timeout(limit: Duration, request: Request, next: Next) -> Response {
     let awaits_model = request.extensions().get::<MatchedPath>().is_some_and(|path| {
-        [crate::chat::AWAIT_MODEL, crate::exercises::AWAIT_MODEL].concat().contains(&path.as_str())
+        [crate::chat::AWAIT_MODEL, crate::exercises::AWAIT_MODEL].iter().any(|paths| paths.contains(&path.as_str()))
     });
     if awaits_model {
         return next.run(request).await;

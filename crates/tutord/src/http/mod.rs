@@ -1,6 +1,7 @@
 //! What every route shares: middleware, extractors, limits and the API's description.
 
 pub mod aliases;
+pub mod answers;
 pub mod budgets;
 pub mod client_ip;
 mod etag;

@@ -1,6 +1,7 @@
 //! What is shown of a student's sums.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use tutord_store::model::progress::{Activity, ProgressOverview, TopicSkill, average_grade};
 use tutord_store::model::{Achievement, AchievementCategory, Period, User};
@@ -27,7 +28,7 @@ async fn overview(app: &App, user_id: i64) -> Result<ProgressOverview, ApiError>
     app.store.progress(user_id).await?.ok_or_else(ApiError::unauthenticated)
 }
 
-async fn user(app: &App, user_id: i64) -> Result<User, ApiError> {
+async fn user(app: &App, user_id: i64) -> Result<Arc<User>, ApiError> {
     app.store.user(user_id).await?.ok_or_else(ApiError::unauthenticated)
 }
 

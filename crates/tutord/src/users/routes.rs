@@ -1,6 +1,9 @@
 //! `/api/users`: HTTP in and out.
 
+use std::sync::Arc;
+
 use axum::extract::State;
+use axum::response::Response;
 use tutord_store::model::{User, UserChanges};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
@@ -15,6 +18,7 @@ use crate::auth::{Authenticated, Verified};
 use crate::error::ApiError;
 use crate::http::budgets::Budget;
 use crate::http::json::Json;
+use crate::progress::standing_streak;
 
 /// Statements per request on each route of the own profile, reads and writes, authentication included.
 pub const PROFILE_BUDGET: u32 = 2;
@@ -45,7 +49,7 @@ pub fn router() -> OpenApiRouter<App> {
         .merge(crate::progress::own_achievements())
 }
 
-async fn load(app: &App, id: i64) -> Result<User, ApiError> {
+async fn load(app: &App, id: i64) -> Result<Arc<User>, ApiError> {
     // The session's user is gone only when it was deleted after the look-up of the session.
     app.store.user(id).await?.ok_or_else(ApiError::unauthenticated)
 }
@@ -59,13 +63,16 @@ async fn change(app: &App, id: i64, changes: UserChanges) -> Result<User, ApiErr
 
 /// The own profile.
 #[utoipa::path(get, path = "/me", tag = "users", responses((status = 200, body = Profile), (status = 401)))]
-async fn read(State(app): State<App>, Authenticated(identity): Authenticated) -> Result<axum::Json<Profile>, ApiError> {
-    Ok(axum::Json(load(&app, identity.user_id).await?.into()))
+async fn read(State(app): State<App>, Authenticated(identity): Authenticated) -> Result<Response, ApiError> {
+    let user = load(&app, identity.user_id).await?;
+    // The one thing in a profile that changes with the time.
+    let streak = standing_streak(&user);
+    app.answers.json(user, i64::from(streak), |user| Profile::new(user, streak))
 }
 
 /// The own profile, under its other name.
 #[utoipa::path(get, path = "/me/profile", tag = "users", responses((status = 200, body = Profile), (status = 401)))]
-async fn read_profile(state: State<App>, identity: Authenticated) -> Result<axum::Json<Profile>, ApiError> {
+async fn read_profile(state: State<App>, identity: Authenticated) -> Result<Response, ApiError> {
     read(state, identity).await
 }
 
@@ -77,7 +84,9 @@ async fn update(
     Verified(identity): Verified,
     Json(request): Json<ProfileUpdate>,
 ) -> Result<axum::Json<ProfileUpdated>, ApiError> {
-    let profile = change(&app, identity.user_id, request.into()).await?.into();
+    let user = change(&app, identity.user_id, request.into()).await?;
+    let streak = standing_streak(&user);
+    let profile = Profile::new(user, streak);
     Ok(axum::Json(ProfileUpdated { message: "Profile updated.", profile }))
 }
 
@@ -88,7 +97,7 @@ async fn progress(
     State(app): State<App>,
     Verified(identity): Verified,
 ) -> Result<axum::Json<ProgressSummary>, ApiError> {
-    Ok(axum::Json(load(&app, identity.user_id).await?.into()))
+    Ok(axum::Json(load(&app, identity.user_id).await?.as_ref().into()))
 }
 
 /// The questions of the onboarding.
@@ -105,7 +114,7 @@ async fn onboarding_status(
     State(app): State<App>,
     Authenticated(identity): Authenticated,
 ) -> Result<axum::Json<OnboardingStatus>, ApiError> {
-    Ok(axum::Json(load(&app, identity.user_id).await?.into()))
+    Ok(axum::Json(load(&app, identity.user_id).await?.as_ref().into()))
 }
 
 /// Answers all questions of the onboarding, once.
@@ -128,7 +137,7 @@ async fn preferences(
     State(app): State<App>,
     Authenticated(identity): Authenticated,
 ) -> Result<axum::Json<LearningFields>, ApiError> {
-    Ok(axum::Json(LearningFields::from(&load(&app, identity.user_id).await?)))
+    Ok(axum::Json(load(&app, identity.user_id).await?.as_ref().into()))
 }
 
 /// Changes some of the five learning fields.

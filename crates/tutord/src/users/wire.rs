@@ -33,11 +33,12 @@ pub(super) struct Profile {
     last_login: Option<Timestamp>,
 }
 
-impl From<User> for Profile {
-    fn from(user: User) -> Self {
+impl Profile {
+    /// `streak` is the one that stands today.
+    pub(super) fn new(user: User, streak: i32) -> Self {
         Self {
             learning: LearningFields::from(&user),
-            current_streak: standing_streak(&user),
+            current_streak: streak,
             id: user.id,
             email: user.email,
             name: user.name,
@@ -223,11 +224,11 @@ pub(super) struct ProgressSummary {
     member_since: Timestamp,
 }
 
-impl From<User> for ProgressSummary {
-    fn from(user: User) -> Self {
+impl From<&User> for ProgressSummary {
+    fn from(user: &User) -> Self {
         Self {
             user_id: user.id,
-            current_streak: standing_streak(&user),
+            current_streak: standing_streak(user),
             longest_streak: user.longest_streak,
             exercises_completed: user.exercises_completed,
             last_exercise_date: user.last_exercise_date,
@@ -245,12 +246,12 @@ pub(super) struct OnboardingStatus {
     current_data: LearningFields,
 }
 
-impl From<User> for OnboardingStatus {
-    fn from(user: User) -> Self {
+impl From<&User> for OnboardingStatus {
+    fn from(user: &User) -> Self {
         Self {
             user_id: user.id,
             onboarding_completed: user.onboarding_completed,
-            current_data: LearningFields::from(&user),
+            current_data: LearningFields::from(user),
         }
     }
 }

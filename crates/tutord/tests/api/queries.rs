@@ -62,8 +62,9 @@ async fn statements_name_their_request_to_the_server() {
     // Within the transaction of the other the activity would be as of its first look.
     let observer = server.client(database).await.unwrap();
     let seen = async {
+        // Not what looks for deleted conversations in the background, which waits too.
         let waiting = "SELECT query FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock' \
-                       AND query LIKE '%\"conversations\"%'";
+                       AND query LIKE '%\"conversations\".\"user_id\" = %'";
         let query: String = loop {
             if let Some(row) = observer.query_opt(waiting, &[]).await.unwrap() {
                 break row.get(0);

@@ -1,0 +1,135 @@
+//! JSON answers made of values that the cache shares, kept as bytes with their ETag.
+//!
+//! A value in the cache is never changed, only replaced. So an answer that depends on nothing else is the same bytes as long
+//! as the cache gives the same value, which is to say the same allocation: it needs no invalidation of its own.
+
+use std::any::{Any, TypeId};
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::body::Bytes;
+use axum::http::HeaderValue;
+use axum::http::header::{CONTENT_TYPE, ETAG};
+use axum::response::{IntoResponse, Response};
+use moka::sync::Cache;
+use serde::Serialize;
+
+use super::etag;
+use crate::error::ApiError;
+
+/// The most bytes that all kept answers take, with about as many in the values that they are made of.
+const MAX_BYTES: u64 = 16 << 20;
+/// Answers whose value was replaced are not asked for again; they are gone after this.
+const KEPT: Duration = Duration::from_secs(60);
+/// What an answer takes beside its bytes, about.
+const OVERHEAD: usize = 200;
+
+/// Answers that are kept.
+#[derive(Debug, Clone)]
+pub struct Answers(Cache<Place, Answer>);
+
+/// Of which value an answer was made, as what, and with which number beside.
+#[derive(Debug, PartialEq, Eq, Hash)]
+struct Place {
+    value: usize,
+    kind: TypeId,
+    beside: i64,
+}
+
+#[derive(Debug, Clone)]
+struct Answer {
+    bytes: Bytes,
+    etag: HeaderValue,
+    /// As long as this is here, no other value has its address.
+    _value: Arc<dyn Any + Send + Sync>,
+}
+
+impl IntoResponse for Answer {
+    fn into_response(self) -> Response {
+        ([(CONTENT_TYPE, HeaderValue::from_static("application/json")), (ETAG, self.etag)], self.bytes).into_response()
+    }
+}
+
+impl Default for Answers {
+    fn default() -> Self {
+        let weight = |_: &Place, answer: &Answer| u32::try_from(OVERHEAD + answer.bytes.len()).unwrap_or(u32::MAX);
+        Self(Cache::builder().weigher(weight).max_capacity(MAX_BYTES).time_to_live(KEPT).build())
+    }
+}
+
+impl Answers {
+    /// The answer that `make` makes of a value and of nothing but a number beside it, from memory where the value is
+    /// one that the cache has given before.
+    ///
+    /// # Errors
+    /// When it can't be written as JSON.
+    pub fn json<V, W>(&self, value: Arc<V>, beside: i64, make: impl FnOnce(V) -> W) -> Result<Response, ApiError>
+    where
+        V: Clone + Send + Sync + 'static,
+        W: Serialize + 'static,
+    {
+        // A value that is nobody else's comes from the database, and will not be seen again.
+        if Arc::strong_count(&value) == 1 {
+            return Ok(axum::Json(make(Arc::unwrap_or_clone(value))).into_response());
+        }
+        let place = Place { value: Arc::as_ptr(&value).addr(), kind: TypeId::of::<W>(), beside };
+        if let Some(answer) = self.0.get(&place) {
+            return Ok(answer.into_response());
+        }
+        let bytes = serde_json::to_vec(&make(V::clone(&value))).map_err(|error| ApiError::internal(&error))?;
+        let answer = Answer { etag: etag::of(&bytes), bytes: bytes.into(), _value: value };
+        self.0.insert(place, answer.clone());
+        Ok(answer.into_response())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Serialize)]
+    struct Doubled(i64);
+
+    #[derive(Serialize)]
+    struct Plain(i64);
+
+    fn tag(response: &Response) -> Option<String> {
+        response.headers().get(ETAG).map(|tag| tag.to_str().unwrap().to_owned())
+    }
+
+    #[test]
+    fn an_answer_is_made_once_for_each_value_kind_and_number() {
+        let answers = Answers::default();
+        let mut made = Vec::new();
+        let first = Arc::new(1_i64);
+        let mut doubled = |value: &Arc<i64>, beside: i64| {
+            let response = answers.json(Arc::clone(value), beside, |value| {
+                made.push((value, beside));
+                Doubled(value * 2 + beside)
+            });
+            tag(&response.unwrap()).unwrap()
+        };
+        let tags = [doubled(&first, 0), doubled(&first, 0), doubled(&first, 5), doubled(&Arc::new(3), 0)];
+        assert_eq!(tags[0], tags[1]);
+        assert_ne!(tags[0], tags[2]);
+        assert_ne!(tags[0], tags[3]);
+        let plain = tag(&answers.json(Arc::clone(&first), 0, Plain).unwrap()).unwrap();
+        assert_ne!(tags[0], plain, "the same value as another kind");
+        assert_eq!(made, [(1, 0), (1, 5), (3, 0)]);
+        let own = answers.json(Arc::new(1), 0, Plain).unwrap();
+        assert_eq!(tag(&own), None, "what nobody else has is not kept");
+    }
+
+    #[test]
+    fn another_value_is_never_taken_for_one_that_is_gone() {
+        let answers = Answers::default();
+        for number in 0..10_000 {
+            let value = Arc::new(number);
+            // As the cache would, while the answer is made.
+            let kept = Arc::clone(&value);
+            let response = answers.json(value, 0, Plain).unwrap();
+            assert_eq!(tag(&response).unwrap(), etag::of(number.to_string().as_bytes()).to_str().unwrap());
+            drop(kept);
+        }
+    }
+}

@@ -21,8 +21,8 @@ use tutord_store::model::{
 use tutord_store::page::{Cursor, Page, PageRequest, Position};
 use tutord_store::seed::SeedPlan;
 use tutord_store::store::{
-    Administration, ChangeFeed, Conversations, EmailTokens, Exercises, Outbox, PoolStatus, Progress, ServerStatement,
-    Sessions, Users,
+    Administration, ChangeFeed, Conversations, EmailTokens, Exercises, Outbox, PoolStatus, Progress, Replica,
+    ServerStatement, Sessions, Users,
 };
 use tutord_store::{LocalDate, Result, Store, Timestamp};
 
@@ -724,6 +724,10 @@ impl Administration for CachedStore {
 
     async fn server_statements(&self, limit: i64) -> Result<Option<Vec<ServerStatement>>> {
         self.store.server_statements(limit).await
+    }
+
+    async fn replicas(&self) -> Result<Vec<Replica>> {
+        self.store.replicas().await
     }
 
     async fn seed(&self, plan: &SeedPlan, progress: &(dyn Fn(u64) + Send + Sync)) -> Result<u64> {

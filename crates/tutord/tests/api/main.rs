@@ -20,6 +20,7 @@ mod process;
 mod progress;
 mod queries;
 mod rate_limits;
+mod replicas;
 mod stream;
 mod users;
 

@@ -21,6 +21,7 @@ mod progress;
 mod queries;
 mod rate_limits;
 mod replicas;
+mod statements;
 mod stream;
 mod users;
 

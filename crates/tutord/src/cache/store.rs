@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use async_trait::async_trait;
 use readthrough::{Cache, Invalidation, Key};
 use tokio_util::task::TaskTracker;
+use tracing::Instrument as _;
 use tutord_store::model::change::{Change, ChangeKind};
 use tutord_store::model::progress::{
     Activity, Board, LeaderboardEntry, Neighbourhood, ProgressOverview, TopicSkill, starts_on, utc_day,
@@ -72,7 +73,7 @@ impl CachedStore {
         let task = {
             let begun = self.begun.lock().unwrap_or_else(PoisonError::into_inner);
             self.written.store(true, Ordering::Release);
-            begun.spawn(work)
+            begun.spawn(work.in_current_span())
         };
         match task.await {
             Ok(outcome) => outcome,

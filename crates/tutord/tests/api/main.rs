@@ -15,6 +15,8 @@ mod harness;
 mod health;
 mod llm_cache;
 mod mails;
+#[cfg(feature = "otlp")]
+mod otlp;
 mod outbox;
 mod process;
 mod progress;

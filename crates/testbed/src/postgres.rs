@@ -2,11 +2,12 @@
 
 use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher as _;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
+use tempfile::TempDir;
 use tokio::sync::OnceCell;
 use tokio_postgres::{Client, NoTls};
 
@@ -51,48 +52,32 @@ impl Postgres {
     /// # Errors
     /// When PostgreSQL is not installed or does not start.
     pub async fn start(durable: bool) -> anyhow::Result<Self> {
-        let (initdb, postgres) = (program("initdb")?, program("postgres")?);
-        let home = directory("testbed-postgres-")?;
-        let data = home.path().join("data");
-        let is_root = run(Command::new("id").arg("-u"))?.trim() == "0";
-        let mut drop_root = Vec::new();
-        if is_root {
-            run(Command::new("chown").arg(UNPRIVILEGED).arg(home.path()))?;
-            let user = format!("--reuid={UNPRIVILEGED}");
-            let group = format!("--regid={}", run(Command::new("id").args(["-g", UNPRIVILEGED]))?.trim());
-            drop_root = ["setpriv", &user, &group, "--clear-groups", "--"].map(str::to_owned).to_vec();
-        }
-        let unprivileged = |program: &Path| [&drop_root[..], &[program.display().to_string()]].concat();
-        let initdb = unprivileged(&initdb);
-        run(Command::new(&initdb[0])
-            .args(&initdb[1..])
-            .args(["--username=postgres", "--auth=trust", "--encoding=UTF8", "--locale=C.UTF-8", "--no-sync"])
-            .arg("--pgdata")
-            .arg(&data)
-            .current_dir(home.path()))?;
-        let port = free_port()?;
-        let mut postgres = unprivileged(&postgres);
-        postgres.extend(["-D".to_owned(), data.display().to_string()]);
-        let mut settings = vec![
-            format!("port={port}"),
-            "listen_addresses=127.0.0.1".to_owned(),
-            format!("unix_socket_directories={}", home.path().display()),
-            "max_connections=300".to_owned(),
-            "shared_buffers=256MB".to_owned(),
-            // Part of the server's package. It counts nothing that a database without the extension shows.
-            "shared_preload_libraries=pg_stat_statements".to_owned(),
-        ];
-        if !durable {
-            settings.extend(["fsync=off", "synchronous_commit=off", "full_page_writes=off"].map(str::to_owned));
-        }
-        for setting in settings {
-            postgres.extend(["-c".to_owned(), setting]);
-        }
-        // QUIT is the immediate shutdown: the postmaster ends its children and itself, without a checkpoint.
-        let server = Supervised::start(home, "QUIT", &postgres)?;
-        let started = Self { base: format!("postgres://postgres@127.0.0.1:{port}"), server: Some(server) };
-        started.until_ready().await?;
-        Ok(started)
+        let home = Home::new()?;
+        home.run(
+            "initdb",
+            &["--username=postgres", "--auth=trust", "--encoding=UTF8", "--locale=C.UTF-8", "--no-sync", "--pgdata"],
+        )?;
+        home.serve(durable).await
+    }
+
+    /// Starts a streaming replica, which calls itself `name` to this server; returns once it streams.
+    ///
+    /// # Errors
+    /// When it can't be copied from this server, or does not start.
+    pub async fn replica(&self, name: &str) -> anyhow::Result<Self> {
+        let home = Home::new()?;
+        let primary = format!("--dbname={}", self.url(&format!("?application_name={name}")));
+        // With what is needed to follow the primary, which initdb's `trust` lets in.
+        home.run("pg_basebackup", &[&primary, "--write-recovery-conf", "--checkpoint=fast", "--no-sync", "--pgdata"])?;
+        let replica = home.serve(false).await?;
+        let streams = "SELECT FROM pg_stat_replication WHERE application_name = $1 AND state = 'streaming'";
+        let primary = self.client("postgres").await?;
+        replica
+            .until("stream", async || {
+                primary.query_opt(streams, &[&name]).await?.map(drop).context("the primary does not know it")
+            })
+            .await?;
+        Ok(replica)
     }
 
     /// Ends the server as a crash would: connections break, and what was not written yet is lost.
@@ -179,18 +164,88 @@ impl Postgres {
     }
 
     async fn until_ready(&self) -> anyhow::Result<()> {
+        self.until("start", async || self.client("postgres").await.map(drop)).await
+    }
+
+    /// Until `check` is content.
+    async fn until(&self, what: &str, check: impl AsyncFn() -> anyhow::Result<()>) -> anyhow::Result<()> {
         let began = Instant::now();
         loop {
-            match self.client("postgres").await {
-                Ok(_) => return Ok(()),
+            match check().await {
+                Ok(()) => return Ok(()),
                 Err(error) if began.elapsed() > READY_TIMEOUT => {
                     let log = self.server.as_ref().map(Supervised::log).unwrap_or_default();
-                    bail!("PostgreSQL did not start: {error}\n{log}");
+                    bail!("PostgreSQL did not {what}: {error}\n{log}");
                 }
                 // There is no event to wait for: the server opens its port when it is ready.
                 Err(_) => tokio::time::sleep(Duration::from_millis(20)).await,
             }
         }
+    }
+}
+
+/// The directory of a server to come, and what runs its programs in it.
+struct Home {
+    directory: TempDir,
+    /// Begins the commands, so that they are not run as root.
+    drop_root: Vec<String>,
+}
+
+impl Home {
+    fn new() -> anyhow::Result<Self> {
+        let directory = directory("testbed-postgres-")?;
+        let is_root = run(Command::new("id").arg("-u"))?.trim() == "0";
+        let mut drop_root = Vec::new();
+        if is_root {
+            run(Command::new("chown").arg(UNPRIVILEGED).arg(directory.path()))?;
+            let user = format!("--reuid={UNPRIVILEGED}");
+            let group = format!("--regid={}", run(Command::new("id").args(["-g", UNPRIVILEGED]))?.trim());
+            drop_root = ["setpriv", &user, &group, "--clear-groups", "--"].map(str::to_owned).to_vec();
+        }
+        Ok(Self { directory, drop_root })
+    }
+
+    fn data(&self) -> PathBuf {
+        self.directory.path().join("data")
+    }
+
+    fn unprivileged(&self, name: &str) -> anyhow::Result<Vec<String>> {
+        Ok([&self.drop_root[..], &[program(name)?.display().to_string()]].concat())
+    }
+
+    /// Runs one of the server's programs, whose last argument is the directory of the data.
+    fn run(&self, name: &str, arguments: &[&str]) -> anyhow::Result<()> {
+        let command = self.unprivileged(name)?;
+        let (first, rest) = command.split_first().context("a program")?;
+        let directory = self.directory.path();
+        run(Command::new(first).args(rest).args(arguments).arg(self.data()).current_dir(directory)).map(drop)
+    }
+
+    /// Starts the server on its data.
+    async fn serve(self, durable: bool) -> anyhow::Result<Postgres> {
+        let port = free_port()?;
+        let mut postgres = self.unprivileged("postgres")?;
+        postgres.extend(["-D".to_owned(), self.data().display().to_string()]);
+        let mut settings = vec![
+            format!("port={port}"),
+            "listen_addresses=127.0.0.1".to_owned(),
+            format!("unix_socket_directories={}", self.directory.path().display()),
+            "max_connections=300".to_owned(),
+            "shared_buffers=256MB".to_owned(),
+            // Part of the server's package. It counts nothing that a database without the extension shows.
+            "shared_preload_libraries=pg_stat_statements".to_owned(),
+        ];
+        if !durable {
+            settings.extend(["fsync=off", "synchronous_commit=off", "full_page_writes=off"].map(str::to_owned));
+        }
+        for setting in settings {
+            postgres.extend(["-c".to_owned(), setting]);
+        }
+        // QUIT is the immediate shutdown: the postmaster ends its children and itself, without a checkpoint.
+        let server = Supervised::start(self.directory, "QUIT", &postgres)?;
+        let started = Postgres { base: format!("postgres://postgres@127.0.0.1:{port}"), server: Some(server) };
+        started.until_ready().await?;
+        Ok(started)
     }
 }
 
@@ -217,6 +272,8 @@ fn run(command: &mut Command) -> anyhow::Result<String> {
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use super::*;
 
     #[tokio::test(flavor = "multi_thread")]

@@ -7,6 +7,8 @@
 
 use std::sync::Arc;
 
+use std::time::Duration;
+
 use async_trait::async_trait;
 use serde::Serialize;
 
@@ -345,6 +347,35 @@ pub struct ServerStatement {
     pub rows: i64,
 }
 
+/// The most replicas that are read.
+pub const MAX_REPLICAS: i64 = 50;
+
+/// A streaming replica that is connected to the server.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Replica {
+    /// The `application_name` of its connection, 63 bytes at most: its `cluster_name`, or `walreceiver`, unless it was given
+    /// one. Several may have the same.
+    pub name: String,
+    /// The IP address that it connects from; `None` through a socket, and where `progress` is.
+    pub address: Option<String>,
+    /// How far it is; `None` when the database user may not see it: it needs the role `pg_read_all_stats`.
+    pub progress: Option<ReplicaProgress>,
+}
+
+/// How far a replica is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ReplicaProgress {
+    /// `streaming`, `catchup` after it was away, `backup` while it is copied, …
+    pub state: String,
+    /// What commits wait for: `async` (not for this one), `sync`, `quorum`, or `potential`.
+    pub sync_state: String,
+    /// Bytes of the write-ahead log that it has still to replay; `None` while it replays nothing, as one that is copied.
+    pub lag_bytes: Option<u64>,
+    /// Time between a write and its replay, as measured last; zero where nothing is left to replay, `None` where it was not
+    /// measured.
+    pub lag: Option<Duration>,
+}
+
 /// What operators and background work need.
 #[async_trait]
 pub trait Administration: Send + Sync {
@@ -379,6 +410,10 @@ pub trait Administration: Send + Sync {
     /// What the server itself counts (`pg_stat_statements`): the statements that took the most time, at most `limit`. `None`
     /// where the extension is not there, may not be read, or the database is SQLite. 2 statements.
     async fn server_statements(&self, limit: i64) -> Result<Option<Vec<ServerStatement>>>;
+
+    /// The replicas that are connected to the server (`pg_stat_replication`), at most [`MAX_REPLICAS`], by name and address;
+    /// none on SQLite. 1 statement.
+    async fn replicas(&self) -> Result<Vec<Replica>>;
 
     /// Loads the rows of a plan in one transaction and returns how many they are; `progress` is told now and
     /// then how many are written. [`Error::Conflict`](crate::Error::Conflict) when this plan's students exist.

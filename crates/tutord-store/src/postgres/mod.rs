@@ -9,6 +9,7 @@ mod explain;
 mod lease;
 mod outbox;
 mod overflow;
+mod replicas;
 mod seed;
 mod server_statements;
 
@@ -35,7 +36,7 @@ use crate::error::{Error, Result};
 use crate::model::time::Timestamp;
 use crate::open::{StoreOptions, pending};
 use crate::seed::SeedPlan;
-use crate::store::{Administration, PoolStatus, ServerStatement};
+use crate::store::{Administration, PoolStatus, Replica, ServerStatement};
 
 /// Sends two statements in one round trip: both are on the wire before the first answer is awaited.
 macro_rules! pipelined {
@@ -233,6 +234,10 @@ impl Administration for Postgres {
 
     async fn server_statements(&self, limit: i64) -> Result<Option<Vec<ServerStatement>>> {
         self.read(async |conn| server_statements::read(conn, limit).await).await
+    }
+
+    async fn replicas(&self) -> Result<Vec<Replica>> {
+        self.read(async |conn| replicas::read(conn).await).await
     }
 
     async fn seed(&self, plan: &SeedPlan, progress: &(dyn Fn(u64) + Send + Sync)) -> Result<u64> {

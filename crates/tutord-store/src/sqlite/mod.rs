@@ -24,7 +24,7 @@ use crate::error::{Error, Result};
 use crate::model::time::Timestamp;
 use crate::open::{StoreOptions, pending};
 use crate::seed::SeedPlan;
-use crate::store::{Administration, ChangeFeed, Outbox, PoolStatus, ServerStatement};
+use crate::store::{Administration, ChangeFeed, Outbox, PoolStatus, Replica, ServerStatement};
 
 mod explain;
 mod seed;
@@ -275,6 +275,10 @@ impl Administration for Sqlite {
 
     async fn server_statements(&self, _limit: i64) -> Result<Option<Vec<ServerStatement>>> {
         Ok(None)
+    }
+
+    async fn replicas(&self) -> Result<Vec<Replica>> {
+        Ok(Vec::new())
     }
 
     async fn seed(&self, plan: &SeedPlan, progress: &(dyn Fn(u64) + Send + Sync)) -> Result<u64> {

@@ -9,6 +9,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use readthrough::{Cache, Invalidation, Key};
 use tokio_util::task::TaskTracker;
+use tracing::Instrument as _;
 use tutord_store::model::change::{Change, ChangeKind};
 use tutord_store::model::progress::{
     Activity, Board, LeaderboardEntry, Neighbourhood, ProgressOverview, TopicSkill, starts_on, utc_day,
@@ -23,8 +24,8 @@ use tutord_store::model::{
 use tutord_store::page::{Cursor, Page, PageRequest, Position};
 use tutord_store::seed::SeedPlan;
 use tutord_store::store::{
-    Administration, ChangeFeed, Conversations, EmailTokens, Exercises, Outbox, PoolStatus, Progress, ServerStatement,
-    Sessions, Users,
+    Administration, ChangeFeed, Conversations, EmailTokens, Exercises, Outbox, PoolStatus, Progress, Replica,
+    ServerStatement, Sessions, Users,
 };
 use tutord_store::{LocalDate, Result, Store, Timestamp};
 
@@ -74,7 +75,7 @@ impl CachedStore {
         let task = {
             let begun = self.begun.lock().unwrap_or_else(PoisonError::into_inner);
             self.written.store(true, Ordering::Release);
-            begun.spawn(work)
+            begun.spawn(work.in_current_span())
         };
         match task.await {
             Ok(outcome) => outcome,
@@ -560,7 +561,9 @@ impl Exercises for CachedStore {
     }
 
     async fn set_exercise_difficulty(&self, user_id: i64, difficulty: Difficulty) -> Result<()> {
-        self.store.set_exercise_difficulty(user_id, difficulty).await
+        let store = Arc::clone(&self.store);
+        // No cached value holds it. As a write it is acknowledged, so that nobody else takes the profile for changed.
+        self.write(async move { store.set_exercise_difficulty(user_id, difficulty).await }, |_| Vec::new()).await
     }
 }
 
@@ -727,6 +730,10 @@ impl Administration for CachedStore {
 
     async fn server_statements(&self, limit: i64) -> Result<Option<Vec<ServerStatement>>> {
         self.store.server_statements(limit).await
+    }
+
+    async fn replicas(&self) -> Result<Vec<Replica>> {
+        self.store.replicas().await
     }
 
     async fn seed(&self, plan: &SeedPlan, progress: &(dyn Fn(u64) + Send + Sync)) -> Result<u64> {

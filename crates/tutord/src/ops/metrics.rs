@@ -18,6 +18,7 @@ use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Registry, Unit};
 
 use readthrough::NamespaceStats;
+use tutord_store::store::Replica;
 
 use crate::app::App;
 use crate::error::ApiError;
@@ -26,6 +27,9 @@ use crate::ops::recent::Recent;
 
 /// Upper bounds of the times of requests, in seconds: from a cached read to a slow model.
 const BUCKETS: [f64; 14] = [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0, 60.0];
+
+/// How long an answer waits for what only the database knows: Prometheus gives up after ten seconds.
+const REPLICAS_WITHIN: Duration = Duration::from_secs(2);
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Answered {
@@ -138,6 +142,28 @@ impl Collected {
         self.seconds("db_acquire_wait", "Time that was waited for a database connection", waited);
     }
 
+    /// Nothing where it is not known how far the replicas are: zeros would be a lie.
+    fn replicas(&mut self, replicas: Option<&[Replica]>) {
+        let Some(replicas) = replicas else { return };
+        if replicas.iter().any(|replica| replica.progress.is_none()) {
+            return;
+        }
+        let lags = lags(replicas);
+        let count = u64::try_from(lags.len()).unwrap_or(u64::MAX);
+        self.gauges("db_replicas", "Streaming replicas of the database server", [(vec![], count)]);
+        let of = |name: &String| vec![("replica", name.clone())];
+        let bytes = lags.iter().map(|(name, bytes, _)| (of(name), *bytes));
+        self.gauges("db_replica_lag_bytes", "Write-ahead log that a replica has still to replay", bytes);
+        let seconds = Family::<Labels, Gauge<f64, std::sync::atomic::AtomicU64>>::default();
+        for (name, _, time) in &lags {
+            if let Some(time) = time {
+                seconds.get_or_create(&of(name)).set(time.as_secs_f64());
+            }
+        }
+        let help = "Time between a write and its replay by a replica, as measured last";
+        self.0.register_with_unit("db_replica_lag", help, Unit::Seconds, seconds);
+    }
+
     fn cache(&mut self, app: &App) {
         let namespaces = app.cache.stats();
         let mut counters = |name: &str, help: &str, results: &[(&str, Count)]| {
@@ -185,6 +211,39 @@ const fn seconds(micros: u64) -> f64 {
     micros as f64 / 1e6
 }
 
+/// The replicas that replay something, each under a name of its own: the second `walreceiver` is `walreceiver#2`. They come in
+/// the order of their addresses, so that a name stays with its replica as long as the same ones are connected; ports, and the
+/// addresses of containers, would make a new series at each reconnection.
+fn lags(replicas: &[Replica]) -> Vec<(String, u64, Option<Duration>)> {
+    let mut seen: BTreeMap<&str, u32> = BTreeMap::new();
+    let known = replicas.iter().filter_map(|replica| {
+        let progress = replica.progress.as_ref()?;
+        Some((replica.name.as_str(), progress.lag_bytes?, progress.lag))
+    });
+    known
+        .map(|(name, bytes, lag)| {
+            let number = seen.entry(name).or_default();
+            *number += 1;
+            (if *number == 1 { name.to_owned() } else { format!("{name}#{number}") }, bytes, lag)
+        })
+        .collect()
+}
+
+/// The replicas, at the cost of a statement; `None` on SQLite, and when the database does not answer soon.
+async fn replicas(app: &App) -> Option<Vec<Replica>> {
+    if app.store.backend() != "postgres" {
+        return None;
+    }
+    let read = tokio::time::timeout(REPLICAS_WITHIN, app.store.replicas()).await;
+    match read.unwrap_or(Err(tutord_store::Error::Timeout)) {
+        Ok(replicas) => Some(replicas),
+        Err(error) => {
+            tracing::warn!(%error, "the metrics are without the replicas");
+            None
+        }
+    }
+}
+
 /// The first word of a statement; transactions and their savepoints are one group.
 fn group(sql: &str) -> String {
     let word = sql.split(|c: char| !c.is_ascii_alphabetic()).next().unwrap_or_default().to_ascii_lowercase();
@@ -197,6 +256,7 @@ fn group(sql: &str) -> String {
 
 /// Everything, in the OpenMetrics format.
 pub async fn metrics(State(app): State<App>) -> Result<impl IntoResponse, ApiError> {
+    let replicas = replicas(&app).await;
     let mut collected = Collected(Registry::with_prefix("tutord"));
     collected.0.register("http_requests", "Answered requests", app.requests.answered.clone());
     collected.0.register_with_unit(
@@ -207,6 +267,7 @@ pub async fn metrics(State(app): State<App>) -> Result<impl IntoResponse, ApiErr
     );
     collected.statements(&app);
     collected.pool(&app);
+    collected.replicas(replicas.as_deref());
     collected.cache(&app);
     collected.llm(&app.llm_usage);
     let mut body = String::new();
@@ -216,7 +277,29 @@ pub async fn metrics(State(app): State<App>) -> Result<impl IntoResponse, ApiErr
 
 #[cfg(test)]
 mod tests {
+    use tutord_store::store::ReplicaProgress;
+
     use super::*;
+
+    #[test]
+    fn each_replica_that_replays_has_a_name_of_its_own() {
+        let replica = |name: &str, lag_bytes| {
+            let (state, sync_state, lag) = ("streaming".to_owned(), "async".to_owned(), None);
+            let progress = Some(ReplicaProgress { state, sync_state, lag_bytes, lag });
+            Replica { name: name.to_owned(), address: None, progress }
+        };
+        let backup = replica("walreceiver", None);
+        let hidden = Replica { progress: None, ..replica("walreceiver", None) };
+        let replicas = [
+            replica("near", Some(0)),
+            backup,
+            hidden,
+            replica("walreceiver", Some(1)),
+            replica("walreceiver", Some(2)),
+        ];
+        let expected = [("near", 0), ("walreceiver", 1), ("walreceiver#2", 2)];
+        assert_eq!(lags(&replicas), expected.map(|(name, bytes)| (name.to_owned(), bytes, None)));
+    }
 
     #[test]
     fn statements_are_grouped_by_what_they_do() {

@@ -62,8 +62,8 @@ pub const BUDGETS: &[Budget] = &[
     ("GET", "/leaderboard", LEADERBOARD_BUDGET),
     ("GET", "/leaderboard/me", AROUND_BUDGET),
     ("PUT", "/leaderboard/me", OPT_OUT_BUDGET),
-    // The first page; the others are read while the answer is on its way.
-    ("GET", "/export", 4),
+    // Its beginning; the exercises are read while the answer is on its way.
+    ("GET", "/export", PROGRESS_BUDGET),
 ];
 /// What the route among those of users may issue.
 pub const USERS_BUDGETS: &[Budget] = &[("GET", "/me/achievements", ACHIEVEMENTS_BUDGET)];

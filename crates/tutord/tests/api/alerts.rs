@@ -2,6 +2,8 @@
 
 use std::collections::BTreeSet;
 
+use testbed::Redis;
+
 use crate::harness::TestApp;
 
 const ALERTS: &str = include_str!("../../../../ops/prometheus/alerts.yml");
@@ -15,11 +17,18 @@ fn named(text: &str) -> BTreeSet<&str> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn alerts_and_the_dashboard_name_metrics_that_exist() {
-    let app = TestApp::postgres(&[]).await;
+    let redis = Redis::start().await.unwrap();
+    let (app, _servers) = TestApp::replicated(&["--redis-url", &redis.url()]).await;
     let ada = app.student("ada").await;
     ada.talk("hello").await;
     ada.get("/api/users/me").await.ok();
-    let answer = app.get("/metrics").await.ok();
+    // How late a replica is, is not known while the first write is on its way there.
+    let answer = loop {
+        let answer = app.get("/metrics").await.ok();
+        if answer.body.as_str().unwrap().contains("tutord_db_replica_lag_seconds{") {
+            break answer;
+        }
+    };
     let lines = answer.body.as_str().unwrap().lines().filter(|line| !line.starts_with('#'));
     let told: BTreeSet<&str> = lines.filter_map(|line| line.split(['{', ' ']).next()).collect();
     for (file, text) in [("alerts.yml", ALERTS), ("tutord.json", DASHBOARD)] {

@@ -66,23 +66,23 @@ const BODIES: &[(&str, &str)] = &[
 ];
 
 /// A route of the description.
-struct Route {
-    method: Method,
-    path: String,
+pub(crate) struct Route {
+    pub(crate) method: Method,
+    pub(crate) path: String,
     operation: Value,
 }
 
 impl Route {
     /// Its name, under which the older release's path is the same route.
-    fn name(&self) -> String {
+    pub(crate) fn name(&self) -> String {
         format!("{} {}", self.method, self.path.replace("/api/v1/", "/api/"))
     }
 
-    fn at(&self, id: &str) -> String {
+    pub(crate) fn at(&self, id: &str) -> String {
         self.path.replace("{id}", id)
     }
 
-    fn is_public(&self) -> bool {
+    pub(crate) fn is_public(&self) -> bool {
         self.operation["security"] == json!([{}])
     }
 
@@ -91,7 +91,7 @@ impl Route {
     }
 
     /// A body that is as it should be, where the route takes one.
-    fn body(&self) -> Option<Value> {
+    pub(crate) fn body(&self) -> Option<Value> {
         let name = self.name();
         let body = self.takes_body().then(|| BODIES.iter().find(|(route, _)| *route == name).expect(&name).1)?;
         Some(serde_json::from_str(body).unwrap())
@@ -104,11 +104,11 @@ impl Route {
     }
 }
 
-async fn description(app: &TestApp) -> Value {
+pub(crate) async fn description(app: &TestApp) -> Value {
     app.get("/api/openapi.json").await.ok().body
 }
 
-fn routes(description: &Value) -> Vec<Route> {
+pub(crate) fn routes(description: &Value) -> Vec<Route> {
     let mut routes = Vec::new();
     for (path, methods) in description["paths"].as_object().unwrap() {
         for (method, operation) in methods.as_object().unwrap() {

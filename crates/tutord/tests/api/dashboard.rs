@@ -14,14 +14,23 @@ crate::on_both!(
     it_says_that_there_is_no_model("--llm-model", ""),
 );
 
-const PAGES: [&str; 8] =
-    ["/ops", "/ops/queries", "/ops/slow", "/ops/findings", "/ops/cache", "/ops/pool", "/ops/server", "/ops/llm"];
+const PAGES: [&str; 9] = [
+    "/ops",
+    "/ops/queries",
+    "/ops/slow",
+    "/ops/findings",
+    "/ops/cache",
+    "/ops/pool",
+    "/ops/server",
+    "/ops/replicas",
+    "/ops/llm",
+];
 /// A session that is in no cache is looked up as token, session and user.
 const AUTHENTICATION: u32 = 3;
 /// What is made to be slow.
 const SLOW: &str = "WITH RECURSIVE n";
 
-async fn admin(app: &TestApp) -> Client<'_> {
+pub(crate) async fn admin(app: &TestApp) -> Client<'_> {
     app.user("grace", Role::Admin, true).await
 }
 
@@ -35,7 +44,7 @@ fn html(answer: &Answer) -> &str {
 }
 
 #[track_caller]
-fn shows(answer: &Answer, expected: &[&str]) {
+pub(crate) fn shows(answer: &Answer, expected: &[&str]) {
     let text = html(answer);
     for part in expected {
         assert!(text.contains(part), "{part} is not in\n{text}");
@@ -60,7 +69,11 @@ async fn only_admins_see_it(app: &TestApp) {
         shows(&page, &["<main", "aria-current=\"page\"", &format!("href=\"{path}\"")]);
         let policy = page.headers["content-security-policy"].to_str().unwrap();
         assert!(policy.starts_with("default-src 'none'; script-src 'self'; style-src 'self';"), "{policy}");
-        let own = if path == "/ops/server" { 2 } else { 0 };
+        let own = match path {
+            "/ops/server" => 2,
+            "/ops/replicas" => 1,
+            _ => 0,
+        };
         assert!(page.statements() <= AUTHENTICATION + own, "{path} issued {}", page.statements());
         let by_cookie = app.request(Method::GET, path).header("cookie", format!("access_token={}", admin.token));
         html(&answer(by_cookie).await.ok());
@@ -74,12 +87,14 @@ async fn only_admins_see_it(app: &TestApp) {
 
 async fn an_empty_system_explains_itself(app: &TestApp) {
     let admin = admin(app).await;
+    let sqlite = app.app.store.backend() == "sqlite";
     for (path, words) in [
         ("/ops", "Each route appears here with its first request."),
         ("/ops/slow", "No statement took longer than 3600000 ms since the start."),
         ("/ops/findings", "Nothing was found since the start"),
         ("/ops/llm", "The model was not asked yet."),
-        ("/ops/server", if app.app.store.backend() == "sqlite" { "SQLite counts nothing" } else { "does not count" }),
+        ("/ops/server", if sqlite { "SQLite counts nothing" } else { "does not count" }),
+        ("/ops/replicas", if sqlite { "SQLite has no replicas" } else { "No replica is connected" }),
     ] {
         // The first request is before any was counted.
         shows(&admin.get(path).await.ok(), &[words]);

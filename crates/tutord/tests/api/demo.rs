@@ -9,17 +9,26 @@ use testbed::FakeModel;
 
 /// `tutord demo` in a directory, and what it says of itself.
 pub(crate) fn demo(directory: &Path, model: &FakeModel, arguments: &[&str]) -> (Child, Value) {
-    let mut child = Command::new(env!("CARGO_BIN_EXE_tutord"))
+    start(command(directory, model).args(arguments))
+}
+
+/// What starts it.
+pub(crate) fn command(directory: &Path, model: &FakeModel) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_tutord"));
+    command
         .args(["demo", "--print", "json", "--listen", "127.0.0.1:0", "--llm-model", "fake-1", "--llm-max-retries", "0"])
         .args(["--llm-base-url", &model.base_url(), "--data-dir"])
         .arg(directory)
-        .args(arguments)
         .current_dir(directory)
         .env_remove("DATABASE_URL")
         .stdout(Stdio::piped())
-        .stderr(Stdio::null())
-        .spawn()
-        .unwrap();
+        .stderr(Stdio::null());
+    command
+}
+
+/// Starts it; what it says of itself.
+pub(crate) fn start(command: &mut Command) -> (Child, Value) {
+    let mut child = command.spawn().unwrap();
     let mut line = String::new();
     BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
     (child, serde_json::from_str(&line).unwrap())

@@ -78,6 +78,15 @@ impl TestApp {
         [first, second, uncached]
     }
 
+    /// A server on a PostgreSQL of its own, which comes back with its replica, called `near`.
+    pub(crate) async fn replicated(arguments: &[&str]) -> (Self, [Postgres; 2]) {
+        let primary = Postgres::start(false).await.unwrap();
+        let url = primary.empty_database().await.unwrap();
+        let replica = primary.replica("near").await.unwrap();
+        let arguments = [&["--database-url", &url], arguments].concat();
+        (Self::sqlite(&arguments).await, [primary, replica])
+    }
+
     /// Another server on the same database.
     pub(crate) async fn another(&self, arguments: &[&str]) -> Self {
         Self::start(self.app.config.database.url(), tempfile::tempdir().unwrap(), arguments, None).await
@@ -129,7 +138,6 @@ impl TestApp {
         Self { app, model, base, directory, client, _guard: watch.fail_on_findings(), _redis: redis }
     }
 
-    /// A verified student.
     /// Issues a statement, seen by this server's watch, that takes longer than a millisecond wherever it runs.
     pub(crate) fn issue_slow_statement(&self) {
         let mut connection = SqliteConnection::establish(":memory:").unwrap();
@@ -139,6 +147,7 @@ impl TestApp {
         diesel::sql_query(count).execute(&mut connection).unwrap();
     }
 
+    /// A verified student.
     pub(crate) async fn student(&self, name: &str) -> Client<'_> {
         self.user(name, Role::Student, true).await
     }

@@ -15,11 +15,15 @@ mod harness;
 mod health;
 mod llm_cache;
 mod mails;
+#[cfg(feature = "otlp")]
+mod otlp;
 mod outbox;
 mod process;
 mod progress;
 mod queries;
 mod rate_limits;
+mod replicas;
+mod statements;
 mod stream;
 mod users;
 

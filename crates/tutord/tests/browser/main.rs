@@ -22,10 +22,13 @@ const PASSWORD: &str = "Correct-1-horse";
 const AXE: &str = include_str!("vendor/axe.min.js");
 
 async fn start() -> (TestApp, Browser) {
-    let app = TestApp::sqlite(&["--slow-query-threshold-ms", "1"]).await;
+    (TestApp::sqlite(&["--slow-query-threshold-ms", "1"]).await, browser().await)
+}
+
+async fn browser() -> Browser {
     let browser = Browser::start().await;
     browser.resize(1_280, 900).await;
-    (app, browser)
+    browser
 }
 
 /// An account that can log in, with a verified address.
@@ -109,8 +112,7 @@ async fn an_admin_sees_a_slow_statement_as_it_comes() {
 async fn the_naive_list_is_found_beside_the_good_one() {
     let directory = tempfile::tempdir().unwrap();
     let model = testbed::FakeModel::start().await.unwrap();
-    let browser = Browser::start().await;
-    browser.resize(1_280, 900).await;
+    let browser = browser().await;
     let (mut server, greeting) = demo::demo(directory.path(), &model, &["--naive"]);
     let of = |who: &str, what: &str| greeting[who][what].as_str().unwrap().to_owned();
 
@@ -162,7 +164,8 @@ async fn a_student_is_refused() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn pages_are_accessible() {
-    let (app, browser) = start().await;
+    let (app, _servers) = TestApp::replicated(&["--slow-query-threshold-ms", "1"]).await;
+    let browser = browser().await;
     account(&app, "grace@example.com", Role::Admin).await;
     let student = app.student("ada").await;
     student.talk("hello").await;
@@ -175,7 +178,7 @@ async fn pages_are_accessible() {
         "queries/{}",
         app.app.watch.slow().into_iter().find(|slow| slow.sql.starts_with("WITH RECURSIVE")).unwrap().shape
     );
-    for page in ["", "queries", &shape, "slow", "findings", "cache", "pool", "server", "llm"] {
+    for page in ["", "queries", &shape, "slow", "findings", "cache", "pool", "server", "replicas", "llm"] {
         browser.go(format!("{}/ops/{page}", app.base).trim_end_matches('/')).await;
         assert_eq!(violations(&browser).await, Vec::<Value>::new(), "{page}");
     }

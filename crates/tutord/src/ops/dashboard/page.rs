@@ -4,7 +4,7 @@ use serde::Deserialize;
 
 use super::queries::Ordering;
 use super::view::View;
-use super::{cache, findings, llm, overview, pool, queries, server, shape, slow};
+use super::{cache, findings, llm, overview, pool, queries, replicas, server, shape, slow};
 use crate::app::App;
 
 /// An entry of the navigation.
@@ -18,13 +18,23 @@ pub(super) enum Page {
     Cache,
     Pool,
     Server,
+    Replicas,
     Llm,
 }
 
 impl Page {
     /// In the order of the navigation.
-    pub(super) const ALL: [Self; 8] =
-        [Self::Overview, Self::Queries, Self::Slow, Self::Findings, Self::Cache, Self::Pool, Self::Server, Self::Llm];
+    pub(super) const ALL: [Self; 9] = [
+        Self::Overview,
+        Self::Queries,
+        Self::Slow,
+        Self::Findings,
+        Self::Cache,
+        Self::Pool,
+        Self::Server,
+        Self::Replicas,
+        Self::Llm,
+    ];
 
     pub(super) const fn path(self) -> &'static str {
         match self {
@@ -35,6 +45,7 @@ impl Page {
             Self::Cache => "/ops/cache",
             Self::Pool => "/ops/pool",
             Self::Server => "/ops/server",
+            Self::Replicas => "/ops/replicas",
             Self::Llm => "/ops/llm",
         }
     }
@@ -48,6 +59,7 @@ impl Page {
             Self::Cache => "Cache",
             Self::Pool => "Pool",
             Self::Server => "Server",
+            Self::Replicas => "Replicas",
             Self::Llm => "Model",
         }
     }
@@ -76,6 +88,7 @@ impl Subject {
             (Page::Cache, _) => cache::view(app).await,
             (Page::Pool, _) => pool::view(app),
             (Page::Server, _) => server::view(app).await,
+            (Page::Replicas, _) => replicas::view(app).await,
             (Page::Llm, _) => llm::view(app),
         })
     }
@@ -93,6 +106,7 @@ impl Subject {
             Page::Cache => "cache",
             Page::Pool => "pool",
             Page::Server => "server",
+            Page::Replicas => "replicas",
             Page::Llm => "llm",
         };
         query.append_pair("page", page);

@@ -4,7 +4,7 @@ use maud::{Markup, html};
 use tutord_store::store::ServerStatement;
 
 use super::format;
-use super::view::{Section, View, empty, scrolling};
+use super::view::{Section, View, empty, scrolling, unanswered};
 use crate::app::App;
 
 /// Rows of the table.
@@ -28,10 +28,7 @@ async fn statements(app: &App) -> Markup {
             "The server does not count: add pg_stat_statements to shared_preload_libraries, restart it, and run CREATE EXTENSION pg_stat_statements in this database.",
         ),
         Ok(None) => empty("SQLite counts nothing itself: all its statements are under Queries."),
-        Err(error) => {
-            tracing::warn!(%error, "the server's statements can't be shown");
-            empty("The database does not answer.")
-        }
+        Err(error) => unanswered(&error),
     }
 }
 

@@ -105,3 +105,9 @@ pub(super) fn scrolling(label: &str, table: &Markup) -> Markup {
 pub(super) fn empty(text: &str) -> Markup {
     html! { p.empty { (text) } }
 }
+
+/// Says that what only the database knows can't be shown.
+pub(super) fn unanswered(error: &tutord_store::Error) -> Markup {
+    tracing::warn!(%error, "the database did not serve a page of the dashboard");
+    empty("The database does not answer.")
+}

@@ -305,8 +305,9 @@ impl Wire for Connection {
     }
 
     async fn events(&self, after: &Position, wait: Duration) -> Result<Vec<Event>> {
+        // All of them: an answer that was cut short would prove nothing of the moment of the question.
         let mut read = cmd("XREAD");
-        read.arg("COUNT").arg(1_000).arg("BLOCK").arg(millis(wait)).arg("STREAMS").arg(STREAM).arg(&after.id);
+        read.arg("BLOCK").arg(millis(wait)).arg("STREAMS").arg(STREAM).arg(&after.id);
         let reply: Option<StreamReadReply> = read.query_async(&mut self.clone()).await?;
         let streams = reply.map(|reply| reply.keys).unwrap_or_default();
         Ok(streams.into_iter().flat_map(|stream| stream.ids).filter_map(event).collect())

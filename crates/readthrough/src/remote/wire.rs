@@ -117,7 +117,7 @@ pub(crate) trait Wire: Send + Sync {
     /// Gives a namespace (or all, as `*`) a new epoch; then appends an event without names.
     async fn flush(&self, namespace: &str, node: u64) -> Result<()>;
 
-    /// The events after a position, in their order; waits for one as long as `wait`.
+    /// All events after a position, in their order; waits for one as long as `wait`.
     async fn events(&self, after: &Position, wait: Duration) -> Result<Vec<Event>>;
 
     async fn info(&self) -> Result<Info>;

@@ -143,7 +143,7 @@ impl App {
             }),
             llm_usage,
             mailer,
-            passwords: Passwords::new()?,
+            passwords: Passwords::default(),
             limits: RateLimits::new(config.rate_limits.clone(), cache.clone()),
             tasks,
             shutdown: CancellationToken::new(),

@@ -24,7 +24,7 @@ pub(crate) fn head(quick: bool) -> anyhow::Result<String> {
     Ok(format!(
         "# tutord against its limits\n\nMade by `cargo xtask bench{}`. What the figures mean: docs/performance.md. Client, servers and \
          databases are processes of their own and share the cores of one machine: a ratio says how near tutord is to its limit there; \
-         the numbers of requests say little about other machines.\n\n| | |\n|---|---|\n| Processor | {}, {} cores |\n| Memory | {:.0} GB |\n{}",
+         the numbers of requests say little about other machines. tutord logs warnings alone: no line for each request.\n\n| | |\n|---|---|\n| Processor | {}, {} cores |\n| Memory | {:.0} GB |\n{}",
         if quick { " --quick" } else { "" },
         first("/proc/cpuinfo", "model name"),
         std::thread::available_parallelism()?,

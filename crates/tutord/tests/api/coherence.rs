@@ -106,7 +106,8 @@ async fn every_write_is_seen_on_both_nodes() {
         [3, 4, 5, 6, 7].into_iter().filter(|id| *id != daily).collect::<Vec<i64>>()[..4].try_into().unwrap();
 
     let w = &mut nodes;
-    w.write(Method::PUT, "users/me", "users/me", json!({"name": "Ada L.", "timezone": "Asia/Tokyo"})).await;
+    // Another time zone of the same days: in one where it is tomorrow already, there would be a new daily exercise.
+    w.write(Method::PUT, "users/me", "users/me", json!({"name": "Ada L.", "timezone": "Africa/Abidjan"})).await;
     w.write(Method::PUT, "users/me/preferences", "users/me/preferences", json!({"skill_level": "advanced"})).await;
     let onboarding = json!({
         "programming_language": "rust", "skill_level": "expert", "career_goals": "to write a database",

@@ -1,0 +1,163 @@
+//! Users, their sessions, and tokens that go out by mail.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use readthrough::Key;
+use tutord_store::model::change::ChangeKind;
+use tutord_store::model::{
+    Credentials, EmailTokenPurpose, Identity, LearningProfile, NewEmailToken, NewSessionTokens, NewUser, Rotation,
+    TokenHash, User, UserChanges,
+};
+use tutord_store::store::{EmailTokens, Sessions, Users};
+use tutord_store::{Result, Timestamp};
+
+use super::super::namespaces::TokenOwner;
+use super::super::writes::Write;
+use super::{CachedStore, owned};
+
+#[async_trait]
+impl Users for CachedStore {
+    async fn create_user(&self, new: NewUser) -> Result<User> {
+        let store = Arc::clone(&self.store);
+        // Its id may have been asked for before.
+        self.write(async move { store.create_user(new).await }, |created| {
+            created.iter().map(|user| Write::Profile { user: user.id }).collect()
+        })
+        .await
+    }
+
+    async fn user(&self, id: i64) -> Result<Option<Arc<User>>> {
+        let load = async || self.store.user(id).await.map(owned);
+        self.namespaces.profiles.get_or_load(&Key::new(id), load).await
+    }
+
+    async fn credentials(&self, email: &str) -> Result<Option<Credentials>> {
+        self.store.credentials(email).await
+    }
+
+    async fn update_user(&self, id: i64, changes: UserChanges) -> Result<Option<User>> {
+        let store = Arc::clone(&self.store);
+        let written = match &changes.name {
+            Some(_) => Write::Name { user: id },
+            None => Write::Profile { user: id },
+        };
+        self.write(async move { store.update_user(id, changes).await }, move |_| vec![written]).await
+    }
+
+    async fn complete_onboarding(&self, id: i64, profile: LearningProfile) -> Result<Option<User>> {
+        let store = Arc::clone(&self.store);
+        let write = async move { store.complete_onboarding(id, profile).await };
+        self.write(write, move |_| vec![Write::Profile { user: id }]).await
+    }
+}
+
+#[async_trait]
+impl Sessions for CachedStore {
+    async fn create_session(&self, user_id: i64, tokens: NewSessionTokens) -> Result<i64> {
+        let store = Arc::clone(&self.store);
+        // The profile shows the time of the log-in.
+        let write = async move { store.create_session(user_id, tokens).await };
+        self.write(write, move |_| vec![Write::Profile { user: user_id }]).await
+    }
+
+    async fn identity(&self, access: &TokenHash) -> Result<Option<Identity>> {
+        let key = Key::new(URL_SAFE_NO_PAD.encode(access));
+        let owner = async || {
+            let found = self.store.identity(access).await?;
+            Ok::<_, tutord_store::Error>(found.map(|found| TokenOwner {
+                session_id: found.session_id,
+                user_id: found.user_id,
+                expires_at: found.expires_at,
+            }))
+        };
+        if !self.cache.is_enabled() {
+            return self.store.identity(access).await;
+        }
+        let Some(owner) = self.namespaces.tokens.get_or_load(&key, owner).await? else { return Ok(None) };
+        let TokenOwner { session_id, user_id, expires_at } = *owner;
+        let Some(user) = self.user(user_id).await? else { return Ok(None) };
+        // An expired token says nothing of its session: its row may be gone before the session ends.
+        if expires_at > Timestamp::now() {
+            let session = Key::in_group(user_id, session_id);
+            let live = async || Ok::<_, tutord_store::Error>(self.store.identity(access).await?.map(|_| ()));
+            if self.namespaces.sessions.get_or_load(&session, live).await?.is_none() {
+                return Ok(None);
+            }
+        }
+        Ok(Some(Identity {
+            session_id,
+            user_id,
+            role: user.role,
+            email_verified: user.email_verified,
+            is_active: user.is_active,
+            expires_at,
+        }))
+    }
+
+    async fn rotate_session(&self, refresh: &TokenHash, successors: NewSessionTokens) -> Result<Rotation> {
+        let (store, refresh) = (Arc::clone(&self.store), *refresh);
+        self.write(async move { store.rotate_session(&refresh, successors).await }, |rotation| match rotation {
+            Ok(Rotation::Reused { user_id, .. }) => vec![Write::Session { user: *user_id }],
+            Ok(_) => Vec::new(),
+            // It may have been committed, and nobody knows whose session it was.
+            Err(_) => vec![Write::Any(ChangeKind::Session)],
+        })
+        .await
+    }
+
+    async fn revoke_session(&self, user_id: i64, session_id: i64) -> Result<()> {
+        let store = Arc::clone(&self.store);
+        let write = async move { store.revoke_session(user_id, session_id).await };
+        self.write(write, move |_| vec![Write::Session { user: user_id }]).await
+    }
+
+    async fn revoke_session_of(&self, refresh: &TokenHash) -> Result<Option<i64>> {
+        let (store, refresh) = (Arc::clone(&self.store), *refresh);
+        self.write(async move { store.revoke_session_of(&refresh).await }, |user| match user {
+            Ok(Some(user)) => vec![Write::Session { user: *user }],
+            Ok(None) => Vec::new(),
+            Err(_) => vec![Write::Any(ChangeKind::Session)],
+        })
+        .await
+    }
+
+    async fn revoke_sessions(&self, user_id: i64) -> Result<()> {
+        let store = Arc::clone(&self.store);
+        let write = async move { store.revoke_sessions(user_id).await };
+        self.write(write, move |_| vec![Write::Session { user: user_id }]).await
+    }
+}
+
+#[async_trait]
+impl EmailTokens for CachedStore {
+    async fn create_email_token(&self, token: NewEmailToken) -> Result<()> {
+        self.store.create_email_token(token).await
+    }
+
+    async fn email_token_owner(&self, hash: &TokenHash, purpose: EmailTokenPurpose) -> Result<Option<Credentials>> {
+        self.store.email_token_owner(hash, purpose).await
+    }
+
+    async fn verify_email(&self, hash: &TokenHash) -> Result<Option<User>> {
+        let (store, hash) = (Arc::clone(&self.store), *hash);
+        self.write(async move { store.verify_email(&hash).await }, |user| match user {
+            Ok(Some(user)) => vec![Write::Profile { user: user.id }],
+            Ok(None) => Vec::new(),
+            Err(_) => vec![Write::Any(ChangeKind::Profile)],
+        })
+        .await
+    }
+
+    async fn reset_password(&self, hash: &TokenHash, password_hash: &str) -> Result<Option<i64>> {
+        let (store, hash, password_hash) = (Arc::clone(&self.store), *hash, password_hash.to_owned());
+        self.write(async move { store.reset_password(&hash, &password_hash).await }, |user| match user {
+            Ok(Some(user)) => vec![Write::Session { user: *user }, Write::Profile { user: *user }],
+            Ok(None) => Vec::new(),
+            Err(_) => vec![Write::Any(ChangeKind::Session), Write::Any(ChangeKind::Profile)],
+        })
+        .await
+    }
+}

@@ -1,0 +1,182 @@
+//! Exercises, and where a student stands with each.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use readthrough::Key;
+use tutord_store::model::{
+    Assigned, Candidate, CatalogueLoaded, Choice, Completion, Daily, Difficulty, Exercise, ExerciseStatus, Graded,
+    Grading, HintTaken, HistoryItem, Moment, NewAchievement, NewExercise, StoredSubmission, Transition,
+};
+use tutord_store::page::{Cursor, Page, PageRequest};
+use tutord_store::store::Exercises;
+use tutord_store::{LocalDate, Result, Timestamp};
+
+use super::super::namespaces::OwnExercises;
+use super::super::writes::{Write, own_exercise};
+use super::{CachedStore, owned, page_member};
+
+#[async_trait]
+impl Exercises for CachedStore {
+    async fn load_catalogue(
+        &self,
+        exercises: &[NewExercise],
+        achievements: &[NewAchievement],
+    ) -> Result<CatalogueLoaded> {
+        let (store, exercises, achievements) = (Arc::clone(&self.store), exercises.to_vec(), achievements.to_vec());
+        self.write(async move { store.load_catalogue(&exercises, &achievements).await }, |loaded| match loaded {
+            Ok(loaded) if loaded.created + loaded.updated == 0 => Vec::new(),
+            _ => vec![Write::Catalogue],
+        })
+        .await
+    }
+
+    async fn catalogue_exercises(&self, limit: i64) -> Result<Vec<Exercise>> {
+        self.store.catalogue_exercises(limit).await
+    }
+
+    async fn exercise(&self, user_id: i64, id: i64) -> Result<Option<Arc<Exercise>>> {
+        // Whether there is one of the catalogue is the same for all students; one that was generated is not.
+        let load = async || {
+            let found = owned(self.store.exercise(user_id, id).await?);
+            Ok::<_, tutord_store::Error>(found.filter(|exercise| !exercise.generated_by_ai))
+        };
+        if let Some(found) = self.namespaces.exercises.get_or_load(&Key::new(id), load).await? {
+            return Ok(Some(found));
+        }
+        let load = async || self.store.exercise(user_id, id).await.map(owned);
+        self.namespaces.own_exercises.get_or_load(&own_exercise(user_id, id), load).await
+    }
+
+    async fn daily_exercise(&self, user_id: i64, day: LocalDate) -> Result<Option<Assigned>> {
+        let key = Key::in_group(user_id, format_args!("daily:{day}"));
+        let load = async || {
+            let found = self.store.daily_exercise(user_id, day).await?;
+            Ok::<_, tutord_store::Error>(found.map(|assigned| OwnExercises::Daily(Box::new(assigned))))
+        };
+        match owned(self.namespaces.exercise_lists.get_or_load(&key, load).await?) {
+            Some(OwnExercises::Daily(assigned)) => Ok(Some(*assigned)),
+            _ => Ok(None),
+        }
+    }
+
+    async fn due_exercise(&self, user_id: i64, day: LocalDate) -> Result<Option<i64>> {
+        self.store.due_exercise(user_id, day).await
+    }
+
+    async fn daily_candidates(&self, user_id: i64, choice: &Choice, limit: i64) -> Result<Vec<Candidate>> {
+        self.store.daily_candidates(user_id, choice, limit).await
+    }
+
+    async fn assign_daily(&self, user_id: i64, day: LocalDate, chosen: &Daily) -> Result<Option<(Assigned, bool)>> {
+        let (store, chosen) = (Arc::clone(&self.store), chosen.clone());
+        self.write(async move { store.assign_daily(user_id, day, &chosen).await }, move |assigned| {
+            let exercise = assigned.iter().flatten().map(|((exercise, _), _)| exercise.id).next().unwrap_or(0);
+            vec![Write::Exercise { user: user_id, exercise }]
+        })
+        .await
+    }
+
+    async fn create_exercise(&self, user_id: i64, new: &NewExercise) -> Result<Assigned> {
+        let (store, new) = (Arc::clone(&self.store), new.clone());
+        self.write(async move { store.create_exercise(user_id, &new).await }, move |created| {
+            let exercise = created.iter().map(|(exercise, _)| exercise.id).next().unwrap_or(0);
+            vec![Write::Exercise { user: user_id, exercise }]
+        })
+        .await
+    }
+
+    async fn exercise_history(
+        &self,
+        user_id: i64,
+        status: Option<ExerciseStatus>,
+        page: &PageRequest,
+    ) -> Result<Page<HistoryItem>> {
+        let status_name = status.map_or("all", ExerciseStatus::as_str);
+        let key = Key::in_group(user_id, format_args!("{status_name}:{}", page_member(page)));
+        let load = async || {
+            let found = self.store.exercise_history(user_id, status, page).await?;
+            Ok::<_, tutord_store::Error>(Some(OwnExercises::Page(found)))
+        };
+        match owned(self.namespaces.exercise_lists.get_or_load(&key, load).await?) {
+            Some(OwnExercises::Page(found)) => Ok(found),
+            _ => self.store.exercise_history(user_id, status, page).await,
+        }
+    }
+
+    async fn history_before(&self, user_id: i64, cursor: Option<Cursor>, limit: i64) -> Result<Vec<HistoryItem>> {
+        self.store.history_before(user_id, cursor, limit).await
+    }
+
+    async fn ended_exercises(&self, user_id: i64, limit: i64) -> Result<Vec<HistoryItem>> {
+        let key = Key::in_group(user_id, format_args!("ended:{limit}"));
+        let load = async || {
+            let found = self.store.ended_exercises(user_id, limit).await?;
+            Ok::<_, tutord_store::Error>(Some(OwnExercises::Ended(found)))
+        };
+        match owned(self.namespaces.exercise_lists.get_or_load(&key, load).await?) {
+            Some(OwnExercises::Ended(found)) => Ok(found),
+            _ => self.store.ended_exercises(user_id, limit).await,
+        }
+    }
+
+    async fn take_hint(&self, user_id: i64, exercise_id: i64, at: Timestamp) -> Result<Transition<Option<HintTaken>>> {
+        let store = Arc::clone(&self.store);
+        let write = async move { store.take_hint(user_id, exercise_id, at).await };
+        self.write(write, move |_| vec![Write::Exercise { user: user_id, exercise: exercise_id }]).await
+    }
+
+    async fn submit_solution(
+        &self,
+        user_id: i64,
+        exercise_id: i64,
+        solution: &str,
+        time_spent_seconds: Option<i32>,
+        at: Timestamp,
+    ) -> Result<Transition<StoredSubmission>> {
+        let (store, solution) = (Arc::clone(&self.store), solution.to_owned());
+        let write = async move { store.submit_solution(user_id, exercise_id, &solution, time_spent_seconds, at).await };
+        self.write(write, move |_| vec![Write::Exercise { user: user_id, exercise: exercise_id }]).await
+    }
+
+    async fn grade_submission(
+        &self,
+        user_id: i64,
+        submission: &StoredSubmission,
+        grading: &Grading,
+        moment: Moment,
+    ) -> Result<Transition<Graded>> {
+        let (store, submission, grading) = (Arc::clone(&self.store), submission.clone(), grading.clone());
+        let written = Write::Completion { user: user_id, exercise: submission.exercise.id };
+        let write = async move { store.grade_submission(user_id, &submission, &grading, moment).await };
+        self.write(write, move |_| vec![written]).await
+    }
+
+    async fn complete_exercise(
+        &self,
+        user_id: i64,
+        exercise_id: i64,
+        time_spent_seconds: Option<i32>,
+        moment: Moment,
+    ) -> Result<Transition<Completion>> {
+        let store = Arc::clone(&self.store);
+        let write = async move { store.complete_exercise(user_id, exercise_id, time_spent_seconds, moment).await };
+        self.write(write, move |_| vec![Write::Completion { user: user_id, exercise: exercise_id }]).await
+    }
+
+    async fn skip_exercise(&self, user_id: i64, exercise_id: i64, moment: Moment) -> Result<Transition<()>> {
+        let store = Arc::clone(&self.store);
+        let write = async move { store.skip_exercise(user_id, exercise_id, moment).await };
+        self.write(write, move |_| vec![Write::Exercise { user: user_id, exercise: exercise_id }]).await
+    }
+
+    async fn exercise_difficulty(&self, user_id: i64) -> Result<Option<Difficulty>> {
+        self.store.exercise_difficulty(user_id).await
+    }
+
+    async fn set_exercise_difficulty(&self, user_id: i64, difficulty: Difficulty) -> Result<()> {
+        let store = Arc::clone(&self.store);
+        // No cached value holds it. As a write it is acknowledged, so that nobody else takes the profile for changed.
+        self.write(async move { store.set_exercise_difficulty(user_id, difficulty).await }, |_| Vec::new()).await
+    }
+}

@@ -1,0 +1,121 @@
+//! Sums, leaderboards, and what is computed from them.
+
+use std::future::Future;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use readthrough::Key;
+use tutord_store::model::progress::{Activity, Board, LeaderboardEntry, Neighbourhood, ProgressOverview, TopicSkill};
+use tutord_store::page::{Page, PageRequest};
+use tutord_store::store::Progress;
+use tutord_store::{LocalDate, Result, Timestamp};
+
+use super::super::namespaces::OwnProgress;
+use super::super::writes::{LEADERBOARDS, Write};
+use super::{CachedStore, none, owned, page_member};
+
+impl CachedStore {
+    /// One answer about a student's progress.
+    async fn own_progress<L>(
+        &self,
+        user_id: i64,
+        member: impl std::fmt::Display + Send,
+        load: impl FnOnce() -> L + Send,
+    ) -> Result<Option<OwnProgress>>
+    where
+        L: Future<Output = Result<Option<OwnProgress>>> + Send,
+    {
+        Ok(owned(self.namespaces.progress.get_or_load(&Key::in_group(user_id, member), load).await?))
+    }
+}
+
+#[async_trait]
+impl Progress for CachedStore {
+    async fn progress(&self, user_id: i64) -> Result<Option<ProgressOverview>> {
+        let load = async || Ok(self.store.progress(user_id).await?.map(|found| OwnProgress::Overview(Box::new(found))));
+        match self.own_progress(user_id, "overview", load).await? {
+            Some(OwnProgress::Overview(found)) => Ok(Some(*found)),
+            _ => Ok(None),
+        }
+    }
+
+    async fn activity_of_all_time(&self, user_id: i64) -> Result<Option<Activity>> {
+        let load = async || {
+            Ok(self.store.activity_of_all_time(user_id).await?.map(|found| OwnProgress::AllTime(Box::new(found))))
+        };
+        match self.own_progress(user_id, "all", load).await? {
+            Some(OwnProgress::AllTime(found)) => Ok(Some(*found)),
+            _ => Ok(None),
+        }
+    }
+
+    async fn activity_by_day(&self, user_id: i64, from: LocalDate, to: LocalDate) -> Result<Vec<Activity>> {
+        let load = async || Ok(Some(OwnProgress::Days(self.store.activity_by_day(user_id, from, to).await?)));
+        match self.own_progress(user_id, format!("{from}:{to}"), load).await? {
+            Some(OwnProgress::Days(found)) => Ok(found),
+            _ => Ok(Vec::new()),
+        }
+    }
+
+    async fn newest_activity(&self, user_id: i64) -> Result<Option<Activity>> {
+        let load =
+            async || Ok(self.store.newest_activity(user_id).await?.map(|found| OwnProgress::Newest(Box::new(found))));
+        match self.own_progress(user_id, "newest", load).await? {
+            Some(OwnProgress::Newest(found)) => Ok(Some(*found)),
+            _ => Ok(None),
+        }
+    }
+
+    async fn skill_levels(&self, user_id: i64) -> Result<Vec<TopicSkill>> {
+        let load = async || Ok(Some(OwnProgress::Skills(self.store.skill_levels(user_id).await?)));
+        match self.own_progress(user_id, "skills", load).await? {
+            Some(OwnProgress::Skills(found)) => Ok(found),
+            _ => Ok(Vec::new()),
+        }
+    }
+
+    async fn skill_level(&self, user_id: i64, topic: &str) -> Result<Option<TopicSkill>> {
+        self.store.skill_level(user_id, topic).await
+    }
+
+    async fn leaderboard(&self, board: &Board, page: &PageRequest) -> Result<Page<LeaderboardEntry>> {
+        let Board { metric, period, starts_on, language } = board;
+        let member = format!("{metric}:{period}:{starts_on}:{language}:{}", page_member(page));
+        let load = async || self.store.leaderboard(board, page).await.map(Some);
+        let key = Key::in_group(LEADERBOARDS, member);
+        Ok(self.namespaces.leaderboards.get_or_load(&key, load).await?.map_or_else(none, Arc::unwrap_or_clone))
+    }
+
+    async fn leaderboard_around(&self, board: &Board, user_id: i64, neighbours: i64) -> Result<Neighbourhood> {
+        self.store.leaderboard_around(board, user_id, neighbours).await
+    }
+
+    async fn set_leaderboard_opt_out(&self, user_id: i64, opted_out: bool) -> Result<()> {
+        let store = Arc::clone(&self.store);
+        let write = async move { store.set_leaderboard_opt_out(user_id, opted_out).await };
+        self.write(write, |_| vec![Write::Leaderboards]).await
+    }
+
+    // Ranks are the same before and after.
+    async fn fold_leaderboards(&self, batch: i64) -> Result<usize> {
+        self.store.fold_leaderboards(batch).await
+    }
+
+    // Nobody asks for those that are over.
+    async fn purge_leaderboards(&self, today: LocalDate, batch: i64) -> Result<usize> {
+        self.store.purge_leaderboards(today, batch).await
+    }
+
+    async fn rebuild_statistics(&self, after: i64, limit: i64, now: Timestamp) -> Result<Vec<i64>> {
+        let store = Arc::clone(&self.store);
+        self.write(async move { store.rebuild_statistics(after, limit, now).await }, |rebuilt| {
+            rebuilt.iter().flatten().map(|user| Write::Statistics { user: *user }).collect()
+        })
+        .await
+    }
+
+    async fn recount_leaderboards(&self) -> Result<()> {
+        let store = Arc::clone(&self.store);
+        self.write(async move { store.recount_leaderboards().await }, |_| vec![Write::Leaderboards]).await
+    }
+}

@@ -1,13 +1,15 @@
 //! Load, and what it measures.
 
 use std::process::Command;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, anyhow};
 use futures_util::future::try_join_all;
 use hdrhistogram::Histogram;
+use tokio::sync::{Semaphore, mpsc};
+use tokio::task::JoinSet;
 
 use crate::client::Connection;
 use crate::pgbench::Script;
@@ -16,8 +18,9 @@ use crate::system::cpu_time;
 
 /// Clients at once: connections that each send the next request when the one before is answered.
 pub(crate) const CONNECTIONS: usize = 16;
-/// Clients at once of an open load, enough that one which waits keeps no other from being on time.
-const OPEN_CONNECTIONS: u32 = 32;
+/// Connections of an open load. When all of them wait for an answer, what is due waits with them, and its latency counts
+/// that.
+const OPEN_CONNECTIONS: usize = 256;
 
 /// The n-th request of a load, for whoever sends it.
 pub(crate) type Requests = Arc<dyn Fn(u64) -> Asked + Send + Sync>;
@@ -232,6 +235,9 @@ pub(crate) async fn taking_turns(targets: &[(&str, &[u8])], times: u32) -> anyho
 /// Latencies of an open load: requests are due at fixed times at `rate` a second, whether those before are answered or
 /// not, and each one's latency counts from when it was due, so that a server that stops is not asked less. With
 /// `random` the pauses are exponential, as those of many people are. Reads and writes apart.
+///
+/// Each request takes a connection on which no other waits, as those of many people do: behind a slow write a quick read
+/// would take as long.
 pub(crate) async fn open(
     address: &str,
     requests: &Requests,
@@ -239,34 +245,51 @@ pub(crate) async fn open(
     duration: Duration,
     random: bool,
 ) -> anyhow::Result<Latencies> {
+    let free = try_join_all((0..OPEN_CONNECTIONS).map(|_| Connection::open(address))).await?;
+    let (free, latencies) = (Arc::new(Mutex::new(free)), Arc::new(Mutex::new(Latencies::default())));
+    let permits = Arc::new(Semaphore::new(OPEN_CONNECTIONS));
+    let (tell, mut told) = mpsc::unbounded_channel();
     let began = Instant::now();
-    let pause = Duration::from_secs_f64(f64::from(OPEN_CONNECTIONS) / rate);
-    // Threads, as the timer of the runtime is no finer than a millisecond.
-    let clients = (0..OPEN_CONNECTIONS).map(|client| {
-        let (address, requests) = (address.to_owned(), Arc::clone(requests));
-        tokio::task::spawn_blocking(move || {
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-            let mut connection = runtime.block_on(Connection::open(&address))?;
-            let mut latencies = Latencies::default();
-            let mut due = pause * client / OPEN_CONNECTIONS;
-            while due < duration {
-                std::thread::sleep((began + due).saturating_duration_since(Instant::now()));
-                let asked = requests(next());
-                runtime.block_on(connection.expect_success(&asked.bytes))?;
-                let kind = if asked.writes { &mut latencies.writes } else { &mut latencies.reads };
-                record(kind, began.elapsed() - due);
-                due += if random { pause.mul_f64(-(1.0 - rand::random::<f64>()).ln()) } else { pause };
+    let requests = Arc::clone(requests);
+    // A thread, as the timer of the runtime is no finer than a millisecond.
+    let clock = tokio::task::spawn_blocking(move || {
+        let pause = Duration::from_secs_f64(1.0 / rate);
+        let mut due = Duration::ZERO;
+        while due < duration {
+            std::thread::sleep((began + due).saturating_duration_since(Instant::now()));
+            if tell.send((due, requests(next()))).is_err() {
+                break;
             }
-            anyhow::Ok(latencies)
-        })
+            due += if random { pause.mul_f64(-(1.0 - rand::random::<f64>()).ln()) } else { pause };
+        }
     });
-    let mut latencies = Latencies::default();
-    for client in try_join_all(clients).await? {
-        let client = client?;
-        latencies.reads.add(client.reads)?;
-        latencies.writes.add(client.writes)?;
+    let mut running = JoinSet::new();
+    while let Some((due, asked)) = told.recv().await {
+        let permit = Arc::clone(&permits).acquire_owned().await?;
+        let (free, latencies) = (Arc::clone(&free), Arc::clone(&latencies));
+        running.spawn(async move {
+            let mut connection = locked(&free).pop().context("as many connections as permits")?;
+            connection.expect_success(&asked.bytes).await?;
+            let took = began.elapsed() - due;
+            locked(&free).push(connection);
+            drop(permit);
+            let mut latencies = locked(&latencies);
+            record(if asked.writes { &mut latencies.writes } else { &mut latencies.reads }, took);
+            anyhow::Ok(())
+        });
+        while let Some(ended) = running.try_join_next() {
+            ended??;
+        }
     }
-    Ok(latencies)
+    clock.await?;
+    while let Some(ended) = running.join_next().await {
+        ended??;
+    }
+    Ok(std::mem::take(&mut *locked(&latencies)))
+}
+
+fn locked<T>(shared: &Mutex<T>) -> MutexGuard<'_, T> {
+    shared.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// What an open load has met with.

@@ -37,6 +37,18 @@
 //! These are the leases of Nishtala et al., "Scaling Memcache at Facebook" (NSDI 2013), section 3.2.1; the generations are
 //! theirs for a group.
 //!
+//! # Values that writers leave
+//!
+//! [`put_changed`](crate::Namespace::put_changed) makes a group unusable and keeps one member, made by the writer of what it was
+//! before the write. One script does both, if the entry is still the one that it was made of and the group still has that
+//! entry's generation; the group's new generation is random. Otherwise the group is invalidated.
+//!
+//! *Why it holds.* The old value carries a generation that the group had when it was loaded, so it shows every write of the group
+//! whose invalidation came before. As the group still has it, none came since. A write that is committed but not yet
+//! invalidated may be missing in both; its invalidation is still to come, and removes the new value, too. (The writer is to
+//! check by the result of its own write, a count or a position, that nothing came between: then that is not seen at all.) In
+//! the process, the new copy is kept only if the group's counter moved by this writer alone.
+//!
 //! # In the process: stamps
 //!
 //! Counters move with every invalidation, on a fixed number of slots by the hash of the name. A copy is good as long as

@@ -19,7 +19,7 @@ pub(crate) struct Header {
     pub(crate) absent: bool,
     /// The state of Redis that the value was stored in: see [`crate::remote`].
     pub(crate) epoch: u64,
-    /// The generation of its group.
+    /// The generation of its group; a random number for an entry by itself.
     pub(crate) generation: u64,
     /// The value's own version; 0 where the namespace has none.
     pub(crate) version: u64,

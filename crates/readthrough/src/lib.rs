@@ -15,5 +15,5 @@ mod stats;
 
 pub use cache::{Cache, CacheBuilder, ConfigError, Invalidation, LinkStats, RedisStats, Target};
 pub use key::Key;
-pub use namespace::{Namespace, NamespaceOptions};
+pub use namespace::{Before, Namespace, NamespaceOptions};
 pub use stats::NamespaceStats;

@@ -51,6 +51,18 @@ impl Stamps {
         self.slot(name).fetch_add(1, Ordering::AcqRel);
     }
 
+    /// Makes all copies of an entry, or of the group that it is in, unusable, and gives the stamp from then on, if this is
+    /// the only thing that has happened to the name since `before`.
+    pub(crate) fn bump_from(&self, name: &str, is_group: bool, before: Stamp) -> Option<Stamp> {
+        let (slot, expected) = (self.slot(name), if is_group { before.group } else { before.entry });
+        if slot.compare_exchange(expected, expected + 1, Ordering::AcqRel, Ordering::Acquire).is_err() {
+            slot.fetch_add(1, Ordering::AcqRel);
+            return None;
+        }
+        // A flush, or something else that happened to the entry, is not in it: then it is good for nothing.
+        Some(if is_group { Stamp { group: expected + 1, ..before } } else { Stamp { entry: expected + 1, ..before } })
+    }
+
     /// Makes all copies unusable.
     pub(crate) fn flush(&self) {
         self.flushes.fetch_add(1, Ordering::AcqRel);
@@ -79,5 +91,21 @@ mod tests {
         }
         stamps.bump("another");
         assert_eq!(seen.last(), Some(&read()), "these two names have slots of their own");
+    }
+
+    #[test]
+    fn a_changed_value_is_good_only_if_nothing_else_happened() {
+        let stamps = Stamps::new();
+        let read = || stamps.read("entry", Some("group"));
+        for (name, is_group) in [("group", true), ("entry", false)] {
+            let before = read();
+            let after = stamps.bump_from(name, is_group, before).unwrap();
+            assert!(after != before && after == read());
+            assert_eq!(stamps.bump_from(name, is_group, before), None, "it has moved");
+            assert_ne!(read(), after, "and it moves again");
+        }
+        let before = read();
+        stamps.flush();
+        assert_ne!(stamps.bump_from("group", true, before), Some(read()), "what was flushed stays unusable");
     }
 }

@@ -60,6 +60,8 @@ counters! {
     fills_refused,
     /// Keys and groups that were invalidated here.
     invalidations,
+    /// Those of them in whose place a writer put what it left.
+    puts,
     /// Invalidations that Redis could not be told of at once.
     deferred,
     /// Values that L1 dropped for want of room.

@@ -41,6 +41,7 @@ mod open;
 pub mod page;
 #[cfg(not(test))]
 pub mod postgres;
+mod prepared;
 pub mod rules;
 mod schema;
 pub mod seed;

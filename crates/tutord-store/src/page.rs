@@ -210,6 +210,15 @@ impl<T> Page<T> {
     }
 }
 
+/// The items and the total of rows that each tell it; no total beyond the end of a list, where there is no row to tell it.
+pub(crate) fn counted<T>(rows: Vec<(T, Option<i64>)>, position: Position) -> (Vec<T>, Option<i64>) {
+    let total = match rows.first() {
+        Some((_, total)) => *total,
+        None => (position == Position::Offset(0)).then_some(0),
+    };
+    (rows.into_iter().map(|(item, _)| item).collect(), total)
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;

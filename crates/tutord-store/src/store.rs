@@ -14,13 +14,15 @@ use serde::Serialize;
 
 use crate::error::Result;
 use crate::model::change::Change;
-use crate::model::progress::{Activity, Board, LeaderboardEntry, Neighbourhood, ProgressOverview, TopicSkill};
+use crate::model::progress::{
+    Activity, ActivityHistory, Board, LeaderboardEntry, Neighbourhood, ProgressOverview, TopicSkill,
+};
 use crate::model::time::{LocalDate, Timestamp};
 use crate::model::{
     Appended, Assigned, Candidate, CatalogueLoaded, Choice, Completion, Conversation, ConversationPage, Credentials,
     Daily, Difficulty, EmailTokenPurpose, Exercise, ExerciseStatus, Graded, Grading, HintTaken, HistoryItem, Identity,
     LearningProfile, Message, Moment, NewAchievement, NewConversation, NewEmailToken, NewExercise, NewReply,
-    NewSessionTokens, NewUser, NewUserMessage, Order, Rotation, StoredExchange, StoredSubmission, TokenHash,
+    NewSessionTokens, NewUser, NewUserMessage, Order, Rotation, Stored, StoredExchange, StoredSubmission, TokenHash,
     Transition, User, UserChanges,
 };
 use crate::page::{Cursor, Page, PageRequest};
@@ -95,7 +97,8 @@ pub trait EmailTokens: Send + Sync {
 /// Conversations and messages.
 #[async_trait]
 pub trait Conversations: Send + Sync {
-    /// A page of a student's conversations, newest activity first, ties by id. 2 statements in 1 round trip, no message is read.
+    /// A page of a student's conversations, newest activity first, ties by id. 1 statement, or 2 beyond
+    /// the end; no message is read.
     async fn list_conversations(&self, user_id: i64, page: &PageRequest) -> Result<Arc<Page<Conversation>>>;
 
     /// The list as one should not read it: 1 statement, and 2 more **for each conversation**, which count its messages and
@@ -125,7 +128,7 @@ pub trait Conversations: Send + Sync {
 
     /// Stores a reply with its conversation's counters in one transaction. `None` when the conversation is gone;
     /// [`Error::Conflict`](crate::Error::Conflict) when the message was answered before.
-    async fn append_reply(&self, new: NewReply) -> Result<Option<Message>>;
+    async fn append_reply(&self, new: NewReply) -> Result<Option<Stored>>;
 
     /// The messages of a conversation up to `position`, newest first, at most `limit`. 1 statement.
     async fn history(&self, user_id: i64, id: i64, position: i64, limit: i64) -> Result<Vec<Message>>;
@@ -170,7 +173,7 @@ pub trait Exercises: Send + Sync {
     /// Stores a generated exercise that this student alone sees, and takes it up.
     async fn create_exercise(&self, user_id: i64, new: &NewExercise) -> Result<Assigned>;
 
-    /// A page of the student's exercises, newest first. 2 statements in 1 round trip.
+    /// A page of the student's exercises, newest first. 1 statement, or 2 beyond the end.
     async fn exercise_history(
         &self,
         user_id: i64,
@@ -231,14 +234,11 @@ pub trait Exercises: Send + Sync {
 /// recomputation.
 #[async_trait]
 pub trait Progress: Send + Sync {
-    /// A student with the sums of all time, the achievements and the topics. 4 statements in 2 round trips.
-    async fn progress(&self, user_id: i64) -> Result<Option<ProgressOverview>>;
+    /// A student's sums of all time, the achievements and the topics. 3 statements in 1 round trip.
+    async fn progress(&self, user_id: i64) -> Result<ProgressOverview>;
 
-    /// The sums of all time; `None` before the first completion. 1 statement.
-    async fn activity_of_all_time(&self, user_id: i64) -> Result<Option<Activity>>;
-
-    /// The sums of the days from `from` to `to` that have a completion, the oldest first. 1 statement.
-    async fn activity_by_day(&self, user_id: i64, from: LocalDate, to: LocalDate) -> Result<Vec<Activity>>;
+    /// The sums of all time, and of the days from `from` to `to`. 1 statement.
+    async fn activity(&self, user_id: i64, from: LocalDate, to: LocalDate) -> Result<ActivityHistory>;
 
     /// The newest day with a completion. 1 statement.
     async fn newest_activity(&self, user_id: i64) -> Result<Option<Activity>>;

@@ -38,6 +38,7 @@ struct Tally {
     deferred: u64,
     coalesced: u64,
     early: u64,
+    puts: u64,
     breaks: u64,
 }
 
@@ -146,6 +147,10 @@ impl World {
         sleep(Duration::from_millis(self.draw(10))).await;
         let whole_group = key % 2 == 1 && self.draw(3) == 0;
         let keys: Vec<usize> = if whole_group { (1..KEYS).step_by(2).collect() } else { vec![key] };
+        let before = match self.draw(2) {
+            0 if !whole_group => writer.values.before_write(&Self::key(key)).await,
+            _ => None,
+        };
         let versions: Vec<u64> = {
             let mut database = self.database.lock().unwrap();
             keys.iter()
@@ -156,7 +161,11 @@ impl World {
                 .collect()
         };
         sleep(Duration::from_millis(self.draw(10))).await;
-        let told = if whole_group {
+        // What the write did tells whether it was done to the value from before.
+        let told = if let Some(before) = before.filter(|before| *before.value() + 1 == versions[0]) {
+            let left = *before.value() + 1;
+            writer.values.put_changed(before, left).await
+        } else if whole_group {
             writer.values.invalidate_group(GROUP).await
         } else if self.draw(4) == 0 {
             writer.values.put_if_newer(&Self::key(key), versions[0]).await
@@ -219,6 +228,7 @@ impl World {
             tally.deferred += stats.deferred;
             tally.coalesced += stats.coalesced;
             tally.early += stats.early_refreshes;
+            tally.puts += stats.puts;
         }
         tally.breaks += node.cache.link().map_or(0, |link| link.breaks);
     }
@@ -290,6 +300,7 @@ fn check(options: Options, seeds: std::ops::Range<u64>) -> Tally {
             ("deferred invalidations", tally.deferred),
             ("coalesced reads", tally.coalesced),
             ("early refreshes", tally.early),
+            ("puts", tally.puts),
             ("link breaks", tally.breaks),
         ] {
             *counts.entry(name).or_insert(0) += count;
@@ -297,7 +308,7 @@ fn check(options: Options, seeds: std::ops::Range<u64>) -> Tally {
     }
     println!("{} reads and {} writes, 0 stale; {counts:?}", sum.reads, sum.writes);
     let never = |name: &&str| counts[*name] == 0;
-    let mut expected = vec!["L2 hits", "refused fills", "coalesced reads"];
+    let mut expected = vec!["L2 hits", "refused fills", "coalesced reads", "puts"];
     if options.l1 {
         expected.push("L1 hits");
     }

@@ -10,7 +10,9 @@ use rand::{RngExt as _, SeedableRng as _};
 use tokio::time::{Instant, sleep, sleep_until};
 
 use crate::key::{self, Names};
-use crate::remote::wire::{Acquired, Connect, Event, Failure, Fill, Hello, Info, LeaseRequest, Position, Result, Wire};
+use crate::remote::wire::{
+    Acquired, Connect, Event, Failure, Fill, Hello, Info, LeaseRequest, Position, Replacement, Result, Wire,
+};
 
 type Data = BTreeMap<String, (Vec<u8>, Instant)>;
 
@@ -243,11 +245,19 @@ impl Wire for Connection {
         .await
     }
 
-    async fn replace(&self, names: &Names, expected: &[u8], bytes: &[u8], ttl: Duration) -> Result<bool> {
-        let (names, expected, bytes) = (names.clone(), expected.to_vec(), bytes.to_vec());
+    async fn replace(&self, names: &Names, replacement: Replacement<'_>) -> Result<bool> {
+        let Replacement { generations: (old, new), ttl, generation_ttl, .. } = replacement;
+        let (names, expected, bytes) = (names.clone(), replacement.expected.to_vec(), replacement.bytes.to_vec());
+        let tokens = self.server.tokens;
         self.send(move |state| {
             state.data.remove(&names.lease());
-            let same = state.get(&names.entry).is_some_and(|stored| stored.starts_with(&expected));
+            let mut same = state.get(&names.entry).is_some_and(|stored| stored.starts_with(&expected));
+            if let Some(group) = &names.group {
+                same &= !tokens || state.get(group) == Some(old.to_string().into_bytes());
+                if same {
+                    state.set(group.clone(), new.to_string().into_bytes(), generation_ttl);
+                }
+            }
             if same {
                 state.set(names.entry, bytes, ttl);
             }

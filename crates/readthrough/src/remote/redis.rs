@@ -17,7 +17,9 @@ use redis::{
 };
 use tokio::sync::Mutex;
 
-use super::wire::{Acquired, Connect, Event, Failure, Fill, Hello, Info, LeaseRequest, Position, Result, Wire};
+use super::wire::{
+    Acquired, Connect, Event, Failure, Fill, Hello, Info, LeaseRequest, Position, Replacement, Result, Wire,
+};
 use crate::key::{self, Names};
 
 /// The stream of invalidations.
@@ -64,6 +66,10 @@ static REPLACE: LazyLock<Script> = LazyLock::new(|| {
         r"
         redis.call('DEL', KEYS[2])
         if redis.call('GETRANGE', KEYS[1], 0, #ARGV[1] - 1) ~= ARGV[1] then return 0 end
+        if KEYS[3] then
+            if redis.call('GET', KEYS[3]) ~= ARGV[4] then return 0 end
+            redis.call('SET', KEYS[3], ARGV[5], 'PX', ARGV[6])
+        end
         redis.call('SET', KEYS[1], ARGV[2], 'PX', ARGV[3])
         return 1",
     )
@@ -275,9 +281,14 @@ impl Wire for Connection {
         Ok(RELEASE.key(names.lease()).arg(token).invoke_async(&mut self.clone()).await?)
     }
 
-    async fn replace(&self, names: &Names, expected: &[u8], bytes: &[u8], ttl: Duration) -> Result<bool> {
+    async fn replace(&self, names: &Names, replacement: Replacement<'_>) -> Result<bool> {
+        let Replacement { expected, generations: (old, new), bytes, ttl, generation_ttl } = replacement;
         let mut call = REPLACE.prepare_invoke();
-        call.key(&names.entry).key(names.lease()).arg(expected).arg(bytes).arg(millis(ttl));
+        call.key(&names.entry).key(names.lease());
+        if let Some(group) = &names.group {
+            call.key(group);
+        }
+        call.arg(expected).arg(bytes).arg(millis(ttl)).arg(old).arg(new).arg(millis(generation_ttl));
         Ok(call.invoke_async(&mut self.clone()).await?)
     }
 

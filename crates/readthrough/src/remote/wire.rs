@@ -84,6 +84,18 @@ pub(crate) struct Fill<'a> {
     pub(crate) generation_ttl: Duration,
 }
 
+/// An entry to store in the place of another.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Replacement<'a> {
+    /// What the stored entry must begin with.
+    pub(crate) expected: &'a [u8],
+    /// What the group's generation must be, and what it becomes.
+    pub(crate) generations: (u64, u64),
+    pub(crate) bytes: &'a [u8],
+    pub(crate) ttl: Duration,
+    pub(crate) generation_ttl: Duration,
+}
+
 /// What the operator should know of the server.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Info(pub(crate) HashMap<String, String>);
@@ -105,8 +117,8 @@ pub(crate) trait Wire: Send + Sync {
     /// Ends a lease without storing.
     async fn release(&self, names: &Names, token: u64) -> Result<()>;
 
-    /// Stores an entry if what is stored begins with `expected`; ends any lease.
-    async fn replace(&self, names: &Names, expected: &[u8], bytes: &[u8], ttl: Duration) -> Result<bool>;
+    /// Stores an entry, and its group's new generation, if both are still what is expected, atomically; ends any lease.
+    async fn replace(&self, names: &Names, replacement: Replacement<'_>) -> Result<bool>;
 
     /// Removes entries with their leases, and generations of groups; then appends an event with the names.
     async fn invalidate(&self, names: &[String], node: u64) -> Result<()>;

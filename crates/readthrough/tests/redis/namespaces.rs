@@ -38,6 +38,18 @@ async fn two_processes(url: &str) {
         many.iter().map(|value| value.as_ref().unwrap().as_str()).collect::<Vec<_>>(),
         ["new", "new", "new", "old"]
     );
+    for (key, same_group) in [(&keys[1], Some(&keys[2])), (&keys[0], None)] {
+        let (before, late) = (a.before_write(key).await.unwrap(), b.before_write(key).await.unwrap());
+        let left = format!("{} and more", before.value());
+        assert_eq!(a.put_changed(before, left.clone()).await, Invalidation::Complete);
+        assert_eq!(read(&a, key, "not loaded").await.unwrap(), left);
+        if let Some(member) = same_group {
+            assert_eq!(read(&a, member, "loaded").await.unwrap(), "loaded", "the rest of the group is unusable");
+        }
+        assert_eq!(b.put_changed(late, "of an old value".to_owned()).await, Invalidation::Complete);
+        assert_eq!(read(&b, key, "new").await.unwrap(), "new", "nothing of it was kept");
+    }
+    assert_eq!((a_cache.stats()[0].puts, b_cache.stats()[0].puts), (2, 0));
     assert_eq!(b_cache.flush("thing").await.unwrap(), Invalidation::Complete);
     for key in &keys {
         assert_eq!(read(&b, key, "newer").await.unwrap(), "newer", "{key:?}");

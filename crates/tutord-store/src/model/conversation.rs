@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{ContextType, MessageRole};
 use crate::model::time::Timestamp;
-use crate::page::Page;
+use crate::page::{Cursor, List, Page};
 use crate::schema::{conversations, messages};
 
 /// How many characters of a conversation's newest message its preview shows.
@@ -38,6 +38,13 @@ pub struct Conversation {
     pub created_at: Timestamp,
     /// When its title or its messages last changed.
     pub updated_at: Timestamp,
+}
+
+impl Conversation {
+    /// Where the list goes on after this one.
+    pub(crate) fn cursor(&self) -> Cursor {
+        Cursor::after_time(List::Conversations, self.last_message_at, self.id)
+    }
 }
 
 /// A conversation to be begun.
@@ -98,12 +105,83 @@ pub enum Order {
 }
 
 /// A conversation and one page of its messages.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ConversationPage {
     /// The conversation.
     pub conversation: Conversation,
     /// The page.
     pub messages: Page<Message>,
+}
+
+impl ConversationPage {
+    /// What the first page of at most `limit` messages is after one more was stored; `None` unless it is the next one
+    /// after those that this page knows of.
+    pub fn after(&self, stored: &Stored, order: Order, limit: i64) -> Option<Self> {
+        let Stored { message, conversation } = stored;
+        let counted = self.conversation.message_count;
+        if (conversation.id, conversation.message_count) != (self.conversation.id, counted + 1)
+            || message.position != counted + 1
+            || self.messages.total != counted
+        {
+            return None;
+        }
+        let mut items = self.messages.items.clone();
+        match order {
+            Order::Asc if counted < limit => items.push(message.clone()),
+            Order::Asc => {}
+            Order::Desc => {
+                items.insert(0, message.clone());
+                items.truncate(usize::try_from(limit).unwrap_or(usize::MAX));
+            }
+        }
+        Some(Self { conversation: conversation.clone(), messages: message_page(items, counted + 1, order) })
+    }
+}
+
+impl Page<Conversation> {
+    /// What the first page of at most `limit` conversations is after a message was stored in one of them, which it may
+    /// have begun; `None` where that does not follow from this page.
+    pub fn after(&self, stored: &Conversation, begun: bool, limit: i64) -> Option<Self> {
+        let mut items = self.items.clone();
+        match items.iter().position(|known| known.id == stored.id) {
+            Some(place) if items[place].message_count + 1 == stored.message_count && !begun => {
+                drop(items.remove(place))
+            }
+            // It was on a later page, or is new.
+            None if self.has_more || begun => {}
+            _ => return None,
+        }
+        let key = |conversation: &Conversation| (conversation.last_message_at, conversation.id);
+        if items.first().is_some_and(|first| key(first) > key(stored)) {
+            return None;
+        }
+        items.insert(0, stored.clone());
+        items.truncate(usize::try_from(limit).unwrap_or(usize::MAX));
+        let total = self.total + i64::from(begun);
+        let has_more = total > limit;
+        let next = items.last().filter(|_| has_more).map(Conversation::cursor);
+        Some(Self { items, total, has_more, next, previous: None })
+    }
+}
+
+/// A page of messages of a conversation that has so many: what precedes and what follows it, by its outermost positions.
+pub(crate) fn message_page(items: Vec<Message>, counted: i64, order: Order) -> Page<Message> {
+    // A message may have been committed between the two statements.
+    let newest_seen = items.iter().map(|message| message.position).max().unwrap_or(0);
+    let total = counted.max(newest_seen);
+    let list = match order {
+        Order::Asc => List::MessagesAscending,
+        Order::Desc => List::MessagesDescending,
+    };
+    let neighbour = |message: Option<&Message>, backward: bool| {
+        let position = message?.position;
+        let towards_newest = (order == Order::Asc) != backward;
+        let exists = if towards_newest { position < total } else { position > 1 };
+        exists.then(|| Cursor::position(list, position, backward))
+    };
+    let next = neighbour(items.last(), false);
+    let previous = neighbour(<[Message]>::first(&items), true);
+    Page { total, has_more: next.is_some(), next, previous, items }
 }
 
 /// Where a student's message goes.
@@ -135,11 +213,20 @@ pub struct NewUserMessage {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Appended {
     /// It is stored.
-    Stored(Message),
+    Stored(Box<Stored>),
     /// The same idempotency key came before: this is what was stored then.
     Repeated(StoredExchange),
     /// There is no such conversation of this student's.
     NotFound,
+}
+
+/// A message that was stored, and its conversation as that left it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Stored {
+    /// The message.
+    pub message: Message,
+    /// Its conversation.
+    pub conversation: Conversation,
 }
 
 /// A stored message of a student's and the reply to it, if there is one yet.

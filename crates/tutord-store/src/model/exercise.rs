@@ -250,19 +250,26 @@ pub struct Completion {
 }
 
 /// A line of a student's history.
-#[derive(Debug, Clone, PartialEq, Eq, Queryable, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Queryable, Selectable, Serialize, Deserialize)]
+#[diesel(table_name = user_exercises)]
 pub struct HistoryItem {
     /// Where the student stands.
+    #[diesel(embed)]
     pub user_exercise: UserExercise,
     /// What the exercise is called.
+    #[diesel(select_expression = exercises::title)]
     pub title: String,
     /// How hard it is.
+    #[diesel(select_expression = exercises::difficulty)]
     pub difficulty: Difficulty,
     /// What it trains.
+    #[diesel(select_expression = exercises::exercise_type)]
     pub exercise_type: ExerciseType,
     /// Its language.
+    #[diesel(select_expression = exercises::programming_language)]
     pub programming_language: String,
     /// Its topics, separated by commas.
+    #[diesel(select_expression = exercises::topics)]
     pub topics: String,
 }
 

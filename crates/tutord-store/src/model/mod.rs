@@ -9,9 +9,10 @@ mod session;
 pub(crate) mod time;
 mod user;
 
+pub(crate) use conversation::message_page;
 pub use conversation::{
     Appended, Conversation, ConversationPage, IDEMPOTENCY_KEY_LIFETIME, Message, NewConversation, NewReply,
-    NewUserMessage, Order, PREVIEW_CHARS, StoredExchange, Target,
+    NewUserMessage, Order, PREVIEW_CHARS, Stored, StoredExchange, Target,
 };
 pub use enums::{
     AchievementCategory, ContextType, Difficulty, EmailTokenPurpose, ExerciseStatus, ExerciseType, MessageRole, Metric,

@@ -4,7 +4,7 @@ use diesel::prelude::*;
 use jiff::civil::{Date, date};
 use serde::{Deserialize, Serialize};
 
-use super::{Achievement, Metric, Period, SkillLevel, User};
+use super::{Achievement, Metric, Period, SkillLevel};
 use crate::model::time::{LocalDate, Timestamp};
 use crate::schema::{activity, skill_levels};
 
@@ -88,17 +88,24 @@ pub struct TopicSkill {
 /// An achievement, and when the student unlocked it.
 pub type Unlocked = (Achievement, Option<Timestamp>);
 
-/// Everything that a student's progress page shows, in few statements.
+/// Everything that a student's progress page shows beside the student, in few statements.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct ProgressOverview {
-    /// The student.
-    pub user: User,
     /// The sums of all time; `None` before the first completion.
     pub all: Option<Activity>,
     /// Every achievement.
     pub achievements: Vec<Unlocked>,
     /// The topics, by name.
     pub skills: Vec<TopicSkill>,
+}
+
+/// A student's sums.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ActivityHistory {
+    /// Those of all time; `None` before the first completion.
+    pub all: Option<Activity>,
+    /// Those of days that have a completion, the oldest first.
+    pub days: Vec<Activity>,
 }
 
 /// The most topics that are shown of a student.

@@ -41,11 +41,14 @@ impl<Q: QueryFragment<Pg>> QueryFragment<Pg> for Commented<Q> {
     fn walk_ast<'b>(&'b self, mut out: AstPass<'_, 'b, Pg>) -> QueryResult<()> {
         self.query.walk_ast(out.reborrow())?;
         if let Some(comment) = &self.comment {
-            // No other statement has this text.
-            out.unsafe_to_cache_prepared();
             out.push_sql(comment);
         }
         Ok(())
+    }
+
+    fn is_safe_to_cache_prepared(&self, backend: &Pg) -> QueryResult<bool> {
+        // No other statement has this comment.
+        Ok(self.comment.is_none() && self.query.is_safe_to_cache_prepared(backend)?)
     }
 }
 

@@ -38,16 +38,14 @@ use crate::open::{StoreOptions, pending};
 use crate::seed::SeedPlan;
 use crate::store::{Administration, PoolStatus, Replica, ServerStatement};
 
-/// Sends two statements in one round trip: both are on the wire before the first answer is awaited.
+/// Sends statements in one round trip: all are on the wire before the first answer is awaited.
 macro_rules! pipelined {
-    ($conn:ident, $first:ident.$first_method:ident::<$first_type:ty>, $second:ident.$second_method:ident::<$second_type:ty> $(,)?) => {{
+    ($conn:ident, $($query:ident.$method:ident::<$type:ty>),+ $(,)?) => {{
         let shared: &super::Conn = $conn;
-        let (mut first_conn, mut second_conn) = (shared, shared);
-        futures_util::future::try_join(
-            $first.$first_method::<$first_type>(&mut first_conn),
-            $second.$second_method::<$second_type>(&mut second_conn),
-        )
-        .await?
+        futures_util::try_join!($(async {
+            let mut conn = shared;
+            $query.$method::<$type>(&mut conn).await
+        }),+)?
     }};
 }
 

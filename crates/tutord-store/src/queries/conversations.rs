@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use diesel::alias;
 use diesel::dsl::{case_when, count_star, exists, select};
 use diesel::prelude::*;
 use diesel_async::RunQueryDsl;
@@ -12,11 +13,22 @@ use crate::error::Result;
 use crate::model::time::Timestamp;
 use crate::model::{
     Appended, ContextType, Conversation, ConversationPage, Message, NewConversation, NewReply, NewUserMessage, Order,
-    PREVIEW_CHARS, StoredExchange,
+    PREVIEW_CHARS, Stored, StoredExchange,
 };
-use crate::page::{Cursor, List, Page, PageRequest, Position};
+use crate::page::{Page, PageRequest, Position, counted};
+use crate::prepared::Prepared;
 use crate::schema::{conversations, exercises};
 use crate::store::Conversations;
+
+/// How many conversations a student has.
+macro_rules! total {
+    ($user_id:expr) => {{
+        let all = alias!(conversations as all);
+        all.filter(all.field(conversations::user_id).eq($user_id))
+            .filter(all.field(conversations::deleted_at).is_null())
+            .select(count_star())
+    }};
+}
 
 #[async_trait]
 impl Conversations for Adapter {
@@ -27,7 +39,7 @@ impl Conversations for Adapter {
             let mut rows = conversations::table
                 .filter(own)
                 .order((conversations::last_message_at.desc(), conversations::id.desc()))
-                .select(Conversation::as_select())
+                .select((Conversation::as_select(), total!(user_id).single_value()))
                 .limit(page.limit + 1)
                 .into_boxed();
             match page.position {
@@ -42,11 +54,12 @@ impl Conversations for Adapter {
                     );
                 }
             }
-            let total = conversations::table.filter(own).select(count_star());
-            let (items, total) = pipelined!(conn, rows.load::<Conversation>, total.get_result::<i64>);
-            Ok(Arc::new(Page::cut(items, total, page.limit, |last| {
-                Cursor::after_time(List::Conversations, last.last_message_at, last.id)
-            })))
+            let (items, total) = counted(rows.load(conn).await?, page.position);
+            let total = match total {
+                Some(total) => total,
+                None => total!(user_id).get_result(conn).await?,
+            };
+            Ok(Arc::new(Page::cut(items, total, page.limit, Conversation::cursor)))
         })
         .await
     }
@@ -101,21 +114,23 @@ impl Conversations for Adapter {
     async fn rename_conversation(&self, user_id: i64, id: i64, title: &str) -> Result<Option<Conversation>> {
         self.write(async |conn| {
             let now = Timestamp::now();
-            let renamed = diesel::update(own(user_id, id))
-                .set((
-                    conversations::title.eq(title),
-                    conversations::updated_at.eq(now),
-                    // Without messages, the newest activity is the newest change.
-                    conversations::last_message_at.eq(case_when(
-                        conversations::message_count.gt(0),
-                        conversations::last_message_at,
-                    )
-                    .otherwise(now)),
-                ))
-                .returning(Conversation::as_returning())
-                .get_result(conn)
-                .await
-                .optional()?;
+            let renamed = Prepared(
+                diesel::update(own(user_id, id))
+                    .set((
+                        conversations::title.eq(title),
+                        conversations::updated_at.eq(now),
+                        // Without messages, the newest activity is the newest change.
+                        conversations::last_message_at.eq(case_when(
+                            conversations::message_count.gt(0),
+                            conversations::last_message_at,
+                        )
+                        .otherwise(now)),
+                    ))
+                    .returning(Conversation::as_returning()),
+            )
+            .get_result(conn)
+            .await
+            .optional()?;
             Ok(renamed)
         })
         .await
@@ -123,8 +138,7 @@ impl Conversations for Adapter {
 
     async fn delete_conversation(&self, user_id: i64, id: i64) -> Result<bool> {
         self.write(async |conn| {
-            let hidden = diesel::update(own(user_id, id))
-                .set(conversations::deleted_at.eq(Timestamp::now()))
+            let hidden = Prepared(diesel::update(own(user_id, id)).set(conversations::deleted_at.eq(Timestamp::now())))
                 .execute(conn)
                 .await?;
             Ok(hidden == 1)
@@ -148,7 +162,7 @@ impl Conversations for Adapter {
         }
     }
 
-    async fn append_reply(&self, new: NewReply) -> Result<Option<Message>> {
+    async fn append_reply(&self, new: NewReply) -> Result<Option<Stored>> {
         self.transaction(async |conn| messages::append_reply(conn, new).await).await
     }
 

@@ -6,6 +6,7 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use diesel::alias;
 use diesel::dsl::{count_star, exists, not};
 use diesel::prelude::*;
 use diesel_async::RunQueryDsl;
@@ -18,29 +19,23 @@ use crate::model::{
     ExerciseType, Graded, Grading, HintTaken, HistoryItem, Moment, NewAchievement, NewExercise, PASSING_GRADE,
     StoredSubmission, Transition, UserExercise,
 };
-use crate::page::{Cursor, Page, PageRequest, Position};
+use crate::page::{Cursor, Page, PageRequest, Position, counted};
+use crate::prepared::Prepared;
 use crate::rules;
 use crate::schema::{achievements, exercises, submissions, user_exercises, users};
 use crate::store::Exercises;
 
-/// Exercises of a student with what a history shows of each.
+/// These columns of a student's exercises.
 macro_rules! history {
-    ($user_id:expr) => {
-        user_exercises::table.inner_join(exercises::table).filter(user_exercises::user_id.eq($user_id)).select((
-            UserExercise::as_select(),
-            exercises::title,
-            exercises::difficulty,
-            exercises::exercise_type,
-            exercises::programming_language,
-            exercises::topics,
-        ))
+    ($user_id:expr, $columns:expr) => {
+        user_exercises::table.inner_join(exercises::table).filter(user_exercises::user_id.eq($user_id)).select($columns)
     };
 }
 
 /// The same, newest first, a page at a time.
 macro_rules! history_page {
-    ($user_id:expr, $position:expr, $limit:expr) => {{
-        let mut rows = history!($user_id)
+    ($user_id:expr, $columns:expr, $position:expr, $limit:expr) => {{
+        let mut rows = history!($user_id, $columns)
             .order((user_exercises::created_at.desc(), user_exercises::id.desc()))
             .limit($limit)
             .into_boxed();
@@ -160,15 +155,26 @@ impl Exercises for Adapter {
         page: &PageRequest,
     ) -> Result<Page<HistoryItem>> {
         self.read(async |conn| {
+            let count = || {
+                let all = alias!(user_exercises as all);
+                let total =
+                    all.filter(all.field(user_exercises::user_id).eq(user_id)).select(count_star()).into_boxed();
+                match status {
+                    Some(status) => total.filter(all.field(user_exercises::status).eq(status)),
+                    None => total,
+                }
+            };
             // One more than asked for tells whether the list goes on.
-            let mut rows = history_page!(user_id, page.position, page.limit + 1);
-            let mut total =
-                user_exercises::table.filter(user_exercises::user_id.eq(user_id)).select(count_star()).into_boxed();
+            let columns = (HistoryItem::as_select(), count().single_value());
+            let mut rows = history_page!(user_id, columns, page.position, page.limit + 1);
             if let Some(status) = status {
                 rows = rows.filter(user_exercises::status.eq(status));
-                total = total.filter(user_exercises::status.eq(status));
             }
-            let (items, total) = pipelined!(conn, rows.load::<HistoryItem>, total.get_result::<i64>);
+            let (items, total) = counted(rows.load(conn).await?, page.position);
+            let total = match total {
+                Some(total) => total,
+                None => count().get_result(conn).await?,
+            };
             Ok(Page::cut(items, total, page.limit, HistoryItem::cursor))
         })
         .await
@@ -176,12 +182,13 @@ impl Exercises for Adapter {
 
     async fn history_before(&self, user_id: i64, cursor: Option<Cursor>, limit: i64) -> Result<Vec<HistoryItem>> {
         let position = cursor.map_or(Position::Offset(0), Position::Cursor);
-        self.read(async |conn| Ok(history_page!(user_id, position, limit).load(conn).await?)).await
+        self.read(async |conn| Ok(history_page!(user_id, HistoryItem::as_select(), position, limit).load(conn).await?))
+            .await
     }
 
     async fn ended_exercises(&self, user_id: i64, limit: i64) -> Result<Vec<HistoryItem>> {
         self.read(async |conn| {
-            let rows = history!(user_id)
+            let rows = history!(user_id, HistoryItem::as_select())
                 .filter(user_exercises::ended_at.is_not_null())
                 .order((user_exercises::ended_at.desc(), user_exercises::id.desc()))
                 .limit(limit);
@@ -260,10 +267,12 @@ impl Exercises for Adapter {
             let Some((exercise, key, standing)) = locked(conn, user_id, submission.exercise.id).await? else {
                 return Ok(Transition::NotFound);
             };
-            diesel::update(submissions::table.find(submission.id))
-                .set((submissions::grade.eq(grading.grade), submissions::feedback.eq(&grading.feedback)))
-                .execute(conn)
-                .await?;
+            Prepared(
+                diesel::update(submissions::table.find(submission.id))
+                    .set((submissions::grade.eq(grading.grade), submissions::feedback.eq(&grading.feedback))),
+            )
+            .execute(conn)
+            .await?;
             if !is_open(standing.status) {
                 // Completed or skipped while the grader was reading: what was counted stays as it is.
                 let solution = key.solution.filter(|_| standing.status == ExerciseStatus::Completed);
@@ -316,16 +325,15 @@ impl Exercises for Adapter {
             }
             let skip_count = standing.skip_count + 1;
             let due_on = moment.day.plus_days(rules::skipped_for(skip_count));
-            diesel::update(user_exercises::table.find(standing.id))
-                .set((
-                    user_exercises::status.eq(ExerciseStatus::Skipped),
-                    user_exercises::skip_count.eq(skip_count),
-                    user_exercises::due_on.eq(due_on),
-                    user_exercises::ended_at.eq(moment.at),
-                    user_exercises::updated_at.eq(moment.at),
-                ))
-                .execute(conn)
-                .await?;
+            Prepared(diesel::update(user_exercises::table.find(standing.id)).set((
+                user_exercises::status.eq(ExerciseStatus::Skipped),
+                user_exercises::skip_count.eq(skip_count),
+                user_exercises::due_on.eq(due_on),
+                user_exercises::ended_at.eq(moment.at),
+                user_exercises::updated_at.eq(moment.at),
+            )))
+            .execute(conn)
+            .await?;
             Ok(Transition::Done(()))
         })
         .await
@@ -341,8 +349,7 @@ impl Exercises for Adapter {
 
     async fn set_exercise_difficulty(&self, user_id: i64, difficulty: Difficulty) -> Result<()> {
         self.write(async |conn| {
-            diesel::update(users::table.find(user_id))
-                .set(users::exercise_difficulty.eq(difficulty))
+            Prepared(diesel::update(users::table.find(user_id)).set(users::exercise_difficulty.eq(difficulty)))
                 .execute(conn)
                 .await?;
             Ok(())
@@ -429,16 +436,18 @@ struct Changes {
 
 /// Marks an open exercise as begun, together with other changes.
 async fn begin(conn: &mut Conn, standing: &UserExercise, at: Timestamp, changes: Changes) -> QueryResult<UserExercise> {
-    diesel::update(user_exercises::table.find(standing.id))
-        .set((
-            changes,
-            user_exercises::status.eq(ExerciseStatus::InProgress),
-            user_exercises::started_at.eq(standing.started_at.unwrap_or(at)),
-            user_exercises::updated_at.eq(at),
-        ))
-        .returning(UserExercise::as_returning())
-        .get_result(conn)
-        .await
+    Prepared(
+        diesel::update(user_exercises::table.find(standing.id))
+            .set((
+                changes,
+                user_exercises::status.eq(ExerciseStatus::InProgress),
+                user_exercises::started_at.eq(standing.started_at.unwrap_or(at)),
+                user_exercises::updated_at.eq(at),
+            ))
+            .returning(UserExercise::as_returning()),
+    )
+    .get_result(conn)
+    .await
 }
 
 async fn daily(conn: &mut Conn, user_id: i64, day: LocalDate) -> Result<Option<Assigned>> {
@@ -463,19 +472,21 @@ async fn assign(conn: &mut Conn, user_id: i64, day: LocalDate, chosen: &Daily) -
         Daily::Existing(id) => *id,
         Daily::Generated(new) => insert_exercise(conn, new, Some(user_id)).await?.id,
     };
-    let skipped = diesel::update(
-        user_exercises::table
-            .filter(user_exercises::user_id.eq(user_id))
-            .filter(user_exercises::exercise_id.eq(id))
-            .filter(user_exercises::due_on.is_not_null()),
+    let skipped = Prepared(
+        diesel::update(
+            user_exercises::table
+                .filter(user_exercises::user_id.eq(user_id))
+                .filter(user_exercises::exercise_id.eq(id))
+                .filter(user_exercises::due_on.is_not_null()),
+        )
+        .set((
+            user_exercises::daily_date.eq(day),
+            user_exercises::status.eq(ExerciseStatus::Pending),
+            user_exercises::due_on.eq(None::<LocalDate>),
+            user_exercises::ended_at.eq(None::<Timestamp>),
+            user_exercises::updated_at.eq(Timestamp::now()),
+        )),
     )
-    .set((
-        user_exercises::daily_date.eq(day),
-        user_exercises::status.eq(ExerciseStatus::Pending),
-        user_exercises::due_on.eq(None::<LocalDate>),
-        user_exercises::ended_at.eq(None::<Timestamp>),
-        user_exercises::updated_at.eq(Timestamp::now()),
-    ))
     .execute(conn)
     .await?;
     if skipped == 0 {

@@ -20,6 +20,7 @@ use crate::model::progress::{Board, LeaderboardEntry, Neighbourhood, starts_on, 
 use crate::model::time::{LocalDate, Timestamp};
 use crate::model::{Metric, Period};
 use crate::page::{Cursor, Page, PageRequest, Position};
+use crate::prepared::Prepared;
 use crate::rules::{CompletedExercise, Standings};
 use crate::schema::{leaderboard_entries, leaderboards, users};
 use crate::sql_types::Day;
@@ -197,7 +198,7 @@ pub(super) async fn set_hidden(conn: &mut Conn, user_id: i64, hidden: bool) -> R
     let own = leaderboard_entries::table.filter(leaderboard_entries::user_id.eq(user_id));
     let entries: Vec<(i64, i64)> =
         own.select((leaderboard_entries::leaderboard_id, leaderboard_entries::value)).load(conn).await?;
-    diesel::update(own).set(leaderboard_entries::hidden.eq(hidden)).execute(conn).await?;
+    Prepared(diesel::update(own).set(leaderboard_entries::hidden.eq(hidden))).execute(conn).await?;
     let changed: Vec<_> = entries
         .into_iter()
         .map(|(id, value)| if hidden { (id, Some(value), None) } else { (id, None, Some(value)) })
@@ -239,7 +240,7 @@ async fn entries_after(conn: &mut Conn, id: i64, after: (i64, i64), limit: i64) 
     let (value, user_id) = after;
     let sql = entries("AND e.value <= $2 AND (e.value < $2 OR e.user_id > $3)", DOWN, "LIMIT $4");
     let query = diesel::sql_query(sql).bind::<BigInt, _>(id).bind::<BigInt, _>(value);
-    query.bind::<BigInt, _>(user_id).bind::<BigInt, _>(limit).load(conn).await
+    Prepared(query.bind::<BigInt, _>(user_id).bind::<BigInt, _>(limit)).load(conn).await
 }
 
 /// Entries before (value, user), the nearest first.
@@ -247,7 +248,7 @@ async fn entries_before(conn: &mut Conn, id: i64, before: (i64, i64), limit: i64
     let (value, user_id) = before;
     let sql = entries("AND e.value >= $2 AND (e.value > $2 OR e.user_id < $3)", UP, "LIMIT $4");
     let query = diesel::sql_query(sql).bind::<BigInt, _>(id).bind::<BigInt, _>(value);
-    query.bind::<BigInt, _>(user_id).bind::<BigInt, _>(limit).load(conn).await
+    Prepared(query.bind::<BigInt, _>(user_id).bind::<BigInt, _>(limit)).load(conn).await
 }
 
 async fn find(conn: &mut Conn, board: &Board) -> QueryResult<Option<i64>> {
@@ -273,7 +274,7 @@ pub(super) async fn page(conn: &mut Conn, board: &Board, page: &PageRequest) -> 
             let query = diesel::sql_query(entries("", DOWN, "LIMIT $2 OFFSET $3"))
                 .bind::<BigInt, _>(id)
                 .bind::<BigInt, _>(page.limit + 1);
-            query.bind::<BigInt, _>(offset).load(conn).await?
+            Prepared(query.bind::<BigInt, _>(offset)).load(conn).await?
         }
     };
     let (entries, total) = ranked(conn, id, rows).await?;
@@ -286,7 +287,8 @@ pub(super) async fn around(conn: &mut Conn, board: &Board, user_id: i64, neighbo
     let nowhere = Neighbourhood { opted_out, own: None, before: Vec::new(), after: Vec::new(), total: 0 };
     let Some(id) = find(conn, board).await? else { return Ok(nowhere) };
     let own = diesel::sql_query(entries("AND e.user_id = $2", DOWN, ""));
-    let own: Option<Row> = own.bind::<BigInt, _>(id).bind::<BigInt, _>(user_id).get_result(conn).await.optional()?;
+    let own = Prepared(own.bind::<BigInt, _>(id).bind::<BigInt, _>(user_id));
+    let own: Option<Row> = own.get_result(conn).await.optional()?;
     let Some(own) = own else {
         return Ok(Neighbourhood { total: ranked(conn, id, Vec::new()).await?.1, ..nowhere });
     };
@@ -333,15 +335,17 @@ async fn ranked(conn: &mut Conn, id: i64, rows: Vec<Row>) -> Result<(Vec<Leaderb
          CAST({siblings} AND level = 2), 0) \
          + COALESCE((SELECT SUM(delta) FROM leaderboard_changes WHERE leaderboard_id = $1), 0) AS BIGINT) AS total"
     );
-    let Above { above, total } = diesel::sql_query(above)
-        .bind::<BigInt, _>(id)
-        .bind::<BigInt, _>(highest)
-        .bind::<BigInt, _>(highest | 0xff)
-        .bind::<BigInt, _>(highest >> 8)
-        .bind::<BigInt, _>((highest >> 8) | 0xff)
-        .bind::<BigInt, _>(highest >> 16)
-        .get_result(conn)
-        .await?;
+    let Above { above, total } = Prepared(
+        diesel::sql_query(above)
+            .bind::<BigInt, _>(id)
+            .bind::<BigInt, _>(highest)
+            .bind::<BigInt, _>(highest | 0xff)
+            .bind::<BigInt, _>(highest >> 8)
+            .bind::<BigInt, _>((highest >> 8) | 0xff)
+            .bind::<BigInt, _>(highest >> 16),
+    )
+    .get_result(conn)
+    .await?;
     // Below the first entry, a rank is that of the value before and how many share that value.
     let counts = "SELECT value, CAST(SUM(students) AS BIGINT) AS students FROM ( \
          SELECT bucket AS value, students FROM leaderboard_counts \
@@ -349,12 +353,10 @@ async fn ranked(conn: &mut Conn, id: i64, rows: Vec<Row>) -> Result<(Vec<Leaderb
          UNION ALL SELECT value, delta FROM leaderboard_changes \
          WHERE leaderboard_id = $1 AND value >= $2 AND value <= $3) AS counted \
          GROUP BY value HAVING SUM(students) > 0 ORDER BY value DESC";
-    let counts: Vec<ValueCount> = diesel::sql_query(counts)
-        .bind::<BigInt, _>(id)
-        .bind::<BigInt, _>(lowest)
-        .bind::<BigInt, _>(highest)
-        .load(conn)
-        .await?;
+    let counts: Vec<ValueCount> =
+        Prepared(diesel::sql_query(counts).bind::<BigInt, _>(id).bind::<BigInt, _>(lowest).bind::<BigInt, _>(highest))
+            .load(conn)
+            .await?;
     let mut rank = above + 1;
     let mut ranks = BTreeMap::new();
     for count in counts {
@@ -386,7 +388,7 @@ struct Change {
 pub(super) async fn fold(conn: &mut Conn, batch: i64) -> Result<usize> {
     let take = "DELETE FROM leaderboard_changes WHERE id IN \
          (SELECT id FROM leaderboard_changes ORDER BY id LIMIT $1) RETURNING leaderboard_id, value, delta";
-    let changes: Vec<Change> = diesel::sql_query(take).bind::<BigInt, _>(batch).load(conn).await?;
+    let changes: Vec<Change> = Prepared(diesel::sql_query(take).bind::<BigInt, _>(batch)).load(conn).await?;
     // Sorted, so that two processes that fold at once lock the same nodes in the same order.
     let mut nodes = BTreeMap::new();
     for change in &changes {
@@ -398,13 +400,15 @@ pub(super) async fn fold(conn: &mut Conn, batch: i64) -> Result<usize> {
         let add = "INSERT INTO leaderboard_counts (leaderboard_id, level, bucket, students) VALUES ($1, $2, $3, $4) \
              ON CONFLICT (leaderboard_id, level, bucket) \
              DO UPDATE SET students = leaderboard_counts.students + excluded.students";
-        diesel::sql_query(add)
-            .bind::<BigInt, _>(id)
-            .bind::<Integer, _>(level)
-            .bind::<BigInt, _>(bucket)
-            .bind::<BigInt, _>(students)
-            .execute(conn)
-            .await?;
+        Prepared(
+            diesel::sql_query(add)
+                .bind::<BigInt, _>(id)
+                .bind::<Integer, _>(level)
+                .bind::<BigInt, _>(bucket)
+                .bind::<BigInt, _>(students),
+        )
+        .execute(conn)
+        .await?;
     }
     Ok(changes.len())
 }
@@ -423,7 +427,8 @@ pub(super) async fn purge(conn: &mut Conn, today: LocalDate, batch: i64) -> Resu
     let Some(id) = ended else { return Ok(0) };
     let remove = "DELETE FROM leaderboard_entries WHERE leaderboard_id = $1 AND user_id IN \
          (SELECT user_id FROM leaderboard_entries WHERE leaderboard_id = $1 LIMIT $2)";
-    let removed = diesel::sql_query(remove).bind::<BigInt, _>(id).bind::<BigInt, _>(batch).execute(conn).await?;
+    let removed =
+        Prepared(diesel::sql_query(remove).bind::<BigInt, _>(id).bind::<BigInt, _>(batch)).execute(conn).await?;
     if i64::try_from(removed).unwrap_or(i64::MAX) < batch {
         return Ok(removed + diesel::delete(leaderboards::table.find(id)).execute(conn).await?);
     }

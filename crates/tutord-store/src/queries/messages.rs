@@ -10,9 +10,10 @@ use crate::error::Result;
 use crate::model::time::Timestamp;
 use crate::model::{
     Appended, Conversation, ConversationPage, Message, MessageRole, NewReply, NewUserMessage, Order, PREVIEW_CHARS,
-    StoredExchange, Target,
+    Stored, StoredExchange, Target, message_page,
 };
-use crate::page::{Cursor, List, Page, PageRequest, Position};
+use crate::page::{PageRequest, Position};
+use crate::prepared::Prepared;
 use crate::schema::{conversations, idempotency_keys, messages};
 
 /// A page of a conversation. Positions have no gaps, so every page is one range of the index on
@@ -59,29 +60,9 @@ pub(super) async fn page(
     let conversation = own(user_id, id).select(Conversation::as_select());
     let (conversation, items) = pipelined!(conn, conversation.load::<Conversation>, rows.load::<Message>);
     Ok(conversation.into_iter().next().map(|conversation| {
-        let messages = bounded(items, conversation.message_count, order);
+        let messages = message_page(items, conversation.message_count, order);
         ConversationPage { conversation, messages }
     }))
-}
-
-/// What precedes and what follows a page, by its outermost positions.
-fn bounded(items: Vec<Message>, counted: i64, order: Order) -> Page<Message> {
-    // A message may have been committed between the two statements.
-    let newest_seen = items.iter().map(|message| message.position).max().unwrap_or(0);
-    let total = counted.max(newest_seen);
-    let list = match order {
-        Order::Asc => List::MessagesAscending,
-        Order::Desc => List::MessagesDescending,
-    };
-    let neighbour = |message: Option<&Message>, backward: bool| {
-        let position = message?.position;
-        let towards_newest = (order == Order::Asc) != backward;
-        let exists = if towards_newest { position < total } else { position > 1 };
-        exists.then(|| Cursor::position(list, position, backward))
-    };
-    let next = neighbour(items.last(), false);
-    let previous = neighbour(<[Message]>::first(&items), true);
-    Page { total, has_more: next.is_some(), next, previous, items }
 }
 
 /// Stores a student's message, and the conversation where it begins one.
@@ -96,16 +77,16 @@ pub(super) async fn append_user_message(conn: &mut Conn, new: &NewUserMessage) -
         Target::Existing(id) => *id,
         Target::New { title } => insert(conn, &begun_by_message(new.user_id, title.clone()), now).await?.id,
     };
-    let Some((position, created_at)) = count_in(conn, new.user_id, conversation_id, &new.content).await? else {
+    let Some(conversation) = count_in(conn, new.user_id, conversation_id, &new.content).await? else {
         return Ok(Appended::NotFound);
     };
     let message = diesel::insert_into(messages::table)
         .values((
             messages::conversation_id.eq(conversation_id),
-            messages::position.eq(position),
+            messages::position.eq(conversation.message_count),
             messages::role.eq(MessageRole::User),
             messages::content.eq(&new.content),
-            messages::created_at.eq(created_at),
+            messages::created_at.eq(conversation.last_message_at),
         ))
         .returning(Message::as_returning())
         .get_result(conn)
@@ -122,18 +103,18 @@ pub(super) async fn append_user_message(conn: &mut Conn, new: &NewUserMessage) -
             .execute(conn)
             .await?;
     }
-    Ok(Appended::Stored(message))
+    Ok(Appended::Stored(Box::new(Stored { message, conversation })))
 }
 
 /// Stores a tutor's reply.
-pub(super) async fn append_reply(conn: &mut Conn, new: NewReply) -> Result<Option<Message>> {
-    let Some((position, created_at)) = count_in(conn, new.user_id, new.conversation_id, &new.content).await? else {
+pub(super) async fn append_reply(conn: &mut Conn, new: NewReply) -> Result<Option<Stored>> {
+    let Some(conversation) = count_in(conn, new.user_id, new.conversation_id, &new.content).await? else {
         return Ok(None);
     };
     let message = diesel::insert_into(messages::table)
         .values((
             messages::conversation_id.eq(new.conversation_id),
-            messages::position.eq(position),
+            messages::position.eq(conversation.message_count),
             messages::role.eq(MessageRole::Assistant),
             messages::content.eq(new.content),
             messages::tokens_used.eq(new.tokens_used),
@@ -143,36 +124,38 @@ pub(super) async fn append_reply(conn: &mut Conn, new: NewReply) -> Result<Optio
             messages::cached.eq(new.cached),
             messages::response_time_ms.eq(new.response_time_ms),
             messages::reply_to.eq(new.reply_to),
-            messages::created_at.eq(created_at),
+            messages::created_at.eq(conversation.last_message_at),
         ))
         .returning(Message::as_returning())
         .get_result(conn)
         .await?;
-    Ok(Some(message))
+    Ok(Some(Stored { message, conversation }))
 }
 
-/// Counts one more message in its conversation and gives its position and time. The update locks the
+/// Counts one more message in its conversation; the count is its position, and the newest time its own. The update locks the
 /// conversation until the transaction ends, so positions have no gaps and times never run backward.
 async fn count_in(
     conn: &mut Conn,
     user_id: i64,
     conversation_id: i64,
     content: &str,
-) -> QueryResult<Option<(i64, Timestamp)>> {
+) -> QueryResult<Option<Conversation>> {
     let now = Timestamp::now();
     let later = case_when(conversations::last_message_at.gt(now), conversations::last_message_at).otherwise(now);
     let preview: String = content.chars().take(PREVIEW_CHARS).collect();
-    diesel::update(own(user_id, conversation_id))
-        .set((
-            conversations::message_count.eq(conversations::message_count + 1),
-            conversations::last_message_at.eq(later),
-            conversations::updated_at.eq(later),
-            conversations::last_message_preview.eq(preview),
-        ))
-        .returning((conversations::message_count, conversations::last_message_at))
-        .get_result(conn)
-        .await
-        .optional()
+    Prepared(
+        diesel::update(own(user_id, conversation_id))
+            .set((
+                conversations::message_count.eq(conversations::message_count + 1),
+                conversations::last_message_at.eq(later),
+                conversations::updated_at.eq(later),
+                conversations::last_message_preview.eq(preview),
+            ))
+            .returning(Conversation::as_returning()),
+    )
+    .get_result(conn)
+    .await
+    .optional()
 }
 
 /// What an earlier request with this idempotency key stored.

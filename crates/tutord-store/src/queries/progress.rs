@@ -9,11 +9,13 @@ use diesel_async::RunQueryDsl;
 use super::{Adapter, Conn, leaderboards};
 use crate::error::Result;
 use crate::model::progress::{
-    ALL_TIME, Activity, Board, LeaderboardEntry, MAX_TOPICS, Neighbourhood, ProgressOverview, TopicSkill, Unlocked,
+    ALL_TIME, Activity, ActivityHistory, Board, LeaderboardEntry, MAX_TOPICS, Neighbourhood, ProgressOverview,
+    TopicSkill, Unlocked,
 };
 use crate::model::time::{LocalDate, Timestamp};
-use crate::model::{Achievement, Completion, Exercise, ExerciseStatus, Moment, Period, User, UserExercise};
+use crate::model::{Achievement, Completion, Exercise, ExerciseStatus, Moment, Period, UserExercise};
 use crate::page::{Page, PageRequest};
+use crate::prepared::Prepared;
 use crate::rules::{self, CompletedExercise, Standings, Summary, level};
 use crate::schema::{achievements, activity, exercises, skill_levels, user_achievements, user_exercises, users};
 use crate::store::Progress;
@@ -62,35 +64,29 @@ macro_rules! unlocked {
 
 #[async_trait]
 impl Progress for Adapter {
-    async fn progress(&self, user_id: i64) -> Result<Option<ProgressOverview>> {
+    async fn progress(&self, user_id: i64) -> Result<ProgressOverview> {
         self.read(async |conn| {
-            let user = users::table.find(user_id).select(User::as_select());
-            let all = of_all_time!(user_id);
-            let (user, all) = pipelined!(conn, user.load::<User>, all.load::<Activity>);
-            let Some(user) = user.into_iter().next() else { return Ok(None) };
-            let unlocked = unlocked!(user_id);
-            let skills = skills!(user_id);
-            let (achievements, skills) = pipelined!(conn, unlocked.load::<Unlocked>, skills.load::<TopicSkill>);
-            Ok(Some(ProgressOverview { user, all: all.into_iter().next(), achievements, skills }))
+            let (all, unlocked, skills) = (of_all_time!(user_id), unlocked!(user_id), skills!(user_id));
+            let (all, achievements, skills) =
+                pipelined!(conn, all.load::<Activity>, unlocked.load::<Unlocked>, skills.load::<TopicSkill>);
+            Ok(ProgressOverview { all: all.into_iter().next(), achievements, skills })
         })
         .await
     }
 
-    async fn activity_of_all_time(&self, user_id: i64) -> Result<Option<Activity>> {
-        self.read(async |conn| Ok(of_all_time!(user_id).first(conn).await.optional()?)).await
-    }
-
-    async fn activity_by_day(&self, user_id: i64, from: LocalDate, to: LocalDate) -> Result<Vec<Activity>> {
+    async fn activity(&self, user_id: i64, from: LocalDate, to: LocalDate) -> Result<ActivityHistory> {
         self.read(async |conn| {
-            let days = activity::table
+            let all = activity::period.eq(Period::All).and(activity::starts_on.eq(ALL_TIME));
+            let days = activity::period.eq(Period::Daily).and(activity::starts_on.between(from, to));
+            let sums: Vec<Activity> = activity::table
                 .filter(activity::user_id.eq(user_id))
-                .filter(activity::period.eq(Period::Daily))
-                .filter(activity::starts_on.between(from, to))
+                .filter(all.or(days))
                 .order(activity::starts_on.asc())
                 .select(Activity::as_select())
                 .load(conn)
                 .await?;
-            Ok(days)
+            let (all, days) = sums.into_iter().partition::<Vec<_>, _>(|sums| sums.period == Period::All);
+            Ok(ActivityHistory { all: all.into_iter().next(), days })
         })
         .await
     }
@@ -124,8 +120,7 @@ impl Progress for Adapter {
             if lock_student(conn, user_id).await? == opted_out {
                 return Ok(());
             }
-            diesel::update(users::table.find(user_id))
-                .set(users::leaderboard_opt_out.eq(opted_out))
+            Prepared(diesel::update(users::table.find(user_id)).set(users::leaderboard_opt_out.eq(opted_out)))
                 .execute(conn)
                 .await?;
             leaderboards::set_hidden(conn, user_id, opted_out).await
@@ -211,20 +206,22 @@ pub(super) async fn complete(
     summary.reward(i32::try_from(granted.len()).unwrap_or(i32::MAX), reward);
     let points = rules::points(exercise.difficulty) + reward;
     store_summary(conn, &summary).await?;
-    let user_exercise = diesel::update(user_exercises::table.find(standing.id))
-        .set((
-            user_exercises::status.eq(ExerciseStatus::Completed),
-            user_exercises::time_spent_seconds.eq(standing.time_spent_seconds),
-            user_exercises::points_earned.eq(points),
-            user_exercises::started_at.eq(standing.started_at.unwrap_or(moment.at)),
-            user_exercises::completed_at.eq(done.completed_at),
-            user_exercises::completed_on.eq(day),
-            user_exercises::ended_at.eq(done.completed_at),
-            user_exercises::updated_at.eq(done.completed_at),
-        ))
-        .returning(UserExercise::as_returning())
-        .get_result(conn)
-        .await?;
+    let user_exercise = Prepared(
+        diesel::update(user_exercises::table.find(standing.id))
+            .set((
+                user_exercises::status.eq(ExerciseStatus::Completed),
+                user_exercises::time_spent_seconds.eq(standing.time_spent_seconds),
+                user_exercises::points_earned.eq(points),
+                user_exercises::started_at.eq(standing.started_at.unwrap_or(moment.at)),
+                user_exercises::completed_at.eq(done.completed_at),
+                user_exercises::completed_on.eq(day),
+                user_exercises::ended_at.eq(done.completed_at),
+                user_exercises::updated_at.eq(done.completed_at),
+            ))
+            .returning(UserExercise::as_returning()),
+    )
+    .get_result(conn)
+    .await?;
     store_streak(conn, &summary).await?;
     leaderboards::count(conn, user_id, &done, points, streak).await?;
     let achievements = granted.into_iter().map(|achievement| achievement.slug).collect();
@@ -278,23 +275,27 @@ async fn topic_skills(conn: &mut Conn, user_id: i64, topics: &[String]) -> Resul
 }
 
 async fn store_skill(conn: &mut Conn, skill: &TopicSkill) -> QueryResult<usize> {
-    diesel::insert_into(skill_levels::table)
-        .values(skill.clone())
-        .on_conflict((skill_levels::user_id, skill_levels::topic))
-        .do_update()
-        .set(skill.clone())
-        .execute(conn)
-        .await
+    Prepared(
+        diesel::insert_into(skill_levels::table)
+            .values(skill.clone())
+            .on_conflict((skill_levels::user_id, skill_levels::topic))
+            .do_update()
+            .set(skill.clone()),
+    )
+    .execute(conn)
+    .await
 }
 
 async fn store_activity(conn: &mut Conn, sums: &Activity) -> QueryResult<usize> {
-    diesel::insert_into(activity::table)
-        .values(sums.clone())
-        .on_conflict((activity::user_id, activity::period, activity::starts_on))
-        .do_update()
-        .set(sums.clone())
-        .execute(conn)
-        .await
+    Prepared(
+        diesel::insert_into(activity::table)
+            .values(sums.clone())
+            .on_conflict((activity::user_id, activity::period, activity::starts_on))
+            .do_update()
+            .set(sums.clone()),
+    )
+    .execute(conn)
+    .await
 }
 
 async fn store_summary(conn: &mut Conn, summary: &Summary) -> QueryResult<()> {
@@ -307,15 +308,14 @@ async fn store_summary(conn: &mut Conn, summary: &Summary) -> QueryResult<()> {
 /// Copies what a profile shows into the student's row.
 async fn store_streak(conn: &mut Conn, summary: &Summary) -> QueryResult<usize> {
     let newest = summary.newest.as_ref();
-    diesel::update(users::table.find(summary.all.user_id))
-        .set((
-            users::current_streak.eq(newest.map_or(0, |day| day.streak)),
-            users::longest_streak.eq(summary.all.streak),
-            users::exercises_completed.eq(summary.all.exercises_completed),
-            users::last_exercise_date.eq(newest.map(|day| day.starts_on)),
-        ))
-        .execute(conn)
-        .await
+    Prepared(diesel::update(users::table.find(summary.all.user_id)).set((
+        users::current_streak.eq(newest.map_or(0, |day| day.streak)),
+        users::longest_streak.eq(summary.all.streak),
+        users::exercises_completed.eq(summary.all.exercises_completed),
+        users::last_exercise_date.eq(newest.map(|day| day.starts_on)),
+    )))
+    .execute(conn)
+    .await
 }
 
 /// Grants the achievements that are reached now and were not before, each once: the primary key of

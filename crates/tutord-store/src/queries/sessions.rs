@@ -8,6 +8,7 @@ use super::{Adapter, Conn};
 use crate::error::Result;
 use crate::model::time::Timestamp;
 use crate::model::{Identity, NewSessionTokens, Rotation, SessionTokenPurpose, TokenHash};
+use crate::prepared::Prepared;
 use crate::schema::{session_tokens, sessions, users};
 use crate::store::Sessions;
 
@@ -26,7 +27,7 @@ impl Sessions for Adapter {
                 .get_result(conn)
                 .await?;
             insert_tokens(conn, session_id, &tokens).await?;
-            diesel::update(users::table.find(user_id)).set(users::last_login.eq(now)).execute(conn).await?;
+            Prepared(diesel::update(users::table.find(user_id)).set(users::last_login.eq(now))).execute(conn).await?;
             Ok(session_id)
         })
         .await
@@ -66,15 +67,17 @@ impl Sessions for Adapter {
         self.transaction(async |conn| {
             let now = Timestamp::now();
             // The update is the decision: of two concurrent refreshes with one token, one changes the row.
-            let spent: Option<i64> = diesel::update(
-                session_tokens::table
-                    .find(refresh.as_slice())
-                    .filter(session_tokens::purpose.eq(SessionTokenPurpose::Refresh))
-                    .filter(session_tokens::used_at.is_null())
-                    .filter(session_tokens::expires_at.gt(now)),
+            let spent: Option<i64> = Prepared(
+                diesel::update(
+                    session_tokens::table
+                        .find(refresh.as_slice())
+                        .filter(session_tokens::purpose.eq(SessionTokenPurpose::Refresh))
+                        .filter(session_tokens::used_at.is_null())
+                        .filter(session_tokens::expires_at.gt(now)),
+                )
+                .set(session_tokens::used_at.eq(now))
+                .returning(session_tokens::session_id),
             )
-            .set(session_tokens::used_at.eq(now))
-            .returning(session_tokens::session_id)
             .get_result(conn)
             .await
             .optional()?;
@@ -88,11 +91,13 @@ impl Sessions for Adapter {
 
     async fn revoke_session(&self, user_id: i64, session_id: i64) -> Result<()> {
         self.write(async |conn| {
-            diesel::update(sessions::table.find(session_id).filter(sessions::user_id.eq(user_id)))
-                .filter(sessions::revoked_at.is_null())
-                .set(sessions::revoked_at.eq(Timestamp::now()))
-                .execute(conn)
-                .await?;
+            Prepared(
+                diesel::update(sessions::table.find(session_id).filter(sessions::user_id.eq(user_id)))
+                    .filter(sessions::revoked_at.is_null())
+                    .set(sessions::revoked_at.eq(Timestamp::now())),
+            )
+            .execute(conn)
+            .await?;
             Ok(())
         })
         .await
@@ -104,13 +109,15 @@ impl Sessions for Adapter {
                 .find(refresh.as_slice())
                 .filter(session_tokens::purpose.eq(SessionTokenPurpose::Refresh))
                 .select(session_tokens::session_id);
-            let user = diesel::update(sessions::table.filter(sessions::id.eq_any(session)))
-                .filter(sessions::revoked_at.is_null())
-                .set(sessions::revoked_at.eq(Timestamp::now()))
-                .returning(sessions::user_id)
-                .get_result(conn)
-                .await
-                .optional()?;
+            let user = Prepared(
+                diesel::update(sessions::table.filter(sessions::id.eq_any(session)))
+                    .filter(sessions::revoked_at.is_null())
+                    .set(sessions::revoked_at.eq(Timestamp::now()))
+                    .returning(sessions::user_id),
+            )
+            .get_result(conn)
+            .await
+            .optional()?;
             Ok(user)
         })
         .await
@@ -134,10 +141,11 @@ async fn succeed(conn: &mut Conn, session_id: i64, successors: &NewSessionTokens
         .optional()?;
     let Some(user_id) = user_id else { return Ok(Rotation::Unknown) };
     insert_tokens(conn, session_id, successors).await?;
-    diesel::update(sessions::table.find(session_id))
-        .set(sessions::expires_at.eq(successors.refresh_expires_at))
-        .execute(conn)
-        .await?;
+    Prepared(
+        diesel::update(sessions::table.find(session_id)).set(sessions::expires_at.eq(successors.refresh_expires_at)),
+    )
+    .execute(conn)
+    .await?;
     Ok(Rotation::Rotated { user_id })
 }
 
@@ -154,7 +162,7 @@ async fn detect_reuse(conn: &mut Conn, refresh: &TokenHash, now: Timestamp) -> R
         .await
         .optional()?;
     let Some((user_id, session_id)) = reused else { return Ok(Rotation::Unknown) };
-    diesel::update(sessions::table.find(session_id)).set(sessions::revoked_at.eq(now)).execute(conn).await?;
+    Prepared(diesel::update(sessions::table.find(session_id)).set(sessions::revoked_at.eq(now))).execute(conn).await?;
     Ok(Rotation::Reused { user_id, session_id })
 }
 
@@ -178,10 +186,12 @@ async fn insert_tokens(conn: &mut Conn, session_id: i64, tokens: &NewSessionToke
 
 /// Revokes every session of a user.
 pub(super) async fn revoke_all(conn: &mut Conn, user_id: i64) -> QueryResult<()> {
-    diesel::update(sessions::table.filter(sessions::user_id.eq(user_id)))
-        .filter(sessions::revoked_at.is_null())
-        .set(sessions::revoked_at.eq(Timestamp::now()))
-        .execute(conn)
-        .await?;
+    Prepared(
+        diesel::update(sessions::table.filter(sessions::user_id.eq(user_id)))
+            .filter(sessions::revoked_at.is_null())
+            .set(sessions::revoked_at.eq(Timestamp::now())),
+    )
+    .execute(conn)
+    .await?;
     Ok(())
 }

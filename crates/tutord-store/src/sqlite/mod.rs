@@ -29,13 +29,10 @@ use crate::store::{Administration, ChangeFeed, Outbox, PoolStatus, Replica, Serv
 mod explain;
 mod seed;
 
-/// Two statements one after the other: there is no round trip to save.
+/// Statements one after the other: there is no round trip to save.
 macro_rules! pipelined {
-    ($conn:ident, $first:ident.$first_method:ident::<$first_type:ty>, $second:ident.$second_method:ident::<$second_type:ty> $(,)?) => {
-        (
-            $first.$first_method::<$first_type>(&mut *$conn).await?,
-            $second.$second_method::<$second_type>(&mut *$conn).await?,
-        )
+    ($conn:ident, $($query:ident.$method:ident::<$type:ty>),+ $(,)?) => {
+        ($($query.$method::<$type>(&mut *$conn).await?),+)
     };
 }
 

@@ -199,7 +199,7 @@ async fn a_passing_grade_completes(store: &Fixture) {
     // A grade that comes late changes nothing that was counted.
     let late = done(store.grade_submission(ada.id, &submission, &grading(100), now).await.unwrap());
     assert_eq!((late.user_exercise.grade, late.solution.is_some()), (Some(60), true));
-    let all = store.activity_of_all_time(ada.id).await.unwrap().unwrap();
+    let all = store.progress(ada.id).await.unwrap().all.unwrap();
     assert_eq!((all.exercises_completed, all.grade_sum, all.graded_count), (1, 60, 1));
 }
 
@@ -212,7 +212,7 @@ async fn forbidden_transitions_change_nothing(store: &Fixture) {
     let everything = async || {
         let sql = "SELECT CAST(id AS TEXT) || status || hints_used || submission_count || points_earned \
              || time_spent_seconds || skip_count AS line FROM user_exercises ORDER BY id";
-        (store.lines(sql).await, store.activity_of_all_time(ada.id).await.unwrap())
+        (store.lines(sql).await, store.progress(ada.id).await.unwrap().all)
     };
     let before = everything().await;
     let later = moment(1, 0);
@@ -258,7 +258,7 @@ async fn concurrent_completions_count_once(store: &Fixture) {
     for answers in answers {
         assert_eq!(answers.len(), 1, "every request is told the same: {answers:?}");
     }
-    let all = store.activity_of_all_time(ada.id).await.unwrap().unwrap();
+    let all = store.progress(ada.id).await.unwrap().all.unwrap();
     // Exercises 1 to 3 are medium, hard and easy.
     assert_eq!((all.exercises_completed, all.points, all.achievements_unlocked), (3, 60 + 12, 2));
     assert_eq!(store.count("user_achievements").await, 2);

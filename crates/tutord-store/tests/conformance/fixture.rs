@@ -146,7 +146,7 @@ pub(crate) fn reply(user_id: i64, to: &Message, content: &str) -> NewReply {
 
 pub(crate) fn stored(appended: Appended) -> Message {
     match appended {
-        Appended::Stored(message) => message,
+        Appended::Stored(stored) => stored.message,
         other => panic!("not stored: {other:?}"),
     }
 }

@@ -5,6 +5,7 @@ use crate::fixture::{self, Fixture, message, reply, stored};
 
 crate::on_both!(
     pages_walk_a_conversation_once_in_both_orders_and_directions,
+    first_pages_after_a_message_follow_from_those_before,
     a_page_costs_two_statements_at_any_depth,
     concurrent_messages_are_counted_exactly,
     a_message_can_begin_a_conversation,
@@ -70,6 +71,60 @@ async fn pages_walk_a_conversation_once_in_both_orders_and_directions(store: &Fi
     }
 }
 
+async fn first_pages_after_a_message_follow_from_those_before(store: &Fixture) {
+    let user = store.student("ada").await.id;
+    for number in 1..=5 {
+        store.conversation(user, &number.to_string()).await;
+    }
+    let limits = [1, 3, 20];
+    let list = async |limit| store.list_conversations(user, &PageRequest::first(limit)).await.unwrap();
+    let page =
+        async |id, order, limit| store.conversation_page(user, id, order, &PageRequest::first(limit)).await.unwrap();
+    // The first of three messages of each round begins a conversation, or goes to one that is on a list's first page or not.
+    for round in 1..=12 {
+        let begun = round % 4 == 0;
+        let target = if begun { Target::New { title: "new".to_owned() } } else { Target::Existing(1 + round % 5) };
+        let mut question = None;
+        for number in 0..3 {
+            let id = match (&question, &target) {
+                (Some(Message { conversation_id, .. }), _) => *conversation_id,
+                (None, Target::Existing(id)) => *id,
+                (None, Target::New { .. }) => 0,
+            };
+            let mut before = Vec::new();
+            for limit in limits {
+                let pages = [page(id, Order::Asc, limit).await, page(id, Order::Desc, limit).await];
+                before.push((limit, list(limit).await, pages));
+            }
+            let stored = match (&question, number) {
+                (Some(question), 1) => store.append_reply(reply(user, question, "yes")).await.unwrap().unwrap(),
+                _ => {
+                    let target = if number == 0 { target.clone() } else { Target::Existing(id) };
+                    let appended = store.append_user_message(message(user, target, "why?")).await.unwrap();
+                    let Appended::Stored(stored) = appended else { panic!("{appended:?}") };
+                    *stored
+                }
+            };
+            let id = stored.conversation.id;
+            for (limit, known, pages) in before {
+                let context = format!("round {round}, message {number}, limit {limit}");
+                let found = list(limit).await;
+                let after = known.after(&stored.conversation, begun && number == 0, limit);
+                assert_eq!(after.as_ref(), Some(&*found), "{context}");
+                assert_eq!(found.after(&stored.conversation, false, limit), None, "it is there already: {context}");
+                for (known, order) in pages.into_iter().zip([Order::Asc, Order::Desc]) {
+                    let found = page(id, order, limit).await.unwrap();
+                    if let Some(known) = known {
+                        assert_eq!(known.after(&stored, order, limit).as_ref(), Some(&*found), "{context}, {order:?}");
+                    }
+                    assert_eq!(found.after(&stored, order, limit), None, "it is there already: {context}");
+                }
+            }
+            question = question.or(Some(stored.message));
+        }
+    }
+}
+
 async fn a_page_costs_two_statements_at_any_depth(store: &Fixture) {
     let user = store.student("ada").await;
     let id = store.conversation(user.id, "talk").await;
@@ -125,7 +180,7 @@ async fn a_repeated_request_stores_nothing_again(store: &Fixture) {
     let first = stored(store.append_user_message(keyed(ada.id)).await.unwrap());
     let Appended::Repeated(again) = store.append_user_message(keyed(ada.id)).await.unwrap() else { panic!() };
     assert_eq!((again.question, again.reply), (first.clone(), None));
-    let answer = store.append_reply(reply(ada.id, &first, "hi")).await.unwrap().unwrap();
+    let answer = store.append_reply(reply(ada.id, &first, "hi")).await.unwrap().unwrap().message;
     let Appended::Repeated(again) = store.append_user_message(keyed(ada.id)).await.unwrap() else { panic!() };
     assert_eq!(again.reply, Some(answer));
     stored(store.append_user_message(keyed(bob.id)).await.unwrap());
@@ -145,7 +200,7 @@ async fn concurrent_repeats_store_one_message(store: &Fixture) {
     let mut ids = Vec::new();
     for task in tasks.collect::<Vec<_>>() {
         ids.push(match task.await.unwrap() {
-            Appended::Stored(message) => message.id,
+            Appended::Stored(stored) => stored.message.id,
             Appended::Repeated(exchange) => exchange.question.id,
             Appended::NotFound => panic!("not found"),
         });
@@ -159,7 +214,7 @@ async fn a_message_is_answered_once(store: &Fixture) {
     let user = store.student("ada").await;
     let id = store.conversation(user.id, "talk").await;
     let question = store.say(user.id, id, "why?").await;
-    let answer = store.append_reply(reply(user.id, &question, "because")).await.unwrap().unwrap();
+    let answer = store.append_reply(reply(user.id, &question, "because")).await.unwrap().unwrap().message;
     assert_eq!((answer.role, answer.reply_to, answer.position), (MessageRole::Assistant, Some(question.id), 2));
     assert_eq!((answer.tokens_used, answer.model_used.as_deref()), (Some(7), Some("model")));
     let second = store.append_reply(reply(user.id, &question, "again")).await;
@@ -183,7 +238,7 @@ async fn of_concurrent_replies_one_is_stored(store: &Fixture) {
     let mut answers = Vec::new();
     for task in tasks.collect::<Vec<_>>() {
         match task.await.unwrap() {
-            Ok(answer) => answers.push(answer.unwrap()),
+            Ok(answer) => answers.push(answer.unwrap().message),
             Err(Error::Conflict(_)) => {}
             Err(other) => panic!("{other}"),
         }
@@ -225,7 +280,7 @@ async fn the_last_exchange_tells_what_is_unanswered(store: &Fixture) {
     let id = store.conversation(user.id, "talk").await;
     assert!(store.last_exchange(user.id, id).await.unwrap().is_none(), "no message yet");
     let first = store.say(user.id, id, "one").await;
-    let answer = store.append_reply(reply(user.id, &first, "1")).await.unwrap().unwrap();
+    let answer = store.append_reply(reply(user.id, &first, "1")).await.unwrap().unwrap().message;
     let exchange = store.last_exchange(user.id, id).await.unwrap().unwrap();
     assert_eq!((exchange.question, exchange.reply), (first, Some(answer)));
     let second = store.say(user.id, id, "two").await;

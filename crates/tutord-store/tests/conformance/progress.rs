@@ -34,18 +34,20 @@ async fn a_completion_is_counted_everywhere(store: &Fixture) {
     assert_eq!((second.streak, second.user_exercise.points_earned), (2, 30 + 15 + 25));
     assert_eq!(second.achievements, ["two-days", "perfect"]);
 
-    let progress = store.progress(ada.id).await.unwrap().unwrap();
+    let progress = store.progress(ada.id).await.unwrap();
     let all = progress.all.unwrap();
     assert_eq!((all.exercises_completed, all.points, all.time_spent_seconds), (2, 90, 150));
     assert_eq!((all.medium, all.hard, all.easy, all.perfect_grades, all.no_hint_run), (1, 1, 0, 1, 2));
     assert_eq!((all.streak, all.achievements_unlocked), (2, 2));
-    assert_eq!((progress.user.current_streak, progress.user.exercises_completed), (2, 2));
+    let user = store.user(ada.id).await.unwrap().unwrap();
+    assert_eq!((user.current_streak, user.exercises_completed), (2, 2));
     let topics: Vec<_> =
         progress.skills.iter().map(|skill| (skill.topic.as_str(), skill.exercises_completed)).collect();
     assert_eq!(topics, [("all", 2), ("graphs", 1), ("strings", 1)]);
     assert!(progress.achievements.iter().all(|(_, unlocked_at)| unlocked_at.is_some()));
-    let days = store.activity_by_day(ada.id, moment(0, 0).day, moment(9, 0).day).await.unwrap();
-    let days: Vec<_> = days.iter().map(|day| (day.starts_on, day.points, day.streak)).collect();
+    let sums = store.activity(ada.id, moment(0, 0).day, moment(9, 0).day).await.unwrap();
+    assert_eq!(sums.all, Some(all));
+    let days: Vec<_> = sums.days.iter().map(|day| (day.starts_on, day.points, day.streak)).collect();
     assert_eq!(days, [(moment(0, 0).day, 20, 1), (moment(1, 0).day, 70, 2)]);
 }
 

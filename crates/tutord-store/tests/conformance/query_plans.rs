@@ -154,9 +154,8 @@ async fn read_exercises(store: &dyn Store, user: i64) {
 
 async fn read_progress(store: &dyn Store, user: i64) {
     let now = moment(0, 0);
-    store.progress(user).await.unwrap().unwrap();
-    store.activity_of_all_time(user).await.unwrap().unwrap();
-    store.activity_by_day(user, now.day.plus_days(-30), now.day).await.unwrap();
+    store.progress(user).await.unwrap();
+    store.activity(user, now.day.plus_days(-30), now.day).await.unwrap();
     store.newest_activity(user).await.unwrap().unwrap();
     store.skill_levels(user).await.unwrap();
     store.skill_level(user, "topic1").await.unwrap().unwrap();

@@ -3,7 +3,7 @@
 use readthrough::{Cache, Namespace, NamespaceOptions};
 use serde::{Deserialize, Serialize};
 use tutord_store::Timestamp;
-use tutord_store::model::progress::{Activity, LeaderboardEntry, ProgressOverview, TopicSkill};
+use tutord_store::model::progress::{Activity, ActivityHistory, LeaderboardEntry, ProgressOverview, TopicSkill};
 use tutord_store::model::{Conversation, ConversationPage, Exercise, HistoryItem, User, UserExercise};
 use tutord_store::page::Page;
 
@@ -29,8 +29,7 @@ pub(super) enum OwnExercises {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(super) enum OwnProgress {
     Overview(Box<ProgressOverview>),
-    AllTime(Box<Activity>),
-    Days(Vec<Activity>),
+    History(Box<ActivityHistory>),
     Newest(Box<Activity>),
     Skills(Vec<TopicSkill>),
 }

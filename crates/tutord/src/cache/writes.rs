@@ -19,6 +19,10 @@ pub(super) enum Write {
     Session { user: i64 },
     /// A conversation or its messages.
     Conversation { user: i64, conversation: i64 },
+    /// What a student's list of conversations shows.
+    List { user: i64 },
+    /// Messages of a conversation.
+    Messages { user: i64, conversation: i64 },
     /// Where a student stands with an exercise, without a completion.
     Exercise { user: i64, exercise: i64 },
     /// The same, and it may be completed now.
@@ -50,19 +54,26 @@ impl Namespaces {
     /// The table.
     pub(super) fn targets(&self, write: Write) -> Vec<Target> {
         match write {
-            // Overviews hold the user.
-            Write::Profile { user } => vec![self.profiles.target(&Key::new(user)), self.progress.group_target(user)],
-            // The profile holds streaks and counts, too.
-            Write::Name { user } | Write::Statistics { user } => {
+            Write::Profile { user } => vec![self.profiles.target(&Key::new(user))],
+            Write::Name { user } => {
                 let mut targets = self.targets(Write::Profile { user });
                 targets.extend(self.targets(Write::Leaderboards));
                 targets
             }
+            // The profile holds streaks and counts, too.
+            Write::Statistics { user } => {
+                let mut targets = self.targets(Write::Name { user });
+                targets.push(self.progress.group_target(user));
+                targets
+            }
             Write::Session { user } => vec![self.sessions.group_target(user)],
-            Write::Conversation { user, conversation } => vec![
-                self.conversations.group_target(user),
-                self.messages.group_target(conversation_group(user, conversation)),
-            ],
+            Write::Conversation { user, conversation } => {
+                [self.targets(Write::List { user }), self.targets(Write::Messages { user, conversation })].concat()
+            }
+            Write::List { user } => vec![self.conversations.group_target(user)],
+            Write::Messages { user, conversation } => {
+                vec![self.messages.group_target(conversation_group(user, conversation))]
+            }
             Write::Exercise { user, exercise } => vec![
                 self.exercise_lists.group_target(user),
                 // A generated exercise that is new, of whose id it may be remembered that there is none.

@@ -51,7 +51,7 @@ pub(super) async fn begin(app: &App, identity: &Identity, request: SendRequest) 
         })
         .await?;
     match appended {
-        Appended::Stored(message) => Ok(Begun::Open(Question { user_id: identity.user_id, message })),
+        Appended::Stored(stored) => Ok(Begun::Open(Question { user_id: identity.user_id, message: stored.message })),
         Appended::Repeated(exchange) => Ok(begun(identity.user_id, exchange)),
         Appended::NotFound => Err(no_conversation()),
     }
@@ -173,7 +173,7 @@ pub(super) async fn store(app: &App, mut reply: NewReply) -> Result<Option<Messa
         }
     }
     match app.store.append_reply(reply).await {
-        Ok(Some(message)) => Ok(Some(message)),
+        Ok(Some(stored)) => Ok(Some(stored.message)),
         // Deleted while the model answered.
         Ok(None) => Err(no_conversation()),
         Err(Error::Conflict(_)) => Ok(None),

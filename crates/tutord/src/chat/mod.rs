@@ -17,3 +17,4 @@ mod wire;
 
 pub(crate) use purge::spawn as spawn_purge;
 pub use routes::{AWAIT_MODEL, BUDGETS, CONVERSATION_BUDGET, LIST_BUDGET, PAGE_BUDGET, SEND_BUDGET, router};
+pub(crate) use routes::{CONVERSATIONS, MESSAGES};

@@ -24,7 +24,8 @@ use crate::http::pagination::{Bounds, PageParams};
 use crate::http::path::Id;
 use crate::http::query::Query;
 
-/// Statements per request on this route, authentication included; see `docs/ARCHITECTURE.md`.
+/// Statements per request on this route, authentication included; one less but for a page beyond the list's end. See
+/// `docs/ARCHITECTURE.md`.
 pub const LIST_BUDGET: u32 = 3;
 /// Statements per request on this route, authentication included.
 pub const PAGE_BUDGET: u32 = 3;
@@ -36,8 +37,8 @@ pub const CONVERSATION_BUDGET: u32 = 3;
 /// an idempotency key, and three to find the reply that the same request, sent twice, has stored meanwhile.
 pub const SEND_BUDGET: u32 = 18;
 
-const CONVERSATIONS: Bounds = Bounds::new(20, 100);
-const MESSAGES: Bounds = Bounds::new(50, 200);
+pub(crate) const CONVERSATIONS: Bounds = Bounds::new(20, 100);
+pub(crate) const MESSAGES: Bounds = Bounds::new(50, 200);
 
 /// Routes that answer when the model did: they are bounded by its time-outs, not by the request's.
 pub const AWAIT_MODEL: &[&str] = &["/api/chat/message", "/api/chat/conversations/{id}/retry"];

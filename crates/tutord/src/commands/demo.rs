@@ -162,7 +162,7 @@ async fn fill(store: &dyn Store) -> anyhow::Result<()> {
         let mut target = Target::New { title: samples[conversation % samples.len()].0.chars().take(60).collect() };
         for exchange in 0..exchanges {
             let (question, answer) = &samples[(conversation + exchange) % samples.len()];
-            let Appended::Stored(message) = store
+            let Appended::Stored(stored) = store
                 .append_user_message(NewUserMessage {
                     user_id: student,
                     target,
@@ -173,6 +173,7 @@ async fn fill(store: &dyn Store) -> anyhow::Result<()> {
             else {
                 anyhow::bail!("a sample conversation disappeared");
             };
+            let message = stored.message;
             target = Target::Existing(message.conversation_id);
             store
                 .append_reply(NewReply {

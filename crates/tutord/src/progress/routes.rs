@@ -26,9 +26,9 @@ use crate::http::query::Query;
 /// Statements per request on this route, authentication included.
 pub const PROGRESS_BUDGET: u32 = 5;
 /// Statements per request for achievements and badges, authentication included.
-pub const ACHIEVEMENTS_BUDGET: u32 = 5;
+pub const ACHIEVEMENTS_BUDGET: u32 = 4;
 /// Statements per request on this route, authentication included.
-pub const STATISTICS_BUDGET: u32 = 4;
+pub const STATISTICS_BUDGET: u32 = 3;
 /// Statements per request on this route, authentication included.
 pub const HISTORY_BUDGET: u32 = 3;
 /// Statements per request on this route, authentication included.

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use tutord_store::model::progress::{Activity, ProgressOverview, TopicSkill, average_grade};
+use tutord_store::model::progress::{Activity, ActivityHistory, ProgressOverview, TopicSkill, average_grade};
 use tutord_store::model::{Achievement, AchievementCategory, Period, User};
 use tutord_store::rules::streak::{local_day, standing};
 use tutord_store::rules::{self, level};
@@ -24,22 +24,19 @@ pub(crate) fn standing_streak(user: &User) -> i32 {
     standing(user.last_exercise_date, user.current_streak, local_day(Timestamp::now(), &user.timezone))
 }
 
-async fn overview(app: &App, user_id: i64) -> Result<ProgressOverview, ApiError> {
-    app.store.progress(user_id).await?.ok_or_else(ApiError::unauthenticated)
-}
-
 async fn user(app: &App, user_id: i64) -> Result<Arc<User>, ApiError> {
     app.store.user(user_id).await?.ok_or_else(ApiError::unauthenticated)
 }
 
 pub(super) async fn progress(app: &App, user_id: i64) -> Result<ProgressResponse, ApiError> {
-    let found = overview(app, user_id).await?;
+    let user = user(app, user_id).await?;
+    let found = app.store.progress(user_id).await?;
     let all = found.all.as_ref();
     Ok(ProgressResponse {
         user_id,
-        exercises_completed: found.user.exercises_completed,
-        current_streak: standing_streak(&found.user),
-        longest_streak: found.user.longest_streak,
+        exercises_completed: user.exercises_completed,
+        current_streak: standing_streak(&user),
+        longest_streak: user.longest_streak,
         total_time_spent_seconds: all.map_or(0, |all| all.time_spent_seconds),
         average_grade: all.and_then(|all| average_grade(all.grade_sum, all.graded_count)),
         total_points: all.map_or(0, |all| all.points),
@@ -62,9 +59,9 @@ struct Reached {
 }
 
 impl Reached {
-    fn new(found: &ProgressOverview) -> Self {
+    fn new(user_id: i64, found: &ProgressOverview) -> Self {
         let best_level = found.skills.iter().map(|skill| level::rank(skill.level)).max().unwrap_or(0);
-        let all = found.all.clone().unwrap_or_else(|| Activity::sum(found.user.id, &[]));
+        let all = found.all.clone().unwrap_or_else(|| Activity::sum(user_id, &[]));
         Self { all, best_level }
     }
 
@@ -79,8 +76,8 @@ pub(super) async fn achievements(
     category: Option<AchievementCategory>,
     unlocked_only: bool,
 ) -> Result<AchievementList, ApiError> {
-    let found = overview(app, user_id).await?;
-    let reached = Reached::new(&found);
+    let found = app.store.progress(user_id).await?;
+    let reached = Reached::new(user_id, &found);
     let of_category: Vec<_> = found
         .achievements
         .into_iter()
@@ -106,7 +103,7 @@ pub(super) async fn achievements(
 }
 
 pub(super) async fn badges(app: &App, user_id: i64) -> Result<BadgeList, ApiError> {
-    let found = overview(app, user_id).await?;
+    let found = app.store.progress(user_id).await?;
     let badges: Vec<Badge> = found
         .achievements
         .into_iter()
@@ -151,9 +148,9 @@ pub(super) async fn statistics(app: &App, user_id: i64, period: Period) -> Resul
         Period::Weekly => 7,
         Period::Monthly | Period::All => TREND_DAYS,
     };
-    let trend = app.store.activity_by_day(user_id, today.plus_days(1 - days), today).await?;
+    let ActivityHistory { all, days: trend } = app.store.activity(user_id, today.plus_days(1 - days), today).await?;
     let sums = match period {
-        Period::All => app.store.activity_of_all_time(user_id).await?.unwrap_or_else(|| Activity::sum(user_id, &[])),
+        Period::All => all.unwrap_or_else(|| Activity::sum(user_id, &[])),
         Period::Daily | Period::Weekly | Period::Monthly => Activity::sum(user_id, &trend),
     };
     #[expect(clippy::cast_precision_loss, reason = "seconds, far below 2^52")]
@@ -199,7 +196,7 @@ pub(super) async fn history(app: &App, user_id: i64, days: Days) -> Result<Histo
             (today.plus_days(1 - count), today)
         }
     };
-    let mut found = app.store.activity_by_day(user_id, from, to).await?.into_iter().peekable();
+    let mut found = app.store.activity(user_id, from, to).await?.days.into_iter().peekable();
     let mut history = Vec::new();
     let mut day = from;
     loop {

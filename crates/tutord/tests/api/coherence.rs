@@ -221,6 +221,31 @@ async fn warm_reads_issue_no_statement() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_a_student_reads_after_a_message_is_not_read_from_the_database() {
+    let redis = Redis::start().await.unwrap();
+    let with_redis = TestApp::postgres(&["--redis-url", &redis.url()]).await;
+    with_redis.app.cache.until_connected().await;
+    for app in [&with_redis, &TestApp::sqlite(&[]).await] {
+        let ada = app.student("ada").await;
+        let id = ada.talk("hello").await;
+        let paths = ["/api/chat/conversations".to_owned(), format!("/api/chat/conversations/{id}")];
+        for path in &paths {
+            ada.get(path).await.ok();
+        }
+        ada.post("/api/chat/message", json!({"message": "and then?", "conversation_id": id})).await.ok();
+        let mut found = Vec::new();
+        for path in &paths {
+            let answer = ada.get(path).await.ok();
+            assert_eq!(answer.statements(), 0, "{path}");
+            found.push(answer.body);
+        }
+        assert_eq!(found[0]["conversations"][0]["message_count"], 4);
+        assert_eq!(found[1]["messages"][2]["content"], "and then?");
+        assert_eq!(found[1]["pagination"]["total"], 4);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_redis_that_dies_and_comes_back_fails_no_request() {
     let mut redis = Redis::start().await.unwrap();
     let [first, second, uncached] = TestApp::two_nodes(&redis).await;

@@ -3,22 +3,90 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use readthrough::Key;
+use futures_util::future::join;
+use readthrough::{Before, Key, Namespace};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 use tutord_store::Result;
 use tutord_store::model::{
-    Appended, Conversation, ConversationPage, Message, NewConversation, NewReply, NewUserMessage, Order,
+    Appended, Conversation, ConversationPage, Message, NewConversation, NewReply, NewUserMessage, Order, Stored,
     StoredExchange, Target,
 };
 use tutord_store::page::{Page, PageRequest, Position};
 use tutord_store::store::Conversations;
 
+use super::super::namespaces::Namespaces;
 use super::super::writes::{Write, conversation_group};
-use super::{CachedStore, none, owned, page_member};
+use super::{CachedStore, Put, none, owned, page_member};
+use crate::chat::{CONVERSATIONS, MESSAGES};
+
+/// What a student who sends messages reads next: the first pages, of the sizes that are asked for by default.
+struct FirstPages {
+    user: i64,
+    namespaces: Arc<Namespaces>,
+    list: Option<Before<Page<Conversation>>>,
+    messages: Option<Before<ConversationPage>>,
+}
+
+impl FirstPages {
+    /// What the stored message makes unusable, and what it leaves in the place of these pages.
+    fn after(self, stored: &Stored, begun: bool) -> (Vec<Write>, Vec<Put>) {
+        let (user, conversation) = (self.user, stored.conversation.id);
+        let list = put(&self.namespaces.conversations, self.list, |list| {
+            list.after(&stored.conversation, begun, CONVERSATIONS.default)
+        });
+        let messages = put(&self.namespaces.messages, self.messages, |page| {
+            page.after(stored, Order::default(), MESSAGES.default)
+        });
+        let mut writes = Vec::new();
+        if list.is_none() {
+            writes.push(Write::List { user });
+        }
+        if messages.is_none() {
+            writes.push(Write::Messages { user, conversation });
+        }
+        (writes, [list, messages].into_iter().flatten().collect())
+    }
+}
+
+/// Puts what `after` makes of a value in its place, if it is known and anything follows from it.
+fn put<V>(namespace: &Namespace<V>, before: Option<Before<V>>, after: impl FnOnce(&V) -> Option<V>) -> Option<Put>
+where
+    V: Serialize + DeserializeOwned + Send + Sync + 'static,
+{
+    let before = before?;
+    let value = after(before.value())?;
+    let namespace = namespace.clone();
+    Some(Box::pin(async move { namespace.put_changed(before, value).await }))
+}
+
+impl CachedStore {
+    /// What is kept of the first pages before a message is stored in a conversation, or begins one.
+    async fn first_pages(&self, user: i64, conversation: Option<i64>) -> FirstPages {
+        let namespaces = Arc::clone(&self.namespaces);
+        let list = list_key(user, &PageRequest::first(CONVERSATIONS.default));
+        let list = namespaces.conversations.before_write(&list);
+        let messages = async {
+            let key = messages_key(user, conversation?, Order::default(), MESSAGES.default);
+            namespaces.messages.before_write(&key).await
+        };
+        let (list, messages) = join(list, messages).await;
+        FirstPages { user, namespaces, list, messages }
+    }
+}
+
+fn list_key(user: i64, page: &PageRequest) -> Key {
+    Key::in_group(user, page_member(page))
+}
+
+fn messages_key(user: i64, conversation: i64, order: Order, limit: i64) -> Key {
+    Key::in_group(conversation_group(user, conversation), format_args!("{order:?}:{limit}"))
+}
 
 #[async_trait]
 impl Conversations for CachedStore {
     async fn list_conversations(&self, user_id: i64, page: &PageRequest) -> Result<Arc<Page<Conversation>>> {
-        let key = Key::in_group(user_id, page_member(page));
+        let key = list_key(user_id, page);
         let load = async || self.store.list_conversations(user_id, page).await.map(|found| owned(Some(found)));
         Ok(self.namespaces.conversations.get_or_load(&key, load).await?.unwrap_or_else(|| Arc::new(none())))
     }
@@ -39,7 +107,7 @@ impl Conversations for CachedStore {
         if page.position != Position::Offset(0) {
             return self.store.conversation_page(user_id, id, order, page).await;
         }
-        let key = Key::in_group(conversation_group(user_id, id), format_args!("{order:?}:{}", page.limit));
+        let key = messages_key(user_id, id, order, page.limit);
         let load = async || self.store.conversation_page(user_id, id, order, page).await.map(owned);
         self.namespaces.messages.get_or_load(&key, load).await
     }
@@ -68,24 +136,26 @@ impl Conversations for CachedStore {
     async fn append_user_message(&self, new: NewUserMessage) -> Result<Appended> {
         let (store, user) = (Arc::clone(&self.store), new.user_id);
         let known = match new.target {
-            Target::Existing(id) => id,
-            Target::New { .. } => 0,
+            Target::Existing(id) => Some(id),
+            Target::New { .. } => None,
         };
-        self.write(async move { store.append_user_message(new).await }, move |appended| {
-            let conversation = match appended {
-                Ok(Appended::Stored(message)) => message.conversation_id,
-                Ok(Appended::Repeated(_) | Appended::NotFound) => return Vec::new(),
-                Err(_) => known,
-            };
-            vec![Write::Conversation { user, conversation }]
+        let pages = self.first_pages(user, known).await;
+        self.write_and_put(async move { store.append_user_message(new).await }, move |appended| match appended {
+            Ok(Appended::Stored(stored)) => pages.after(stored, known.is_none()),
+            Ok(Appended::Repeated(_) | Appended::NotFound) => (Vec::new(), Vec::new()),
+            Err(_) => (vec![Write::Conversation { user, conversation: known.unwrap_or(0) }], Vec::new()),
         })
         .await
     }
 
-    async fn append_reply(&self, new: NewReply) -> Result<Option<Message>> {
-        let store = Arc::clone(&self.store);
-        let written = Write::Conversation { user: new.user_id, conversation: new.conversation_id };
-        self.write(async move { store.append_reply(new).await }, move |_| vec![written]).await
+    async fn append_reply(&self, new: NewReply) -> Result<Option<Stored>> {
+        let (store, user, conversation) = (Arc::clone(&self.store), new.user_id, new.conversation_id);
+        let pages = self.first_pages(user, Some(conversation)).await;
+        self.write_and_put(async move { store.append_reply(new).await }, move |appended| match appended {
+            Ok(Some(stored)) => pages.after(stored, false),
+            Ok(None) | Err(_) => (vec![Write::Conversation { user, conversation }], Vec::new()),
+        })
+        .await
     }
 
     async fn history(&self, user_id: i64, id: i64, position: i64, limit: i64) -> Result<Vec<Message>> {

@@ -11,6 +11,7 @@ use std::future::Future;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use futures_util::future::{BoxFuture, join, join_all};
 use readthrough::{Cache, Invalidation, Key};
 use tokio_util::task::TaskTracker;
 use tracing::Instrument as _;
@@ -30,6 +31,9 @@ const ACKNOWLEDGED: i64 = 1_000;
 /// What is warmed: exercises, and entries of each leaderboard (the size of a page unless asked otherwise).
 const WARM_EXERCISES: i64 = 100;
 const WARM_ENTRIES: i64 = 20;
+
+/// The replacement of one value, and of nothing else that a write made unusable.
+type Put = BoxFuture<'static, Invalidation>;
 
 /// A [`Store`] whose frequent reads are cached and whose writes make what they change unusable.
 pub struct CachedStore {
@@ -57,11 +61,21 @@ impl CachedStore {
         write: impl Future<Output = Result<T>> + Send + 'static,
         writes: impl FnOnce(&Result<T>) -> Vec<Write> + Send + 'static,
     ) -> Result<T> {
+        self.write_and_put(write, |outcome| (writes(outcome), Vec::new())).await
+    }
+
+    /// The same, and puts what the write left in the place of some values that it made unusable.
+    async fn write_and_put<T: Send + 'static>(
+        &self,
+        write: impl Future<Output = Result<T>> + Send + 'static,
+        writes: impl FnOnce(&Result<T>) -> (Vec<Write>, Vec<Put>) + Send + 'static,
+    ) -> Result<T> {
         let (cache, namespaces) = (self.cache.clone(), Arc::clone(&self.namespaces));
         let work = querywatch::carry(async move {
             let outcome = write.await;
+            let (writes, puts) = writes(&outcome);
             // Deferred or complete: no read of this process finds the old value.
-            let _ = invalidate(&cache, &namespaces, &writes(&outcome)).await;
+            let _ = join(invalidate(&cache, &namespaces, &writes), join_all(puts)).await;
             outcome
         });
         let task = {

@@ -5,7 +5,9 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use readthrough::Key;
-use tutord_store::model::progress::{Activity, Board, LeaderboardEntry, Neighbourhood, ProgressOverview, TopicSkill};
+use tutord_store::model::progress::{
+    Activity, ActivityHistory, Board, LeaderboardEntry, Neighbourhood, ProgressOverview, TopicSkill,
+};
 use tutord_store::page::{Page, PageRequest};
 use tutord_store::store::Progress;
 use tutord_store::{LocalDate, Result, Timestamp};
@@ -31,29 +33,19 @@ impl CachedStore {
 
 #[async_trait]
 impl Progress for CachedStore {
-    async fn progress(&self, user_id: i64) -> Result<Option<ProgressOverview>> {
-        let load = async || Ok(self.store.progress(user_id).await?.map(|found| OwnProgress::Overview(Box::new(found))));
+    async fn progress(&self, user_id: i64) -> Result<ProgressOverview> {
+        let load = async || Ok(Some(OwnProgress::Overview(Box::new(self.store.progress(user_id).await?))));
         match self.own_progress(user_id, "overview", load).await? {
-            Some(OwnProgress::Overview(found)) => Ok(Some(*found)),
-            _ => Ok(None),
+            Some(OwnProgress::Overview(found)) => Ok(*found),
+            _ => Ok(ProgressOverview { all: None, achievements: Vec::new(), skills: Vec::new() }),
         }
     }
 
-    async fn activity_of_all_time(&self, user_id: i64) -> Result<Option<Activity>> {
-        let load = async || {
-            Ok(self.store.activity_of_all_time(user_id).await?.map(|found| OwnProgress::AllTime(Box::new(found))))
-        };
-        match self.own_progress(user_id, "all", load).await? {
-            Some(OwnProgress::AllTime(found)) => Ok(Some(*found)),
-            _ => Ok(None),
-        }
-    }
-
-    async fn activity_by_day(&self, user_id: i64, from: LocalDate, to: LocalDate) -> Result<Vec<Activity>> {
-        let load = async || Ok(Some(OwnProgress::Days(self.store.activity_by_day(user_id, from, to).await?)));
+    async fn activity(&self, user_id: i64, from: LocalDate, to: LocalDate) -> Result<ActivityHistory> {
+        let load = async || Ok(Some(OwnProgress::History(Box::new(self.store.activity(user_id, from, to).await?))));
         match self.own_progress(user_id, format!("{from}:{to}"), load).await? {
-            Some(OwnProgress::Days(found)) => Ok(found),
-            _ => Ok(Vec::new()),
+            Some(OwnProgress::History(found)) => Ok(*found),
+            _ => Ok(ActivityHistory { all: None, days: Vec::new() }),
         }
     }
 

@@ -1,4 +1,13 @@
 //! Values of one type: reading through, and invalidating.
+//!
+//! - here: what is read, from which tier.
+//! - [`options`]: how long, how much, under which name.
+//! - [`fill`]: the right to store what was loaded.
+//! - [`put`]: what writers store themselves.
+
+mod fill;
+mod options;
+mod put;
 
 use std::fmt::Display;
 use std::future::Future;
@@ -10,113 +19,21 @@ use futures_util::future::join_all;
 use moka::sync::Cache as Moka;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use tokio::time::{Instant, sleep};
+use tokio::time::Instant;
 
 use crate::cache::{Core, Invalidation, Target};
-use crate::entry::{Entry, Header, decode, encode};
+use crate::entry::{Entry, Header, decode};
 use crate::flight::{Flights, Leader, Outcome, Turn, follow};
 use crate::key::{self, Key, Names};
 use crate::remote::link::{Link, Live};
-use crate::remote::wire::{Acquired, Fill, LeaseRequest};
 use crate::stamps::Stamp;
 use crate::stats::{Counters, NamespaceStats, add};
+use fill::Asked;
+pub use options::NamespaceOptions;
+pub use put::Before;
 
-/// The part of a time to live that is left to chance, so that what was stored together does not expire together.
-const JITTER: f64 = 0.1;
-/// The first pause of a reader that waits for a load in another process; each is twice the one before.
-const PAUSE: Duration = Duration::from_millis(5);
 /// What an entry of L1 costs beside its bytes, about.
 const OVERHEAD: usize = 160;
-
-/// Settings of a namespace.
-///
-/// ```
-/// use std::time::Duration;
-/// use readthrough::NamespaceOptions;
-///
-/// let profiles = NamespaceOptions::<String>::new("user:profile")
-///     .version(2)                            // of the type's shape: keys begin with v2
-///     .ttl(Duration::from_secs(300))
-///     .l1_bytes(16 << 20);
-/// # let _ = profiles;
-/// ```
-pub struct NamespaceOptions<V> {
-    name: &'static str,
-    version: u32,
-    ttl: Duration,
-    negative_ttl: Duration,
-    l1_bytes: Option<u64>,
-    lease: Duration,
-    lease_wait: Duration,
-    value_version: Option<fn(&V) -> u64>,
-}
-
-impl<V> NamespaceOptions<V> {
-    /// A namespace with the defaults that its methods name.
-    pub const fn new(name: &'static str) -> Self {
-        Self {
-            name,
-            version: 1,
-            ttl: Duration::from_secs(300),
-            negative_ttl: Duration::from_secs(10),
-            l1_bytes: Some(16 << 20),
-            lease: Duration::from_secs(5),
-            lease_wait: Duration::from_millis(200),
-            value_version: None,
-        }
-    }
-
-    /// The version of the type's shape, which keys begin with: processes of another version share nothing with
-    /// these. Default: 1.
-    pub const fn version(mut self, version: u32) -> Self {
-        self.version = version;
-        self
-    }
-
-    /// How long values are kept, less up to a tenth by chance. Default: 300 s.
-    pub const fn ttl(mut self, ttl: Duration) -> Self {
-        self.ttl = ttl;
-        self
-    }
-
-    /// How long it is remembered that there is no value. Default: 10 s.
-    pub const fn negative_ttl(mut self, ttl: Duration) -> Self {
-        self.negative_ttl = ttl;
-        self
-    }
-
-    /// The bound of L1 in bytes. Default: 16 MiB.
-    pub const fn l1_bytes(mut self, bytes: u64) -> Self {
-        self.l1_bytes = Some(bytes);
-        self
-    }
-
-    /// Keeps nothing in this process: each read asks Redis, and none returns what another process has invalidated.
-    /// Without Redis nothing is kept then.
-    pub const fn without_l1(mut self) -> Self {
-        self.l1_bytes = None;
-        self
-    }
-
-    /// How long a load may take and still be stored. Default: 5 s.
-    pub const fn lease(mut self, lease: Duration) -> Self {
-        self.lease = lease;
-        self
-    }
-
-    /// How long a reader waits for a load in another process before it loads itself. Default: 200 ms.
-    pub const fn lease_wait(mut self, wait: Duration) -> Self {
-        self.lease_wait = wait;
-        self
-    }
-
-    /// A number that grows with each change of a value, such as a row version: what
-    /// [`Namespace::put_if_newer`] needs.
-    pub const fn value_version(mut self, version: fn(&V) -> u64) -> Self {
-        self.value_version = Some(version);
-        self
-    }
-}
 
 /// The values of one type. Cheap to clone.
 pub struct Namespace<V>(pub(crate) Arc<Shared<V>>);
@@ -193,35 +110,6 @@ impl<V: Send + Sync + 'static> Shared<V> {
         let prefix = format!("v{}:{}", options.version, options.name);
         Self { core, options, prefix, l1, flights: Flights::new(), counters }
     }
-}
-
-/// A lease that is given back when its holder goes away.
-struct Lease {
-    link: Arc<Link>,
-    live: Live,
-    names: Names,
-    token: u64,
-    generation: u64,
-    held: bool,
-}
-
-impl Drop for Lease {
-    fn drop(&mut self) {
-        if let (true, Ok(runtime)) = (self.held, tokio::runtime::Handle::try_current()) {
-            let (link, live, names, token) =
-                (Arc::clone(&self.link), self.live.clone(), self.names.clone(), self.token);
-            runtime.spawn(async move { link.call(&live, live.wire.release(&names, token)).await });
-        }
-    }
-}
-
-/// How a lease was asked for.
-enum Asked<V> {
-    Granted(Lease),
-    /// Another process stored a value meanwhile.
-    Stored(Arc<Entry<V>>),
-    /// Another process loads, or Redis does not answer: what is loaded is not stored.
-    No,
 }
 
 impl<V: Serialize + DeserializeOwned + Send + Sync + 'static> Namespace<V> {
@@ -379,27 +267,16 @@ impl<V: Serialize + DeserializeOwned + Send + Sync + 'static> Namespace<V> {
         Target { name: Names::new(&self.0.prefix, key).entry, counters: Arc::clone(&self.0.counters) }
     }
 
+    /// The group of a key that is in one.
+    fn group_of(&self, key: &Key) -> Option<Target> {
+        let name = Names::new(&self.0.prefix, key).group?;
+        Some(Target { name, counters: Arc::clone(&self.0.counters) })
+    }
+
     /// A group, for [`Cache::invalidate`](crate::Cache::invalidate).
     pub fn group_target(&self, group: impl Display) -> Target {
         let name = key::group(&self.0.prefix, &group.to_string());
         Target { name, counters: Arc::clone(&self.0.counters) }
-    }
-
-    /// Stores what a committed write left, where an older value of this key is stored; otherwise makes the entry
-    /// unusable. Either way no reader finds the old value afterwards, and the value of a newer write is not
-    /// replaced by that of an older one: [`value_version`](NamespaceOptions::value_version) says which is newer.
-    /// Where nothing is stored nothing is put, as that may be what an even newer write left.
-    pub async fn put_if_newer(&self, key: &Key, value: V) -> Invalidation {
-        let names = Names::new(&self.0.prefix, key);
-        let shared = Arc::clone(&self.0);
-        // A task of its own, as for invalidations.
-        if self.0.core.enabled
-            && self.0.core.link.is_some()
-            && tokio::spawn(async move { shared.replace(&names, value).await }).await.unwrap_or(false)
-        {
-            return Invalidation::Complete;
-        }
-        self.invalidate(key).await
     }
 }
 
@@ -435,30 +312,6 @@ impl<V: Serialize + DeserializeOwned + Send + Sync + 'static> Shared<V> {
                 Err(error)
             }
         }
-    }
-
-    /// Puts a value in the place of an older one in Redis; `false` when there is none, or nothing is known of it.
-    async fn replace(&self, names: &Names, value: V) -> bool {
-        let Some(version) = self.options.value_version else { return false };
-        let Some((link, live)) = self.core.link.as_ref().and_then(|link| Some((link, link.reader()?))) else {
-            return false;
-        };
-        let old = self.fetch(link, &live, &[names]).await.into_iter().next().flatten();
-        let Some(old) = old.filter(|old| old.header.version < version(&value)) else { return false };
-        let took = Duration::from_micros(old.header.load_micros.into());
-        let epoch = live.epoch(self.options.name);
-        let (entry, bytes) = self.encoded(epoch, old.header.generation, Some(value), took);
-        let ttl = entry.left(self.core.clock.now_ms(), self.options.ttl);
-        let expected = old.header.to_bytes();
-        if link.call(&live, live.wire.replace(names, &expected, &bytes, ttl)).await != Some(true) {
-            return false;
-        }
-        // Copies in other processes are left to be told of; Redis has the new value.
-        let name = std::slice::from_ref(&names.entry);
-        let told = link.call(&live, live.wire.announce(name, link.node)).await.is_some();
-        self.core.stamps.bump(&names.entry);
-        add(&self.counters.invalidations, u64::from(told));
-        told
     }
 
     /// What the first of several readers of a key does. `known` is what it may return if the load fails.
@@ -543,14 +396,14 @@ impl<V: Serialize + DeserializeOwned + Send + Sync + 'static> Shared<V> {
             .collect()
     }
 
-    /// The entry of these bytes, if it is good in the present epoch and generation.
+    /// The entry of these bytes, if it is good in the present epoch and generation; any is good for an entry by itself (0).
     fn decoded(&self, live: &Live, bytes: &[u8], generation: u64) -> Option<Arc<Entry<V>>> {
         let Some((header, payload)) = Header::split(bytes) else {
             add(&self.counters.undecodable, 1);
             return None;
         };
         let good = header.epoch == live.epoch(self.options.name)
-            && header.generation == generation
+            && (generation == 0 || header.generation == generation)
             && header.expires_ms > self.core.clock.now_ms();
         if !good {
             return None;
@@ -561,127 +414,6 @@ impl<V: Serialize + DeserializeOwned + Send + Sync + 'static> Shared<V> {
             return None;
         }
         Some(Arc::new(Entry { header, value, bytes: bytes.len() }))
-    }
-
-    async fn acquire(&self, link: &Link, live: &Live, names: &Names, token: u64) -> Option<Acquired> {
-        let request = LeaseRequest {
-            token,
-            ttl: self.options.lease,
-            generation: rand::random::<u64>() | 1,
-            generation_ttl: self.generation_ttl(),
-        };
-        link.call(live, live.wire.acquire(names, request)).await
-    }
-
-    /// Longer than any entry: a generation that expires takes all its entries with it.
-    fn generation_ttl(&self) -> Duration {
-        self.options.ttl.max(self.options.negative_ttl) * 2
-    }
-
-    /// Asks once for the right to store what is going to be loaded.
-    async fn ask(&self, names: &Names) -> Asked<V> {
-        let Some((link, live)) = self.core.link.as_ref().and_then(|link| Some((link, link.reader()?))) else {
-            return Asked::No;
-        };
-        let token = rand::random();
-        match self.acquire(link, &live, names, token).await {
-            Some(Acquired { granted: true, generation, bytes }) => {
-                let lease = Lease { link: Arc::clone(link), live, names: names.clone(), token, generation, held: true };
-                match bytes.and_then(|bytes| self.decoded(&lease.live, &bytes, generation)) {
-                    // Stored between the look and the question; dropping the lease gives it back.
-                    Some(entry) if !entry.due(self.core.clock.now_ms()) => Asked::Stored(entry),
-                    _ => Asked::Granted(lease),
-                }
-            }
-            Some(Acquired { granted: false, generation, bytes }) => {
-                match bytes.and_then(|bytes| self.decoded(&live, &bytes, generation)) {
-                    Some(entry) => Asked::Stored(entry),
-                    None => Asked::No,
-                }
-            }
-            None => Asked::No,
-        }
-    }
-
-    /// Asks until it is granted, a value appears, or the wait is over; once for an early refresh.
-    async fn ask_patiently(&self, names: &Names, early: bool) -> Asked<V> {
-        let began = Instant::now();
-        let mut pause = PAUSE;
-        loop {
-            match self.ask(names).await {
-                Asked::Stored(_) if early => return Asked::No,
-                Asked::No if !early && self.core.link.as_ref().is_some_and(|link| link.reader().is_some()) => {}
-                answer => return answer,
-            }
-            if began.elapsed() >= self.options.lease_wait {
-                return Asked::No;
-            }
-            add(&self.counters.lease_waits, u64::from(pause == PAUSE));
-            sleep(pause).await;
-            pause *= 2;
-        }
-    }
-
-    /// A value as an entry and as bytes: of the header alone when it can't be encoded.
-    fn encoded(&self, epoch: u64, generation: u64, value: Option<V>, took: Duration) -> (Entry<V>, Vec<u8>) {
-        let header = self.header(epoch, generation, value.as_ref(), took);
-        let mut bytes = header.to_bytes().to_vec();
-        match value.as_ref().map(encode) {
-            Some(Some(payload)) => bytes.extend(payload),
-            Some(None) => tracing::error!(namespace = self.options.name, "a value can't be encoded: it is not shared"),
-            None => {}
-        }
-        (Entry { header, value: value.map(Arc::new), bytes: bytes.len() }, bytes)
-    }
-
-    fn header(&self, epoch: u64, generation: u64, value: Option<&V>, took: Duration) -> Header {
-        let ttl = if value.is_some() { self.options.ttl } else { self.options.negative_ttl };
-        let ttl = ttl.mul_f64(1.0 - JITTER * rand::random::<f64>());
-        Header {
-            absent: value.is_none(),
-            epoch,
-            generation,
-            version: self.options.value_version.zip(value).map_or(0, |(version, value)| version(value)),
-            load_micros: u32::try_from(took.as_micros()).unwrap_or(u32::MAX),
-            expires_ms: self.core.clock.now_ms() + u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX / 2),
-        }
-    }
-
-    /// Keeps a loaded value wherever that is allowed.
-    async fn keep(
-        &self,
-        names: &Names,
-        stamp: Stamp,
-        asked: Asked<V>,
-        value: Option<V>,
-        took: Duration,
-    ) -> Arc<Entry<V>> {
-        let Asked::Granted(mut lease) = asked else {
-            let entry = Arc::new(self.encoded(0, 0, value, took).0);
-            // Without Redis this process is all there is; with it, only what Redis has is copied.
-            if self.core.link.is_none() {
-                self.copy(names, stamp, &entry);
-            }
-            return entry;
-        };
-        let epoch = lease.live.epoch(self.options.name);
-        let (entry, bytes) = self.encoded(epoch, lease.generation, value, took);
-        let entry = Arc::new(entry);
-        let fill = Fill {
-            token: lease.token,
-            generation: lease.generation,
-            bytes: &bytes,
-            ttl: entry.left(self.core.clock.now_ms(), self.options.ttl.max(self.options.negative_ttl)),
-            generation_ttl: self.generation_ttl(),
-        };
-        // The fill ends the lease, whatever comes of it.
-        lease.held = false;
-        match lease.link.call(&lease.live, lease.live.wire.fill(names, fill)).await {
-            Some(true) => self.copy(names, stamp, &entry),
-            Some(false) => add(&self.counters.fills_refused, 1),
-            None => {}
-        }
-        entry
     }
 }
 

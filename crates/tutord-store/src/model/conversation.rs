@@ -145,7 +145,7 @@ impl Page<Conversation> {
         let mut items = self.items.clone();
         match items.iter().position(|known| known.id == stored.id) {
             Some(place) if items[place].message_count + 1 == stored.message_count && !begun => {
-                drop(items.remove(place))
+                items.remove(place);
             }
             // It was on a later page, or is new.
             None if self.has_more || begun => {}
@@ -213,7 +213,7 @@ pub struct NewUserMessage {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Appended {
     /// It is stored.
-    Stored(Box<Stored>),
+    Stored(Stored),
     /// The same idempotency key came before: this is what was stored then.
     Repeated(StoredExchange),
     /// There is no such conversation of this student's.

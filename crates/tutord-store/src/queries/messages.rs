@@ -103,7 +103,7 @@ pub(super) async fn append_user_message(conn: &mut Conn, new: &NewUserMessage) -
             .execute(conn)
             .await?;
     }
-    Ok(Appended::Stored(Box::new(Stored { message, conversation })))
+    Ok(Appended::Stored(Stored { message, conversation }))
 }
 
 /// Stores a tutor's reply.

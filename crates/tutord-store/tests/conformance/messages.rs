@@ -102,7 +102,7 @@ async fn first_pages_after_a_message_follow_from_those_before(store: &Fixture) {
                     let target = if number == 0 { target.clone() } else { Target::Existing(id) };
                     let appended = store.append_user_message(message(user, target, "why?")).await.unwrap();
                     let Appended::Stored(stored) = appended else { panic!("{appended:?}") };
-                    *stored
+                    stored
                 }
             };
             let id = stored.conversation.id;

@@ -267,12 +267,6 @@ impl<V: Serialize + DeserializeOwned + Send + Sync + 'static> Namespace<V> {
         Target { name: Names::new(&self.0.prefix, key).entry, counters: Arc::clone(&self.0.counters) }
     }
 
-    /// The group of a key that is in one.
-    fn group_of(&self, key: &Key) -> Option<Target> {
-        let name = Names::new(&self.0.prefix, key).group?;
-        Some(Target { name, counters: Arc::clone(&self.0.counters) })
-    }
-
     /// A group, for [`Cache::invalidate`](crate::Cache::invalidate).
     pub fn group_target(&self, group: impl Display) -> Target {
         let name = key::group(&self.0.prefix, &group.to_string());

@@ -7,7 +7,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::{Namespace, Shared};
-use crate::cache::Invalidation;
+use crate::cache::{Invalidation, Target};
 use crate::entry::{Entry, Header, encode};
 use crate::key::{Key, Names};
 use crate::remote::wire::Replacement;
@@ -16,7 +16,6 @@ use crate::stats::add;
 
 /// A value as it was before a write: see [`Namespace::before_write`].
 pub struct Before<V> {
-    key: Key,
     names: Names,
     stamp: Stamp,
     entry: Arc<Entry<V>>,
@@ -32,7 +31,7 @@ impl<V> Before<V> {
 
 impl<V> std::fmt::Debug for Before<V> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_tuple("Before").field(&self.key).finish()
+        f.debug_tuple("Before").field(&self.names.entry).finish()
     }
 }
 
@@ -68,7 +67,7 @@ impl<V: Serialize + DeserializeOwned + Send + Sync + 'static> Namespace<V> {
             None => shared.stored(&[&names]).await.into_iter().next().flatten()?,
         };
         let value = entry.value.clone()?;
-        Some(Before { key: key.clone(), names, stamp, entry, value })
+        Some(Before { names, stamp, entry, value })
     }
 
     /// Makes the group of a value (or the value, if it is in none) unusable, as
@@ -80,12 +79,12 @@ impl<V: Serialize + DeserializeOwned + Send + Sync + 'static> Namespace<V> {
     /// a value that was loaded.
     pub async fn put_changed(&self, before: Before<V>, value: V) -> Invalidation {
         let shared = Arc::clone(&self.0);
-        let key = before.key.clone();
+        let name = before.names.group.as_ref().unwrap_or(&before.names.entry).clone();
+        let target = Target { name, counters: Arc::clone(&shared.counters) };
         // A task of its own, as for invalidations.
         if tokio::spawn(async move { shared.replace_before(before, value).await }).await.unwrap_or(false) {
             return Invalidation::Complete;
         }
-        let target = self.group_of(&key).unwrap_or_else(|| self.target(&key));
         self.0.core.invalidate(vec![target]).await
     }
 }

@@ -16,7 +16,7 @@ use crate::bare;
 use crate::client::{Connection, request};
 use crate::load::{Asked, CONNECTIONS, Latencies, Measured, Requests, interleaved, open, quantile, same};
 use crate::report::{Goal, Report};
-use crate::system::{EXERCISES, Node, System};
+use crate::system::{self, EXERCISES, Node, STARTED, System};
 
 /// Of the Zipf distribution by which students are drawn: the k-th has a share of 1 / k^s.
 const EXPONENT: f64 = 1.0;
@@ -68,6 +68,7 @@ impl Day {
         // Of the newest; a student without any has the list.
         let conversation = own.get(random.random_range(0..own.len().clamp(1, 5)));
         let exercise = random.random_range(1..=EXERCISES);
+        let started = system::started(student as u64 + 1, random.random_range(0..STARTED));
         let path = |id: &i64| format!("/api/chat/conversations/{id}");
         let list = || "/api/chat/conversations".to_owned();
         let (method, path, body) = match random.random_range(0..100) {
@@ -90,7 +91,7 @@ impl Day {
                 Some(id) => ("PATCH", path(id), format!(r#"{{"title": "Number {number}"}}"#)),
                 None => ("GET", list(), String::new()),
             },
-            _ => ("POST", format!("/api/exercises/{exercise}/complete"), r#"{"time_spent_seconds": 600}"#.to_owned()),
+            _ => ("POST", format!("/api/exercises/{started}/complete"), r#"{"time_spent_seconds": 600}"#.to_owned()),
         };
         Asked { bytes: request(method, &path, &self.tokens[student], &body).into(), writes: method != "GET" }
     }

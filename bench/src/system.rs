@@ -31,6 +31,23 @@ const COMPLETIONS: &str = "INSERT INTO user_exercises (user_id, exercise_id, sta
      at, at, (at AT TIME ZONE 'UTC')::date, at, at, at \
      FROM (SELECT id FROM users WHERE id <= 500) AS users, generate_series(1, 10) AS number, LATERAL (SELECT now() - number * interval '1 day' AS at) AS _";
 
+/// How many exercises each student has started and not completed.
+pub(crate) const STARTED: u64 = 20;
+
+/// The `number`-th exercise that a student has started; none of the completed ones.
+pub(crate) fn started(student: u64, number: u64) -> u64 {
+    1 + (student + 11 + number) % EXERCISES
+}
+
+/// Only a started exercise can be completed.
+fn start() -> String {
+    format!(
+        "INSERT INTO user_exercises (user_id, exercise_id, status, started_at, created_at, updated_at) \
+         SELECT users.id, 1 + (users.id + 11 + number) % {EXERCISES}, 'in_progress', now(), now(), now() \
+         FROM users, generate_series(0, {STARTED} - 1) AS number"
+    )
+}
+
 /// Databases and students.
 pub(crate) struct System {
     pub(crate) postgres: Postgres,
@@ -56,6 +73,7 @@ impl System {
         let tokens = (1..=students).map(token).collect();
         let system = Self { postgres, redis, url, tokens, tutord: tutord.to_owned(), directory: tempfile::tempdir()? };
         system.sql(COMPLETIONS).await?;
+        system.sql(&start()).await?;
         let mut rebuild = Command::new(tutord);
         let status = rebuild.args(["rebuild-stats", "--database-url", &system.url]).stdout(Stdio::null()).status()?;
         anyhow::ensure!(status.success(), "tutord rebuild-stats");

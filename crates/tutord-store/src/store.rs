@@ -209,7 +209,7 @@ pub trait Exercises: Send + Sync {
         moment: Moment,
     ) -> Result<Transition<Graded>>;
 
-    /// Completes an exercise and counts it in every sum, once; later calls are told the same.
+    /// Completes an exercise that the student took up and counts it in every sum, once; later calls are told the same.
     async fn complete_exercise(
         &self,
         user_id: i64,

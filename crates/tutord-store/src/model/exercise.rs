@@ -180,6 +180,9 @@ pub enum Transition<T> {
     NotFound,
     /// It is not allowed from this status; nothing changed.
     Forbidden(ExerciseStatus),
+    /// The student has not taken the exercise up: it is neither a daily nor a generated one, and has no hint and no
+    /// submission; nothing changed.
+    NotStarted,
 }
 
 /// A hint that was counted.

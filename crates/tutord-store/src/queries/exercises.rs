@@ -298,9 +298,12 @@ impl Exercises for Adapter {
         moment: Moment,
     ) -> Result<Transition<Completion>> {
         self.transaction(async |conn| {
-            let Some((exercise, _, mut standing)) = locked(conn, user_id, exercise_id).await? else {
+            let Some((exercise, _, standing)) = found(conn, user_id, exercise_id).await? else {
                 return Ok(Transition::NotFound);
             };
+            // Completing earns points: an exercise that nobody gave the student, and that the student did nothing
+            // with, has no row and earns none.
+            let Some(mut standing) = standing else { return Ok(Transition::NotStarted) };
             match standing.status {
                 ExerciseStatus::Completed => Ok(Transition::Done(progress::completion(conn, standing).await?)),
                 ExerciseStatus::Skipped => Ok(Transition::Forbidden(standing.status)),
@@ -381,6 +384,20 @@ async fn locked(
     user_id: i64,
     exercise_id: i64,
 ) -> Result<Option<(Exercise, ExerciseKey, UserExercise)>> {
+    let Some((exercise, key, standing)) = found(conn, user_id, exercise_id).await? else { return Ok(None) };
+    let standing = match standing {
+        Some(standing) => standing,
+        None => take_up(conn, user_id, exercise_id, None).await?,
+    };
+    Ok(Some((exercise, key, standing)))
+}
+
+/// Locks the student, and reads an exercise with where they stand, if they took it up.
+async fn found(
+    conn: &mut Conn,
+    user_id: i64,
+    exercise_id: i64,
+) -> Result<Option<(Exercise, ExerciseKey, Option<UserExercise>)>> {
     progress::lock_student(conn, user_id).await?;
     let found = visible(user_id, exercise_id)
         .select((Exercise::as_select(), ExerciseKey::as_select()))
@@ -395,10 +412,6 @@ async fn locked(
         .first(conn)
         .await
         .optional()?;
-    let standing = match standing {
-        Some(standing) => standing,
-        None => take_up(conn, user_id, exercise_id, None).await?,
-    };
     Ok(Some((exercise, key, standing)))
 }
 

@@ -25,6 +25,7 @@ async fn a_completion_is_counted_everywhere(store: &Fixture) {
     ];
     store.load_catalogue(&[], &achievements).await.unwrap();
     let ada = store.student("ada").await;
+    store.start(ada.id, ids[0]).await;
     let first = done(store.complete_exercise(ada.id, ids[0], Some(100), moment(0, 0)).await.unwrap());
     assert_eq!((first.streak, first.user_exercise.points_earned, first.achievements.len()), (1, 20, 0));
     let submission = done(store.submit_solution(ada.id, ids[1], "x", Some(50), moment(1, 0).at).await.unwrap());
@@ -152,7 +153,10 @@ async fn random_history(store: &Fixture, seed: u64) -> Timestamp {
                     done(store.grade_submission(user, &submission, &grading, moment).await.unwrap());
                 }
             }
-            _ => drop(store.complete_exercise(user, id, Some(60), moment).await.unwrap()),
+            _ => {
+                drop(store.submit_solution(user, id, "x", None, instant).await.unwrap());
+                drop(store.complete_exercise(user, id, Some(60), moment).await.unwrap());
+            }
         }
     }
     Timestamp::from_micros(at * 1_000_000)
@@ -220,6 +224,7 @@ async fn crowd(store: &Fixture, values: &[i64]) -> (Board, Vec<i64>) {
     let mut students = Vec::new();
     for index in 0..values.len() {
         let student = store.student(&format!("s{index}")).await;
+        store.start(student.id, ids[0]).await;
         done(store.complete_exercise(student.id, ids[0], None, moment(0, 0)).await.unwrap());
         students.push(student.id);
     }
@@ -273,6 +278,7 @@ async fn opting_out_hides_and_opting_in_shows(store: &Fixture) {
     assert_eq!((around.opted_out, around.own, around.total), (true, None, 2));
     // What is completed meanwhile counts, but shows nowhere.
     let second = store.catalogue(2).await[1];
+    store.start(students[1], second).await;
     done(store.complete_exercise(students[1], second, None, moment(1, 0)).await.unwrap());
     assert_eq!(ranks().await.len(), 2);
     while store.fold_leaderboards(3).await.unwrap() > 0 {}

@@ -145,7 +145,7 @@ async fn hint(
     Ok(axum::Json(service::hint(&app, &identity, id, request.unwrap_or_default()).await?))
 }
 
-/// Completes an exercise; counts once, and every later call is told the same.
+/// Completes an exercise that the student took up (409 else); counts once, and every later call is told the same.
 #[utoipa::path(post, path = "/{id}/complete", tag = "exercises", params(("id" = i64, Path)), request_body = Option<CompleteRequest>,
     responses((status = 200, body = CompleteResponse), (status = 401), (status = 403), (status = 404), (status = 409), (status = 422)))]
 async fn complete(

@@ -43,6 +43,9 @@ fn allowed<T>(transition: Transition<T>, action: &str) -> Result<T, ApiError> {
     match transition {
         Transition::Done(value) => Ok(value),
         Transition::NotFound => Err(no_exercise()),
+        Transition::NotStarted => Err(ApiError::conflict(format!(
+            "this exercise can't be {action}: it was not started; ask for a hint or submit a solution first"
+        ))),
         Transition::Forbidden(status) => {
             let why = match status {
                 ExerciseStatus::Completed => "it is completed",

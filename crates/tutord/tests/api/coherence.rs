@@ -129,6 +129,7 @@ async fn every_write_is_seen_on_both_nodes() {
     w.write(Method::DELETE, conversation, "chat/conversations/3", json!({})).await;
 
     w.write(Method::POST, "exercises/{id}/hint", &format!("exercises/{hinted}/hint"), json!({})).await;
+    w.write(Method::POST, "exercises/{id}/hint", &format!("exercises/{completed}/hint"), json!({})).await;
     w.write(Method::POST, "exercises/{id}/complete", &format!("exercises/{completed}/complete"), json!({})).await;
     w.write(Method::POST, "exercises/{id}/complete", &format!("exercises/{daily}/complete"), json!({})).await;
     w.write(Method::POST, "exercises/{id}/skip", &format!("exercises/{skipped}/skip"), json!({})).await;
@@ -207,6 +208,7 @@ async fn warm_reads_issue_no_statement() {
     load_catalogue(&app).await;
     let ada = app.student("ada").await;
     ada.talk("hello").await;
+    ada.start(3).await;
     ada.post("/api/exercises/3/complete", json!({})).await.ok();
     // These read what is not cached: the difficulty that was set, one's own neighbourhood, conversations that
     // are not there.

@@ -353,6 +353,7 @@ async fn statements_do_not_grow_with_the_rows(app: &TestApp) {
     let few = all("few", [1, 2]).await;
     for number in 10..30 {
         ada.post("/api/chat/message", json!({"message": "x", "conversation_id": id})).await.ok();
+        ada.start(number).await;
         ada.post(&format!("/api/exercises/{number}/complete"), json!({})).await.ok();
     }
     assert_eq!(all("many", [3, 4]).await, few);

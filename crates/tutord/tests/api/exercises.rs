@@ -21,6 +21,7 @@ without_model!(
     the_way_from_a_hint_to_completion,
     a_skipped_exercise_is_told_as_skipped,
     forbidden_transitions_are_conflicts,
+    what_was_not_started_earns_nothing,
     without_a_model_a_solution_is_kept,
     histories_are_paged_and_filtered,
     bounds_of_requests_are_named,
@@ -141,6 +142,7 @@ async fn a_skipped_exercise_is_told_as_skipped(app: &TestApp) {
 async fn forbidden_transitions_are_conflicts(app: &TestApp) {
     load_catalogue(app).await;
     let ada = app.student("ada").await;
+    ada.start(1).await;
     ada.post("/api/exercises/1/complete", json!({})).await.ok();
     ada.post("/api/exercises/2/skip", json!({})).await.ok();
     for (path, status) in
@@ -157,6 +159,33 @@ async fn forbidden_transitions_are_conflicts(app: &TestApp) {
     for exercise in history["exercises"].as_array().unwrap() {
         assert_eq!((&exercise["hints_used"], &exercise["grade"]), (&json!(0), &Value::Null));
     }
+}
+
+async fn what_was_not_started_earns_nothing(app: &TestApp) {
+    load_catalogue(app).await;
+    let ada = app.student("ada").await;
+    let complete = async |id: i64| ada.post(&format!("/api/exercises/{id}/complete"), json!({})).await;
+    for id in 1..=10 {
+        let refused = complete(id).await;
+        let message = refused.fails(409, "CONFLICT");
+        assert!(message.contains("was not started"), "{message}");
+    }
+    let progress = ada.get("/api/progress").await.ok().body;
+    assert_eq!((&progress["exercises_completed"], &progress["total_points"]), (&json!(0), &json!(0)));
+    assert_eq!(ada.get("/api/exercises/history").await.ok().body["total"], 0, "a refusal takes nothing up");
+    // Each way of taking one up.
+    let of_the_day = daily(&ada).await["exercise"]["id"].as_i64().unwrap();
+    let [hinted, submitted, skipped] = [11, 12, 13].map(|id| if id == of_the_day { 14 } else { id });
+    ada.post(&format!("/api/exercises/{hinted}/hint"), json!({})).await.ok();
+    ada.post(&format!("/api/exercises/{submitted}/submit"), json!({"solution": "x"}))
+        .await
+        .fails(503, "LLM_NOT_CONFIGURED");
+    for id in [of_the_day, hinted, submitted] {
+        complete(id).await.ok();
+    }
+    ada.post(&format!("/api/exercises/{skipped}/skip"), json!({})).await.ok();
+    complete(skipped).await.fails(409, "CONFLICT");
+    assert_eq!(ada.get("/api/progress").await.ok().body["exercises_completed"], 3);
 }
 
 async fn without_a_model_a_solution_is_kept(app: &TestApp) {
@@ -177,6 +206,7 @@ async fn histories_are_paged_and_filtered(app: &TestApp) {
     let (ada, eve) = (app.student("ada").await, app.student("eve").await);
     for id in 1..=5 {
         let action = if id % 2 == 0 { "skip" } else { "complete" };
+        ada.start(id).await;
         ada.post(&format!("/api/exercises/{id}/{action}"), json!({})).await.ok();
     }
     let path = "/api/exercises/history";
@@ -251,6 +281,7 @@ async fn difficulty_follows_the_newest_exercises(app: &TestApp) {
     for id in 1..=60 {
         let exercise = ada.get(&format!("/api/exercises/{id}")).await.ok().body;
         if exercise["difficulty"] == "easy" && done < 3 {
+            ada.start(id).await;
             ada.post(&format!("/api/exercises/{id}/complete"), json!({"time_spent_seconds": 60})).await.ok();
             done += 1;
         }
@@ -291,6 +322,7 @@ async fn routes_keep_their_statement_budgets(app: &TestApp) {
     }
     let mut completions = Vec::new();
     for id in 1..=40 {
+        ada.start(id).await;
         let completed = ada.post(&format!("/api/exercises/{id}/complete"), json!({})).await;
         completions.push(completed.ok().statements());
     }

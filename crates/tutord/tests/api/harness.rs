@@ -13,7 +13,7 @@ use testbed::{FakeModel, Postgres, Redis};
 use tokio::net::TcpListener;
 use tutord::app::App;
 use tutord::config::Config;
-use tutord_store::model::{NewSessionTokens, NewUser, Role, User};
+use tutord_store::model::{NewSessionTokens, NewUser, Role, Transition, User};
 use tutord_store::{StoreOptions, Timestamp};
 
 #[derive(Parser)]
@@ -227,6 +227,13 @@ impl Client<'_> {
     /// The same user, asking another server.
     pub(crate) fn at<'a>(&self, app: &'a TestApp) -> Client<'a> {
         Client { app, user: self.user.clone(), token: self.token.clone() }
+    }
+
+    /// Hands in a solution of an exercise that nobody grades, so that the exercise can be completed.
+    pub(crate) async fn start(&self, exercise_id: i64) {
+        let store = &self.app.app.store;
+        let stored = store.submit_solution(self.user.id, exercise_id, "x", None, Timestamp::now()).await.unwrap();
+        assert!(matches!(stored, Transition::Done(_)), "{stored:?}");
     }
 
     /// Begins a conversation with one exchange; its id.

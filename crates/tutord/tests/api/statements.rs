@@ -68,6 +68,7 @@ async fn mailed(app: &TestApp, email: &str) -> String {
 async fn ready(app: &TestApp, route: &Route, name: &str) -> [Ready; 2] {
     let role = if route.path.starts_with("/api/admin/") { Role::Admin } else { Role::Student };
     let student = app.user(name, role, true).await;
+    student.start(1).await;
     student.post("/api/exercises/1/complete", json!({})).await.ok();
     let mut both = Vec::new();
     for round in 0..2 {
@@ -104,6 +105,7 @@ async fn ready(app: &TestApp, route: &Route, name: &str) -> [Ready; 2] {
             }
             chat if chat.contains("/api/chat/conversations/{id}") => id = student.talk("hello").await,
             "POST /api/exercises/generate" => app.model.next(written(&format!("Exercise {round}"))),
+            "POST /api/exercises/{id}/complete" => student.start(id).await,
             "POST /api/exercises/{id}/submit" => app.model.next(review(70)),
             _ => {}
         }

@@ -7,7 +7,8 @@
 //! 3. [`store`]: the [`Store`] trait, one sub-trait an aggregate. Callers hold an `Arc<dyn Store>`.
 //! 4. `queries`: the typed queries, written once and compiled for each database.
 //! 5. [`rules`]: how completions become points, streaks, levels and achievements.
-//! 6. [`postgres`] and [`sqlite`]: pools, deadlines, migrations, and what one database alone has.
+//! 6. [`text`]: where texts are cut.
+//! 7. [`postgres`] and [`sqlite`]: pools, deadlines, migrations, and what one database alone has.
 //!
 //! Every statement is seen by the [`querywatch::Watch`] of the [`StoreOptions`].
 //!
@@ -49,6 +50,7 @@ mod sql_types;
 #[cfg(not(test))]
 pub mod sqlite;
 pub mod store;
+pub mod text;
 
 pub use error::{Error, Result};
 pub use model::time::{LocalDate, Timestamp};

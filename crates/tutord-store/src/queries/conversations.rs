@@ -19,6 +19,7 @@ use crate::page::{Page, PageRequest, Position, counted};
 use crate::prepared::Prepared;
 use crate::schema::{conversations, exercises};
 use crate::store::Conversations;
+use crate::text::head;
 
 /// How many conversations a student has.
 macro_rules! total {
@@ -79,7 +80,7 @@ impl Conversations for Adapter {
                 conversation.message_count = of_it.select(count_star()).get_result(conn).await?;
                 let newest = of_it.order(rows::position.desc()).select(rows::content);
                 let newest = newest.first::<String>(conn).await.optional()?;
-                conversation.last_message_preview = newest.map(|text| text.chars().take(PREVIEW_CHARS).collect());
+                conversation.last_message_preview = newest.map(|text| head(&text, PREVIEW_CHARS).to_owned());
             }
             Ok(found)
         })

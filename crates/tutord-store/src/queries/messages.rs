@@ -15,6 +15,7 @@ use crate::model::{
 use crate::page::{PageRequest, Position};
 use crate::prepared::Prepared;
 use crate::schema::{conversations, idempotency_keys, messages};
+use crate::text::head;
 
 /// A page of a conversation. Positions have no gaps, so every page is one range of the index on
 /// (conversation, position): the cost of a page is the same at any depth, by offset and by cursor.
@@ -142,7 +143,7 @@ async fn count_in(
 ) -> QueryResult<Option<Conversation>> {
     let now = Timestamp::now();
     let later = case_when(conversations::last_message_at.gt(now), conversations::last_message_at).otherwise(now);
-    let preview: String = content.chars().take(PREVIEW_CHARS).collect();
+    let preview = head(content, PREVIEW_CHARS);
     Prepared(
         diesel::update(own(user_id, conversation_id))
             .set((

@@ -4,7 +4,9 @@ use std::fmt::Write as _;
 
 use tutord_store::model::progress::{TopicSkill, average_grade};
 use tutord_store::model::{Message, MessageRole, PASSING_GRADE, User};
+use tutord_store::text::head;
 
+use crate::http::text::is_invisible;
 use crate::llm::{ChatMessage, Role, estimate_tokens};
 
 /// The most messages that are read for one prompt, however short they are.
@@ -91,11 +93,13 @@ pub(super) fn build(
     messages
 }
 
-/// A title for a conversation that begins with this message: its first 60 characters, on one line.
+/// A title for a conversation that begins with this message: its first 60 characters, on one line. It begins with the
+/// first character that shows.
 pub(super) fn title_from(message: &str) -> String {
     const TITLE_CHARS: usize = 60;
-    let line = message.split_whitespace().collect::<Vec<_>>().join(" ");
-    line.chars().take(TITLE_CHARS).collect()
+    let shown = message.trim_start_matches(is_invisible);
+    let line = shown.split_whitespace().collect::<Vec<_>>().join(" ");
+    head(&line, TITLE_CHARS).trim_end().to_owned()
 }
 
 #[cfg(test)]
@@ -202,5 +206,7 @@ mod tests {
     fn titles_are_one_short_line() {
         assert_eq!(title_from("  What is\n a  closure? "), "What is a closure?");
         assert_eq!(title_from(&"é".repeat(100)).chars().count(), 60);
+        assert_eq!(title_from(&format!("{}e\u{301} and so on", "x".repeat(59))), "x".repeat(59));
+        assert_eq!(title_from(&format!("{}why?", "\u{200b}".repeat(80))), "why?");
     }
 }

@@ -5,6 +5,7 @@ use axum::Router;
 use serde::Serialize;
 use tokio::net::TcpListener;
 use tutord_store::model::{Appended, LearningProfile, NewReply, NewUser, NewUserMessage, Role, SkillLevel, Target};
+use tutord_store::text::head;
 use tutord_store::{Store, Timestamp};
 
 use super::naive;
@@ -159,7 +160,7 @@ async fn fill(store: &dyn Store) -> anyhow::Result<()> {
         .await?;
     for conversation in 0..CONVERSATIONS {
         let exchanges = if conversation == 0 { LONGEST } else { 1 + conversation % 4 };
-        let mut target = Target::New { title: samples[conversation % samples.len()].0.chars().take(60).collect() };
+        let mut target = Target::New { title: head(&samples[conversation % samples.len()].0, 60).to_owned() };
         for exchange in 0..exchanges {
             let (question, answer) = &samples[(conversation + exchange) % samples.len()];
             let Appended::Stored(stored) = store

@@ -15,6 +15,8 @@ use tutord_store::model::{
     AchievementCategory, CatalogueLoaded, Difficulty, ExerciseType, NewAchievement, NewExercise, Rarity, Requirement,
 };
 
+use crate::http::text::is_blank;
+
 /// The files that come with tutord.
 const BUILT_IN: [(&str, &str); 7] = [
     ("achievements.toml", include_str!("../../catalogue/achievements.toml")),
@@ -263,8 +265,11 @@ fn check_achievement(achievement: &NewAchievement) -> Result<(), String> {
 
 fn length(field: &str, text: &str, min: usize, max: usize) -> Result<(), String> {
     let count = text.trim().chars().count();
-    if (min..=max).contains(&count) {
+    if (min..=max).contains(&count) && (min == 0 || !is_blank(text)) {
         return Ok(());
+    }
+    if is_blank(text) {
+        return Err(format!("{field}: must have {min} to {max} visible characters, has none"));
     }
     Err(format!("{field}: must have {min} to {max} characters, has {count}"))
 }

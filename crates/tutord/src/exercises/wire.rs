@@ -7,7 +7,7 @@ use tutord_store::{Page, PageRequest, Timestamp};
 use utoipa::ToSchema;
 
 use super::difficulty::Performance;
-use crate::http::json::trimmed_option;
+use crate::http::json::{not_blank, trimmed_option};
 
 #[derive(Serialize, ToSchema)]
 pub(super) struct ExerciseItem {
@@ -134,6 +134,7 @@ impl HistoryList {
 #[derive(Deserialize, Validate, ToSchema)]
 pub(super) struct SubmitRequest {
     /// 1 to 50000 characters.
+    #[serde(deserialize_with = "not_blank")]
     #[garde(length(chars, min = 1, max = 50_000))]
     pub(super) solution: String,
     /// Seconds spent on the exercise so far: 0 to 86400.

@@ -11,6 +11,7 @@ use serde::{Deserialize, Deserializer};
 use serde_json::{Map, Value};
 
 use super::middleware::BodyLimit;
+use super::text::is_blank;
 use crate::error::ApiError;
 
 /// A JSON body that passed its `garde` rules.
@@ -176,14 +177,31 @@ pub(super) fn data_error(path: &str, message: &str) -> ApiError {
     }
 }
 
-/// Reads a string without the white space around it, so that bounds count what is stored.
+/// Reads a string without the white space around it, so that bounds count what is stored. Refuses one of which nothing
+/// can be seen; whether it may be empty is for the bounds to say.
 pub fn trimmed<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
-    String::deserialize(deserializer).map(|text| text.trim().to_owned())
+    let text = String::deserialize(deserializer)?;
+    visible(text.trim()).map(str::to_owned)
 }
 
 /// Like [`trimmed`], where the field may be absent or null.
 pub fn trimmed_option<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {
-    Ok(Option::<String>::deserialize(deserializer)?.map(|text| text.trim().to_owned()))
+    let text = Option::<String>::deserialize(deserializer)?;
+    text.map(|text| visible(text.trim()).map(str::to_owned)).transpose()
+}
+
+/// Reads a string as it is. Refuses one that is not empty and of which nothing can be seen.
+pub fn not_blank<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    visible::<D::Error>(&text)?;
+    Ok(text)
+}
+
+fn visible<E: serde::de::Error>(text: &str) -> Result<&str, E> {
+    if !text.is_empty() && is_blank(text) {
+        return Err(E::custom("must have at least 1 visible character"));
+    }
+    Ok(text)
 }
 
 #[cfg(test)]
@@ -209,6 +227,8 @@ mod tests {
         let validation = |message: &str| ("VALIDATION_ERROR".to_owned(), message.to_owned());
         assert_eq!(refused("{}"), validation("name is required"));
         assert_eq!(refused(r#"{"name": "  "}"#), validation("name must have at least 1 character"));
+        let blank = validation("name: must have at least 1 visible character");
+        assert_eq!(refused(r#"{"name": " \u200b\u202e "}"#), blank);
         assert_eq!(refused(r#"{"name": "éééé"}"#), validation("name must have at most 3 characters"));
         assert_eq!(refused(r#"{"name": "a", "id": 0}"#), validation("id must be at least 1"));
         assert_eq!(refused(r#"{"name": 5}"#), validation("name: invalid type: integer `5`, expected a string"));

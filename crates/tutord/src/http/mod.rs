@@ -13,5 +13,6 @@ pub mod path;
 pub mod query;
 pub mod rate_limit;
 pub mod request_id;
+pub(crate) mod text;
 mod trace_context;
 pub mod validation;

@@ -205,8 +205,6 @@ pub struct StoredSubmission {
     pub id: i64,
     /// The exercise.
     pub exercise: Exercise,
-    /// What a grader may compare with.
-    pub solution: Option<String>,
     /// Where the student stands.
     pub user_exercise: UserExercise,
 }

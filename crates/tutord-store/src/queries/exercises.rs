@@ -230,7 +230,7 @@ impl Exercises for Adapter {
         at: Timestamp,
     ) -> Result<Transition<StoredSubmission>> {
         self.transaction(async |conn| {
-            let Some((exercise, key, standing)) = locked(conn, user_id, exercise_id).await? else {
+            let Some((exercise, _, standing)) = locked(conn, user_id, exercise_id).await? else {
                 return Ok(Transition::NotFound);
             };
             if !is_open(standing.status) {
@@ -251,7 +251,7 @@ impl Exercises for Adapter {
                 ..Changes::default()
             };
             let user_exercise = begin(conn, &standing, at, counted).await?;
-            Ok(Transition::Done(StoredSubmission { id, exercise, solution: key.solution, user_exercise }))
+            Ok(Transition::Done(StoredSubmission { id, exercise, user_exercise }))
         })
         .await
     }

@@ -48,7 +48,8 @@ title (3 to 100 characters), description (one or two sentences, 20 to 1000 chara
 characters, the gentlest first, none of which gives the solution away), topics (an array of 1 to 5 lower-case words \
 without spaces), test_cases (lines `call -> expected`).";
 
-/// Grades a submission.
+/// Grades a submission. The model is shown nothing that the student may not read: a submission may talk it into
+/// repeating what it was told.
 pub(super) async fn grade(
     provider: &dyn Provider,
     submission: &StoredSubmission,
@@ -57,8 +58,7 @@ pub(super) async fn grade(
     let exercise = &submission.exercise;
     let task = json!({
         "exercise": exercise.title, "instructions": exercise.instructions, "test_cases": exercise.test_cases,
-        "language": exercise.programming_language, "reference_solution": submission.solution,
-        "student_solution": text,
+        "language": exercise.programming_language, "student_solution": text,
     });
     let usable = |review: &Review| (0..=100).contains(&review.grade) && !review.feedback.trim().is_empty();
     answer(provider, request(GRADER, task.to_string(), STEADY, MAX_TOKENS), usable).await

@@ -123,6 +123,8 @@ table! {
         programming_language -> Text,
         topics -> Text,
         test_cases -> Nullable<Text>,
+        learning_objectives -> Text,
+        estimated_time_minutes -> Nullable<Integer>,
         generated_by_ai -> Bool,
         generation_prompt -> Nullable<Text>,
         owner_id -> Nullable<BigInt>,

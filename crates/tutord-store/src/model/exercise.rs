@@ -32,6 +32,12 @@ pub struct Exercise {
     pub topics: String,
     /// Calls and what they should give, a line each.
     pub test_cases: Option<String>,
+    /// What a student learns, where its author said so: a JSON array of texts.
+    #[diesel(column_name = learning_objectives)]
+    pub(crate) objectives_json: String,
+    /// How long it takes, where its author said so.
+    #[diesel(column_name = estimated_time_minutes)]
+    pub(crate) estimated_minutes: Option<i32>,
     /// Whether a model wrote it.
     pub generated_by_ai: bool,
     /// When it was stored.
@@ -48,6 +54,21 @@ impl Exercise {
             .filter(move |(index, topic)| !topics.split(',').take(*index).any(|before| before == *topic))
             .map(|(_, topic)| topic)
             .filter(|topic| !topic.is_empty())
+    }
+
+    /// Returns what a student learns: in its author's words, or else the topics.
+    pub fn learning_objectives(&self) -> Vec<String> {
+        let authored: Vec<String> = serde_json::from_str(&self.objectives_json).unwrap_or_default();
+        if authored.is_empty() { self.topics().map(|topic| format!("Practise {topic}")).collect() } else { authored }
+    }
+
+    /// Returns how many minutes it takes: as its author says, or else as the difficulty suggests.
+    pub fn estimated_time_minutes(&self) -> i32 {
+        self.estimated_minutes.unwrap_or(match self.difficulty {
+            Difficulty::Easy => 10,
+            Difficulty::Medium => 20,
+            Difficulty::Hard => 40,
+        })
     }
 }
 
@@ -96,6 +117,10 @@ pub struct NewExercise {
     pub topics: Vec<String>,
     /// See [`Exercise::test_cases`].
     pub test_cases: Option<String>,
+    /// See [`Exercise::learning_objectives`]; empty: they follow from the topics.
+    pub learning_objectives: Vec<String>,
+    /// See [`Exercise::estimated_time_minutes`]; `None`: it follows from the difficulty.
+    pub estimated_time_minutes: Option<i32>,
     /// What the model was asked, where it wrote the exercise.
     pub generation_prompt: Option<String>,
 }

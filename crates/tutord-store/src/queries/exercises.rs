@@ -538,6 +538,8 @@ struct ExerciseTexts {
     programming_language: String,
     topics: String,
     test_cases: Option<String>,
+    learning_objectives: String,
+    estimated_time_minutes: Option<i32>,
 }
 
 impl From<&NewExercise> for ExerciseTexts {
@@ -554,6 +556,8 @@ impl From<&NewExercise> for ExerciseTexts {
             programming_language: new.programming_language.clone(),
             topics: new.topics.join(","),
             test_cases: new.test_cases.clone(),
+            learning_objectives: serde_json::Value::from(new.learning_objectives.clone()).to_string(),
+            estimated_time_minutes: new.estimated_time_minutes,
         }
     }
 }

@@ -11,6 +11,7 @@ use crate::fixture::Fixture;
 
 crate::on_both!(
     a_catalogue_is_loaded_once_and_changed_in_place,
+    objectives_and_time_are_authored_or_follow_from_the_exercise,
     a_generated_exercise_is_seen_by_its_owner_alone,
     a_day_has_one_exercise_however_often_it_is_assigned,
     a_skipped_exercise_comes_back_when_it_is_due,
@@ -37,6 +38,8 @@ pub(crate) fn exercise(number: usize) -> NewExercise {
         programming_language: ["python", "rust"][number % 2].to_owned(),
         topics: vec![["loops", "strings", "graphs"][number % 3].to_owned(), "all".to_owned()],
         test_cases: Some("f(1) -> 2".to_owned()),
+        learning_objectives: Vec::new(),
+        estimated_time_minutes: None,
         generation_prompt: None,
     }
 }
@@ -103,6 +106,20 @@ async fn a_catalogue_is_loaded_once_and_changed_in_place(store: &Fixture) {
     assert_eq!((store.count("exercises").await, store.count("achievements").await), (3, 1));
     let ada = store.student("ada").await;
     assert_eq!(store.exercise(ada.id, 2).await.unwrap().unwrap().title, "Another title");
+}
+
+async fn objectives_and_time_are_authored_or_follow_from_the_exercise(store: &Fixture) {
+    let mut exercises: Vec<_> = (1..=2).map(exercise).collect();
+    exercises[1].learning_objectives = vec!["Read a file".to_owned(), "Close a file".to_owned()];
+    exercises[1].estimated_time_minutes = Some(7);
+    store.load_catalogue(&exercises, &[]).await.unwrap();
+    let ada = store.student("ada").await;
+    let shown = async |id| {
+        let found = store.exercise(ada.id, id).await.unwrap().unwrap();
+        (found.learning_objectives().join(", "), found.estimated_time_minutes())
+    };
+    assert_eq!(shown(1).await, ("Practise strings, Practise all".to_owned(), 20));
+    assert_eq!(shown(2).await, ("Read a file, Close a file".to_owned(), 7));
 }
 
 async fn a_generated_exercise_is_seen_by_its_owner_alone(store: &Fixture) {

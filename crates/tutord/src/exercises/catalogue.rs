@@ -31,6 +31,10 @@ const BUILT_IN: [(&str, &str); 7] = [
 /// How many steps of hints an exercise has, at least and at most.
 const HINTS: std::ops::RangeInclusive<usize> = 1..=10;
 const TOPICS: std::ops::RangeInclusive<usize> = 1..=5;
+/// The most learning objectives that an exercise has.
+const OBJECTIVES: usize = 5;
+/// How long an exercise may take.
+const MINUTES: std::ops::RangeInclusive<i32> = 1..=480;
 
 /// A checked catalogue.
 #[derive(Debug, Default)]
@@ -67,6 +71,9 @@ struct ExerciseEntry {
     solution: String,
     hints: Vec<String>,
     test_cases: String,
+    #[serde(default)]
+    learning_objectives: Vec<String>,
+    estimated_time_minutes: Option<i32>,
 }
 
 #[derive(Deserialize)]
@@ -103,6 +110,8 @@ impl From<ExerciseEntry> for NewExercise {
             programming_language: entry.language,
             topics: entry.topics,
             test_cases: Some(entry.test_cases.trim().to_owned()),
+            learning_objectives: entry.learning_objectives,
+            estimated_time_minutes: entry.estimated_time_minutes,
             generation_prompt: None,
         }
     }
@@ -239,6 +248,15 @@ pub(super) fn check(exercise: &NewExercise) -> Result<(), String> {
     for topic in &exercise.topics {
         word("topics", topic, 40)?;
     }
+    if exercise.learning_objectives.len() > OBJECTIVES {
+        return Err(format!("learning_objectives: must be at most {OBJECTIVES}"));
+    }
+    for objective in &exercise.learning_objectives {
+        length("learning_objectives", objective, 5, 200)?;
+    }
+    if exercise.estimated_time_minutes.is_some_and(|minutes| !MINUTES.contains(&minutes)) {
+        return Err(format!("estimated_time_minutes: must be between {} and {}", MINUTES.start(), MINUTES.end()));
+    }
     Ok(())
 }
 
@@ -349,6 +367,17 @@ test_cases = "f() -> ()"
             ("[\"loops\"]", "[]", "some.toml:2: `one`: topics: must be 1 to 5"),
             ("\"A title\"", "\"A\"", "some.toml:2: `one`: title: must have 3 to 100 characters, has 1"),
             ("[\"Think of a loop.\"]", "[]", "some.toml:2: `one`: hints: must be 1 to 10 steps"),
+            (
+                "test_cases",
+                "estimated_time_minutes = 0\ntest_cases",
+                "some.toml:2: `one`: estimated_time_minutes: must be",
+            ),
+            (
+                "test_cases",
+                "learning_objectives = [\"\u{200b}\"]\ntest_cases",
+                "some.toml:2: `one`: learning_objectives:",
+            ),
+            ("\"A title\"", "\"\u{2800}\u{2800}\u{2800}\"", "some.toml:2: `one`: title: must have 3 to 100 visible"),
             ("\"one\"", "\"Not a slug\"", "some.toml:2: `Not a slug`: slug:"),
             ("\"one\"", "\"one", "some.toml:3: "),
         ] {

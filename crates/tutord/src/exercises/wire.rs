@@ -24,11 +24,18 @@ pub(super) struct ExerciseItem {
     test_cases: Option<String>,
     generated_by_ai: bool,
     created_at: Timestamp,
+    /// The same as `programming_language`.
+    language: String,
+    learning_objectives: Vec<String>,
+    estimated_time_minutes: i32,
 }
 
 impl From<Exercise> for ExerciseItem {
     fn from(exercise: Exercise) -> Self {
         Self {
+            language: exercise.programming_language.clone(),
+            learning_objectives: exercise.learning_objectives(),
+            estimated_time_minutes: exercise.estimated_time_minutes(),
             id: exercise.id,
             title: exercise.title,
             description: exercise.description,

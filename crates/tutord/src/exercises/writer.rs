@@ -46,7 +46,8 @@ const AUTHOR: &str = "You write programming exercises. Answer with one JSON obje
 title (3 to 100 characters), description (one or two sentences, 20 to 1000 characters), instructions (the task in full, \
 50 to 4000 characters), starter_code, solution (correct and complete), hints (an array of 3 texts of 10 to 500 \
 characters, the gentlest first, none of which gives the solution away), topics (an array of 1 to 5 lower-case words \
-without spaces), test_cases (lines `call -> expected`).";
+without spaces), test_cases (lines `call -> expected`), learning_objectives (an array of 1 to 3 texts of 5 to 200 \
+characters), estimated_time_minutes (a whole number).";
 
 /// Grades a submission. The model is shown nothing that the student may not read: a submission may talk it into
 /// repeating what it was told.
@@ -108,6 +109,9 @@ struct Written {
     hints: Vec<String>,
     topics: Vec<String>,
     test_cases: String,
+    #[serde(default)]
+    learning_objectives: Vec<String>,
+    estimated_time_minutes: Option<i32>,
 }
 
 /// Writes an exercise, and checks it by the rules of the catalogue.
@@ -131,6 +135,8 @@ pub(super) async fn exercise(app: &App, student: &User, wish: &Wish) -> Result<N
         programming_language: wish.language.clone(),
         topics: written.topics.iter().map(|topic| topic.trim().to_lowercase().replace([' ', '_'], "-")).collect(),
         test_cases: Some(written.test_cases.trim().to_owned()),
+        learning_objectives: written.learning_objectives,
+        estimated_time_minutes: written.estimated_time_minutes,
         generation_prompt: Some(prompt.clone()),
     };
     let mut refusal = String::new();

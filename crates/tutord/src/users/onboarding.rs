@@ -8,9 +8,9 @@ use utoipa::ToSchema;
 pub(super) struct Question {
     id: &'static str,
     question: &'static str,
-    /// `choice` or `text`.
+    /// `select`, `textarea` or `text`.
     r#type: &'static str,
-    /// The answers of a `choice`.
+    /// The answers that a `select` offers.
     options: Option<Vec<&'static str>>,
     required: bool,
 }
@@ -27,7 +27,7 @@ pub(super) fn questions() -> Questions {
     let question = |id, question, options: Option<Vec<&'static str>>| Question {
         id,
         question,
-        r#type: if options.is_some() { "choice" } else { "text" },
+        r#type: if options.is_some() { "select" } else { "textarea" },
         options,
         required: true,
     };

@@ -164,7 +164,7 @@ fn doctor_says_what_fails() {
     assert_eq!(code, Some(1), "{text}");
     assert!(text.contains("migrations  FAILED   pending: 0001_initial, 0002_progress"), "{text}");
     let (code, text) = doctor(&["migrate"]);
-    assert_eq!((code, text.as_str()), (Some(0), "Applied to the sqlite database: 0001, 0002\n"));
+    assert_eq!((code, text.as_str()), (Some(0), "Applied to the sqlite database: 0001, 0002, 0006\n"));
     let (code, text) = doctor(&["doctor"]);
     assert_eq!(code, Some(0), "{text}");
     for line in ["database    ok", "clock       ok", "migrations  ok", "redis       skipped", "model       skipped"] {

@@ -22,8 +22,8 @@ use crate::model::{
     Appended, Assigned, Candidate, CatalogueLoaded, Choice, Completion, Conversation, ConversationPage, Credentials,
     Daily, Difficulty, EmailTokenPurpose, Exercise, ExerciseStatus, Graded, Grading, HintTaken, HistoryItem, Identity,
     LearningProfile, Message, Moment, NewAchievement, NewConversation, NewEmailToken, NewExercise, NewReply,
-    NewSessionTokens, NewUser, NewUserMessage, Order, Rotation, Stored, StoredExchange, StoredSubmission, TokenHash,
-    Transition, User, UserChanges,
+    NewSessionTokens, NewUser, NewUserMessage, NewestDaily, Order, Rotation, Stored, StoredExchange, StoredSubmission,
+    TokenHash, Transition, User, UserChanges,
 };
 use crate::page::{Cursor, Page, PageRequest};
 use crate::seed::SeedPlan;
@@ -157,8 +157,9 @@ pub trait Exercises: Send + Sync {
     /// An exercise that this student may see. 1 statement.
     async fn exercise(&self, user_id: i64, id: i64) -> Result<Option<Arc<Exercise>>>;
 
-    /// The exercise of a local day, once it has been assigned. 1 statement.
-    async fn daily_exercise(&self, user_id: i64, day: LocalDate) -> Result<Option<Assigned>>;
+    /// The daily exercise with the latest date; [`daily_date`](crate::rules::streak::daily_date) says whether it is
+    /// the day's. 1 statement.
+    async fn newest_daily(&self, user_id: i64) -> Result<Option<NewestDaily>>;
 
     /// The skipped exercise that has been due for longest on `day`. 1 statement.
     async fn due_exercise(&self, user_id: i64, day: LocalDate) -> Result<Option<i64>>;
@@ -168,7 +169,7 @@ pub trait Exercises: Send + Sync {
 
     /// Makes an exercise the day's, unless the day has one: then that is the answer, and `false`. `None` when
     /// the student took up the chosen exercise meanwhile.
-    async fn assign_daily(&self, user_id: i64, day: LocalDate, chosen: &Daily) -> Result<Option<(Assigned, bool)>>;
+    async fn assign_daily(&self, user_id: i64, moment: &Moment, chosen: &Daily) -> Result<Option<(Assigned, bool)>>;
 
     /// Stores a generated exercise that this student alone sees, and takes it up.
     async fn create_exercise(&self, user_id: i64, new: &NewExercise) -> Result<Assigned>;

@@ -1,11 +1,13 @@
 //! Exercises and where a student stands with each.
 
 use diesel::prelude::*;
+use jiff::tz::TimeZone;
 use serde::{Deserialize, Serialize};
 
 use super::{AchievementCategory, Difficulty, ExerciseStatus, ExerciseType, Rarity, Requirement};
 use crate::model::time::{LocalDate, Timestamp};
 use crate::page::{Cursor, List};
+use crate::rules::streak;
 use crate::schema::{achievements, exercises, user_exercises};
 
 /// An exercise as every student may see it: without its solution and its hints.
@@ -88,6 +90,15 @@ impl ExerciseKey {
     pub fn hints(&self) -> Vec<String> {
         serde_json::from_str(&self.hints_json).unwrap_or_default()
     }
+}
+
+/// A student's newest daily exercise.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NewestDaily {
+    /// The exercise, and where the student stands with it.
+    pub assigned: Assigned,
+    /// The date whose exercise it is, and when it was handed out.
+    pub dated: (LocalDate, Timestamp),
 }
 
 /// An exercise to be stored.
@@ -235,12 +246,22 @@ pub struct StoredSubmission {
 }
 
 /// When something was done, by the server's clock and by the student's.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Moment {
     /// The instant.
     pub at: Timestamp,
     /// The student's local day then.
     pub day: LocalDate,
+    /// The student's time zone then.
+    pub zone: TimeZone,
+}
+
+impl Moment {
+    /// An instant in the time zone of this IANA name; in UTC where the name is not known.
+    pub fn new(at: Timestamp, zone: &str) -> Self {
+        let zone = streak::zone(zone);
+        Self { at, day: streak::day_in(&zone, at), zone }
+    }
 }
 
 /// A grade for a submission.

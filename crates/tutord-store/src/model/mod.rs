@@ -20,8 +20,8 @@ pub use enums::{
 };
 pub use exercise::{
     Achievement, Assigned, Candidate, CatalogueLoaded, Choice, Completion, Daily, Exercise, ExerciseKey, Graded,
-    Grading, HintTaken, HistoryItem, Moment, NewAchievement, NewExercise, PASSING_GRADE, StoredSubmission, Transition,
-    UserExercise,
+    Grading, HintTaken, HistoryItem, Moment, NewAchievement, NewExercise, NewestDaily, PASSING_GRADE, StoredSubmission,
+    Transition, UserExercise,
 };
 pub use session::{Identity, NewEmailToken, NewSessionTokens, Rotation, TokenHash};
 pub use user::{Credentials, LearningProfile, NewUser, User, UserChanges};

@@ -51,6 +51,8 @@ pub struct User {
     pub exercises_completed: i32,
     /// Local day of the newest completion.
     pub last_exercise_date: Option<LocalDate>,
+    /// When the newest completion was.
+    pub last_completed_at: Option<Timestamp>,
     /// When the user registered.
     pub created_at: Timestamp,
     /// When the profile last changed.

@@ -16,12 +16,12 @@ use crate::error::{Error, Result};
 use crate::model::time::{LocalDate, Timestamp};
 use crate::model::{
     Assigned, Candidate, CatalogueLoaded, Choice, Completion, Daily, Difficulty, Exercise, ExerciseKey, ExerciseStatus,
-    ExerciseType, Graded, Grading, HintTaken, HistoryItem, Moment, NewAchievement, NewExercise, PASSING_GRADE,
-    StoredSubmission, Transition, UserExercise,
+    ExerciseType, Graded, Grading, HintTaken, HistoryItem, Moment, NewAchievement, NewExercise, NewestDaily,
+    PASSING_GRADE, StoredSubmission, Transition, UserExercise,
 };
 use crate::page::{Cursor, Page, PageRequest, Position, counted};
 use crate::prepared::Prepared;
-use crate::rules;
+use crate::rules::{self, streak};
 use crate::schema::{achievements, exercises, submissions, user_exercises, users};
 use crate::store::Exercises;
 
@@ -88,8 +88,8 @@ impl Exercises for Adapter {
         .await
     }
 
-    async fn daily_exercise(&self, user_id: i64, day: LocalDate) -> Result<Option<Assigned>> {
-        self.read(async |conn| daily(conn, user_id, day).await).await
+    async fn newest_daily(&self, user_id: i64) -> Result<Option<NewestDaily>> {
+        self.read(async |conn| newest_daily(conn, user_id).await).await
     }
 
     async fn due_exercise(&self, user_id: i64, day: LocalDate) -> Result<Option<i64>> {
@@ -131,8 +131,8 @@ impl Exercises for Adapter {
         .await
     }
 
-    async fn assign_daily(&self, user_id: i64, day: LocalDate, chosen: &Daily) -> Result<Option<(Assigned, bool)>> {
-        match self.transaction(async |conn| assign(conn, user_id, day, chosen).await).await {
+    async fn assign_daily(&self, user_id: i64, moment: &Moment, chosen: &Daily) -> Result<Option<(Assigned, bool)>> {
+        match self.transaction(async |conn| assign(conn, user_id, moment, chosen).await).await {
             // The student took up the chosen exercise meanwhile.
             Err(Error::Conflict(_)) => Ok(None),
             outcome => outcome,
@@ -283,7 +283,7 @@ impl Exercises for Adapter {
             let mut user_exercise = begin(conn, &standing, moment.at, graded).await?;
             let passed = grading.grade >= PASSING_GRADE;
             if passed {
-                user_exercise = progress::complete(conn, &exercise, &user_exercise, moment).await?.user_exercise;
+                user_exercise = progress::complete(conn, &exercise, &user_exercise, &moment).await?.user_exercise;
             }
             Ok(Transition::Done(Graded { user_exercise, solution: key.solution.filter(|_| passed) }))
         })
@@ -309,7 +309,7 @@ impl Exercises for Adapter {
                 ExerciseStatus::Skipped => Ok(Transition::Forbidden(standing.status)),
                 ExerciseStatus::Pending | ExerciseStatus::InProgress => {
                     standing.time_spent_seconds = longest(&standing, time_spent_seconds);
-                    Ok(Transition::Done(progress::complete(conn, &exercise, &standing, moment).await?))
+                    Ok(Transition::Done(progress::complete(conn, &exercise, &standing, &moment).await?))
                 }
             }
         })
@@ -419,14 +419,15 @@ async fn take_up(
     conn: &mut Conn,
     user_id: i64,
     exercise_id: i64,
-    daily_date: Option<LocalDate>,
+    daily: Option<(LocalDate, Timestamp)>,
 ) -> QueryResult<UserExercise> {
     let now = Timestamp::now();
     diesel::insert_into(user_exercises::table)
         .values((
             user_exercises::user_id.eq(user_id),
             user_exercises::exercise_id.eq(exercise_id),
-            user_exercises::daily_date.eq(daily_date),
+            user_exercises::daily_date.eq(daily.map(|(date, _)| date)),
+            user_exercises::daily_since.eq(daily.map(|(_, since)| since)),
             user_exercises::status.eq(ExerciseStatus::Pending),
             user_exercises::created_at.eq(now),
             user_exercises::updated_at.eq(now),
@@ -463,24 +464,28 @@ async fn begin(conn: &mut Conn, standing: &UserExercise, at: Timestamp, changes:
     .await
 }
 
-async fn daily(conn: &mut Conn, user_id: i64, day: LocalDate) -> Result<Option<Assigned>> {
-    let found = user_exercises::table
+async fn newest_daily(conn: &mut Conn, user_id: i64) -> Result<Option<NewestDaily>> {
+    let found: Option<(Exercise, UserExercise, Option<Timestamp>)> = user_exercises::table
         .inner_join(exercises::table)
         .filter(user_exercises::user_id.eq(user_id))
-        .filter(user_exercises::daily_date.eq(day))
-        .select((Exercise::as_select(), UserExercise::as_select()))
+        .filter(user_exercises::daily_date.is_not_null())
+        .order(user_exercises::daily_date.desc())
+        .select((Exercise::as_select(), UserExercise::as_select(), user_exercises::daily_since))
         .first(conn)
         .await
         .optional()?;
-    Ok(found)
+    Ok(found.and_then(|(exercise, standing, since)| {
+        let dated = (standing.daily_date?, since.unwrap_or(standing.created_at));
+        Some(NewestDaily { assigned: (exercise, standing), dated })
+    }))
 }
 
 /// Makes an exercise the day's, unless the day has one; whether it is new.
-async fn assign(conn: &mut Conn, user_id: i64, day: LocalDate, chosen: &Daily) -> Result<Option<(Assigned, bool)>> {
+async fn assign(conn: &mut Conn, user_id: i64, moment: &Moment, chosen: &Daily) -> Result<Option<(Assigned, bool)>> {
     progress::lock_student(conn, user_id).await?;
-    if let Some(assigned) = daily(conn, user_id, day).await? {
-        return Ok(Some((assigned, false)));
-    }
+    let newest = newest_daily(conn, user_id).await?;
+    let date = streak::daily_date(newest.as_ref().map(|newest| newest.dated), moment.at, &moment.zone);
+    let Some(day) = date else { return Ok(newest.map(|newest| (newest.assigned, false))) };
     let id = match chosen {
         Daily::Existing(id) => *id,
         Daily::Generated(new) => insert_exercise(conn, new, Some(user_id)).await?.id,
@@ -494,6 +499,7 @@ async fn assign(conn: &mut Conn, user_id: i64, day: LocalDate, chosen: &Daily) -
         )
         .set((
             user_exercises::daily_date.eq(day),
+            user_exercises::daily_since.eq(moment.at),
             user_exercises::status.eq(ExerciseStatus::Pending),
             user_exercises::due_on.eq(None::<LocalDate>),
             user_exercises::ended_at.eq(None::<Timestamp>),
@@ -503,9 +509,9 @@ async fn assign(conn: &mut Conn, user_id: i64, day: LocalDate, chosen: &Daily) -
     .execute(conn)
     .await?;
     if skipped == 0 {
-        take_up(conn, user_id, id, Some(day)).await?;
+        take_up(conn, user_id, id, Some((day, moment.at))).await?;
     }
-    Ok(daily(conn, user_id, day).await?.map(|assigned| (assigned, true)))
+    Ok(newest_daily(conn, user_id).await?.map(|newest| (newest.assigned, true)))
 }
 
 async fn insert_exercise(conn: &mut Conn, new: &NewExercise, owner_id: Option<i64>) -> QueryResult<Exercise> {

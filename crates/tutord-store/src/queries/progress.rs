@@ -16,6 +16,7 @@ use crate::model::time::{LocalDate, Timestamp};
 use crate::model::{Achievement, Completion, Exercise, ExerciseStatus, Moment, Period, UserExercise};
 use crate::page::{Page, PageRequest};
 use crate::prepared::Prepared;
+use crate::rules::streak::{self, Streak};
 use crate::rules::{self, CompletedExercise, Standings, Summary, level};
 use crate::schema::{achievements, activity, exercises, skill_levels, user_achievements, user_exercises, users};
 use crate::store::Progress;
@@ -165,16 +166,24 @@ pub(super) async fn complete(
     conn: &mut Conn,
     exercise: &Exercise,
     standing: &UserExercise,
-    moment: Moment,
+    moment: &Moment,
 ) -> Result<Completion> {
     let user_id = standing.user_id;
+    let instants = users::table.find(user_id).select(StreakInstants::as_select());
     let (all, newest) = (of_all_time!(user_id), newest_day!(user_id));
-    let (all, newest) = pipelined!(conn, all.load::<Activity>, newest.load::<Activity>);
+    let (all, newest, instants) =
+        pipelined!(conn, all.load::<Activity>, newest.load::<Activity>, instants.load::<StreakInstants>);
+    let instants = instants.into_iter().next().unwrap_or_default();
     let mut summary = Summary::empty(user_id);
     summary.newest = newest.into_iter().next();
+    summary.streak = summary.newest.as_ref().and_then(|newest| instants.streak(newest));
     if let Some(all) = all.into_iter().next() {
         summary.all = all;
     }
+    // Moved past the completion before where the clock did not: the order of a student's completions is the order of
+    // their times, so that a recomputation sees the same order.
+    let last = instants.last_completed_at.map(|last| Timestamp::from_micros(last.as_micros() + 1));
+    let completed_at = last.map_or(moment.at, |last| moment.at.max(last));
     let done = CompletedExercise {
         difficulty: exercise.difficulty,
         exercise_type: exercise.exercise_type,
@@ -183,8 +192,9 @@ pub(super) async fn complete(
         grade: standing.grade,
         hints_used: standing.hints_used,
         time_spent_seconds: standing.time_spent_seconds,
-        completed_at: later_than_the_last(conn, user_id, moment.at).await?,
-        day: summary.day_for(moment.day),
+        completed_at,
+        day: streak::day_in(&moment.zone, completed_at),
+        zone: Some(moment.zone.clone()),
     };
     let today = summary.count(&done);
     let (day, streak) = (today.starts_on, today.streak);
@@ -215,6 +225,7 @@ pub(super) async fn complete(
                 user_exercises::started_at.eq(standing.started_at.unwrap_or(moment.at)),
                 user_exercises::completed_at.eq(done.completed_at),
                 user_exercises::completed_on.eq(day),
+                user_exercises::completed_in.eq(moment.zone.iana_name()),
                 user_exercises::ended_at.eq(done.completed_at),
                 user_exercises::updated_at.eq(done.completed_at),
             ))
@@ -249,19 +260,25 @@ pub(super) async fn completion(conn: &mut Conn, user_exercise: UserExercise) -> 
     Ok(Completion { user_exercise, streak, achievements })
 }
 
-/// The time of a completion, moved past that of the one before where the clock did not: the order of a
-/// student's completions is the order of their times, so that a recomputation sees the same order.
-async fn later_than_the_last(conn: &mut Conn, user_id: i64, at: Timestamp) -> Result<Timestamp> {
-    let last: Option<Timestamp> = user_exercises::table
-        .filter(user_exercises::user_id.eq(user_id))
-        .filter(user_exercises::completed_at.is_not_null())
-        .order((user_exercises::completed_at.desc(), user_exercises::id.desc()))
-        .select(user_exercises::completed_at)
-        .first(conn)
-        .await
-        .optional()?
-        .flatten();
-    Ok(last.map_or(at, |last| at.max(Timestamp::from_micros(last.as_micros() + 1))))
+/// The instants of a student's streak; its days are those of the newest day's sums.
+#[derive(Default, Queryable, Selectable)]
+#[diesel(table_name = users)]
+struct StreakInstants {
+    last_completed_at: Option<Timestamp>,
+    streak_since: Option<Timestamp>,
+    streak_day_since: Option<Timestamp>,
+}
+
+impl StreakInstants {
+    fn streak(&self, newest: &Activity) -> Option<Streak> {
+        Some(Streak {
+            days: newest.streak,
+            day: newest.starts_on,
+            since: self.streak_since?,
+            day_since: self.streak_day_since?,
+            until: self.last_completed_at?,
+        })
+    }
 }
 
 async fn topic_skills(conn: &mut Conn, user_id: i64, topics: &[String]) -> Result<BTreeMap<String, TopicSkill>> {
@@ -307,12 +324,15 @@ async fn store_summary(conn: &mut Conn, summary: &Summary) -> QueryResult<()> {
 
 /// Copies what a profile shows into the student's row.
 async fn store_streak(conn: &mut Conn, summary: &Summary) -> QueryResult<usize> {
-    let newest = summary.newest.as_ref();
+    let (newest, streak) = (summary.newest.as_ref(), summary.streak.as_ref());
     Prepared(diesel::update(users::table.find(summary.all.user_id)).set((
         users::current_streak.eq(newest.map_or(0, |day| day.streak)),
         users::longest_streak.eq(summary.all.streak),
         users::exercises_completed.eq(summary.all.exercises_completed),
         users::last_exercise_date.eq(newest.map(|day| day.starts_on)),
+        users::last_completed_at.eq(streak.map(|streak| streak.until)),
+        users::streak_since.eq(streak.map(|streak| streak.since)),
+        users::streak_day_since.eq(streak.map(|streak| streak.day_since)),
     )))
     .execute(conn)
     .await
@@ -353,6 +373,7 @@ async fn grant(
 struct History {
     user_exercise: UserExercise,
     exercise: Exercise,
+    completed_in: Option<String>,
 }
 
 /// Computes all sums of a student anew from the completions, by the rules that a completion goes by.
@@ -374,10 +395,12 @@ async fn rebuild(conn: &mut Conn, user_id: i64, now: Timestamp) -> Result<()> {
         let page = completions_after(conn, user_id, after).await?;
         let Some(last) = page.last() else { break };
         after = (last.user_exercise.completed_at.unwrap_or(now), last.user_exercise.id);
-        for History { user_exercise, exercise } in page {
-            let (Some(completed_at), Some(day)) = (user_exercise.completed_at, user_exercise.completed_on) else {
+        for History { user_exercise, exercise, completed_in } in page {
+            let (Some(completed_at), Some(completed_on)) = (user_exercise.completed_at, user_exercise.completed_on)
+            else {
                 continue;
             };
+            let zone = completed_in.as_deref().map(streak::zone);
             let done = CompletedExercise {
                 difficulty: exercise.difficulty,
                 exercise_type: exercise.exercise_type,
@@ -387,8 +410,15 @@ async fn rebuild(conn: &mut Conn, user_id: i64, now: Timestamp) -> Result<()> {
                 hints_used: user_exercise.hints_used,
                 time_spent_seconds: user_exercise.time_spent_seconds,
                 completed_at,
-                day,
+                day: zone.as_ref().map_or(completed_on, |zone| streak::day_in(zone, completed_at)),
+                zone,
             };
+            // It differs where completions before it are gone.
+            let day = summary.streak_with(&done).day;
+            if day != completed_on {
+                let row = user_exercises::table.find(user_exercise.id);
+                diesel::update(row).set(user_exercises::completed_on.eq(day)).execute(conn).await?;
+            }
             // A day is stored when the next begins: memory does not grow with the history.
             if let Some(newest) = summary.newest.as_ref().filter(|newest| newest.starts_on < day) {
                 store_activity(conn, newest).await?;
@@ -429,7 +459,7 @@ async fn completions_after(conn: &mut Conn, user_id: i64, after: (Timestamp, i64
         )
         .order((user_exercises::completed_at.asc(), user_exercises::id.asc()))
         .limit(REBUILD_PAGE)
-        .select((UserExercise::as_select(), Exercise::as_select()))
+        .select((UserExercise::as_select(), Exercise::as_select(), user_exercises::completed_in))
         .load(conn)
         .await?;
     Ok(page)

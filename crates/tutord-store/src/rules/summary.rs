@@ -2,7 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use super::{level, points, streak};
+use jiff::tz::TimeZone;
+
+use super::streak::Streak;
+use super::{level, points};
 use crate::model::progress::{ALL_TIME, Activity, Board, TopicSkill, starts_on, utc_day};
 use crate::model::time::{LocalDate, Timestamp};
 use crate::model::{Difficulty, ExerciseType, Metric, Period, Requirement, SkillLevel};
@@ -20,13 +23,16 @@ pub(crate) struct CompletedExercise {
     pub(crate) completed_at: Timestamp,
     /// The student's local day then.
     pub(crate) day: LocalDate,
+    /// The student's time zone then, where it is recorded.
+    pub(crate) zone: Option<TimeZone>,
 }
 
-/// The sums of one student: of all time, and of the newest day with a completion.
+/// The sums of one student: of all time, and of the newest day with a completion; and the streak.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Summary {
     pub(crate) all: Activity,
     pub(crate) newest: Option<Activity>,
+    pub(crate) streak: Option<Streak>,
 }
 
 impl Activity {
@@ -111,21 +117,17 @@ impl Activity {
 impl Summary {
     /// Before the first completion.
     pub(crate) fn empty(user_id: i64) -> Self {
-        Self { all: Activity::empty(user_id, Period::All, ALL_TIME), newest: None }
+        Self { all: Activity::empty(user_id, Period::All, ALL_TIME), newest: None, streak: None }
     }
 
-    /// The day that a completion on `day` counts for.
-    pub(crate) fn day_for(&self, day: LocalDate) -> LocalDate {
-        streak::extend(self.last(), day).0
-    }
-
-    fn last(&self) -> Option<(LocalDate, i32)> {
-        self.newest.as_ref().map(|newest| (newest.starts_on, newest.streak))
+    /// The streak that one more completion makes; the completion counts for its day.
+    pub(crate) fn streak_with(&self, done: &CompletedExercise) -> Streak {
+        Streak::extended(self.streak, done.completed_at, done.day, done.zone.as_ref())
     }
 
     /// Counts one more completion; the day it counts for is [`newest`](Self::newest) then.
     pub(crate) fn count(&mut self, done: &CompletedExercise) -> &mut Activity {
-        let (day, streak) = streak::extend(self.last(), done.day);
+        let Streak { day, days: streak, .. } = *self.streak.insert(self.streak_with(done));
         let run = self.newest.as_ref().map_or(0, |newest| newest.no_hint_run);
         let mut today = match self.newest.take() {
             Some(newest) if newest.starts_on == day => newest,

@@ -1,11 +1,10 @@
 use std::collections::HashSet;
 
-use jiff::civil::date;
 use tutord_store::model::{
     Choice, Daily, Difficulty, ExerciseStatus, ExerciseType, Grading, HistoryItem, Moment, NewAchievement, NewExercise,
     Requirement, Transition,
 };
-use tutord_store::{LocalDate, PageRequest, Position, Timestamp};
+use tutord_store::{PageRequest, Position, Timestamp};
 
 use crate::fixture::Fixture;
 
@@ -65,7 +64,7 @@ pub(crate) fn achievement(slug: &str, requirement: Requirement, requirement_valu
 /// A moment `days` days and some seconds after a fixed one, in UTC.
 pub(crate) fn moment(days: i64, seconds: i64) -> Moment {
     let at = Timestamp::from_micros((1_790_000_000 + days * 86_400 + seconds) * 1_000_000);
-    Moment { at, day: tutord_store::rules::streak::local_day(at, "UTC") }
+    Moment::new(at, "UTC")
 }
 
 pub(crate) fn done<T>(transition: Transition<T>) -> T {
@@ -132,8 +131,8 @@ async fn a_generated_exercise_is_seen_by_its_owner_alone(store: &Fixture) {
     assert_eq!(store.exercise(eve.id, exercise.id).await.unwrap(), None);
     let now = moment(0, 0);
     assert_eq!(store.take_hint(eve.id, exercise.id, now.at).await.unwrap(), Transition::NotFound);
-    assert_eq!(store.complete_exercise(eve.id, exercise.id, None, now).await.unwrap(), Transition::NotFound);
-    assert_eq!(store.skip_exercise(eve.id, exercise.id, now).await.unwrap(), Transition::NotFound);
+    assert_eq!(store.complete_exercise(eve.id, exercise.id, None, now.clone()).await.unwrap(), Transition::NotFound);
+    assert_eq!(store.skip_exercise(eve.id, exercise.id, now.clone()).await.unwrap(), Transition::NotFound);
     assert_eq!(store.exercise_history(eve.id, None, &PageRequest::first(5)).await.unwrap().total, 0);
     let any = Choice { language: None, difficulty: None };
     assert_eq!(store.daily_candidates(eve.id, &any, 5).await.unwrap(), []);
@@ -142,28 +141,29 @@ async fn a_generated_exercise_is_seen_by_its_owner_alone(store: &Fixture) {
 async fn a_day_has_one_exercise_however_often_it_is_assigned(store: &Fixture) {
     let ids = store.catalogue(8).await;
     let ada = store.student("ada").await;
-    let day = LocalDate(date(2026, 12, 31));
-    assert_eq!(store.daily_exercise(ada.id, day).await.unwrap(), None);
+    let today = moment(0, 0);
+    assert_eq!(store.newest_daily(ada.id).await.unwrap(), None);
     let mut requests = Vec::new();
     for id in ids.clone() {
         let store = store.store.clone();
-        let request = async move { store.assign_daily(ada.id, day, &Daily::Existing(id)).await.unwrap().unwrap() };
+        let today = today.clone();
+        let request = async move { store.assign_daily(ada.id, &today, &Daily::Existing(id)).await.unwrap().unwrap() };
         requests.push(tokio::spawn(request));
     }
     let (mut exercises, mut new) = (HashSet::new(), 0);
     for request in requests {
         let ((exercise, standing), is_new) = request.await.unwrap();
-        assert_eq!((standing.daily_date, standing.exercise_id), (Some(day), exercise.id));
+        assert_eq!((standing.daily_date, standing.exercise_id), (Some(today.day), exercise.id));
         exercises.insert(exercise.id);
         new += usize::from(is_new);
     }
     assert_eq!((exercises.len(), new, store.count("user_exercises").await), (1, 1, 1));
-    let next = LocalDate(date(2027, 1, 1));
+    let next = moment(1, 0);
     let taken = exercises.into_iter().next().unwrap();
     let chosen = Daily::Existing(taken);
-    assert_eq!(store.assign_daily(ada.id, next, &chosen).await.unwrap(), None, "it is yesterday's");
+    assert_eq!(store.assign_daily(ada.id, &next, &chosen).await.unwrap(), None, "it is yesterday's");
     let generated = Daily::Generated(Box::new(NewExercise { slug: None, ..exercise(1) }));
-    let ((generated, _), is_new) = store.assign_daily(ada.id, next, &generated).await.unwrap().unwrap();
+    let ((generated, _), is_new) = store.assign_daily(ada.id, &next, &generated).await.unwrap().unwrap();
     assert!(is_new && !ids.contains(&generated.id));
 }
 
@@ -172,7 +172,7 @@ async fn a_skipped_exercise_comes_back_when_it_is_due(store: &Fixture) {
     let ada = store.student("ada").await;
     let (mut day, mut gaps) = (0, Vec::new());
     for _ in 0..5 {
-        store.assign_daily(ada.id, moment(day, 0).day, &Daily::Existing(ids[0])).await.unwrap().unwrap();
+        store.assign_daily(ada.id, &moment(day, 0), &Daily::Existing(ids[0])).await.unwrap().unwrap();
         done(store.skip_exercise(ada.id, ids[0], moment(day, 5)).await.unwrap());
         done(store.skip_exercise(ada.id, ids[0], moment(day, 6)).await.unwrap());
         let mut gap = 0;
@@ -184,7 +184,7 @@ async fn a_skipped_exercise_comes_back_when_it_is_due(store: &Fixture) {
     }
     assert_eq!(gaps, [3, 7, 14, 30, 30]);
     let ((_, standing), is_new) =
-        store.assign_daily(ada.id, moment(day, 0).day, &Daily::Existing(ids[0])).await.unwrap().unwrap();
+        store.assign_daily(ada.id, &moment(day, 0), &Daily::Existing(ids[0])).await.unwrap().unwrap();
     assert_eq!((standing.status, standing.skip_count, is_new), (ExerciseStatus::Pending, 5, true));
     assert_eq!(store.due_exercise(ada.id, moment(day + 99, 0).day).await.unwrap(), None);
     assert_eq!(store.ended_exercises(ada.id, 5).await.unwrap(), []);
@@ -212,15 +212,15 @@ async fn a_passing_grade_completes(store: &Fixture) {
     let now = moment(0, 0);
     let submission = done(store.submit_solution(ada.id, ids[0], "attempt", Some(60), now.at).await.unwrap());
     assert_eq!(submission.user_exercise.status, ExerciseStatus::InProgress);
-    let graded = done(store.grade_submission(ada.id, &submission, &grading(59), now).await.unwrap());
+    let graded = done(store.grade_submission(ada.id, &submission, &grading(59), now.clone()).await.unwrap());
     assert_eq!((graded.user_exercise.status, graded.solution), (ExerciseStatus::InProgress, None));
     let second = done(store.submit_solution(ada.id, ids[0], "better", Some(30), now.at).await.unwrap());
     assert_eq!((second.user_exercise.submission_count, second.user_exercise.time_spent_seconds), (2, 60));
-    let graded = done(store.grade_submission(ada.id, &second, &grading(60), now).await.unwrap());
+    let graded = done(store.grade_submission(ada.id, &second, &grading(60), now.clone()).await.unwrap());
     assert_eq!(graded.user_exercise.status, ExerciseStatus::Completed);
     assert_eq!(graded.solution.as_deref(), Some("solution 1"));
     // A grade that comes late changes nothing that was counted.
-    let late = done(store.grade_submission(ada.id, &submission, &grading(100), now).await.unwrap());
+    let late = done(store.grade_submission(ada.id, &submission, &grading(100), now.clone()).await.unwrap());
     assert_eq!((late.user_exercise.grade, late.solution.is_some()), (Some(60), true));
     let all = store.progress(ada.id).await.unwrap().all.unwrap();
     assert_eq!((all.exercises_completed, all.grade_sum, all.graded_count), (1, 60, 1));
@@ -231,8 +231,8 @@ async fn forbidden_transitions_change_nothing(store: &Fixture) {
     let ada = store.student("ada").await;
     let now = moment(0, 0);
     store.start(ada.id, ids[0]).await;
-    let completed = done(store.complete_exercise(ada.id, ids[0], Some(10), now).await.unwrap());
-    done(store.skip_exercise(ada.id, ids[1], now).await.unwrap());
+    let completed = done(store.complete_exercise(ada.id, ids[0], Some(10), now.clone()).await.unwrap());
+    done(store.skip_exercise(ada.id, ids[1], now.clone()).await.unwrap());
     let everything = async || {
         let sql = "SELECT CAST(id AS TEXT) || status || hints_used || submission_count || points_earned \
              || time_spent_seconds || skip_count AS line FROM user_exercises ORDER BY id";
@@ -245,13 +245,13 @@ async fn forbidden_transitions_change_nothing(store: &Fixture) {
         assert_eq!(submitted, Transition::Forbidden(status));
         assert_eq!(store.take_hint(ada.id, id, later.at).await.unwrap(), Transition::Forbidden(status));
     }
-    let skipped = store.skip_exercise(ada.id, ids[0], later).await.unwrap();
+    let skipped = store.skip_exercise(ada.id, ids[0], later.clone()).await.unwrap();
     assert_eq!(skipped, Transition::Forbidden(ExerciseStatus::Completed));
-    let of_skipped = store.complete_exercise(ada.id, ids[1], None, later).await.unwrap();
+    let of_skipped = store.complete_exercise(ada.id, ids[1], None, later.clone()).await.unwrap();
     assert_eq!(of_skipped, Transition::Forbidden(ExerciseStatus::Skipped));
-    let again = done(store.complete_exercise(ada.id, ids[0], Some(99), later).await.unwrap());
+    let again = done(store.complete_exercise(ada.id, ids[0], Some(99), later.clone()).await.unwrap());
     assert_eq!(again, completed, "told the same");
-    assert_eq!(store.complete_exercise(ada.id, 99, None, later).await.unwrap(), Transition::NotFound);
+    assert_eq!(store.complete_exercise(ada.id, 99, None, later.clone()).await.unwrap(), Transition::NotFound);
     assert_eq!(everything().await, before);
     assert_eq!(store.count("submissions").await, 1);
 }

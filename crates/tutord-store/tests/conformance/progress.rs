@@ -1,8 +1,7 @@
 use rand::{RngExt as _, SeedableRng as _};
 use rand_xoshiro::Xoshiro256PlusPlus;
 use tutord_store::model::progress::{Board, starts_on, utc_day};
-use tutord_store::model::{Grading, Metric, Period, Requirement};
-use tutord_store::rules::streak::local_day;
+use tutord_store::model::{Grading, Metric, Moment, Period, Requirement};
 use tutord_store::{PageRequest, Position, Timestamp};
 
 use crate::exercises::{achievement, done, exercise, moment};
@@ -11,6 +10,7 @@ use crate::fixture::Fixture;
 crate::on_both!(
     a_completion_is_counted_everywhere,
     rebuilding_finds_what_was_counted,
+    the_migration_finds_the_instants_of_streaks,
     ranks_are_those_of_a_recount,
     equal_values_share_a_rank,
     opting_out_hides_and_opting_in_shows,
@@ -77,8 +77,11 @@ async fn sums(store: &Fixture) -> Vec<String> {
         ),
         (
             "users",
-            "id, current_streak, longest_streak, exercises_completed, COALESCE(CAST(last_exercise_date AS TEXT), '-')",
+            "id, current_streak, longest_streak, exercises_completed, COALESCE(CAST(last_exercise_date AS TEXT), '-'), \
+             COALESCE(CAST(last_completed_at AS TEXT), '-'), COALESCE(CAST(streak_since AS TEXT), '-'), \
+             COALESCE(CAST(streak_day_since AS TEXT), '-')",
         ),
+        ("user_exercises", "user_id, exercise_id, COALESCE(CAST(completed_on AS TEXT), '-')"),
     ] {
         let columns: Vec<_> = columns.split(", ").collect();
         // Commas within COALESCE were split too: put such parts together again.
@@ -119,6 +122,9 @@ async fn shown(store: &Fixture, board: &Board, position: Position, limit: i64) -
     page.items.iter().map(|entry| (entry.rank, entry.user_id, entry.value)).collect()
 }
 
+/// The first and the last of the world among them.
+const ZONES: [&str; 5] = ["UTC", "Pacific/Auckland", "America/Los_Angeles", "Pacific/Pago_Pago", "Pacific/Kiritimati"];
+
 /// Histories of three students over some months, with changes of time zone, hints, grades and skips.
 async fn random_history(store: &Fixture, seed: u64) -> Timestamp {
     let mut random = Xoshiro256PlusPlus::seed_from_u64(seed);
@@ -138,9 +144,9 @@ async fn random_history(store: &Fixture, seed: u64) -> Timestamp {
     let mut at = 1_790_000_000_i64;
     for _ in 0..90 {
         at += random.random_range(1..2 * 86_400);
-        let zone = ["UTC", "Pacific/Auckland", "America/Los_Angeles"][random.random_range(0..3)];
+        let zone = ZONES[random.random_range(0..ZONES.len())];
         let instant = Timestamp::from_micros(at * 1_000_000);
-        let moment = tutord_store::model::Moment { at: instant, day: local_day(instant, zone) };
+        let moment = Moment::new(instant, zone);
         let (user, id) = (students[random.random_range(0..3)], random.random_range(1..=40));
         match random.random_range(0..6) {
             0 => drop(store.skip_exercise(user, id, moment).await.unwrap()),
@@ -186,11 +192,31 @@ async fn rebuilding_finds_what_was_counted(store: &Fixture) {
     assert_eq!(sums(store).await, counted);
     // And it mends what was spoiled.
     store.execute("UPDATE activity SET points = points + 7; DELETE FROM skill_levels; UPDATE leaderboard_entries SET value = 3").await;
-    store.execute("UPDATE users SET current_streak = 99, last_exercise_date = NULL").await;
+    store.execute("UPDATE users SET current_streak = 99, last_exercise_date = NULL, streak_since = NULL").await;
     rebuild(store, now).await;
     assert_eq!(sums(store).await, counted);
     let board = board(Metric::Points, Period::All, now, "");
     assert_eq!(shown(store, &board, Position::Offset(0), 99).await, recounted(store, &board).await);
+}
+
+async fn the_migration_finds_the_instants_of_streaks(store: &Fixture) {
+    let ids = store.catalogue(7).await;
+    let ada = store.student("ada").await.id;
+    for (id, day) in ids.iter().zip([0, 1, 4, 5, 6, 6, 6]) {
+        store.start(ada, *id).await;
+        done(store.complete_exercise(ada, *id, None, moment(day, *id)).await.unwrap());
+    }
+    let instants = "SELECT current_streak || ' ' || CAST(last_completed_at AS TEXT) || ' ' || CAST(streak_since AS TEXT) \
+         || ' ' || CAST(streak_day_since AS TEXT) AS line FROM users";
+    let counted = store.lines(instants).await;
+    assert!(counted[0].starts_with("3 "), "{counted:?}");
+    let migration = match store.url.starts_with("sqlite") {
+        true => include_str!("../../migrations/sqlite/0006_learning/up.sql"),
+        false => include_str!("../../migrations/postgres/0006_learning/up.sql"),
+    };
+    store.execute("UPDATE users SET last_completed_at = NULL, streak_since = NULL, streak_day_since = NULL").await;
+    store.execute(&migration[migration.find("UPDATE users").unwrap()..]).await;
+    assert_eq!(store.lines(instants).await, counted);
 }
 
 async fn ranks_are_those_of_a_recount(store: &Fixture) {

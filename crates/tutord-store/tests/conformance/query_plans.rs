@@ -133,7 +133,7 @@ async fn read_everything(store: &dyn Store) {
 async fn read_exercises(store: &dyn Store, user: i64) {
     let now = moment(0, 0);
     store.exercise(user, 1).await.unwrap();
-    store.daily_exercise(user, now.day).await.unwrap();
+    store.newest_daily(user).await.unwrap();
     store.due_exercise(user, now.day).await.unwrap();
     store.ended_exercises(user, 10).await.unwrap();
     store.exercise_difficulty(user).await.unwrap();
@@ -146,7 +146,7 @@ async fn read_exercises(store: &dyn Store, user: i64) {
     }
     store.history_before(user, None, 5).await.unwrap();
     // An exercise that was completed before: told the same.
-    store.complete_exercise(user, 1, None, now).await.unwrap();
+    store.complete_exercise(user, 1, None, now.clone()).await.unwrap();
     let next = store.daily_candidates(user, &language, 1).await.unwrap()[0].id;
     store.submit_solution(user, next, "x", None, now.at).await.unwrap();
     store.complete_exercise(user, next, None, now).await.unwrap();

@@ -68,10 +68,10 @@ async fn calls_about_exercises_cost_what_their_documentation_says(store: &Fixtur
     let now = moment(0, 0);
     for id in &ids {
         store.start(user, *id).await;
-        done(store.complete_exercise(user, *id, None, now).await.unwrap());
+        done(store.complete_exercise(user, *id, None, now.clone()).await.unwrap());
     }
     assert_eq!(cost(store.exercise(user, ids[0])).await, 1);
-    assert_eq!(cost(store.daily_exercise(user, now.day)).await, 1);
+    assert_eq!(cost(store.newest_daily(user)).await, 1);
     assert_eq!(cost(store.due_exercise(user, now.day)).await, 1);
     let any = Choice { language: None, difficulty: None };
     assert_eq!(cost(store.daily_candidates(user, &any, 9)).await, 1);

@@ -4,7 +4,7 @@ use readthrough::{Cache, Namespace, NamespaceOptions};
 use serde::{Deserialize, Serialize};
 use tutord_store::Timestamp;
 use tutord_store::model::progress::{Activity, ActivityHistory, LeaderboardEntry, ProgressOverview, TopicSkill};
-use tutord_store::model::{Conversation, ConversationPage, Exercise, HistoryItem, User, UserExercise};
+use tutord_store::model::{Conversation, ConversationPage, Exercise, HistoryItem, NewestDaily, User};
 use tutord_store::page::Page;
 
 use crate::config::CacheConfig;
@@ -22,7 +22,7 @@ pub(super) struct TokenOwner {
 pub(super) enum OwnExercises {
     Page(Page<HistoryItem>),
     Ended(Vec<HistoryItem>),
-    Daily(Box<(Exercise, UserExercise)>),
+    Daily(Box<NewestDaily>),
 }
 
 /// An answer about one student's progress.
@@ -67,7 +67,7 @@ impl Namespaces {
         // Without Redis the process's own copies are all there is.
         let l1 = config.cache_l1 || config.redis_url.is_none();
         Self {
-            profiles: cache.namespace(options("user:profile", (config.user_profile_ttl, l1))),
+            profiles: cache.namespace(options("user:profile", (config.user_profile_ttl, l1)).version(2)),
             tokens: cache.namespace(options("session:token", (config.session_ttl, l1))),
             sessions: cache.namespace(options("session", (config.session_ttl, l1))),
             exercises: cache.namespace(options("exercise", (config.exercise_ttl, l1)).version(2)),

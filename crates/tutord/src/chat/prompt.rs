@@ -131,6 +131,7 @@ mod tests {
             longest_streak: 0,
             exercises_completed: 0,
             last_exercise_date: None,
+            last_completed_at: None,
             created_at: Timestamp::from_micros(0),
             updated_at: Timestamp::from_micros(0),
             last_login: None,

@@ -6,7 +6,7 @@ use tutord_store::Timestamp;
 use tutord_store::model::{
     Assigned, Completion, ExerciseStatus, Grading, HistoryItem, Identity, Moment, Transition, User,
 };
-use tutord_store::rules::streak::local_day;
+use tutord_store::rules::streak::daily_date;
 
 use super::daily::{self, DEFAULT_LANGUAGE};
 use super::difficulty::{self, Performance};
@@ -34,8 +34,7 @@ pub(crate) async fn student(app: &App, identity: &Identity) -> Result<Arc<User>,
 
 /// Now, by the student's calendar.
 fn moment(student: &User) -> Moment {
-    let at = Timestamp::now();
-    Moment { at, day: local_day(at, &student.timezone) }
+    Moment::new(Timestamp::now(), &student.timezone)
 }
 
 /// What a transition gave; one that is not allowed is 409.
@@ -61,13 +60,15 @@ fn allowed<T>(transition: Transition<T>, action: &str) -> Result<T, ApiError> {
 /// The exercise of the student's day, chosen when it is first asked for.
 pub(super) async fn daily(app: &App, identity: &Identity) -> Result<(Assigned, bool), ApiError> {
     let student = student(app, identity).await?;
-    let Moment { day, .. } = moment(&student);
-    if let Some(found) = app.store.daily_exercise(student.id, day).await? {
-        return Ok((found, false));
+    let moment = moment(&student);
+    if let Some(newest) = app.store.newest_daily(student.id).await?
+        && daily_date(Some(newest.dated), moment.at, &moment.zone).is_none()
+    {
+        return Ok((newest.assigned, false));
     }
     for _ in 0..CHOICES {
-        let chosen = daily::choose(app, &student, day).await?.ok_or_else(none_left)?;
-        if let Some(assigned) = app.store.assign_daily(student.id, day, &chosen).await? {
+        let chosen = daily::choose(app, &student, moment.day).await?.ok_or_else(none_left)?;
+        if let Some(assigned) = app.store.assign_daily(student.id, &moment, &chosen).await? {
             return Ok(assigned);
         }
     }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use tutord_store::model::progress::{Activity, ActivityHistory, ProgressOverview, TopicSkill, average_grade};
 use tutord_store::model::{Achievement, AchievementCategory, Period, User};
-use tutord_store::rules::streak::{local_day, standing};
+use tutord_store::rules::streak::{current_streak, local_day};
 use tutord_store::rules::{self, level};
 use tutord_store::{LocalDate, Timestamp};
 
@@ -21,7 +21,8 @@ const TREND_DAYS: i64 = 30;
 
 /// The streak that a profile shows: nothing once a whole day of the student's has passed without a completion.
 pub(crate) fn standing_streak(user: &User) -> i32 {
-    standing(user.last_exercise_date, user.current_streak, local_day(Timestamp::now(), &user.timezone))
+    let (now, last) = (Timestamp::now(), user.last_exercise_date);
+    current_streak(last, user.last_completed_at, user.current_streak, now, local_day(now, &user.timezone))
 }
 
 async fn user(app: &App, user_id: i64) -> Result<Arc<User>, ApiError> {
@@ -125,9 +126,10 @@ pub(super) async fn badges(app: &App, user_id: i64) -> Result<BadgeList, ApiErro
 pub(super) async fn streak(app: &App, user_id: i64, time_zone: Option<String>) -> Result<StreakResponse, ApiError> {
     let user = user(app, user_id).await?;
     let newest = app.store.newest_activity(user_id).await?;
-    let today = local_day(Timestamp::now(), time_zone.as_deref().unwrap_or(&user.timezone));
+    let now = Timestamp::now();
+    let today = local_day(now, time_zone.as_deref().unwrap_or(&user.timezone));
     let run = newest.as_ref().map_or(0, |day| day.streak);
-    let current = standing(newest.map(|day| day.starts_on), run, today);
+    let current = current_streak(newest.map(|day| day.starts_on), user.last_completed_at, run, now, today);
     Ok(StreakResponse {
         current_streak: current,
         longest_streak: user.longest_streak,
@@ -139,10 +141,16 @@ pub(super) async fn streak(app: &App, user_id: i64, time_zone: Option<String>) -
     })
 }
 
+/// The day that a completion counts for now: the local one, or the newest that has one. The latter is ahead for a while
+/// after a journey to the west.
+fn today(user: &User) -> LocalDate {
+    let local = local_day(Timestamp::now(), &user.timezone);
+    user.last_exercise_date.map_or(local, |last| last.max(local))
+}
+
 /// The sums of today, of seven days, of thirty, or of all time.
 pub(super) async fn statistics(app: &App, user_id: i64, period: Period) -> Result<Statistics, ApiError> {
-    let user = user(app, user_id).await?;
-    let today = local_day(Timestamp::now(), &user.timezone);
+    let today = today(user(app, user_id).await?.as_ref());
     let days = match period {
         Period::Daily => 1,
         Period::Weekly => 7,
@@ -192,7 +200,7 @@ pub(super) async fn history(app: &App, user_id: i64, days: Days) -> Result<Histo
     let (from, to) = match days {
         Days::Between(from, to) => (from, to),
         Days::Newest(count) => {
-            let today = local_day(Timestamp::now(), &user(app, user_id).await?.timezone);
+            let today = today(user(app, user_id).await?.as_ref());
             (today.plus_days(1 - count), today)
         }
     };

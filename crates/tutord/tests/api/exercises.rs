@@ -22,6 +22,7 @@ without_model!(
     a_skipped_exercise_is_told_as_skipped,
     forbidden_transitions_are_conflicts,
     what_was_not_started_earns_nothing,
+    changing_zones_adds_neither_days_nor_exercises,
     without_a_model_a_solution_is_kept,
     histories_are_paged_and_filtered,
     bounds_of_requests_are_named,
@@ -190,6 +191,24 @@ async fn what_was_not_started_earns_nothing(app: &TestApp) {
     ada.post(&format!("/api/exercises/{skipped}/skip"), json!({})).await.ok();
     complete(skipped).await.fails(409, "CONFLICT");
     assert_eq!(ada.get("/api/progress").await.ok().body["exercises_completed"], 3);
+}
+
+async fn changing_zones_adds_neither_days_nor_exercises(app: &TestApp) {
+    load_catalogue(app).await;
+    let ada = app.student("ada").await;
+    let mut ids = HashSet::new();
+    // At any time these have two dates at least.
+    for zone in ["Pacific/Pago_Pago", "UTC", "Pacific/Kiritimati", "Pacific/Pago_Pago"] {
+        ada.put("/api/users/me", json!({"timezone": zone})).await.ok();
+        let id = daily(&ada).await["exercise"]["id"].as_i64().unwrap();
+        let done = ada.post(&format!("/api/exercises/{id}/complete"), json!({})).await.ok().body;
+        assert_eq!(done["streak_count"], 1, "{zone}");
+        ids.insert(id);
+    }
+    assert_eq!(ids.len(), 1, "the day's exercise stays the day's");
+    let today = ada.get("/api/progress/history?days=1").await.ok().body["history"][0].clone();
+    assert_eq!((&today["exercises_completed"], &today["streak"]), (&json!(1), &json!(1)), "shown on the newest day");
+    assert_eq!(ada.get("/api/users/me").await.ok().body["current_streak"], 1);
 }
 
 async fn without_a_model_a_solution_is_kept(app: &TestApp) {

@@ -93,7 +93,8 @@ async fn a_streak_is_what_the_days_say(app: &TestApp) {
     let url = app.app.config.database.url();
     let past = "2020-01-01";
     crate::process::execute(&url, &format!("UPDATE activity SET starts_on = '{past}' WHERE period = 'daily'")).await;
-    crate::process::execute(&url, &format!("UPDATE users SET last_exercise_date = '{past}'")).await;
+    crate::process::execute(&url, &format!("UPDATE users SET last_completed_at = NULL, last_exercise_date = '{past}'"))
+        .await;
     let streak = ada.post(path, json!({})).await.ok().body;
     assert_eq!(
         (&streak["current_streak"], &streak["streak_broken"], &streak["previous_streak"], &streak["longest_streak"]),

@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use readthrough::Key;
 use tutord_store::model::{
     Assigned, Candidate, CatalogueLoaded, Choice, Completion, Daily, Difficulty, Exercise, ExerciseStatus, Graded,
-    Grading, HintTaken, HistoryItem, Moment, NewAchievement, NewExercise, StoredSubmission, Transition,
+    Grading, HintTaken, HistoryItem, Moment, NewAchievement, NewExercise, NewestDaily, StoredSubmission, Transition,
 };
 use tutord_store::page::{Cursor, Page, PageRequest};
 use tutord_store::store::Exercises;
@@ -48,14 +48,14 @@ impl Exercises for CachedStore {
         self.namespaces.own_exercises.get_or_load(&own_exercise(user_id, id), load).await
     }
 
-    async fn daily_exercise(&self, user_id: i64, day: LocalDate) -> Result<Option<Assigned>> {
-        let key = Key::in_group(user_id, format_args!("daily:{day}"));
+    async fn newest_daily(&self, user_id: i64) -> Result<Option<NewestDaily>> {
+        let key = Key::in_group(user_id, "daily");
         let load = async || {
-            let found = self.store.daily_exercise(user_id, day).await?;
-            Ok::<_, tutord_store::Error>(found.map(|assigned| OwnExercises::Daily(Box::new(assigned))))
+            let found = self.store.newest_daily(user_id).await?;
+            Ok::<_, tutord_store::Error>(found.map(|newest| OwnExercises::Daily(Box::new(newest))))
         };
         match owned(self.namespaces.exercise_lists.get_or_load(&key, load).await?) {
-            Some(OwnExercises::Daily(assigned)) => Ok(Some(*assigned)),
+            Some(OwnExercises::Daily(newest)) => Ok(Some(*newest)),
             _ => Ok(None),
         }
     }
@@ -68,9 +68,9 @@ impl Exercises for CachedStore {
         self.store.daily_candidates(user_id, choice, limit).await
     }
 
-    async fn assign_daily(&self, user_id: i64, day: LocalDate, chosen: &Daily) -> Result<Option<(Assigned, bool)>> {
-        let (store, chosen) = (Arc::clone(&self.store), chosen.clone());
-        self.write(async move { store.assign_daily(user_id, day, &chosen).await }, move |assigned| {
+    async fn assign_daily(&self, user_id: i64, moment: &Moment, chosen: &Daily) -> Result<Option<(Assigned, bool)>> {
+        let (store, moment, chosen) = (Arc::clone(&self.store), moment.clone(), chosen.clone());
+        self.write(async move { store.assign_daily(user_id, &moment, &chosen).await }, move |assigned| {
             let exercise = assigned.iter().flatten().map(|((exercise, _), _)| exercise.id).next().unwrap_or(0);
             vec![Write::Exercise { user: user_id, exercise }]
         })

@@ -273,6 +273,30 @@ mod tests {
         }
     }
 
+    /// With a midnight in each hour: whoever takes every day and every exercise that any zone offers.
+    #[test]
+    fn the_greediest_traveller_gains_one_day() {
+        let zones: Vec<TimeZone> = (-14..=12).rev().map(|hours| super::zone(&format!("Etc/GMT{hours:+}"))).collect();
+        let (begin, step) = (1_795_775_400, 600);
+        let first = extended(None, begin, "Etc/GMT+12");
+        let mut streak = first;
+        let (mut dailies, mut daily) = (0, None);
+        for at in (begin..begin + 20 * 24 * HOUR).step_by(step) {
+            let at = instant(at);
+            for zone in &zones {
+                let next = Streak::extended(Some(streak), at, day_in(zone, at), Some(zone));
+                if next.days > streak.days {
+                    streak = next;
+                }
+                if let Some(day) = daily_date(daily, at, zone) {
+                    (dailies, daily) = (dailies + 1, Some((day, at)));
+                }
+            }
+        }
+        assert_eq!((streak.since, streak.days), (first.since, 21), "in 20 days");
+        assert!(dailies <= 23, "{dailies} in 20 days");
+    }
+
     #[test]
     fn three_dates_at_once_are_one_day() {
         // 2026-11-27T10:30:00Z.

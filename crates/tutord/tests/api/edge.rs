@@ -13,6 +13,8 @@ crate::on_both!(
     unchanged_answers_are_not_sent_again,
     a_body_that_does_not_come_is_not_waited_for("--request-timeout-seconds", "1"),
     the_api_describes_itself,
+    texts_that_show_nothing_are_refused,
+    titles_and_previews_end_between_clusters,
 );
 
 async fn unknown_paths_and_methods_have_the_errors_shape(app: &TestApp) {
@@ -122,5 +124,63 @@ async fn unchanged_answers_are_not_sent_again(app: &TestApp) {
     // Neither streams, nor errors, nor what is the same for everybody.
     for path in ["/api/progress/export", "/api/exercises/99999", "/api/health"] {
         assert!(!ada.get(path).await.headers.contains_key("etag"), "{path}");
+    }
+}
+
+async fn texts_that_show_nothing_are_refused(app: &TestApp) {
+    crate::exercises::load_catalogue(app).await;
+    let ada = app.student("ada").await;
+    let conversation = format!("/api/chat/conversations/{}", ada.talk("hello").await);
+    let learning = |field: &str, text: &str| {
+        let mut fields = json!({
+            "programming_language": "rust", "skill_level": "beginner", "career_goals": "Become a developer",
+            "learning_style": "reading", "time_commitment": "weekends",
+        });
+        fields[field] = json!(text);
+        fields
+    };
+    let asked = app.model.received().len();
+    // As long as the longest of the lower bounds, so that no other rule refuses them.
+    for character in
+        ['\u{200b}', '\u{202e}', '\u{2060}', '\u{feff}', '\u{3164}', '\u{ffa0}', '\u{2800}', '\u{fe0f}', '\u{e0041}']
+    {
+        let text = character.to_string().repeat(12);
+        let register = json!({"email": "new@example.com", "password": "Correct-1-horse", "name": text});
+        app.post("/api/auth/register", register).await.refuses("name");
+        for field in ["name", "programming_language", "career_goals", "learning_style", "time_commitment"] {
+            ada.put("/api/users/me", json!({field: text})).await.refuses(field);
+        }
+        for field in ["programming_language", "career_goals", "learning_style", "time_commitment"] {
+            ada.put("/api/users/me/preferences", json!({field: text})).await.refuses(field);
+            ada.post("/api/users/onboarding", learning(field, &text)).await.refuses(field);
+        }
+        ada.post("/api/chat/conversations", json!({"title": text})).await.refuses("title");
+        ada.patch(&conversation, json!({"title": text})).await.refuses("title");
+        for path in ["message", "stream"] {
+            ada.post(&format!("/api/chat/{path}"), json!({"message": text})).await.refuses("message");
+        }
+        ada.post("/api/exercises/1/submit", json!({"solution": format!("\n{text} ")})).await.refuses("solution");
+        ada.post("/api/exercises/generate", json!({"topic": text})).await.refuses("topic");
+        ada.post("/api/progress/calculate-skill-level", json!({"topic": text})).await.refuses("topic");
+    }
+    assert_eq!(app.model.received().len(), asked, "the model was asked nothing");
+    let shown = format!("\u{200b}{}", "x".repeat(12));
+    ada.post("/api/chat/message", json!({"message": shown})).await.ok();
+    ada.put("/api/users/me", json!({"name": "\u{202e}Ada"})).await.ok();
+}
+
+async fn titles_and_previews_end_between_clusters(app: &TestApp) {
+    let ada = app.student("ada").await;
+    let family = "\u{1f468}\u{200d}\u{1f469}\u{200d}\u{1f467}\u{200d}\u{1f466}";
+    for (message, title, preview) in [
+        (family.repeat(20), family.repeat(8), family.repeat(17)),
+        (format!("{}e\u{301}t", "x".repeat(59)), "x".repeat(59), format!("{}e\u{301}t", "x".repeat(59))),
+        (format!("{}\u{1f1e9}\u{1f1ea}", "x".repeat(119)), "x".repeat(60), "x".repeat(119)),
+    ] {
+        // The preview is of the newest message: the student's, while the model has given no reply.
+        app.model.next(testbed::model::Behaviour::Fail(400, None));
+        ada.post("/api/chat/message", json!({"message": message})).await.has(503);
+        let newest = ada.get("/api/chat/conversations").await.ok().body["conversations"][0].clone();
+        assert_eq!((&newest["title"], &newest["last_message_preview"]), (&json!(title), &json!(preview)));
     }
 }

@@ -41,6 +41,8 @@ table! {
         created_at -> crate::sql_types::Instant,
         expires_at -> crate::sql_types::Instant,
         revoked_at -> Nullable<crate::sql_types::Instant>,
+        used_generation -> BigInt,
+        generation_used_at -> Nullable<crate::sql_types::Instant>,
     }
 }
 
@@ -51,6 +53,7 @@ table! {
         purpose -> Text,
         expires_at -> crate::sql_types::Instant,
         used_at -> Nullable<crate::sql_types::Instant>,
+        generation -> Nullable<BigInt>,
     }
 }
 

@@ -64,8 +64,15 @@ pub trait Sessions: Send + Sync {
     /// expired one is still reported until it is purged, so that the answer can say so. 1 statement.
     async fn identity(&self, access: &TokenHash) -> Result<Option<Identity>>;
 
-    /// Spends a refresh token and stores its successors, or detects that it was spent before.
-    async fn rotate_session(&self, refresh: &TokenHash, successors: NewSessionTokens) -> Result<Rotation>;
+    /// Exchanges a refresh token for `successors`, or revokes its session when the token was retired more than `grace`
+    /// ago: see [`rules::refresh`](crate::rules::refresh).
+    async fn rotate_session(
+        &self,
+        refresh: &TokenHash,
+        successors: NewSessionTokens,
+        now: Timestamp,
+        grace: Duration,
+    ) -> Result<Rotation>;
 
     /// Revokes one session of a user's. 1 statement.
     async fn revoke_session(&self, user_id: i64, session_id: i64) -> Result<()>;

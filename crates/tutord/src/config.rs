@@ -217,6 +217,10 @@ pub struct AuthConfig {
     /// Days that a refresh token is good for.
     #[arg(long, env = "REFRESH_TOKEN_TTL_DAYS", default_value_t = 30, value_parser = clap::value_parser!(u64).range(1..=3_650))]
     pub refresh_token_ttl_days: u64,
+    /// Seconds for which a refresh token is still accepted after its successor, or another token of its generation, was
+    /// used: for tabs that refresh at once.
+    #[arg(long, env = "REFRESH_GRACE_SECONDS", default_value_t = 30, value_parser = clap::value_parser!(u64).range(0..=600))]
+    pub refresh_grace_seconds: u64,
     /// Whether cookies are Secure. Without it: unless PUBLIC_URL is http://localhost or http://127.0.0.1.
     #[arg(long, env = "COOKIE_SECURE", action = clap::ArgAction::Set)]
     pub cookie_secure: Option<bool>,
@@ -416,6 +420,11 @@ impl AuthConfig {
     /// How long a refresh token is good for.
     pub const fn refresh_ttl(&self) -> Duration {
         Duration::from_secs(self.refresh_token_ttl_days * 24 * 60 * 60)
+    }
+
+    /// How long a refresh token is accepted after it was superseded.
+    pub const fn refresh_grace(&self) -> Duration {
+        Duration::from_secs(self.refresh_grace_seconds)
     }
 }
 

@@ -4,6 +4,7 @@
 //! that the two cannot differ.
 
 pub mod level;
+pub(crate) mod refresh;
 pub mod streak;
 mod summary;
 

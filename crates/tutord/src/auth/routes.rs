@@ -93,8 +93,9 @@ struct LoginRequest {
 
 #[derive(Deserialize, Validate, ToSchema)]
 struct RefreshRequest {
-    #[garde(length(chars, min = 1, max = 255))]
-    refresh_token: String,
+    /// Without it, the cookie counts.
+    #[garde(inner(length(chars, min = 1, max = 255)))]
+    refresh_token: Option<String>,
 }
 
 #[derive(Deserialize, Validate, ToSchema)]
@@ -258,8 +259,8 @@ async fn logout(
     Ok((cookies::clear(&app.config), axum::Json(MessageResponse { message: "Logged out." })).into_response())
 }
 
-/// Spends the refresh token, from its cookie or the body, for new tokens. A token that was spent
-/// before ends its session.
+/// Exchanges the refresh token, from the body or its cookie, for new tokens. A token is accepted again for some seconds, and
+/// until its successor is used; a retired one ends its session.
 ///
 /// No CSRF token is asked for: the cookie is SameSite=Strict, and whoever forged the request could not read the answer.
 #[utoipa::path(post, path = "/refresh", tag = "auth", security(()), request_body = Option<RefreshRequest>,
@@ -273,12 +274,12 @@ async fn refresh(
     app.limits.check(Rule::Other, &Subject::Ip(address)).await?;
     let jar = CookieJar::from_headers(&headers);
     let presented = request
-        .map(|request| request.refresh_token)
+        .and_then(|request| request.refresh_token)
         .or_else(|| jar.get(cookies::REFRESH).map(|cookie| cookie.value().to_owned()))
         .ok_or_else(ApiError::unauthenticated)?;
     let tokens = service::refresh(&app, &presented).await?;
     let body = RefreshResponse { message: "Token refreshed.", expires_in: app.config.auth.access_ttl().as_secs() };
-    Ok((cookies::issue(&app.config, &tokens), axum::Json(body)).into_response())
+    Ok((cookies::renew(&app.config, &tokens, &jar), axum::Json(body)).into_response())
 }
 
 /// The user behind the access token.

@@ -89,13 +89,18 @@ async fn start_session(app: &App, user_id: i64) -> Result<Tokens, ApiError> {
     Ok(tokens)
 }
 
-/// Spends a refresh token for new ones.
+/// Exchanges a refresh token for new ones.
 pub(super) async fn refresh(app: &App, presented: &str) -> Result<Tokens, ApiError> {
     let (tokens, hashed) = new_tokens(app);
-    match app.store.rotate_session(&token::hash(presented), hashed).await? {
+    let grace = app.config.auth.refresh_grace();
+    match app.store.rotate_session(&token::hash(presented), hashed, Timestamp::now(), grace).await? {
         Rotation::Rotated { .. } => Ok(tokens),
         Rotation::Reused { user_id, session_id } => {
-            tracing::warn!(user_id, session_id, "a spent refresh token was presented again: its session is revoked");
+            tracing::warn!(
+                user_id,
+                session_id,
+                "a retired refresh token was presented: two clients hold tokens of its session, which is revoked"
+            );
             Err(ApiError::unauthenticated())
         }
         Rotation::Unknown => Err(ApiError::unauthenticated()),

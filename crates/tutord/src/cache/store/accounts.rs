@@ -1,6 +1,7 @@
 //! Users, their sessions, and tokens that go out by mail.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use base64::Engine as _;
@@ -97,9 +98,16 @@ impl Sessions for CachedStore {
         }))
     }
 
-    async fn rotate_session(&self, refresh: &TokenHash, successors: NewSessionTokens) -> Result<Rotation> {
+    async fn rotate_session(
+        &self,
+        refresh: &TokenHash,
+        successors: NewSessionTokens,
+        now: Timestamp,
+        grace: Duration,
+    ) -> Result<Rotation> {
         let (store, refresh) = (Arc::clone(&self.store), *refresh);
-        self.write(async move { store.rotate_session(&refresh, successors).await }, |rotation| match rotation {
+        let write = async move { store.rotate_session(&refresh, successors, now, grace).await };
+        self.write(write, |rotation| match rotation {
             Ok(Rotation::Reused { user_id, .. }) => vec![Write::Session { user: *user_id }],
             Ok(_) => Vec::new(),
             // It may have been committed, and nobody knows whose session it was.

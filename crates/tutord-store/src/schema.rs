@@ -58,6 +58,27 @@ table! {
 }
 
 table! {
+    trusted_devices (user_id, token_hash) {
+        user_id -> BigInt,
+        token_hash -> Binary,
+        expires_at -> crate::sql_types::Instant,
+    }
+}
+
+table! {
+    backfills (name) {
+        name -> Text,
+        after_id -> BigInt,
+    }
+}
+
+table! {
+    address_collisions (user_id) {
+        user_id -> BigInt,
+    }
+}
+
+table! {
     email_tokens (token_hash) {
         token_hash -> Binary,
         user_id -> BigInt,

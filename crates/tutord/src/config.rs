@@ -284,9 +284,16 @@ pub struct RateLimitConfig {
     /// Log-ins from one address.
     #[arg(long = "rate-limit-login", env = "RATE_LIMIT_LOGIN", default_value = "10/min,100/h")]
     pub login: Windows,
-    /// Failed log-ins to one account.
+    /// Failed log-ins to one account from one browser that it has logged in with before, or from one other address.
     #[arg(long = "rate-limit-login-failures", env = "RATE_LIMIT_LOGIN_FAILURES", default_value = "10/h")]
     pub login_failures: Windows,
+    /// Failed log-ins to one account from everywhere but browsers that it has logged in with before.
+    #[arg(
+        long = "rate-limit-login-failures-untrusted",
+        env = "RATE_LIMIT_LOGIN_FAILURES_UNTRUSTED",
+        default_value = "50/h"
+    )]
+    pub login_failures_untrusted: Windows,
     /// Requests of one address for a password reset.
     #[arg(long = "rate-limit-reset-request", env = "RATE_LIMIT_RESET_REQUEST", default_value = "3/min,10/h")]
     pub reset_request: Windows,
@@ -315,6 +322,15 @@ pub struct RateLimitConfig {
     /// Exercises that the model writes for one admin.
     #[arg(long = "rate-limit-generate-admin", env = "RATE_LIMIT_GENERATE_ADMIN", default_value = "20/day")]
     pub generate_admin: Windows,
+    /// Solutions that one user hands in.
+    #[arg(long = "rate-limit-submit", env = "RATE_LIMIT_SUBMIT", default_value = "10/min,100/day")]
+    pub submit: Windows,
+    /// Downloads of one user's history.
+    #[arg(long = "rate-limit-export", env = "RATE_LIMIT_EXPORT", default_value = "10/h")]
+    pub export: Windows,
+    /// Requests of one address to log in by another service.
+    #[arg(long = "rate-limit-oauth", env = "RATE_LIMIT_OAUTH", default_value = "60/min")]
+    pub oauth: Windows,
     /// Requests of one user, or of one address before log-in.
     #[arg(long = "rate-limit-other", env = "RATE_LIMIT_OTHER", default_value = "120/min")]
     pub other: Windows,
@@ -460,6 +476,7 @@ impl RateLimitConfig {
             Rule::Register => &self.register,
             Rule::Login => &self.login,
             Rule::LoginFailures => &self.login_failures,
+            Rule::LoginFailuresUntrusted => &self.login_failures_untrusted,
             Rule::ResetRequest => &self.reset_request,
             Rule::ResetConfirm => &self.reset_confirm,
             Rule::ResendVerification => &self.resend_verification,
@@ -468,6 +485,9 @@ impl RateLimitConfig {
             Rule::Hint => &self.hint,
             Rule::Generate => &self.generate,
             Rule::GenerateAdmin => &self.generate_admin,
+            Rule::Submit => &self.submit,
+            Rule::Export => &self.export,
+            Rule::OAuth => &self.oauth,
             Rule::Other => &self.other,
         }
     }

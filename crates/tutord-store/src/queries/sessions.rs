@@ -12,8 +12,8 @@ use crate::model::time::Timestamp;
 use crate::model::{Identity, NewSessionTokens, Rotation, SessionTokenPurpose, TokenHash};
 use crate::prepared::Prepared;
 use crate::rules::refresh::{self, MAX_GENERATIONS, MAX_SIBLINGS, Verdict};
-use crate::schema::{session_tokens, sessions, users};
-use crate::store::Sessions;
+use crate::schema::{session_tokens, sessions, trusted_devices, users};
+use crate::store::{MAX_TRUSTED_DEVICES, Sessions};
 
 #[async_trait]
 impl Sessions for Adapter {
@@ -166,6 +166,51 @@ impl Sessions for Adapter {
 
     async fn revoke_sessions(&self, user_id: i64) -> Result<()> {
         self.write(async |conn| Ok(revoke_all(conn, user_id).await?)).await
+    }
+
+    async fn is_trusted_device(&self, user_id: i64, device: &TokenHash) -> Result<bool> {
+        self.read(async |conn| {
+            let found: Option<i64> = trusted_devices::table
+                .find((user_id, device.as_slice()))
+                .filter(trusted_devices::expires_at.gt(Timestamp::now()))
+                .select(trusted_devices::user_id)
+                .first(conn)
+                .await
+                .optional()?;
+            Ok(found.is_some())
+        })
+        .await
+    }
+
+    async fn trust_device(&self, user_id: i64, device: &TokenHash, expires_at: Timestamp) -> Result<()> {
+        self.write(async |conn| {
+            Prepared(
+                diesel::insert_into(trusted_devices::table)
+                    .values((
+                        trusted_devices::user_id.eq(user_id),
+                        trusted_devices::token_hash.eq(device.as_slice()),
+                        trusted_devices::expires_at.eq(expires_at),
+                    ))
+                    .on_conflict((trusted_devices::user_id, trusted_devices::token_hash))
+                    .do_update()
+                    .set(trusted_devices::expires_at.eq(expires_at)),
+            )
+            .execute(conn)
+            .await?;
+            let of_user = trusted_devices::table.filter(trusted_devices::user_id.eq(user_id));
+            let surplus: Option<Timestamp> = of_user
+                .order(trusted_devices::expires_at.desc())
+                .offset(MAX_TRUSTED_DEVICES)
+                .select(trusted_devices::expires_at)
+                .first(conn)
+                .await
+                .optional()?;
+            if let Some(oldest) = surplus {
+                diesel::delete(of_user.filter(trusted_devices::expires_at.le(oldest))).execute(conn).await?;
+            }
+            Ok(())
+        })
+        .await
     }
 }
 

@@ -17,6 +17,8 @@ crate::on_both!(
     an_honest_browser_stays_logged_in,
     a_thief_is_found,
     inactive_users_keep_no_session,
+    browsers_are_trusted_for_a_while,
+    the_newest_browsers_are_trusted,
     a_session_needs_a_user,
     revoking_ends_sessions,
     expired_tokens_are_refused_then_purged,
@@ -280,6 +282,32 @@ async fn inactive_users_keep_no_session(store: &Fixture) {
     assert!(!store.identity(&access(1)).await.unwrap().unwrap().is_active, "so that the answer can say so");
     assert_eq!(rotate(&**store, &refresh(1), tokens(2)).await.unwrap(), Rotation::Unknown);
     assert!(store.identity(&access(2)).await.unwrap().is_none());
+}
+
+async fn browsers_are_trusted_for_a_while(store: &Fixture) {
+    let (ada, bob) = (store.student("ada").await, store.student("bob").await);
+    let now = Timestamp::now();
+    store.trust_device(ada.id, &[1; 32], now + DAY).await.unwrap();
+    store.trust_device(ada.id, &[1; 32], now + 2 * DAY).await.unwrap();
+    store.trust_device(ada.id, &[2; 32], now).await.unwrap();
+    assert!(store.is_trusted_device(ada.id, &[1; 32]).await.unwrap());
+    assert!(!store.is_trusted_device(bob.id, &[1; 32]).await.unwrap(), "another's");
+    assert!(!store.is_trusted_device(ada.id, &[2; 32]).await.unwrap(), "no longer");
+    assert_eq!(store.purge_expired(now + DAY, 100).await.unwrap(), 1);
+    assert!(store.is_trusted_device(ada.id, &[1; 32]).await.unwrap());
+}
+
+async fn the_newest_browsers_are_trusted(store: &Fixture) {
+    let (ada, bob) = (store.student("ada").await, store.student("bob").await);
+    let now = Timestamp::now();
+    store.trust_device(bob.id, &[0; 32], now + DAY).await.unwrap();
+    for number in 0..25 {
+        store.trust_device(ada.id, &[number; 32], now + DAY + Duration::from_secs(number.into())).await.unwrap();
+    }
+    assert_eq!(store.count("trusted_devices").await, 21);
+    assert!(!store.is_trusted_device(ada.id, &[4; 32]).await.unwrap());
+    assert!(store.is_trusted_device(ada.id, &[5; 32]).await.unwrap());
+    assert!(store.is_trusted_device(bob.id, &[0; 32]).await.unwrap());
 }
 
 async fn a_session_needs_a_user(store: &Fixture) {

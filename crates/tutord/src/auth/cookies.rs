@@ -17,10 +17,15 @@ pub(super) const ACCESS: &str = "access_token";
 pub(super) const REFRESH: &str = "refresh_token";
 /// The script-readable half of the double submit.
 pub(super) const CSRF: &str = "csrf_token";
+/// Shows that an account has logged in with this browser before; HttpOnly, sent to the auth routes alone.
+pub(super) const DEVICE: &str = "device_token";
 /// The header that repeats [`CSRF`].
 pub(super) const CSRF_HEADER: &str = "x-csrf-token";
 
 const REFRESH_PATH: &str = "/api/auth";
+
+/// How long a browser is trusted after a log-in.
+pub(super) const DEVICE_TTL: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 
 /// The tokens of a log-in or a refresh, before they are hashed.
 pub(super) struct Tokens {
@@ -33,6 +38,11 @@ pub(super) struct Tokens {
 /// The cookies that hand these tokens to a browser, with a fresh CSRF token.
 pub(super) fn issue(config: &Config, tokens: &Tokens) -> CookieJar {
     with_csrf(config, tokens, Token::random().as_str())
+}
+
+/// The cookies of a log-in: [`issue`]'s, and one that makes the browser a trusted one.
+pub(super) fn log_in(config: &Config, tokens: &Tokens, device: &str) -> CookieJar {
+    issue(config, tokens).add(cookie(config, DEVICE, device, REFRESH_PATH, DEVICE_TTL, true))
 }
 
 /// The cookies of a refresh. They keep the browser's CSRF token: another tab may have read it for a request that it is about

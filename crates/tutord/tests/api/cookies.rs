@@ -33,13 +33,14 @@ async fn call(app: &TestApp, method: Method, path: &str, cookies: &str, csrf: Op
 
 async fn cookies_are_as_the_contract_has_them(app: &TestApp) {
     let cookies = session(app).await.set_cookies();
-    let [access, refresh, csrf] = ["access_token", "refresh_token", "csrf_token"].map(|name| {
+    let [access, refresh, csrf, device] = ["access_token", "refresh_token", "csrf_token", "device_token"].map(|name| {
         let line = cookies.iter().find(|line| line.starts_with(name)).expect(name);
         line.split("; ").skip(1).map(str::to_owned).collect::<Vec<_>>()
     });
     assert_eq!(access, ["HttpOnly", "SameSite=Strict", "Path=/", "Max-Age=3600"]);
     assert_eq!(refresh, ["HttpOnly", "SameSite=Strict", "Path=/api/auth", "Max-Age=2592000"]);
     assert_eq!(csrf, ["SameSite=Strict", "Path=/", "Max-Age=2592000"]);
+    assert_eq!(device, ["HttpOnly", "SameSite=Strict", "Path=/api/auth", "Max-Age=31536000"]);
 }
 
 async fn cookies_are_secure_outside_development(app: &TestApp) {

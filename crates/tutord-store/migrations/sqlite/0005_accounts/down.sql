@@ -1,5 +1,4 @@
-DROP INDEX session_tokens_session;
-CREATE INDEX session_tokens_session ON session_tokens (session_id);
-ALTER TABLE session_tokens DROP COLUMN generation;
-ALTER TABLE sessions DROP COLUMN generation_used_at;
-ALTER TABLE sessions DROP COLUMN used_generation;
+DROP TABLE address_collisions;
+DROP TABLE backfills;
+DROP TABLE trusted_devices;
+

@@ -39,6 +39,16 @@ impl Users for CachedStore {
         self.store.credentials(email).await
     }
 
+    async fn replace_password_hash(&self, id: i64, old: &str, new: &str) -> Result<()> {
+        let (store, old, new) = (Arc::clone(&self.store), old.to_owned(), new.to_owned());
+        let write = async move { store.replace_password_hash(id, &old, &new).await };
+        self.write(write, move |_| vec![Write::Profile { user: id }]).await
+    }
+
+    async fn address_collisions(&self, limit: i64) -> Result<Vec<i64>> {
+        self.store.address_collisions(limit).await
+    }
+
     async fn update_user(&self, id: i64, changes: UserChanges) -> Result<Option<User>> {
         let store = Arc::clone(&self.store);
         let written = match &changes.name {
@@ -136,6 +146,14 @@ impl Sessions for CachedStore {
         let store = Arc::clone(&self.store);
         let write = async move { store.revoke_sessions(user_id).await };
         self.write(write, move |_| vec![Write::Session { user: user_id }]).await
+    }
+
+    async fn is_trusted_device(&self, user_id: i64, device: &TokenHash) -> Result<bool> {
+        self.store.is_trusted_device(user_id, device).await
+    }
+
+    async fn trust_device(&self, user_id: i64, device: &TokenHash, expires_at: Timestamp) -> Result<()> {
+        self.store.trust_device(user_id, device, expires_at).await
     }
 }
 

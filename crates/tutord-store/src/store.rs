@@ -75,8 +75,8 @@ pub trait Sessions: Send + Sync {
     /// expired one is still reported until it is purged, so that the answer can say so. 1 statement.
     async fn identity(&self, access: &TokenHash) -> Result<Option<Identity>>;
 
-    /// Exchanges a refresh token for `successors`, or revokes its session when the token was retired more than `grace`
-    /// ago: see [`rules::refresh`](crate::rules::refresh).
+    /// Exchanges a refresh token for `successors`, or revokes its session when the token is retired: when it was superseded
+    /// more than `grace` before `now`, see `rules::refresh`.
     async fn rotate_session(
         &self,
         refresh: &TokenHash,

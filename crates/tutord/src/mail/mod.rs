@@ -139,8 +139,8 @@ impl Transport {
 fn recipient(to: &str) -> Result<Address, AddressError> {
     let address: Address = to.parse()?;
     match ascii_domain(address.domain()) {
-        Some(domain) => Address::new(address.user(), domain),
-        None => Ok(address),
+        Some(domain) if !address.domain().is_ascii() => Address::new(address.user(), domain),
+        _ => Ok(address),
     }
 }
 

@@ -1,3 +1,4 @@
+use futures_util::future::join_all;
 use reqwest::Method;
 use serde_json::json;
 use testbed::Redis;
@@ -30,6 +31,14 @@ crate::on_both!(
         "2/h",
         "--rate-limit-login-failures-untrusted",
         "3/h"
+    ),
+    attempts_at_once_share_an_allowance(
+        "--rate-limit-enabled",
+        "true",
+        "--rate-limit-login",
+        "",
+        "--rate-limit-login-failures",
+        "2/h"
     ),
     an_ipv6_network_has_one_allowance(
         "--rate-limit-enabled",
@@ -136,6 +145,14 @@ async fn a_trusted_browser_has_failures_of_its_own(app: &TestApp) {
         log_in_from(app, "192.0.2.1", None, "Wrong-1-horse").await.fails(401, "UNAUTHENTICATED");
     }
     limited(&log_in_from(app, "192.0.2.1", None, PASSWORD).await, 2);
+}
+
+async fn attempts_at_once_share_an_allowance(app: &TestApp) {
+    register(app, "ada@example.com").await.has(201);
+    let attempts = (0..8).map(|_| log_in_from(app, "192.0.2.1", None, "Wrong-1-horse"));
+    let answers = join_all(attempts).await;
+    let learned = answers.iter().filter(|answer| answer.status == 401).count();
+    assert_eq!(learned, 2, "the others are not told whether they were right");
 }
 
 async fn an_ipv6_network_has_one_allowance(app: &TestApp) {

@@ -44,6 +44,8 @@ table! {
         created_at -> crate::sql_types::Instant,
         expires_at -> crate::sql_types::Instant,
         revoked_at -> Nullable<crate::sql_types::Instant>,
+        used_generation -> BigInt,
+        generation_used_at -> Nullable<crate::sql_types::Instant>,
     }
 }
 
@@ -54,6 +56,28 @@ table! {
         purpose -> Text,
         expires_at -> crate::sql_types::Instant,
         used_at -> Nullable<crate::sql_types::Instant>,
+        generation -> Nullable<BigInt>,
+    }
+}
+
+table! {
+    trusted_devices (user_id, token_hash) {
+        user_id -> BigInt,
+        token_hash -> Binary,
+        expires_at -> crate::sql_types::Instant,
+    }
+}
+
+table! {
+    backfills (name) {
+        name -> Text,
+        after_id -> BigInt,
+    }
+}
+
+table! {
+    address_collisions (user_id) {
+        user_id -> BigInt,
     }
 }
 

@@ -38,14 +38,22 @@ impl<T: Users + Sessions + EmailTokens + Conversations + Exercises + Progress + 
 /// Accounts and profiles.
 #[async_trait]
 pub trait Users: Send + Sync {
-    /// Creates a user. [`Error::Conflict`](crate::Error::Conflict) when the address is taken, whatever its case.
+    /// Creates a user. [`Error::Conflict`](crate::Error::Conflict) when the address is taken, in any of its
+    /// [forms](crate::rules::address).
     async fn create_user(&self, new: NewUser) -> Result<User>;
 
     /// The user with this id. 1 statement.
     async fn user(&self, id: i64) -> Result<Option<Arc<User>>>;
 
-    /// The user with this address, whatever its case, and the password hash. 1 statement.
+    /// The user with this address, in any of its [forms](crate::rules::address), and the password hash. 1 statement.
     async fn credentials(&self, email: &str) -> Result<Option<Credentials>>;
+
+    /// Replaces a password hash, unless it has changed from `old` meanwhile. 1 statement.
+    async fn replace_password_hash(&self, id: i64, old: &str, new: &str) -> Result<()>;
+
+    /// The users whose address is the same as an earlier user's since addresses are compared in the present form, by id.
+    /// 1 statement.
+    async fn address_collisions(&self, limit: i64) -> Result<Vec<i64>>;
 
     /// Changes the given fields; `None` when there is no such user. 1 statement.
     async fn update_user(&self, id: i64, changes: UserChanges) -> Result<Option<User>>;
@@ -53,6 +61,9 @@ pub trait Users: Send + Sync {
     /// Stores the learning fields of a user who has not completed the onboarding; `None` when it was completed before. 1 statement.
     async fn complete_onboarding(&self, id: i64, profile: LearningProfile) -> Result<Option<User>>;
 }
+
+/// The browsers that are trusted to log one user in.
+pub const MAX_TRUSTED_DEVICES: i64 = 20;
 
 /// Log-ins. Tokens are known to the store by their hashes alone.
 #[async_trait]
@@ -64,8 +75,15 @@ pub trait Sessions: Send + Sync {
     /// expired one is still reported until it is purged, so that the answer can say so. 1 statement.
     async fn identity(&self, access: &TokenHash) -> Result<Option<Identity>>;
 
-    /// Spends a refresh token and stores its successors, or detects that it was spent before.
-    async fn rotate_session(&self, refresh: &TokenHash, successors: NewSessionTokens) -> Result<Rotation>;
+    /// Exchanges a refresh token for `successors`, or revokes its session when the token is retired: when it was superseded
+    /// more than `grace` before `now`, see `rules::refresh`.
+    async fn rotate_session(
+        &self,
+        refresh: &TokenHash,
+        successors: NewSessionTokens,
+        now: Timestamp,
+        grace: Duration,
+    ) -> Result<Rotation>;
 
     /// Revokes one session of a user's. 1 statement.
     async fn revoke_session(&self, user_id: i64, session_id: i64) -> Result<()>;
@@ -76,6 +94,13 @@ pub trait Sessions: Send + Sync {
 
     /// Revokes every session of a user. 1 statement.
     async fn revoke_sessions(&self, user_id: i64) -> Result<()>;
+
+    /// Whether a browser with this device token is trusted to log this user in. 1 statement.
+    async fn is_trusted_device(&self, user_id: i64, device: &TokenHash) -> Result<bool>;
+
+    /// Trusts a browser until `expires_at`; the user's oldest beyond [`MAX_TRUSTED_DEVICES`] are forgotten. 2 statements, or
+    /// 3 when one is.
+    async fn trust_device(&self, user_id: i64, device: &TokenHash, expires_at: Timestamp) -> Result<()>;
 }
 
 /// Single-use tokens that go out by mail.
@@ -90,7 +115,7 @@ pub trait EmailTokens: Send + Sync {
     /// Spends a verification token and marks its owner's address as verified; `None` when the token is not good.
     async fn verify_email(&self, hash: &TokenHash) -> Result<Option<User>>;
 
-    /// Spends a reset token, stores the new password hash and revokes all sessions; `None` when the token is not good.
+    /// Spends a reset token, stores the new password hash, and revokes all sessions and trusted browsers; `None` when the token is not good.
     async fn reset_password(&self, hash: &TokenHash, password_hash: &str) -> Result<Option<i64>>;
 }
 
@@ -399,7 +424,7 @@ pub trait Administration: Send + Sync {
     /// then; returns how many rows went. Call until it returns 0.
     async fn purge_conversations(&self, batch: i64) -> Result<usize>;
 
-    /// Removes sessions, tokens and idempotency keys that ended before `before`, about `batch` of each; returns
+    /// Removes sessions, tokens, trusted browsers and idempotency keys that ended before `before`, about `batch` of each; returns
     /// how many rows went. Call until it returns 0.
     async fn purge_expired(&self, before: Timestamp, batch: i64) -> Result<usize>;
 

@@ -217,6 +217,10 @@ pub struct AuthConfig {
     /// Days that a refresh token is good for.
     #[arg(long, env = "REFRESH_TOKEN_TTL_DAYS", default_value_t = 30, value_parser = clap::value_parser!(u64).range(1..=3_650))]
     pub refresh_token_ttl_days: u64,
+    /// Seconds for which a refresh token is still accepted after its successor, or another token of its generation, was
+    /// used: for tabs that refresh at once.
+    #[arg(long, env = "REFRESH_GRACE_SECONDS", default_value_t = 30, value_parser = clap::value_parser!(u64).range(0..=600))]
+    pub refresh_grace_seconds: u64,
     /// Whether cookies are Secure. Without it: unless PUBLIC_URL is http://localhost or http://127.0.0.1.
     #[arg(long, env = "COOKIE_SECURE", action = clap::ArgAction::Set)]
     pub cookie_secure: Option<bool>,
@@ -280,9 +284,16 @@ pub struct RateLimitConfig {
     /// Log-ins from one address.
     #[arg(long = "rate-limit-login", env = "RATE_LIMIT_LOGIN", default_value = "10/min,100/h")]
     pub login: Windows,
-    /// Failed log-ins to one account.
+    /// Failed log-ins to one account from one browser that it has logged in with before, or from one other address.
     #[arg(long = "rate-limit-login-failures", env = "RATE_LIMIT_LOGIN_FAILURES", default_value = "10/h")]
     pub login_failures: Windows,
+    /// Failed log-ins to one account from everywhere but browsers that it has logged in with before.
+    #[arg(
+        long = "rate-limit-login-failures-untrusted",
+        env = "RATE_LIMIT_LOGIN_FAILURES_UNTRUSTED",
+        default_value = "50/h"
+    )]
+    pub login_failures_untrusted: Windows,
     /// Requests of one address for a password reset.
     #[arg(long = "rate-limit-reset-request", env = "RATE_LIMIT_RESET_REQUEST", default_value = "3/min,10/h")]
     pub reset_request: Windows,
@@ -311,6 +322,15 @@ pub struct RateLimitConfig {
     /// Exercises that the model writes for one admin.
     #[arg(long = "rate-limit-generate-admin", env = "RATE_LIMIT_GENERATE_ADMIN", default_value = "20/day")]
     pub generate_admin: Windows,
+    /// Solutions that one user hands in.
+    #[arg(long = "rate-limit-submit", env = "RATE_LIMIT_SUBMIT", default_value = "10/min,100/day")]
+    pub submit: Windows,
+    /// Downloads of one user's history.
+    #[arg(long = "rate-limit-export", env = "RATE_LIMIT_EXPORT", default_value = "10/h")]
+    pub export: Windows,
+    /// Requests of one address to log in by another service.
+    #[arg(long = "rate-limit-oauth", env = "RATE_LIMIT_OAUTH", default_value = "60/min")]
+    pub oauth: Windows,
     /// Requests of one user, or of one address before log-in.
     #[arg(long = "rate-limit-other", env = "RATE_LIMIT_OTHER", default_value = "120/min")]
     pub other: Windows,
@@ -417,6 +437,11 @@ impl AuthConfig {
     pub const fn refresh_ttl(&self) -> Duration {
         Duration::from_secs(self.refresh_token_ttl_days * 24 * 60 * 60)
     }
+
+    /// How long a refresh token is accepted after it was superseded.
+    pub const fn refresh_grace(&self) -> Duration {
+        Duration::from_secs(self.refresh_grace_seconds)
+    }
 }
 
 impl Config {
@@ -451,6 +476,7 @@ impl RateLimitConfig {
             Rule::Register => &self.register,
             Rule::Login => &self.login,
             Rule::LoginFailures => &self.login_failures,
+            Rule::LoginFailuresUntrusted => &self.login_failures_untrusted,
             Rule::ResetRequest => &self.reset_request,
             Rule::ResetConfirm => &self.reset_confirm,
             Rule::ResendVerification => &self.resend_verification,
@@ -459,6 +485,9 @@ impl RateLimitConfig {
             Rule::Hint => &self.hint,
             Rule::Generate => &self.generate,
             Rule::GenerateAdmin => &self.generate_admin,
+            Rule::Submit => &self.submit,
+            Rule::Export => &self.export,
+            Rule::OAuth => &self.oauth,
             Rule::Other => &self.other,
         }
     }

@@ -39,12 +39,12 @@ pub struct NewSessionTokens {
 /// What became of an attempt to rotate a refresh token.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Rotation {
-    /// The new tokens are valid and the old refresh token is spent.
+    /// The new tokens are valid.
     Rotated {
         /// The user of the session.
         user_id: i64,
     },
-    /// The token had been spent before: somebody holds a copy. The session is revoked.
+    /// The token was retired: two clients hold tokens of the session. The session is revoked.
     Reused {
         /// The user of the session.
         user_id: i64,

@@ -202,8 +202,10 @@ impl Administration for Postgres {
         let mut harness = AsyncMigrationHarness::new(conn);
         let applied = harness.run_pending_migrations(MIGRATIONS).map(|versions| names(&versions));
         let mut conn = harness.into_inner();
+        let applied = applied.map_err(|error| Error::Migration(error.to_string()))?;
+        users::backfill_addresses(&mut conn).await?;
         conn.batch_execute(&format!("SELECT pg_advisory_unlock({MIGRATION_LOCK})")).await?;
-        applied.map_err(|error| Error::Migration(error.to_string()))
+        Ok(applied)
     }
 
     async fn pending_migrations(&self) -> Result<Vec<String>> {

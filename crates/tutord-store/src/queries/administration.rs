@@ -9,7 +9,9 @@ use super::Conn;
 use crate::error::Result;
 use crate::model::IDEMPOTENCY_KEY_LIFETIME;
 use crate::model::time::Timestamp;
-use crate::schema::{conversations, email_tokens, idempotency_keys, messages, session_tokens, sessions};
+use crate::schema::{
+    conversations, email_tokens, idempotency_keys, messages, session_tokens, sessions, trusted_devices,
+};
 
 /// Commits when the outcome is good, otherwise rolls back.
 pub(super) async fn end_transaction<T>(conn: &mut Conn, outcome: Result<T>) -> Result<T> {
@@ -95,5 +97,6 @@ pub(super) async fn purge_expired(conn: &mut Conn, before: Timestamp, batch: i64
     Ok(purge_oldest!(session_tokens, expires_at, before)
         + purge_oldest!(sessions, expires_at, before)
         + purge_oldest!(email_tokens, expires_at, before)
+        + purge_oldest!(trusted_devices, expires_at, before)
         + purge_oldest!(idempotency_keys, created_at, oldest_key))
 }

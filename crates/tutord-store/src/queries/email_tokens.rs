@@ -9,7 +9,7 @@ use super::{Adapter, Conn};
 use crate::error::Result;
 use crate::model::time::Timestamp;
 use crate::model::{Credentials, EmailTokenPurpose, NewEmailToken, TokenHash, User};
-use crate::schema::{email_tokens, users};
+use crate::schema::{email_tokens, trusted_devices, users};
 use crate::store::EmailTokens;
 
 #[async_trait]
@@ -77,6 +77,7 @@ impl EmailTokens for Adapter {
                 .execute(conn)
                 .await?;
             revoke_all(conn, user_id).await?;
+            diesel::delete(trusted_devices::table.filter(trusted_devices::user_id.eq(user_id))).execute(conn).await?;
             Ok(Some(user_id))
         })
         .await

@@ -1,5 +1,7 @@
 //! Log-ins and their tokens.
 
+use std::time::Duration;
+
 use async_trait::async_trait;
 use diesel::prelude::*;
 use diesel_async::RunQueryDsl;
@@ -9,8 +11,9 @@ use crate::error::Result;
 use crate::model::time::Timestamp;
 use crate::model::{Identity, NewSessionTokens, Rotation, SessionTokenPurpose, TokenHash};
 use crate::prepared::Prepared;
-use crate::schema::{session_tokens, sessions, users};
-use crate::store::Sessions;
+use crate::rules::refresh::{self, MAX_GENERATIONS, MAX_SIBLINGS, Verdict};
+use crate::schema::{session_tokens, sessions, trusted_devices, users};
+use crate::store::{MAX_TRUSTED_DEVICES, Sessions};
 
 #[async_trait]
 impl Sessions for Adapter {
@@ -26,7 +29,7 @@ impl Sessions for Adapter {
                 .returning(sessions::id)
                 .get_result(conn)
                 .await?;
-            insert_tokens(conn, session_id, &tokens).await?;
+            insert_tokens(conn, session_id, 0, &tokens).await?;
             Prepared(diesel::update(users::table.find(user_id)).set(users::last_login.eq(now))).execute(conn).await?;
             Ok(session_id)
         })
@@ -63,28 +66,66 @@ impl Sessions for Adapter {
         .await
     }
 
-    async fn rotate_session(&self, refresh: &TokenHash, successors: NewSessionTokens) -> Result<Rotation> {
+    async fn rotate_session(
+        &self,
+        refresh: &TokenHash,
+        successors: NewSessionTokens,
+        now: Timestamp,
+        grace: Duration,
+    ) -> Result<Rotation> {
         self.transaction(async |conn| {
-            let now = Timestamp::now();
-            // The update is the decision: of two concurrent refreshes with one token, one changes the row.
-            let spent: Option<i64> = Prepared(
-                diesel::update(
-                    session_tokens::table
-                        .find(refresh.as_slice())
-                        .filter(session_tokens::purpose.eq(SessionTokenPurpose::Refresh))
-                        .filter(session_tokens::used_at.is_null())
-                        .filter(session_tokens::expires_at.gt(now)),
+            let Some(session) = lock_session(conn, refresh).await? else { return Ok(Rotation::Unknown) };
+            // Read after the lock: a rotation that held it has changed the row.
+            let token: Option<(Option<i64>, Option<Timestamp>)> = session_tokens::table
+                .inner_join(sessions::table.inner_join(users::table))
+                .filter(session_tokens::token_hash.eq(refresh.as_slice()))
+                .filter(session_tokens::expires_at.gt(now))
+                .filter(users::is_active)
+                .select((session_tokens::generation, session_tokens::used_at))
+                .first(conn)
+                .await
+                .optional()?;
+            let Some((generation, used_at)) = token else { return Ok(Rotation::Unknown) };
+            let generation = generation.unwrap_or_else(|| match used_at {
+                None => session.used.saturating_add(1),
+                Some(_) => i64::MIN,
+            });
+            let superseded_at = match used_at {
+                None if generation <= session.used => first_use(conn, session.id, generation).await?,
+                other => other,
+            };
+            let user_id = session.user_id;
+            let used = match refresh::decide(generation, session.used, used_at.is_some(), superseded_at, now, grace) {
+                Verdict::Retired => {
+                    revoke(conn, session.id, now).await?;
+                    return Ok(Rotation::Reused { user_id, session_id: session.id });
+                }
+                Verdict::First => {
+                    forget_generations(conn, session.id, generation).await?;
+                    generation
+                }
+                Verdict::Again => {
+                    forget_siblings(conn, session.id, session.used.saturating_add(1)).await?;
+                    session.used
+                }
+            };
+            if used_at.is_none() {
+                Prepared(
+                    diesel::update(session_tokens::table.find(refresh.as_slice())).set(session_tokens::used_at.eq(now)),
                 )
-                .set(session_tokens::used_at.eq(now))
-                .returning(session_tokens::session_id),
-            )
-            .get_result(conn)
-            .await
-            .optional()?;
-            match spent {
-                Some(session_id) => succeed(conn, session_id, &successors).await,
-                None => detect_reuse(conn, refresh, now).await,
+                .execute(conn)
+                .await?;
             }
+            let used_since = if used == session.used { session.used_at } else { Some(now) };
+            Prepared(diesel::update(sessions::table.find(session.id)).set((
+                sessions::used_generation.eq(used),
+                sessions::generation_used_at.eq(used_since),
+                sessions::expires_at.eq(successors.refresh_expires_at),
+            )))
+            .execute(conn)
+            .await?;
+            insert_tokens(conn, session.id, used.saturating_add(1), &successors).await?;
+            Ok(Rotation::Rotated { user_id })
         })
         .await
     }
@@ -126,47 +167,133 @@ impl Sessions for Adapter {
     async fn revoke_sessions(&self, user_id: i64) -> Result<()> {
         self.write(async |conn| Ok(revoke_all(conn, user_id).await?)).await
     }
-}
 
-/// Stores the successors of a refresh token that was just spent.
-async fn succeed(conn: &mut Conn, session_id: i64, successors: &NewSessionTokens) -> Result<Rotation> {
-    let user_id: Option<i64> = sessions::table
-        .inner_join(users::table)
-        .filter(sessions::id.eq(session_id))
-        .filter(sessions::revoked_at.is_null())
-        .filter(users::is_active)
-        .select(users::id)
-        .first(conn)
+    async fn is_trusted_device(&self, user_id: i64, device: &TokenHash) -> Result<bool> {
+        self.read(async |conn| {
+            let found: Option<i64> = trusted_devices::table
+                .find((user_id, device.as_slice()))
+                .filter(trusted_devices::expires_at.gt(Timestamp::now()))
+                .select(trusted_devices::user_id)
+                .first(conn)
+                .await
+                .optional()?;
+            Ok(found.is_some())
+        })
         .await
-        .optional()?;
-    let Some(user_id) = user_id else { return Ok(Rotation::Unknown) };
-    insert_tokens(conn, session_id, successors).await?;
-    Prepared(
-        diesel::update(sessions::table.find(session_id)).set(sessions::expires_at.eq(successors.refresh_expires_at)),
-    )
-    .execute(conn)
-    .await?;
-    Ok(Rotation::Rotated { user_id })
+    }
+
+    async fn trust_device(&self, user_id: i64, device: &TokenHash, expires_at: Timestamp) -> Result<()> {
+        self.write(async |conn| {
+            Prepared(
+                diesel::insert_into(trusted_devices::table)
+                    .values((
+                        trusted_devices::user_id.eq(user_id),
+                        trusted_devices::token_hash.eq(device.as_slice()),
+                        trusted_devices::expires_at.eq(expires_at),
+                    ))
+                    .on_conflict((trusted_devices::user_id, trusted_devices::token_hash))
+                    .do_update()
+                    .set(trusted_devices::expires_at.eq(expires_at)),
+            )
+            .execute(conn)
+            .await?;
+            let of_user = trusted_devices::table.filter(trusted_devices::user_id.eq(user_id));
+            let surplus: Option<Timestamp> = of_user
+                .order(trusted_devices::expires_at.desc())
+                .offset(MAX_TRUSTED_DEVICES)
+                .select(trusted_devices::expires_at)
+                .first(conn)
+                .await
+                .optional()?;
+            if let Some(oldest) = surplus {
+                diesel::delete(of_user.filter(trusted_devices::expires_at.le(oldest))).execute(conn).await?;
+            }
+            Ok(())
+        })
+        .await
+    }
 }
 
-/// A refresh token that can't be spent: when it was spent before, its session is revoked.
-async fn detect_reuse(conn: &mut Conn, refresh: &TokenHash, now: Timestamp) -> Result<Rotation> {
-    let reused: Option<(i64, i64)> = session_tokens::table
-        .inner_join(sessions::table)
+/// A session whose row is locked.
+struct LockedSession {
+    id: i64,
+    user_id: i64,
+    /// The newest generation of which a token was used.
+    used: i64,
+    /// When its first token was used.
+    used_at: Option<Timestamp>,
+}
+
+/// Locks the session of a refresh token until the transaction ends: which of two tokens is used first decides about the
+/// other.
+async fn lock_session(conn: &mut Conn, refresh: &TokenHash) -> Result<Option<LockedSession>> {
+    let session = session_tokens::table
         .filter(session_tokens::token_hash.eq(refresh.as_slice()))
         .filter(session_tokens::purpose.eq(SessionTokenPurpose::Refresh))
+        .select(session_tokens::session_id);
+    let query = sessions::table.filter(sessions::id.eq_any(session)).filter(sessions::revoked_at.is_null()).select((
+        sessions::id,
+        sessions::user_id,
+        sessions::used_generation,
+        sessions::generation_used_at,
+    ));
+    let found: Option<(i64, i64, i64, Option<Timestamp>)> = locked!(query).get_result(conn).await.optional()?;
+    Ok(found.map(|(id, user_id, used, used_at)| LockedSession { id, user_id, used, used_at }))
+}
+
+/// When the first token of a generation was used.
+async fn first_use(conn: &mut Conn, session_id: i64, generation: i64) -> Result<Option<Timestamp>> {
+    let first = session_tokens::table
+        .filter(session_tokens::session_id.eq(session_id))
+        .filter(session_tokens::generation.eq(generation))
         .filter(session_tokens::used_at.is_not_null())
-        .filter(sessions::revoked_at.is_null())
-        .select((sessions::user_id, sessions::id))
+        .order(session_tokens::used_at.asc())
+        .select(session_tokens::used_at)
         .first(conn)
         .await
         .optional()?;
-    let Some((user_id, session_id)) = reused else { return Ok(Rotation::Unknown) };
-    Prepared(diesel::update(sessions::table.find(session_id)).set(sessions::revoked_at.eq(now))).execute(conn).await?;
-    Ok(Rotation::Reused { user_id, session_id })
+    Ok(first.flatten())
 }
 
-async fn insert_tokens(conn: &mut Conn, session_id: i64, tokens: &NewSessionTokens) -> Result<()> {
+/// Removes the refresh tokens of generations long before `generation`.
+async fn forget_generations(conn: &mut Conn, session_id: i64, generation: i64) -> Result<()> {
+    if generation <= MAX_GENERATIONS {
+        return Ok(());
+    }
+    let old = session_tokens::table
+        .filter(session_tokens::session_id.eq(session_id))
+        .filter(session_tokens::generation.lt(generation - MAX_GENERATIONS))
+        .filter(session_tokens::purpose.eq(SessionTokenPurpose::Refresh));
+    diesel::delete(old).execute(conn).await?;
+    Ok(())
+}
+
+/// Removes the oldest unused refresh token of a generation that is full, so that one more makes [`MAX_SIBLINGS`].
+async fn forget_siblings(conn: &mut Conn, session_id: i64, generation: i64) -> Result<()> {
+    let siblings = session_tokens::table
+        .filter(session_tokens::session_id.eq(session_id))
+        .filter(session_tokens::generation.eq(generation))
+        .filter(session_tokens::purpose.eq(SessionTokenPurpose::Refresh))
+        .filter(session_tokens::used_at.is_null());
+    let surplus: Option<Vec<u8>> = siblings
+        .order((session_tokens::expires_at.desc(), session_tokens::token_hash.asc()))
+        .offset(MAX_SIBLINGS - 1)
+        .select(session_tokens::token_hash)
+        .first(conn)
+        .await
+        .optional()?;
+    if let Some(hash) = surplus {
+        diesel::delete(session_tokens::table.find(hash)).execute(conn).await?;
+    }
+    Ok(())
+}
+
+async fn revoke(conn: &mut Conn, session_id: i64, now: Timestamp) -> Result<()> {
+    Prepared(diesel::update(sessions::table.find(session_id)).set(sessions::revoked_at.eq(now))).execute(conn).await?;
+    Ok(())
+}
+
+async fn insert_tokens(conn: &mut Conn, session_id: i64, generation: i64, tokens: &NewSessionTokens) -> Result<()> {
     for (hash, purpose, expires_at) in [
         (&tokens.access, SessionTokenPurpose::Access, tokens.access_expires_at),
         (&tokens.refresh, SessionTokenPurpose::Refresh, tokens.refresh_expires_at),
@@ -177,6 +304,7 @@ async fn insert_tokens(conn: &mut Conn, session_id: i64, tokens: &NewSessionToke
                 session_tokens::session_id.eq(session_id),
                 session_tokens::purpose.eq(purpose),
                 session_tokens::expires_at.eq(expires_at),
+                session_tokens::generation.eq(generation),
             ))
             .execute(conn)
             .await?;

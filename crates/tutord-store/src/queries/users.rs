@@ -4,14 +4,21 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use diesel::prelude::*;
+use diesel::result::DatabaseErrorKind;
+use diesel::result::Error::DatabaseError;
 use diesel_async::RunQueryDsl;
 
-use super::Adapter;
+use super::{Adapter, Conn};
 use crate::error::Result;
 use crate::model::time::Timestamp;
 use crate::model::{Credentials, LearningProfile, NewUser, User, UserChanges};
-use crate::schema::users;
+use crate::prepared::Prepared;
+use crate::rules::address;
+use crate::schema::{address_collisions, backfills, users};
 use crate::store::Users;
+
+/// Users whose addresses are looked at together.
+const BACKFILL_BATCH: i64 = 1_000;
 
 #[async_trait]
 impl Users for Adapter {
@@ -19,7 +26,7 @@ impl Users for Adapter {
         self.write(async |conn| {
             let user = diesel::insert_into(users::table)
                 .values((
-                    users::email_folded.eq(fold(&new.email)),
+                    users::email_folded.eq(address::key(&new.email)),
                     users::email.eq(new.email),
                     users::password_hash.eq(new.password_hash),
                     users::name.eq(new.name),
@@ -46,13 +53,41 @@ impl Users for Adapter {
 
     async fn credentials(&self, email: &str) -> Result<Option<Credentials>> {
         self.read(async |conn| {
-            let found = users::table
-                .filter(users::email_folded.eq(fold(email)))
-                .select((User::as_select(), users::password_hash))
-                .first(conn)
-                .await
-                .optional()?;
-            Ok(found.map(|(user, password_hash)| Credentials { user, password_hash }))
+            // An account whose address collided when the form changed keeps the form before that, which was lower case.
+            let (key, lower) = (address::key(email), email.to_lowercase());
+            let found: Vec<(User, String, String)> = users::table
+                .filter(users::email_folded.eq(&key).or(users::email_folded.eq(&lower)))
+                .select((User::as_select(), users::password_hash, users::email_folded))
+                .limit(2)
+                .load(conn)
+                .await?;
+            let (user, password_hash, _) = match found.into_iter().max_by_key(|(_, _, folded)| *folded == lower) {
+                Some(found) => found,
+                None => return Ok(None),
+            };
+            Ok(Some(Credentials { user, password_hash }))
+        })
+        .await
+    }
+
+    async fn replace_password_hash(&self, id: i64, old: &str, new: &str) -> Result<()> {
+        self.write(async |conn| {
+            let unchanged = users::table.find(id).filter(users::password_hash.eq(old));
+            Prepared(diesel::update(unchanged).set(users::password_hash.eq(new))).execute(conn).await?;
+            Ok(())
+        })
+        .await
+    }
+
+    async fn address_collisions(&self, limit: i64) -> Result<Vec<i64>> {
+        self.read(async |conn| {
+            let ids = address_collisions::table
+                .order(address_collisions::user_id)
+                .limit(limit)
+                .select(address_collisions::user_id)
+                .load(conn)
+                .await?;
+            Ok(ids)
         })
         .await
     }
@@ -84,7 +119,41 @@ impl Users for Adapter {
     }
 }
 
-/// Addresses are unique whatever their case: only case is folded, nothing else of an address is safe to change.
-fn fold(email: &str) -> String {
-    email.to_lowercase()
+/// Brings the stored keys of addresses to the present form, [`BACKFILL_BATCH`] users at a time; goes on where it was
+/// interrupted, and does nothing once all is done. To be called under the lock of migrations.
+pub(super) async fn backfill_addresses(conn: &mut Conn) -> Result<()> {
+    let progress = backfills::table.find("addresses");
+    loop {
+        let after: Option<i64> = progress.select(backfills::after_id).first(conn).await.optional()?;
+        let Some(after) = after else { return Ok(()) };
+        let batch: Vec<(i64, String, String)> = users::table
+            .filter(users::id.gt(after))
+            .order(users::id)
+            .limit(BACKFILL_BATCH)
+            .select((users::id, users::email, users::email_folded))
+            .load(conn)
+            .await?;
+        let Some(last) = batch.last().map(|(id, ..)| *id) else {
+            diesel::delete(progress).execute(conn).await?;
+            return Ok(());
+        };
+        for (id, email, folded) in batch {
+            let key = address::key(&email);
+            if key == folded {
+                continue;
+            }
+            let changed = diesel::update(users::table.find(id)).set(users::email_folded.eq(key)).execute(conn).await;
+            match changed {
+                Err(DatabaseError(DatabaseErrorKind::UniqueViolation, _)) => {
+                    diesel::insert_into(address_collisions::table)
+                        .values(address_collisions::user_id.eq(id))
+                        .on_conflict_do_nothing()
+                        .execute(conn)
+                        .await?;
+                }
+                other => drop(other?),
+            }
+        }
+        diesel::update(progress).set(backfills::after_id.eq(last)).execute(conn).await?;
+    }
 }

@@ -3,7 +3,9 @@
 //! Pure functions, used by the transaction that stores a completion and by the recomputation alike, so
 //! that the two cannot differ.
 
+pub mod address;
 pub mod level;
+pub(crate) mod refresh;
 pub mod streak;
 mod summary;
 

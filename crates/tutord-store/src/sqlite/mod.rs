@@ -238,10 +238,13 @@ impl Administration for Sqlite {
 
     async fn migrate(&self) -> Result<Vec<String>> {
         let connection = get(&self.writer).await?;
-        let applied = AsyncMigrationHarness::new(connection)
+        let mut harness = AsyncMigrationHarness::new(connection);
+        let applied = harness
             .run_pending_migrations(MIGRATIONS)
-            .map(|versions| versions.iter().map(ToString::to_string).collect());
-        applied.map_err(|error| Error::Migration(error.to_string()))
+            .map(|versions| versions.iter().map(ToString::to_string).collect())
+            .map_err(|error| Error::Migration(error.to_string()))?;
+        users::backfill_addresses(&mut harness.into_inner()).await?;
+        Ok(applied)
     }
 
     async fn pending_migrations(&self) -> Result<Vec<String>> {

@@ -38,6 +38,7 @@ async fn a_reset_replaces_the_password_and_ends_sessions(store: &Fixture) {
     let tokens =
         NewSessionTokens { access: [8; 32], access_expires_at: later, refresh: [9; 32], refresh_expires_at: later };
     store.create_session(user.id, tokens).await.unwrap();
+    store.trust_device(user.id, &[7; 32], later).await.unwrap();
     store.create_email_token(token(user.id, EmailTokenPurpose::PasswordReset, [1; 32])).await.unwrap();
     let owner = store.email_token_owner(&[1; 32], EmailTokenPurpose::PasswordReset).await.unwrap().unwrap();
     assert_eq!((owner.user.id, owner.password_hash.as_str()), (user.id, "$argon2id$fake"));
@@ -45,6 +46,7 @@ async fn a_reset_replaces_the_password_and_ends_sessions(store: &Fixture) {
     assert_eq!(store.reset_password(&[1; 32], "$argon2id$new").await.unwrap(), Some(user.id));
     assert!(store.email_token_owner(&[1; 32], EmailTokenPurpose::PasswordReset).await.unwrap().is_none());
     assert!(store.identity(&[8; 32]).await.unwrap().is_none());
+    assert!(!store.is_trusted_device(user.id, &[7; 32]).await.unwrap());
     assert_eq!(store.credentials("ada@example.com").await.unwrap().unwrap().password_hash, "$argon2id$new");
 }
 

@@ -38,6 +38,10 @@ async fn calls_cost_what_their_documentation_says(store: &Fixture) {
     assert_eq!(cost(store.revoke_session(user.id, 1)).await, 1);
     assert_eq!(cost(store.revoke_session_of(&[1; 32])).await, 1);
     assert_eq!(cost(store.revoke_sessions(user.id)).await, 1);
+    assert_eq!(cost(store.is_trusted_device(user.id, &[1; 32])).await, 1);
+    assert_eq!(cost(store.trust_device(user.id, &[1; 32], tutord_store::Timestamp::now())).await, 2);
+    assert_eq!(cost(store.replace_password_hash(user.id, "x", "y")).await, 1);
+    assert_eq!(cost(store.address_collisions(9)).await, 1);
     assert_eq!(cost(store.email_token_owner(&[1; 32], EmailTokenPurpose::VerifyEmail)).await, 1);
 
     let new = |exercise_id| NewConversation {

@@ -7,7 +7,7 @@ use axum_extra::extract::CookieJar;
 use axum_extra::extract::cookie::{Cookie, SameSite};
 use subtle::ConstantTimeEq;
 
-use super::token::Token;
+use super::token::{self, Token};
 use crate::config::Config;
 use crate::error::ApiError;
 
@@ -17,10 +17,15 @@ pub(super) const ACCESS: &str = "access_token";
 pub(super) const REFRESH: &str = "refresh_token";
 /// The script-readable half of the double submit.
 pub(super) const CSRF: &str = "csrf_token";
+/// Shows that an account has logged in with this browser before; HttpOnly, sent to the auth routes alone.
+pub(super) const DEVICE: &str = "device_token";
 /// The header that repeats [`CSRF`].
 pub(super) const CSRF_HEADER: &str = "x-csrf-token";
 
 const REFRESH_PATH: &str = "/api/auth";
+
+/// How long a browser is trusted after a log-in.
+pub(super) const DEVICE_TTL: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 
 /// The tokens of a log-in or a refresh, before they are hashed.
 pub(super) struct Tokens {
@@ -32,11 +37,29 @@ pub(super) struct Tokens {
 
 /// The cookies that hand these tokens to a browser, with a fresh CSRF token.
 pub(super) fn issue(config: &Config, tokens: &Tokens) -> CookieJar {
+    with_csrf(config, tokens, Token::random().as_str())
+}
+
+/// The cookies of a log-in: [`issue`]'s, and one that makes the browser a trusted one.
+pub(super) fn log_in(config: &Config, tokens: &Tokens, device: &str) -> CookieJar {
+    issue(config, tokens).add(cookie(config, DEVICE, device, REFRESH_PATH, DEVICE_TTL, true))
+}
+
+/// The cookies of a refresh. They keep the browser's CSRF token: another tab may have read it for a request that it is about
+/// to send.
+pub(super) fn renew(config: &Config, tokens: &Tokens, presented: &CookieJar) -> CookieJar {
+    match presented.get(CSRF).map(Cookie::value).filter(|value| token::is_well_formed(value)) {
+        Some(csrf) => with_csrf(config, tokens, csrf),
+        None => issue(config, tokens),
+    }
+}
+
+fn with_csrf(config: &Config, tokens: &Tokens, csrf: &str) -> CookieJar {
     let refresh_ttl = config.auth.refresh_ttl();
     CookieJar::new()
         .add(cookie(config, ACCESS, tokens.access.as_str(), "/", config.auth.access_ttl(), true))
         .add(cookie(config, REFRESH, tokens.refresh.as_str(), REFRESH_PATH, refresh_ttl, true))
-        .add(cookie(config, CSRF, Token::random().as_str(), "/", refresh_ttl, false))
+        .add(cookie(config, CSRF, csrf, "/", refresh_ttl, false))
 }
 
 /// The cookies that make a browser forget a log-in.

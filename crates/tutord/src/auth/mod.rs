@@ -11,6 +11,6 @@ mod service;
 mod token;
 
 pub use identity::{Admin, Authenticated, Verified};
-pub use password::Passwords;
 pub(crate) use password::hash as hash_password;
+pub use password::{Matched, Passwords};
 pub use routes::{BUDGETS, ME_BUDGET, router};

@@ -6,6 +6,8 @@ use argon2::Argon2;
 use argon2::password_hash::phc::PasswordHash;
 use argon2::password_hash::{PasswordHasher as _, PasswordVerifier as _};
 use tokio::sync::Semaphore;
+use unicode_normalization::UnicodeNormalization as _;
+use unicode_properties::{GeneralCategory, UnicodeGeneralCategory as _};
 
 use crate::error::ApiError;
 
@@ -39,15 +41,15 @@ impl Passwords {
         self.compute(move || hash(&password)).await?.map_err(|error| ApiError::internal(&error))
     }
 
-    /// Whether `password` is the one behind `stored`; without a stored hash the same work answers no.
+    /// Whether `password` is the one behind `stored`, and in which form; without a stored hash the same work answers no.
     ///
     /// # Errors
     /// An internal error when the check can't be run.
-    pub async fn verify(&self, password: String, stored: Option<String>) -> Result<bool, ApiError> {
+    pub async fn verify(&self, password: String, stored: Option<String>) -> Result<Option<Matched>, ApiError> {
         let known = stored.is_some();
         let stored = stored.unwrap_or_else(|| DECOY.to_owned());
-        let matches = self.compute(move || verify(&password, &stored)).await?;
-        Ok(matches && known)
+        let matched = self.compute(move || verify(&password, &stored)).await?;
+        Ok(matched.filter(|_| known))
     }
 
     async fn compute<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> Result<T, ApiError> {
@@ -62,14 +64,37 @@ impl Passwords {
     }
 }
 
-/// The hash of a password, computed on the calling thread.
-pub(crate) fn hash(password: &str) -> Result<String, argon2::password_hash::Error> {
-    Ok(Argon2::default().hash_password(password.as_bytes())?.to_string())
+/// In which form a password is the one behind a hash.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Matched {
+    /// As passwords are hashed now.
+    Prepared,
+    /// As it was written: the hash is older than the preparation of passwords.
+    AsWritten,
 }
 
-fn verify(password: &str, stored: &str) -> bool {
-    PasswordHash::new(stored)
-        .is_ok_and(|parsed| Argon2::default().verify_password(password.as_bytes(), &parsed).is_ok())
+/// The hash of a password, computed on the calling thread.
+pub(crate) fn hash(password: &str) -> Result<String, argon2::password_hash::Error> {
+    Ok(Argon2::default().hash_password(prepare(password).as_bytes())?.to_string())
+}
+
+/// Hashes twice at most, and only where the two forms differ.
+fn verify(password: &str, stored: &str) -> Option<Matched> {
+    let parsed = PasswordHash::new(stored).ok()?;
+    let is = |form: &str| Argon2::default().verify_password(form.as_bytes(), &parsed).is_ok();
+    let prepared = prepare(password);
+    if is(&prepared) {
+        Some(Matched::Prepared)
+    } else {
+        (prepared != password && is(password)).then_some(Matched::AsWritten)
+    }
+}
+
+/// The form in which a password is hashed: every space is the ASCII one, and characters are composed (NFC), so that one
+/// password is the same from every keyboard (RFC 8265, OpaqueString, section 4.2.2).
+fn prepare(password: &str) -> String {
+    let space = |c: char| if c.general_category() == GeneralCategory::SpaceSeparator { ' ' } else { c };
+    password.chars().map(space).nfc().collect()
 }
 
 #[cfg(test)]
@@ -84,9 +109,27 @@ mod tests {
         assert_eq!(cost(&stored), "m=19456,t=2,p=1");
         assert_eq!(cost(DECOY), cost(&stored), "who has no account waits as long");
         assert_eq!(DECOY.len(), stored.len());
-        assert!(passwords.verify("Correct-1-horse".to_owned(), Some(stored.clone())).await.unwrap());
-        assert!(!passwords.verify("correct-1-horse".to_owned(), Some(stored)).await.unwrap());
-        assert!(!passwords.verify("Correct-1-horse".to_owned(), None).await.unwrap());
-        assert!(!passwords.verify("x".to_owned(), Some("no hash".to_owned())).await.unwrap());
+        let verify =
+            async |password: &str, stored: Option<String>| passwords.verify(password.to_owned(), stored).await.unwrap();
+        assert_eq!(verify("Correct-1-horse", Some(stored.clone())).await, Some(Matched::Prepared));
+        assert_eq!(verify("correct-1-horse", Some(stored)).await, None);
+        assert_eq!(verify("Correct-1-horse", None).await, None);
+        assert_eq!(verify("x", Some("no hash".to_owned())).await, None);
+    }
+
+    #[test]
+    fn a_password_is_the_same_from_every_keyboard() {
+        let stored = hash("Zu\u{308}rich 1\u{a0}x\u{3000}!").unwrap();
+        assert_eq!(verify("Z\u{fc}rich 1 x !", &stored), Some(Matched::Prepared));
+        assert_eq!(verify("zu\u{308}rich 1 x !", &stored), None);
+        assert_eq!(prepare("\u{fb01}\u{200d}\u{ff21}"), "\u{fb01}\u{200d}\u{ff21}", "nothing else is changed");
+    }
+
+    #[test]
+    fn hashes_of_unprepared_passwords_still_match() {
+        let old = "Zu\u{308}rich-1";
+        let stored = Argon2::default().hash_password(old.as_bytes()).unwrap().to_string();
+        assert_eq!(verify(old, &stored), Some(Matched::AsWritten));
+        assert_eq!(verify("Z\u{fc}rich-1", &stored), None);
     }
 }

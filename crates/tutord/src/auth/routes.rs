@@ -93,8 +93,9 @@ struct LoginRequest {
 
 #[derive(Deserialize, Validate, ToSchema)]
 struct RefreshRequest {
-    #[garde(length(chars, min = 1, max = 255))]
-    refresh_token: String,
+    /// Without it, the cookie counts.
+    #[garde(inner(length(chars, min = 1, max = 255)))]
+    refresh_token: Option<String>,
 }
 
 #[derive(Deserialize, Validate, ToSchema)]
@@ -106,7 +107,7 @@ struct TokenRequest {
 #[derive(Deserialize, Validate, ToSchema)]
 struct EmailRequest {
     #[serde(deserialize_with = "trimmed")]
-    #[garde(custom(validation::email))]
+    #[garde(custom(validation::known_email))]
     email: String,
 }
 
@@ -210,8 +211,8 @@ async fn register(
     app.limits.check(Rule::Register, &Subject::Ip(address)).await?;
     let RegisterRequest { email, password, name } = request;
     let (jar, user) = match service::register(&app, &email, password, &name).await? {
-        Registration::Created(user, tokens) => {
-            (cookies::issue(&app.config, &tokens), AccountSummary::from(user.as_ref()))
+        Registration::Created(user, tokens, device) => {
+            (cookies::log_in(&app.config, &tokens, device.as_str()), AccountSummary::from(user.as_ref()))
         }
         Registration::Taken => {
             (CookieJar::new(), AccountSummary { id: None, email, name, role: Role::Student, email_verified: false })
@@ -228,11 +229,13 @@ async fn register(
 async fn login(
     State(app): State<App>,
     ClientIp(address): ClientIp,
+    jar: CookieJar,
     Json(request): Json<LoginRequest>,
 ) -> Result<Response, ApiError> {
-    let (user, tokens) = service::log_in(&app, address, &request.email, request.password).await?;
+    let device = jar.get(cookies::DEVICE).map(cookie::Cookie::value);
+    let (user, tokens, device) = service::log_in(&app, address, device, &request.email, request.password).await?;
     let body = AccountResponse { message: "Login successful.", user: AccountSummary::from(&user) };
-    Ok((cookies::issue(&app.config, &tokens), axum::Json(WithData::new(body))).into_response())
+    Ok((cookies::log_in(&app.config, &tokens, &device), axum::Json(WithData::new(body))).into_response())
 }
 
 /// Ends the session, or with `all=true` every session of the user, and clears the cookies.
@@ -258,8 +261,8 @@ async fn logout(
     Ok((cookies::clear(&app.config), axum::Json(MessageResponse { message: "Logged out." })).into_response())
 }
 
-/// Spends the refresh token, from its cookie or the body, for new tokens. A token that was spent
-/// before ends its session.
+/// Exchanges the refresh token, from the body or its cookie, for new tokens. A token is accepted again for some seconds, and
+/// until its successor is used; a retired one ends its session.
 ///
 /// No CSRF token is asked for: the cookie is SameSite=Strict, and whoever forged the request could not read the answer.
 #[utoipa::path(post, path = "/refresh", tag = "auth", security(()), request_body = Option<RefreshRequest>,
@@ -273,12 +276,12 @@ async fn refresh(
     app.limits.check(Rule::Other, &Subject::Ip(address)).await?;
     let jar = CookieJar::from_headers(&headers);
     let presented = request
-        .map(|request| request.refresh_token)
+        .and_then(|request| request.refresh_token)
         .or_else(|| jar.get(cookies::REFRESH).map(|cookie| cookie.value().to_owned()))
         .ok_or_else(ApiError::unauthenticated)?;
     let tokens = service::refresh(&app, &presented).await?;
     let body = RefreshResponse { message: "Token refreshed.", expires_in: app.config.auth.access_ttl().as_secs() };
-    Ok((cookies::issue(&app.config, &tokens), axum::Json(body)).into_response())
+    Ok((cookies::renew(&app.config, &tokens, &jar), axum::Json(body)).into_response())
 }
 
 /// The user behind the access token.
@@ -363,9 +366,12 @@ async fn confirm_reset(
 macro_rules! oauth_route {
     ($name:ident, $method:ident, $path:literal) => {
         /// Log-in by another service: not configured.
-        #[utoipa::path($method, path = $path, tag = "auth", security(()), responses((status = 501, description = "NOT_IMPLEMENTED")))]
-        async fn $name() -> ApiError {
-            ApiError::not_implemented("log-in by another service is not configured")
+        #[utoipa::path($method, path = $path, tag = "auth", security(()), responses((status = 501, description = "NOT_IMPLEMENTED"), (status = 429)))]
+        async fn $name(State(app): State<App>, ClientIp(address): ClientIp) -> ApiError {
+            match app.limits.check(Rule::OAuth, &Subject::Ip(address)).await {
+                Ok(()) => ApiError::not_implemented("log-in by another service is not configured"),
+                Err(limited) => limited,
+            }
         }
     };
 }

@@ -5,23 +5,25 @@ use std::time::Duration;
 
 use tracing::Instrument as _;
 use tutord_store::model::{
-    Credentials, EmailTokenPurpose, NewEmailToken, NewSessionTokens, NewUser, Role, Rotation, User,
+    Credentials, EmailTokenPurpose, NewEmailToken, NewSessionTokens, NewUser, Role, Rotation, TokenHash, User,
 };
+use tutord_store::rules::address::key as address_key;
 use tutord_store::{Error, Timestamp};
 
-use super::cookies::Tokens;
+use super::cookies::{DEVICE_TTL, Tokens};
+use super::password::Matched;
 use super::token::{self, Token};
 use crate::app::App;
 use crate::error::ApiError;
-use crate::http::rate_limit::{Rule, Subject};
+use crate::http::rate_limit::{Rule, Subject, network};
 
 const VERIFICATION_TTL: Duration = Duration::from_secs(24 * 60 * 60);
 const RESET_TTL: Duration = Duration::from_secs(60 * 60);
 
 /// What a registration led to.
 pub(super) enum Registration {
-    /// A new account, already logged in.
-    Created(Box<User>, Tokens),
+    /// A new account, already logged in, and the token of its browser.
+    Created(Box<User>, Tokens, Token),
     /// The address has an account: its owner gets a mail, the caller learns nothing.
     Taken,
 }
@@ -43,43 +45,116 @@ pub(super) async fn register(app: &App, email: &str, password: String, name: &st
     match created {
         Ok(user) => {
             let tokens = start_session(app, user.id).await?;
+            let device = Token::random();
+            trust(app, user.id, device.as_str()).await?;
             mail_verification(app, &user).await?;
-            Ok(Registration::Created(Box::new(user), tokens))
+            Ok(Registration::Created(Box::new(user), tokens, device))
         }
         Err(Error::Conflict(_)) => {
-            app.mailer.address_taken(email);
+            // To the address on record: the typed one is another form of it, which may be somebody else's mailbox.
+            if let Some(owner) = app.store.credentials(email).await? {
+                app.mailer.address_taken(&owner.user.email);
+            }
             Ok(Registration::Taken)
         }
         Err(error) => Err(error.into()),
     }
 }
 
-/// Checks a password and begins a session.
+/// Whose failures bound the attempts to log in to an account: those of the same trusted browser, or those of the same
+/// address and of everybody else together. So strangers can't lock the owner's browser out (OWASP, "Slow Down Online Guessing
+/// Attacks with Device Cookies").
+struct Allowance {
+    own: Subject,
+    /// Of all but trusted browsers.
+    untrusted: Option<Subject>,
+}
+
+impl Allowance {
+    /// The hash of the password is a part of what is counted by: when the password is reset, all counts begin anew, on every
+    /// node.
+    fn new(email: &str, password_hash: Option<&str>, trusted: Option<TokenHash>, address: IpAddr) -> Self {
+        let (email, password_hash) = (address_key(email), password_hash.unwrap_or_default());
+        let account = [email.as_bytes(), password_hash.as_bytes()];
+        match trusted {
+            Some(device) => {
+                Self { own: Subject::account(&[account[0], account[1], b"browser", &device]), untrusted: None }
+            }
+            None => {
+                let network = network(address).to_string();
+                Self {
+                    own: Subject::account(&[account[0], account[1], b"address", network.as_bytes()]),
+                    untrusted: Some(Subject::account(&account)),
+                }
+            }
+        }
+    }
+
+    /// Refuses when nothing is left.
+    async fn peek(&self, app: &App) -> Result<(), ApiError> {
+        app.limits.peek(Rule::LoginFailures, &self.own).await?;
+        match &self.untrusted {
+            Some(untrusted) => app.limits.peek(Rule::LoginFailuresUntrusted, untrusted).await,
+            None => Ok(()),
+        }
+    }
+
+    /// Counts a failure.
+    async fn spend(&self, app: &App) -> Result<(), ApiError> {
+        app.limits.check(Rule::LoginFailures, &self.own).await?;
+        match &self.untrusted {
+            Some(untrusted) => app.limits.check(Rule::LoginFailuresUntrusted, untrusted).await,
+            None => Ok(()),
+        }
+    }
+}
+
+/// Checks a password and begins a session; with the token for the browser's next log-in.
 pub(super) async fn log_in(
     app: &App,
     address: IpAddr,
+    device: Option<&str>,
     email: &str,
     password: String,
-) -> Result<(User, Tokens), ApiError> {
+) -> Result<(User, Tokens, String), ApiError> {
     app.limits.check(Rule::Login, &Subject::Ip(address)).await?;
-    let account = Subject::Account(email.to_lowercase());
-    app.limits.peek(Rule::LoginFailures, &account).await?;
     let (user, stored) = match app.store.credentials(email).await? {
         Some(Credentials { user, password_hash }) => (Some(user), Some(password_hash)),
         None => (None, None),
     };
-    let matches = app.passwords.verify(password, stored).await?;
+    let device = match device.filter(|device| token::is_well_formed(device)) {
+        // Asked of no account too: the same work.
+        Some(device) => {
+            let user_id = user.as_ref().map_or(0, |user| user.id);
+            app.store.is_trusted_device(user_id, &token::hash(device)).await?.then_some(device)
+        }
+        None => None,
+    };
+    let allowance = Allowance::new(email, stored.as_deref(), device.map(token::hash), address);
+    allowance.peek(app).await?;
+    let matched = app.passwords.verify(password.clone(), stored.clone()).await?;
     // Once more: of many attempts at once, no more than the limit allows may learn whether they were right.
-    app.limits.peek(Rule::LoginFailures, &account).await?;
-    let Some(user) = user.filter(|_| matches) else {
-        app.limits.check(Rule::LoginFailures, &account).await?;
+    allowance.peek(app).await?;
+    let (Some(user), Some(matched), Some(stored)) = (user, matched, stored) else {
+        allowance.spend(app).await?;
         return Err(ApiError::wrong_credentials());
     };
     if !user.is_active {
         return Err(ApiError::forbidden("this account is deactivated"));
     }
+    if matched == Matched::AsWritten {
+        let hash = app.passwords.hash(password).await?;
+        app.store.replace_password_hash(user.id, &stored, &hash).await?;
+    }
     let tokens = start_session(app, user.id).await?;
-    Ok((user, tokens))
+    let device = device.map_or_else(|| Token::random().as_str().to_owned(), str::to_owned);
+    trust(app, user.id, &device).await?;
+    Ok((user, tokens, device))
+}
+
+/// Makes the browser with this device token a trusted one of the user's.
+async fn trust(app: &App, user_id: i64, device: &str) -> Result<(), ApiError> {
+    Ok(app.store.trust_device(user_id, &token::hash(device), Timestamp::now() + DEVICE_TTL).await?)
 }
 
 /// Begins a session for a user who has proven who they are.
@@ -89,13 +164,18 @@ async fn start_session(app: &App, user_id: i64) -> Result<Tokens, ApiError> {
     Ok(tokens)
 }
 
-/// Spends a refresh token for new ones.
+/// Exchanges a refresh token for new ones.
 pub(super) async fn refresh(app: &App, presented: &str) -> Result<Tokens, ApiError> {
     let (tokens, hashed) = new_tokens(app);
-    match app.store.rotate_session(&token::hash(presented), hashed).await? {
+    let grace = app.config.auth.refresh_grace();
+    match app.store.rotate_session(&token::hash(presented), hashed, Timestamp::now(), grace).await? {
         Rotation::Rotated { .. } => Ok(tokens),
         Rotation::Reused { user_id, session_id } => {
-            tracing::warn!(user_id, session_id, "a spent refresh token was presented again: its session is revoked");
+            tracing::warn!(
+                user_id,
+                session_id,
+                "a retired refresh token was presented: two clients hold tokens of its session, which is revoked"
+            );
             Err(ApiError::unauthenticated())
         }
         Rotation::Unknown => Err(ApiError::unauthenticated()),
@@ -161,7 +241,7 @@ pub(super) fn request_reset(app: &App, email: String) {
 pub(super) async fn reset_password(app: &App, presented: &str, new_password: String) -> Result<(), ApiError> {
     let hash = token::hash(presented);
     let owner = app.store.email_token_owner(&hash, EmailTokenPurpose::PasswordReset).await?.ok_or_else(bad_token)?;
-    if app.passwords.verify(new_password.clone(), Some(owner.password_hash)).await? {
+    if app.passwords.verify(new_password.clone(), Some(owner.password_hash)).await?.is_some() {
         return Err(ApiError::validation("new_password", "new_password must differ from the current password"));
     }
     let password_hash = app.passwords.hash(new_password).await?;

@@ -35,6 +35,11 @@ pub(super) fn hash(presented: &str) -> TokenHash {
     Sha256::digest(presented.as_bytes()).into()
 }
 
+/// Whether a text has the form of a [`Token`].
+pub(super) fn is_well_formed(presented: &str) -> bool {
+    presented.len() == 43 && presented.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -46,5 +51,7 @@ mod tests {
         assert_eq!(first.as_str().len(), 43);
         assert_eq!(first.hash(), hash(first.as_str()));
         assert_ne!(first.hash(), second.hash());
+        assert!(is_well_formed(first.as_str()));
+        assert!(!is_well_formed("") && !is_well_formed(&"é".repeat(43)) && !is_well_formed(&"=".repeat(43)));
     }
 }

@@ -86,6 +86,7 @@ pub(super) async fn submit(
     exercise_id: i64,
     request: SubmitRequest,
 ) -> Result<SubmitResponse, ApiError> {
+    app.limits.check(Rule::Submit, &Subject::User(identity.user_id)).await?;
     let student = student(app, identity).await?;
     let SubmitRequest { solution, time_spent_seconds } = request;
     let stored =

@@ -9,12 +9,14 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::Context as _;
+use lettre::address::AddressError;
 use lettre::message::Mailbox;
 use lettre::message::header::ContentType;
-use lettre::{AsyncSmtpTransport, AsyncTransport, Message, Tokio1Executor};
+use lettre::{Address, AsyncSmtpTransport, AsyncTransport, Message, Tokio1Executor};
 use tokio::sync::mpsc;
 use tokio_util::task::TaskTracker;
 use tutord_store::Timestamp;
+use tutord_store::rules::address::ascii_domain;
 use url::Url;
 
 use crate::config::MailConfig;
@@ -110,7 +112,7 @@ impl Transport {
     async fn send(&self, from: &Mailbox, to: &str, text: Text) -> anyhow::Result<()> {
         let message = Message::builder()
             .from(from.clone())
-            .to(Mailbox::new(None, to.parse().context("recipient")?))
+            .to(Mailbox::new(None, recipient(to).context("recipient")?))
             .subject(text.subject)
             .header(ContentType::TEXT_PLAIN)
             .body(text.body)
@@ -132,9 +134,25 @@ impl Transport {
     }
 }
 
+/// The address with its domain in ASCII, which every mail server understands. One that is not ASCII before the `@` needs a
+/// server with SMTPUTF8 (RFC 6531).
+fn recipient(to: &str) -> Result<Address, AddressError> {
+    let address: Address = to.parse()?;
+    match ascii_domain(address.domain()) {
+        Some(domain) if !address.domain().is_ascii() => Address::new(address.user(), domain),
+        _ => Ok(address),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_domain_is_sent_to_in_ascii() {
+        assert_eq!(recipient("Anna@Exämple.test").unwrap().to_string(), "Anna@xn--exmple-cua.test");
+        assert_eq!(recipient("anna@[127.0.0.1]").unwrap().to_string(), "anna@[127.0.0.1]");
+    }
 
     #[tokio::test]
     async fn mails_land_in_files_with_a_usable_link() {

@@ -11,6 +11,9 @@ use crate::llm::Provider;
 /// A clock that is further off than this makes tokens expire at the wrong time.
 const MAX_CLOCK_SKEW: Duration = Duration::from_secs(2);
 
+/// The most users that are named.
+const MAX_COLLISIONS: i64 = 100;
+
 enum Finding {
     Ok(String),
     Skipped(&'static str),
@@ -45,6 +48,9 @@ pub async fn run(config: &Config) -> bool {
                     ));
                 }
                 Err(error) => findings.push(("database", Finding::Failed(error.to_string()))),
+            }
+            if let Ok(users) = store.address_collisions(MAX_COLLISIONS).await {
+                findings.push(("addresses", address_finding(&users)));
             }
         }
         Err(error) => findings.push(("database", Finding::Failed(error.to_string()))),
@@ -97,6 +103,18 @@ async fn redis(config: &Config) -> Finding {
         },
         Err(_) => Finding::Failed(format!("no answer within {REDIS_TIMEOUT:?}")),
     }
+}
+
+/// Accounts whose address is another form of an earlier account's: they work, with the address exactly as it was registered.
+fn address_finding(users: &[i64]) -> Finding {
+    if users.is_empty() {
+        return Finding::Ok("each has one account".to_owned());
+    }
+    let ids: Vec<String> = users.iter().map(ToString::to_string).collect();
+    Finding::Ok(format!(
+        "users {} have an address that is another form of an earlier user's; they log in with it as they registered it",
+        ids.join(", ")
+    ))
 }
 
 /// The database's clock must lie between ours before and after, give or take the allowed skew.

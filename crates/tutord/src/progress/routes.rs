@@ -22,6 +22,7 @@ use crate::http::budgets::Budget;
 use crate::http::json::{Json, OptionalJson};
 use crate::http::pagination::{PageParams, integer};
 use crate::http::query::Query;
+use crate::http::rate_limit::{Rule, Subject};
 
 /// Statements per request on this route, authentication included.
 pub const PROGRESS_BUDGET: u32 = 5;
@@ -311,5 +312,6 @@ async fn export(
     Verified(identity): Verified,
     Query(FormatQuery { format }): Query<FormatQuery>,
 ) -> Result<Response, ApiError> {
+    app.limits.check(Rule::Export, &Subject::User(identity.user_id)).await?;
     export::respond(&app, identity.user_id, format).await
 }

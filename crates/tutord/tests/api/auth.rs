@@ -1,3 +1,5 @@
+use argon2::Argon2;
+use argon2::password_hash::PasswordHasher as _;
 use serde_json::{Value, json};
 
 use crate::harness::{Answer, TestApp, answer};
@@ -13,6 +15,8 @@ crate::on_both!(
     a_mailed_link_verifies_once,
     a_verification_mail_can_be_asked_for_again,
     a_password_is_reset_once_by_mail,
+    one_address_has_many_forms,
+    one_password_has_many_forms,
     a_log_in_by_another_service_is_not_implemented,
 );
 
@@ -39,13 +43,14 @@ async fn registering_logs_in_and_mails_a_link(app: &TestApp) {
 
 async fn a_taken_address_is_not_disclosed(app: &TestApp) {
     let first = register(app, "ada@example.com").await.has(201);
-    let second = register(app, "ADA@example.com").await.has(201);
+    let second = register(app, "ADA@EXAMPLE.com").await.has(201);
     assert_eq!(first.body["message"], second.body["message"]);
     let user = second.body["user"].as_object().unwrap();
     assert!(!user.contains_key("id"));
     assert_eq!(second.set_cookies(), Vec::<String>::new());
     mail(app, 1).await;
-    assert!(mail(app, 2).await.contains("You already have an account"));
+    let sent = mail(app, 2).await;
+    assert!(sent.contains("You already have an account") && sent.contains("To: ada@example.com\r\n"), "{sent}");
     log_in(app, "ada@example.com", PASSWORD).await.ok();
 }
 
@@ -56,6 +61,13 @@ async fn bounds_of_a_registration_are_named(app: &TestApp) {
         app.post("/api/auth/register", body).await.refuses(field).to_owned()
     };
     assert_eq!(refused(json!({"email": "nobody"}), "email").await, "email must be an e-mail address");
+    for email in ["ada@localhost", "ada@[127.0.0.1]", "\"a b\"@example.com"] {
+        refused(json!({"email": email}), "email").await;
+    }
+    assert_eq!(
+        refused(json!({"password": format!("{PASSWORD}\n")}), "password").await,
+        "password must not contain control characters"
+    );
     assert_eq!(
         refused(json!({"email": format!("{}@example.com", "x".repeat(250))}), "email").await,
         "email must have at most 255 characters"
@@ -146,6 +158,30 @@ async fn a_password_is_reset_once_by_mail(app: &TestApp) {
     me.fails(401, "UNAUTHENTICATED");
     log_in(app, "ada@example.com", PASSWORD).await.fails(401, "UNAUTHENTICATED");
     log_in(app, "ada@example.com", "Another-1-horse").await.ok();
+}
+
+async fn one_address_has_many_forms(app: &TestApp) {
+    register(app, "Anna@ex\u{e4}mple.test").await.has(201);
+    let sent = mail(app, 1).await;
+    assert!(sent.contains("To: Anna@xn--exmple-cua.test\r\n"), "{sent}");
+    for form in ["anna@xn--exmple-cua.test", "ANNA@EXA\u{308}MPLE.TEST", "anna@ex\u{e4}mple.test"] {
+        log_in(app, form, PASSWORD).await.ok();
+        assert!(register(app, form).await.has(201).cookie("access_token").is_none(), "{form} is taken");
+    }
+}
+
+async fn one_password_has_many_forms(app: &TestApp) {
+    let (composed, decomposed) = ("Z\u{fc}rich-1 horse", "Zu\u{308}rich-1\u{a0}horse");
+    let body = json!({"email": "ada@example.com", "password": decomposed, "name": "Ada"});
+    app.post("/api/auth/register", body).await.has(201);
+    log_in(app, "ada@example.com", composed).await.ok();
+    // An account from before passwords were prepared: it logs in as ever, and then from every keyboard.
+    let hash = app.app.store.credentials("ada@example.com").await.unwrap().unwrap();
+    let old = Argon2::default().hash_password(decomposed.as_bytes()).unwrap().to_string();
+    app.app.store.replace_password_hash(hash.user.id, &hash.password_hash, &old).await.unwrap();
+    log_in(app, "ada@example.com", composed).await.fails(401, "UNAUTHENTICATED");
+    log_in(app, "ada@example.com", decomposed).await.ok();
+    log_in(app, "ada@example.com", composed).await.ok();
 }
 
 async fn a_log_in_by_another_service_is_not_implemented(app: &TestApp) {

@@ -11,7 +11,9 @@ crate::on_both!(
     cookies_are_secure_outside_development("--public-url", "https://tutor.example"),
     writing_by_cookie_needs_the_csrf_token,
     the_header_wins_over_the_cookie,
-    refreshing_rotates_and_reuse_revokes,
+    refreshing_rotates_the_tokens,
+    tabs_refresh_at_once_and_answers_get_lost,
+    a_retired_token_ends_the_session("--refresh-grace-seconds", "0"),
     logging_out_ends_the_session,
     logging_out_works_with_an_expired_access_token("--access-token-ttl-seconds", "1"),
 );
@@ -31,13 +33,14 @@ async fn call(app: &TestApp, method: Method, path: &str, cookies: &str, csrf: Op
 
 async fn cookies_are_as_the_contract_has_them(app: &TestApp) {
     let cookies = session(app).await.set_cookies();
-    let [access, refresh, csrf] = ["access_token", "refresh_token", "csrf_token"].map(|name| {
+    let [access, refresh, csrf, device] = ["access_token", "refresh_token", "csrf_token", "device_token"].map(|name| {
         let line = cookies.iter().find(|line| line.starts_with(name)).expect(name);
         line.split("; ").skip(1).map(str::to_owned).collect::<Vec<_>>()
     });
     assert_eq!(access, ["HttpOnly", "SameSite=Strict", "Path=/", "Max-Age=3600"]);
     assert_eq!(refresh, ["HttpOnly", "SameSite=Strict", "Path=/api/auth", "Max-Age=2592000"]);
     assert_eq!(csrf, ["SameSite=Strict", "Path=/", "Max-Age=2592000"]);
+    assert_eq!(device, ["HttpOnly", "SameSite=Strict", "Path=/api/auth", "Max-Age=31536000"]);
 }
 
 async fn cookies_are_secure_outside_development(app: &TestApp) {
@@ -75,25 +78,56 @@ async fn the_header_wins_over_the_cookie(app: &TestApp) {
     call(app, Method::GET, "/api/auth/me", &cookies, None).await.ok();
 }
 
-async fn refreshing_rotates_and_reuse_revokes(app: &TestApp) {
-    app.post("/api/auth/refresh", json!({})).await.refuses("refresh_token");
+/// A browser's cookies after an answer that sets some.
+fn cookies(answer: &Answer) -> String {
+    let names = ["access_token", "refresh_token", "csrf_token"];
+    names.map(|name| format!("{name}={}", answer.cookie(name).expect(name))).join("; ")
+}
+
+async fn refresh(app: &TestApp, cookies: &str) -> Answer {
+    call(app, Method::POST, "/api/auth/refresh", cookies, None).await
+}
+
+async fn refreshing_rotates_the_tokens(app: &TestApp) {
     answer(app.request(Method::POST, "/api/auth/refresh")).await.fails(401, "UNAUTHENTICATED");
+    app.post("/api/auth/refresh", json!({})).await.fails(401, "UNAUTHENTICATED");
     app.post("/api/auth/refresh", json!({"refresh_token": "nonsense"})).await.fails(401, "UNAUTHENTICATED");
-    let first = session(app).await.cookie("refresh_token").unwrap();
-    let by_cookie = format!("refresh_token={first}");
-    let refreshed = call(app, Method::POST, "/api/auth/refresh", &by_cookie, None).await.ok();
-    assert_eq!(refreshed.body["expires_in"], 3600);
-    let second = refreshed.cookie("refresh_token").unwrap();
-    assert_ne!(first, second);
-    let refreshed = app.post("/api/auth/refresh", json!({"refresh_token": second})).await.ok();
-    let access = refreshed.cookie("access_token").unwrap();
-    let me = async || answer(app.request(Method::GET, "/api/auth/me").bearer_auth(&access)).await;
+    app.post("/api/auth/refresh", json!({"refresh_token": ""})).await.refuses("refresh_token");
+    app.post("/api/auth/refresh", json!({"refresh_token": 1})).await.refuses("refresh_token");
+    let first = session(app).await;
+    let request = app.request(Method::POST, "/api/auth/refresh").header("cookie", cookies(&first));
+    let second = answer(request.json(&json!({}))).await.ok();
+    assert_eq!(second.body["expires_in"], 3600);
+    assert_ne!(first.cookie("refresh_token"), second.cookie("refresh_token"));
+    assert_eq!(first.cookie("csrf_token"), second.cookie("csrf_token"), "another tab may be about to send it");
+    assert_eq!(refresh(app, &cookies(&second)).await.ok().set_cookies().len(), 3);
+    let by_body = json!({"refresh_token": second.cookie("refresh_token")});
+    let third = app.post("/api/auth/refresh", by_body).await.ok();
+    assert_ne!(second.cookie("csrf_token"), third.cookie("csrf_token"), "there was none to keep");
+}
+
+async fn tabs_refresh_at_once_and_answers_get_lost(app: &TestApp) {
+    let mut browser = cookies(&session(app).await);
+    for _ in 0..3 {
+        let (one, two, _lost) = tokio::join!(refresh(app, &browser), refresh(app, &browser), refresh(app, &browser));
+        for tab in [&one, &two] {
+            assert_eq!(tab.status, 200, "{:#}", tab.body);
+            call(app, Method::GET, "/api/auth/me", &cookies(tab), None).await.ok();
+        }
+        browser = cookies(&two);
+    }
+}
+
+async fn a_retired_token_ends_the_session(app: &TestApp) {
+    let first = session(app).await;
+    let (second, sibling) = (refresh(app, &cookies(&first)).await.ok(), refresh(app, &cookies(&first)).await.ok());
+    let third = refresh(app, &cookies(&second)).await.ok();
+    let me = async || call(app, Method::GET, "/api/auth/me", &cookies(&third), None).await;
     me().await.ok();
-    // Whoever presents a spent token holds a copy: everybody is logged out.
-    call(app, Method::POST, "/api/auth/refresh", &by_cookie, None).await.fails(401, "UNAUTHENTICATED");
+    // The grace is 0 seconds.
+    refresh(app, &cookies(&sibling)).await.fails(401, "UNAUTHENTICATED");
     me().await.fails(401, "UNAUTHENTICATED");
-    let third = refreshed.cookie("refresh_token").unwrap();
-    app.post("/api/auth/refresh", json!({"refresh_token": third})).await.fails(401, "UNAUTHENTICATED");
+    refresh(app, &cookies(&third)).await.fails(401, "UNAUTHENTICATED");
 }
 
 async fn logging_out_ends_the_session(app: &TestApp) {

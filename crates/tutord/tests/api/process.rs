@@ -164,10 +164,18 @@ fn doctor_says_what_fails() {
     assert_eq!(code, Some(1), "{text}");
     assert!(text.contains("migrations  FAILED   pending: 0001_initial, 0002_progress"), "{text}");
     let (code, text) = doctor(&["migrate"]);
-    assert_eq!((code, text.as_str()), (Some(0), "Applied to the sqlite database: 0001, 0002, 0006\n"));
+    assert_eq!(code, Some(0), "{text}");
+    assert!(text.starts_with("Applied to the sqlite database: 0001, 0002, "), "{text}");
     let (code, text) = doctor(&["doctor"]);
     assert_eq!(code, Some(0), "{text}");
-    for line in ["database    ok", "clock       ok", "migrations  ok", "redis       skipped", "model       skipped"] {
+    for line in [
+        "database    ok",
+        "clock       ok",
+        "migrations  ok",
+        "addresses   ok",
+        "redis       skipped",
+        "model       skipped",
+    ] {
         assert!(text.contains(line), "{text}");
     }
     let (code, text) =

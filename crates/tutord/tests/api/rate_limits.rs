@@ -1,14 +1,55 @@
+use futures_util::future::join_all;
+use reqwest::Method;
 use serde_json::json;
 use testbed::Redis;
 use tutord_store::model::Role;
 
 use crate::auth::{PASSWORD, log_in, register};
-use crate::harness::{Answer, TestApp};
+use crate::harness::{Answer, TestApp, answer};
+use crate::mails::{mail, token};
 
 crate::on_both!(
     registrations_are_limited("--rate-limit-enabled", "true"),
     log_ins_are_limited_by_address("--rate-limit-enabled", "true", "--rate-limit-login", "3/min"),
     failed_log_ins_are_limited_by_account("--rate-limit-enabled", "true", "--rate-limit-login-failures", "2/h"),
+    strangers_do_not_lock_a_trusted_browser_out(
+        "--rate-limit-enabled",
+        "true",
+        "--rate-limit-login",
+        "",
+        "--rate-limit-login-failures",
+        "2/h",
+        "--rate-limit-login-failures-untrusted",
+        "5/h",
+        "--trusted-proxies",
+        "127.0.0.1"
+    ),
+    a_trusted_browser_has_failures_of_its_own(
+        "--rate-limit-enabled",
+        "true",
+        "--rate-limit-login-failures",
+        "2/h",
+        "--rate-limit-login-failures-untrusted",
+        "3/h"
+    ),
+    attempts_at_once_share_an_allowance(
+        "--rate-limit-enabled",
+        "true",
+        "--rate-limit-login",
+        "",
+        "--rate-limit-login-failures",
+        "2/h"
+    ),
+    an_ipv6_network_has_one_allowance(
+        "--rate-limit-enabled",
+        "true",
+        "--rate-limit-login-failures",
+        "2/h",
+        "--trusted-proxies",
+        "127.0.0.1"
+    ),
+    submissions_and_exports_are_limited_by_user("--rate-limit-enabled", "true"),
+    steps_of_oauth_are_limited_by_address("--rate-limit-enabled", "true", "--rate-limit-oauth", "2/min"),
     mails_are_limited("--rate-limit-enabled", "true"),
     messages_are_limited_by_role(
         "--rate-limit-enabled",
@@ -53,6 +94,93 @@ async fn failed_log_ins_are_limited_by_account(app: &TestApp) {
         // The right password does not help any more, and an account that is none looks the same.
         limited(&log_in(app, &email.to_uppercase(), PASSWORD).await, 2);
     }
+}
+
+/// A log-in from an address, by a browser with this device token.
+async fn log_in_from(app: &TestApp, address: &str, device: Option<&str>, password: &str) -> Answer {
+    let body = json!({"email": "ada@example.com", "password": password});
+    let mut request = app.request(Method::POST, "/api/auth/login").header("x-forwarded-for", address).json(&body);
+    if let Some(device) = device {
+        request = request.header("cookie", format!("device_token={device}"));
+    }
+    answer(request).await
+}
+
+async fn strangers_do_not_lock_a_trusted_browser_out(app: &TestApp) {
+    register(app, "ada@example.com").await.has(201);
+    let device = log_in_from(app, "192.0.2.1", None, PASSWORD).await.ok().cookie("device_token").unwrap();
+    for stranger in 0..5 {
+        let address = format!("198.51.100.{stranger}");
+        log_in_from(app, &address, None, "Wrong-1-horse").await.fails(401, "UNAUTHENTICATED");
+    }
+    limited(&log_in_from(app, "203.0.113.1", None, PASSWORD).await, 5);
+    // A token that nobody was given is a stranger's too.
+    limited(&log_in_from(app, "203.0.113.2", Some(&"x".repeat(43)), PASSWORD).await, 5);
+    limited(&log_in_from(app, "203.0.113.2", Some("x"), PASSWORD).await, 5);
+    let again = log_in_from(app, "203.0.113.3", Some(&device), PASSWORD).await.ok();
+    assert_eq!(again.cookie("device_token").as_ref(), Some(&device), "it is trusted for longer");
+
+    // A new password ends it for everybody, and the trust in all browsers.
+    app.post("/api/auth/password-reset", json!({"email": "ada@example.com"})).await.ok();
+    let reset = json!({"token": token(&mail(app, 2).await), "new_password": "Another-1-horse"});
+    app.post("/api/auth/password-reset/confirm", reset).await.ok();
+    let new = log_in_from(app, "203.0.113.1", Some(&device), "Another-1-horse").await.ok().cookie("device_token");
+    assert_ne!(new.as_ref(), Some(&device));
+    for stranger in 0..5 {
+        let address = format!("198.51.100.{stranger}");
+        log_in_from(app, &address, None, "Wrong-1-horse").await.fails(401, "UNAUTHENTICATED");
+    }
+    limited(&log_in_from(app, "203.0.113.1", Some(&device), "Another-1-horse").await, 5);
+    log_in_from(app, "203.0.113.1", new.as_deref(), "Another-1-horse").await.ok();
+}
+
+async fn a_trusted_browser_has_failures_of_its_own(app: &TestApp) {
+    let device = register(app, "ada@example.com").await.has(201).cookie("device_token").unwrap();
+    for _ in 0..2 {
+        log_in_from(app, "192.0.2.1", Some(&device), "Wrong-1-horse").await.fails(401, "UNAUTHENTICATED");
+    }
+    limited(&log_in_from(app, "192.0.2.1", Some(&device), PASSWORD).await, 2);
+    // They count neither against its address nor against strangers.
+    for _ in 0..2 {
+        log_in_from(app, "192.0.2.1", None, "Wrong-1-horse").await.fails(401, "UNAUTHENTICATED");
+    }
+    limited(&log_in_from(app, "192.0.2.1", None, PASSWORD).await, 2);
+}
+
+async fn attempts_at_once_share_an_allowance(app: &TestApp) {
+    register(app, "ada@example.com").await.has(201);
+    let attempts = (0..8).map(|_| log_in_from(app, "192.0.2.1", None, "Wrong-1-horse"));
+    let answers = join_all(attempts).await;
+    let learned = answers.iter().filter(|answer| answer.status == 401).count();
+    assert_eq!(learned, 2, "the others are not told whether they were right");
+}
+
+async fn an_ipv6_network_has_one_allowance(app: &TestApp) {
+    register(app, "ada@example.com").await.has(201);
+    for address in ["2001:db8::1", "2001:db8::ffff:2"] {
+        log_in_from(app, address, None, "Wrong-1-horse").await.fails(401, "UNAUTHENTICATED");
+    }
+    limited(&log_in_from(app, "2001:db8::3", None, PASSWORD).await, 2);
+    log_in_from(app, "2001:db8:0:1::1", None, PASSWORD).await.ok();
+}
+
+async fn submissions_and_exports_are_limited_by_user(app: &TestApp) {
+    let (ada, bob) = (app.student("ada").await, app.student("bob").await);
+    for _ in 0..10 {
+        ada.get("/api/progress/export").await.ok();
+        ada.post("/api/exercises/1/submit", json!({"solution": "x"})).await.fails(404, "NOT_FOUND");
+    }
+    limited(&ada.get("/api/progress/export").await, 10);
+    limited(&ada.post("/api/exercises/1/submit", json!({"solution": "x"})).await, 10);
+    bob.get("/api/progress/export").await.ok();
+}
+
+async fn steps_of_oauth_are_limited_by_address(app: &TestApp) {
+    for path in ["github", "google/callback"] {
+        app.get(&format!("/api/auth/oauth/{path}")).await.fails(501, "NOT_IMPLEMENTED");
+    }
+    limited(&app.get("/api/auth/oauth/google").await, 2);
+    limited(&app.post("/api/auth/oauth/exchange", json!({})).await, 2);
 }
 
 async fn mails_are_limited(app: &TestApp) {

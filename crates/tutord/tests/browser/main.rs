@@ -194,3 +194,49 @@ async fn pages_are_accessible() {
     assert_eq!(browser.run(too_wide).await, false);
     save_screenshot(&browser, "overview-phone").await;
 }
+
+/// Two tabs share the cookies: what each answer sets, in whichever order, must log nobody out.
+#[tokio::test(flavor = "multi_thread")]
+async fn two_tabs_that_refresh_at_once_stay_logged_in() {
+    let (app, browser) = (TestApp::sqlite(&[]).await, browser().await);
+    account(&app, "ada@example.com", Role::Student).await;
+    let page = format!("{}/api/docs", app.base);
+    browser.go(&page).await;
+    let login = format!(
+        "fetch('/api/auth/login', {{ method: 'POST', headers: {{ 'Content-Type': 'application/json' }},
+             body: JSON.stringify({{ email: 'ada@example.com', password: '{PASSWORD}' }}) }}).then((answer) => done(answer.status))"
+    );
+    assert_eq!(browser.run_async(&login).await, 200);
+    // This tab refreshes whenever the other one says so.
+    browser
+        .run(
+            "const channel = new BroadcastChannel('refresh');
+             channel.onmessage = async ({ data }) => {
+                 if (data !== 'go') return;
+                 const answer = await fetch('/api/auth/refresh', { method: 'POST' });
+                 channel.postMessage(answer.status);
+             };",
+        )
+        .await;
+    browser.open_tab().await;
+    browser.go(&page).await;
+    let rounds = "
+        const channel = new BroadcastChannel('refresh');
+        (async () => {
+            const statuses = [];
+            for (let round = 0; round < 20; round++) {
+                const other = new Promise((resolve) => { channel.onmessage = ({ data }) => resolve(data); });
+                channel.postMessage('go');
+                const csrf = document.cookie.match(/csrf_token=([^;]+)/)[1];
+                const own = fetch('/api/auth/refresh', { method: 'POST' });
+                statuses.push((await own).status, await other);
+                // A tab that read the CSRF token before the refresh.
+                const written = await fetch('/api/users/me', { method: 'PUT', body: JSON.stringify({ bio: `round ${round}` }),
+                    headers: { 'Content-Type': 'application/json', 'X-CSRF-Token': csrf } });
+                statuses.push(written.status);
+            }
+            done(statuses);
+        })().catch((error) => done(String(error)));";
+    let statuses = browser.run_async(rounds).await;
+    assert_eq!(statuses, Value::from(vec![200; 60]));
+}

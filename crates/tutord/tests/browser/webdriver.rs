@@ -56,6 +56,12 @@ impl Browser {
         self.post("/url", json!({"url": url})).await;
     }
 
+    /// Opens another tab, which shows nothing yet; commands go to it from now on.
+    pub(crate) async fn open_tab(&self) {
+        let tab = self.post("/window/new", json!({"type": "tab"})).await;
+        self.post("/window", json!({"handle": tab["handle"]})).await;
+    }
+
     /// The element that a CSS selector names, once there is one: also on the page that is loaded next.
     pub(crate) async fn find(&self, selector: &str) -> String {
         let found = self.post("/element", json!({"using": "css selector", "value": selector})).await;

@@ -1,6 +1,7 @@
 //! Users, their sessions, and tokens that go out by mail.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use base64::Engine as _;
@@ -36,6 +37,16 @@ impl Users for CachedStore {
 
     async fn credentials(&self, email: &str) -> Result<Option<Credentials>> {
         self.store.credentials(email).await
+    }
+
+    async fn replace_password_hash(&self, id: i64, old: &str, new: &str) -> Result<()> {
+        let (store, old, new) = (Arc::clone(&self.store), old.to_owned(), new.to_owned());
+        let write = async move { store.replace_password_hash(id, &old, &new).await };
+        self.write(write, move |_| vec![Write::Profile { user: id }]).await
+    }
+
+    async fn address_collisions(&self, limit: i64) -> Result<Vec<i64>> {
+        self.store.address_collisions(limit).await
     }
 
     async fn update_user(&self, id: i64, changes: UserChanges) -> Result<Option<User>> {
@@ -97,9 +108,16 @@ impl Sessions for CachedStore {
         }))
     }
 
-    async fn rotate_session(&self, refresh: &TokenHash, successors: NewSessionTokens) -> Result<Rotation> {
+    async fn rotate_session(
+        &self,
+        refresh: &TokenHash,
+        successors: NewSessionTokens,
+        now: Timestamp,
+        grace: Duration,
+    ) -> Result<Rotation> {
         let (store, refresh) = (Arc::clone(&self.store), *refresh);
-        self.write(async move { store.rotate_session(&refresh, successors).await }, |rotation| match rotation {
+        let write = async move { store.rotate_session(&refresh, successors, now, grace).await };
+        self.write(write, |rotation| match rotation {
             Ok(Rotation::Reused { user_id, .. }) => vec![Write::Session { user: *user_id }],
             Ok(_) => Vec::new(),
             // It may have been committed, and nobody knows whose session it was.
@@ -128,6 +146,14 @@ impl Sessions for CachedStore {
         let store = Arc::clone(&self.store);
         let write = async move { store.revoke_sessions(user_id).await };
         self.write(write, move |_| vec![Write::Session { user: user_id }]).await
+    }
+
+    async fn is_trusted_device(&self, user_id: i64, device: &TokenHash) -> Result<bool> {
+        self.store.is_trusted_device(user_id, device).await
+    }
+
+    async fn trust_device(&self, user_id: i64, device: &TokenHash, expires_at: Timestamp) -> Result<()> {
+        self.store.trust_device(user_id, device, expires_at).await
     }
 }
 

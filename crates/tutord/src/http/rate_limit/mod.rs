@@ -18,6 +18,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use moka::sync::Cache;
+use sha2::{Digest as _, Sha256};
 use tutord_store::model::Role;
 
 use crate::config::RateLimitConfig;
@@ -35,8 +36,10 @@ pub enum Rule {
     Register,
     /// Log-ins from one address.
     Login,
-    /// Failed log-ins to one account.
+    /// Failed log-ins to one account from one trusted browser, or from one other address.
     LoginFailures,
+    /// Failed log-ins to one account from all but trusted browsers together.
+    LoginFailuresUntrusted,
     /// Requests for a password reset.
     ResetRequest,
     /// Attempts to confirm one.
@@ -53,6 +56,12 @@ pub enum Rule {
     Generate,
     /// Exercises that the model writes for admins.
     GenerateAdmin,
+    /// Solutions that are handed in.
+    Submit,
+    /// Downloads of a whole history.
+    Export,
+    /// Steps of a log-in by another service, of one address.
+    OAuth,
     /// Everything else.
     Other,
 }
@@ -64,6 +73,7 @@ impl Rule {
             Self::Register => "register",
             Self::Login => "login",
             Self::LoginFailures => "login-failures",
+            Self::LoginFailuresUntrusted => "login-failures-untrusted",
             Self::ResetRequest => "reset-request",
             Self::ResetConfirm => "reset-confirm",
             Self::ResendVerification => "resend-verification",
@@ -72,6 +82,9 @@ impl Rule {
             Self::Hint => "hint",
             Self::Generate => "generate",
             Self::GenerateAdmin => "generate-admin",
+            Self::Submit => "submit",
+            Self::Export => "export",
+            Self::OAuth => "oauth",
             Self::Other => "other",
         }
     }
@@ -100,19 +113,34 @@ pub enum Subject {
     Ip(IpAddr),
     /// A user, after it.
     User(i64),
-    /// An account by its address, whether it exists or not.
-    Account(String),
+    /// An account that somebody tries to log in to, by a hash: see [`Subject::account`].
+    Account(u128),
 }
 
 impl Subject {
-    /// Who is counted: of IPv6, the network of 64 bits, which is one customer's.
+    /// An account by what tells it from others, whether it exists or not. Only a hash is counted by: addresses of people are
+    /// not for everybody who may look into Redis.
+    pub fn account(parts: &[&[u8]]) -> Self {
+        let hash = parts
+            .iter()
+            .fold(Sha256::new(), |hash, part| hash.chain_update(part.len().to_be_bytes()).chain_update(part));
+        Self::Account(hash.finalize()[..16].iter().fold(0, |number, byte| number << 8 | u128::from(*byte)))
+    }
+
+    /// Who is counted.
     fn counted(&self) -> Self {
         match self {
-            Self::Ip(IpAddr::V6(address)) => {
-                Self::Ip(IpAddr::V6((u128::from(*address) & !u128::from(u64::MAX)).into()))
-            }
+            Self::Ip(address) => Self::Ip(network(*address)),
             other => other.clone(),
         }
+    }
+}
+
+/// The addresses that count as one: of IPv6, the network of 64 bits, which is one customer's.
+pub fn network(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V6(address) => IpAddr::V6((u128::from(address) & !u128::from(u64::MAX)).into()),
+        address => address,
     }
 }
 

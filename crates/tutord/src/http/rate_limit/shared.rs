@@ -4,7 +4,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use readthrough::Cache;
-use sha2::{Digest as _, Sha256};
 
 use super::{Counter, Rule, Shared, Subject, Windows, lock, unix_time};
 
@@ -131,11 +130,6 @@ fn key(rule: Rule, subject: &Subject) -> String {
     match subject {
         Subject::Ip(address) => format!("limit:{rule}:ip:{address}"),
         Subject::User(id) => format!("limit:{rule}:user:{id}"),
-        // Addresses of people are not for everybody who may look into Redis.
-        Subject::Account(email) => {
-            let hash = Sha256::digest(email.as_bytes());
-            let hash = hash[..16].iter().fold(0_u128, |number, byte| number << 8 | u128::from(*byte));
-            format!("limit:{rule}:account:{hash:032x}")
-        }
+        Subject::Account(hash) => format!("limit:{rule}:account:{hash:032x}"),
     }
 }

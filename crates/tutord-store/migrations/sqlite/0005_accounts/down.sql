@@ -1,0 +1,4 @@
+DROP TABLE address_collisions;
+DROP TABLE backfills;
+DROP TABLE trusted_devices;
+

@@ -1,0 +1,49 @@
+//! When a refresh token is accepted.
+//!
+//! The refresh tokens of a session form generations. A log-in issues generation 0; an exchange issues a token of the
+//! generation after the newest one of which a token was used. So two tabs that present one token at once, and a client that
+//! repeats a request whose answer was lost, get tokens of one generation (siblings), and the first of them that is used
+//! decides: the others, and all earlier generations, are retired when the grace has passed. Only a second client still holds
+//! a retired token, so presenting one revokes the session (the reuse detection of RFC 9700, section 4.14.2, with a
+//! generation in place of a single token).
+
+use std::time::Duration;
+
+use crate::model::time::Timestamp;
+
+/// The unused refresh tokens of one generation that are stored; the oldest make room.
+pub(crate) const MAX_SIBLINGS: i64 = 16;
+/// The generations of used refresh tokens that are stored. An older token is unknown instead of retired.
+pub(crate) const MAX_GENERATIONS: i64 = 100;
+
+/// What becomes of a refresh token that is presented.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    /// It is the first of its generation to be used: a new generation begins.
+    First,
+    /// It is accepted, and the generation that has begun gets one token more.
+    Again,
+    /// It is retired: the session is revoked.
+    Retired,
+}
+
+/// Decides about a token of `generation`, in a session whose newest used generation is `newest_used`.
+///
+/// `used` is whether this token was used before; `superseded_at` is when it was, or else when another one of its
+/// generation was.
+pub(crate) fn decide(
+    generation: i64,
+    newest_used: i64,
+    used: bool,
+    superseded_at: Option<Timestamp>,
+    now: Timestamp,
+    grace: Duration,
+) -> Verdict {
+    if generation > newest_used {
+        Verdict::First
+    } else if (generation == newest_used && used) || superseded_at.is_some_and(|at| now <= at + grace) {
+        Verdict::Again
+    } else {
+        Verdict::Retired
+    }
+}

@@ -26,7 +26,7 @@ async fn addresses_are_unique_whatever_their_form(store: &Fixture) {
     assert_eq!((found.user, found.password_hash.as_str()), (user.clone(), "$argon2id$fake"));
     assert_eq!(*store.user(user.id).await.unwrap().unwrap(), user);
     assert!(store.credentials("bob@example.com").await.unwrap().is_none());
-    assert!(store.user(user.id + 1).await.unwrap().is_none());
+    assert!(store.user(user.id + 100).await.unwrap().is_none());
 }
 
 async fn addresses_from_before_are_brought_to_the_present_form(store: &Fixture) {

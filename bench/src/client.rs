@@ -67,8 +67,13 @@ impl Connection {
 
     /// The same, of which nothing but success will do, or that it was done before.
     pub(crate) async fn expect_success(&mut self, request: &[u8]) -> anyhow::Result<Answer> {
+        self.expect_success_or(409, request).await
+    }
+
+    /// The same, or this other status.
+    pub(crate) async fn expect_success_or(&mut self, other: u16, request: &[u8]) -> anyhow::Result<Answer> {
         let answer = self.send(request).await?;
-        if !matches!(answer.status, 200..300 | 409) {
+        if !matches!(answer.status, 200..300 | 409) && answer.status != other {
             bail!("{}: {}", answer.status, String::from_utf8_lossy(&answer.body));
         }
         Ok(answer)

@@ -245,9 +245,23 @@ pub(crate) async fn open(
     duration: Duration,
     random: bool,
 ) -> anyhow::Result<Latencies> {
-    let free = try_join_all((0..OPEN_CONNECTIONS).map(|_| Connection::open(address))).await?;
+    let latencies = overload(address, requests, rate, duration, random, OPEN_CONNECTIONS).await?;
+    anyhow::ensure!(latencies.refused.is_empty(), "{} requests were refused", latencies.refused.len());
+    Ok(latencies)
+}
+
+/// The same over so many connections, of a server that may refuse requests with 503.
+pub(crate) async fn overload(
+    address: &str,
+    requests: &Requests,
+    rate: f64,
+    duration: Duration,
+    random: bool,
+    connections: usize,
+) -> anyhow::Result<Latencies> {
+    let free = try_join_all((0..connections).map(|_| Connection::open(address))).await?;
     let (free, latencies) = (Arc::new(Mutex::new(free)), Arc::new(Mutex::new(Latencies::default())));
-    let permits = Arc::new(Semaphore::new(OPEN_CONNECTIONS));
+    let permits = Arc::new(Semaphore::new(connections));
     let (tell, mut told) = mpsc::unbounded_channel();
     let began = Instant::now();
     let requests = Arc::clone(requests);
@@ -269,12 +283,22 @@ pub(crate) async fn open(
         let (free, latencies) = (Arc::clone(&free), Arc::clone(&latencies));
         running.spawn(async move {
             let mut connection = locked(&free).pop().context("as many connections as permits")?;
-            connection.expect_success(&asked.bytes).await?;
+            let status = connection.expect_success_or(503, &asked.bytes).await?.status;
             let took = began.elapsed() - due;
             locked(&free).push(connection);
             drop(permit);
             let mut latencies = locked(&latencies);
-            record(if asked.writes { &mut latencies.writes } else { &mut latencies.reads }, took);
+            let Latencies { reads, writes, refused } = &mut *latencies;
+            record(
+                if status == 503 {
+                    refused
+                } else if asked.writes {
+                    writes
+                } else {
+                    reads
+                },
+                took,
+            );
             anyhow::Ok(())
         });
         while let Some(ended) = running.try_join_next() {
@@ -296,11 +320,13 @@ fn locked<T>(shared: &Mutex<T>) -> MutexGuard<'_, T> {
 pub(crate) struct Latencies {
     pub(crate) reads: Histogram<u64>,
     pub(crate) writes: Histogram<u64>,
+    /// Of requests that were refused.
+    pub(crate) refused: Histogram<u64>,
 }
 
 impl Default for Latencies {
     fn default() -> Self {
-        Self { reads: histogram(), writes: histogram() }
+        Self { reads: histogram(), writes: histogram(), refused: histogram() }
     }
 }
 

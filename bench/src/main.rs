@@ -12,6 +12,7 @@ mod load;
 mod machine;
 mod naive;
 mod original;
+mod overload;
 mod pgbench;
 mod plot;
 mod report;
@@ -37,6 +38,8 @@ enum Command {
     All(Options),
     /// What the cache is worth: writes `cache.md` into the directory.
     Cache(Options),
+    /// What becomes of more requests than can be answered: writes `overload.md` and `overload.csv` into the directory.
+    Overload(Options),
     /// Compares the ratios of two reports, and fails when one has become worse by more than a tenth.
     Compare {
         /// The directory of the report to compare with.
@@ -91,6 +94,7 @@ async fn main() -> anyhow::Result<()> {
         Command::Cache(Options { tutord, report, quick, .. }) => {
             cache::run(System::start(&tutord, STUDENTS).await?, &report, quick).await
         }
+        Command::Overload(Options { tutord, report, quick, .. }) => overload::run(&tutord, &report, quick).await,
         Command::Compare { old, new } => compare::run(&old, &new),
         Command::Bare => bare::serve().await,
         Command::Naive { url } => naive::serve(&url).await,
@@ -123,6 +127,8 @@ async fn all(options: &Options) -> anyhow::Result<()> {
     report.finish(&head)?;
     if options.only.is_empty() {
         cache::run(system, &options.report, quick).await?;
+        // The last, as it binds this process to one core.
+        overload::run(&options.tutord, &options.report, quick).await?;
     }
     println!("took {:.0} s", began.elapsed().as_secs_f64());
     Ok(())

@@ -1,6 +1,5 @@
-//! What the features share, and the server that runs them.
+//! What the features share, and the router of their routes.
 
-use std::net::SocketAddr;
 use std::ops::Deref;
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,7 +7,6 @@ use std::time::Duration;
 use anyhow::Context as _;
 use axum::Router;
 use axum::routing::get;
-use axum::serve::ListenerExt as _;
 use querywatch::Watch;
 use readthrough::Cache;
 use tokio::net::TcpListener;
@@ -22,7 +20,9 @@ use utoipa_axum::router::OpenApiRouter;
 use crate::auth::Passwords;
 use crate::cache::{self, CachedStore};
 use crate::config::{Config, LlmConfig};
+use crate::http::admission::Admission;
 use crate::http::answers::Answers;
+use crate::http::connections::Connections;
 use crate::http::rate_limit::RateLimits;
 use crate::http::{aliases, middleware, openapi};
 use crate::llm::{Cached, Counted, OpenAi, OpenAiConfig, Provider, ReplyCacheOptions, Usage};
@@ -30,10 +30,10 @@ use crate::mail::Mailer;
 use crate::ops::dashboard::LivePages;
 use crate::ops::metrics::Requests;
 use crate::ops::plans::{self, Plans};
-use crate::{auth, chat, exercises, ops, progress, users};
+use crate::{auth, chat, exercises, ops, progress, server, users};
 
 /// How long ended streams get to store what came.
-const STREAMS_GRACE: Duration = Duration::from_secs(2);
+pub(crate) const STREAMS_GRACE: Duration = Duration::from_secs(2);
 
 /// What every handler sees; cheap to clone.
 #[derive(Clone)]
@@ -67,6 +67,10 @@ pub struct Parts {
     pub passwords: Passwords,
     /// Counts requests.
     pub limits: RateLimits,
+    /// Sheds load.
+    pub admission: Arc<Admission>,
+    /// The open connections of clients.
+    pub connections: Arc<Connections>,
     /// Work that outlives its request, awaited at shutdown.
     pub tasks: TaskTracker,
     /// Cancelled when the server is told to stop.
@@ -144,6 +148,8 @@ impl App {
             llm_usage,
             mailer,
             passwords: Passwords::default(),
+            admission: Admission::new(config.http.load_shedding),
+            connections: Connections::new(server::limits(&config)),
             limits: RateLimits::new(config.rate_limits.clone(), cache.clone()),
             tasks,
             shutdown: CancellationToken::new(),
@@ -198,38 +204,20 @@ impl App {
 
     /// Serves until `shutdown` is cancelled, then stops accepting and drains: requests and streams get
     /// `SHUTDOWN_TIMEOUT_SECONDS` to end by themselves; then streams are told to end, and store what came.
-    ///
-    /// # Errors
-    /// When the listener fails.
-    pub async fn serve(self, listener: TcpListener) -> anyhow::Result<()> {
-        self.serve_with(listener, Router::new()).await
+    pub async fn serve(self, listener: TcpListener) {
+        self.serve_with(listener, Router::new()).await;
     }
 
     /// The same, with routes that are not part of the API.
-    ///
-    /// # Errors
-    /// When the listener fails.
-    pub async fn serve_with(self, listener: TcpListener, further: Router<Self>) -> anyhow::Result<()> {
-        let service = self.router_with(further).into_make_service_with_connect_info::<SocketAddr>();
-        let stopped = self.shutdown.clone();
-        // A piece of a stream must not wait until the client has acknowledged the one before, which may take it 40 ms.
-        let listener = listener.tap_io(|connection| {
-            if let Err(error) = connection.set_nodelay(true) {
-                tracing::debug!(%error, "a connection sends its packets late");
-            }
-        });
-        let server = axum::serve(listener, service).with_graceful_shutdown(stopped.cancelled_owned());
-        let bound = Duration::from_secs(self.config.http.shutdown_timeout_seconds);
-        let deadline = async {
-            self.shutdown.cancelled().await;
-            tokio::time::sleep(bound).await;
-            self.streams_end.cancel();
-            tokio::time::sleep(STREAMS_GRACE).await;
-        };
-        tokio::select! {
-            served = server.into_future() => served.context("serving")?,
-            () = deadline => tracing::warn!("requests were still open when the time to stop was over"),
-        }
+    pub async fn serve_with(self, listener: TcpListener, further: Router<Self>) {
+        let router = self.router_with(further);
+        server::serve(&self, listener, router).await;
+        self.stop().await;
+    }
+
+    /// Stops the background work, and waits for it.
+    pub(crate) async fn stop(self) {
+        self.shutdown.cancel();
         let tasks = self.tasks.clone();
         // The mailer's task ends when its last sender is dropped.
         drop(self);
@@ -237,6 +225,5 @@ impl App {
         if tokio::time::timeout(STREAMS_GRACE, tasks.wait()).await.is_err() {
             tracing::warn!("background work was still running when the time to stop was over");
         }
-        Ok(())
     }
 }

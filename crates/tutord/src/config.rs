@@ -178,6 +178,16 @@ pub struct HttpConfig {
     /// Seconds that open requests and streams get when the server is told to stop.
     #[arg(long, env = "SHUTDOWN_TIMEOUT_SECONDS", default_value_t = 15)]
     pub shutdown_timeout_seconds: u64,
+    /// The most connections of clients that are open at once. Without it, what the limit of file descriptors allows, and
+    /// 10,000 at most.
+    #[arg(long, env = "MAX_CONNECTIONS", value_parser = clap::value_parser!(u32).range(16..=1_000_000))]
+    pub max_connections: Option<u32>,
+    /// Seconds after which a connection without a request is closed. A proxy in front must close its own earlier.
+    #[arg(long, env = "IDLE_TIMEOUT_SECONDS", default_value_t = 75, value_parser = clap::value_parser!(u64).range(1..=86_400))]
+    pub idle_timeout_seconds: u64,
+    /// Answer with 503 at once what would come too late, while more is asked than can be answered.
+    #[arg(long, env = "LOAD_SHEDDING", default_value_t = true, action = clap::ArgAction::Set)]
+    pub load_shedding: bool,
     /// Send a Server-Timing header with the time and the number of statements of each request.
     #[arg(long, env = "SERVER_TIMING", default_value_t = false, action = clap::ArgAction::Set)]
     pub server_timing: bool,
@@ -399,6 +409,11 @@ impl HttpConfig {
     /// Whether browsers reach this service by TLS.
     pub fn uses_tls(&self) -> bool {
         self.public_url.scheme() == "https"
+    }
+
+    /// Whether the peer of this address is a proxy that is believed.
+    pub fn trusts(&self, address: IpAddr) -> bool {
+        self.trusted_proxies.contains(&address.to_canonical())
     }
 
     fn is_local(&self) -> bool {

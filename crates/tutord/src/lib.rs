@@ -24,4 +24,5 @@ pub mod llm;
 pub mod mail;
 pub mod ops;
 pub mod progress;
+mod server;
 pub mod users;

@@ -6,7 +6,7 @@ use axum::http::request::Parts;
 use axum::http::{HeaderMap, Method};
 use axum_extra::extract::CookieJar;
 use tutord_store::Timestamp;
-use tutord_store::model::{Identity, Role};
+use tutord_store::model::{Identity, Role, TokenHash};
 
 use super::{cookies, token};
 use crate::app::App;
@@ -60,13 +60,9 @@ impl FromRequestParts<App> for Admin {
 
 async fn identify(parts: &mut Parts, app: &App) -> Result<Identity, ApiError> {
     let jar = CookieJar::from_headers(&parts.headers);
-    // The header wins: a program that sends both means the one it wrote.
-    let (presented, by_cookie) = match bearer(&parts.headers) {
-        Some(presented) => (Some(presented), false),
-        None => (jar.get(cookies::ACCESS).map(cookie::Cookie::value), true),
-    };
-    let found = match presented.filter(|presented| !presented.is_empty()) {
-        Some(presented) => app.store.identity(&token::hash(presented)).await?,
+    let (presented, by_cookie) = presented(&parts.headers, &jar);
+    let found = match &presented {
+        Some(presented) => app.store.identity(presented).await?,
         None => None,
     };
     let Some(identity) = found else {
@@ -81,10 +77,28 @@ async fn identify(parts: &mut Parts, app: &App) -> Result<Identity, ApiError> {
     if !identity.is_active {
         return Err(ApiError::forbidden("this account is deactivated"));
     }
+    if let Some(presented) = presented {
+        app.admission.confirm(presented);
+    }
     if by_cookie && !matches!(parts.method, Method::GET | Method::HEAD | Method::OPTIONS) {
         cookies::check_csrf(&jar, &parts.headers)?;
     }
     Ok(identity)
+}
+
+/// The hash of the access token that a request presents.
+pub fn presented_token(headers: &HeaderMap) -> Option<TokenHash> {
+    presented(headers, &CookieJar::from_headers(headers)).0
+}
+
+/// The hash of the access token, and whether it came by cookie.
+fn presented(headers: &HeaderMap, jar: &CookieJar) -> (Option<TokenHash>, bool) {
+    // The header wins: a program that sends both means the one it wrote.
+    let (presented, by_cookie) = match bearer(headers) {
+        Some(presented) => (Some(presented), false),
+        None => (jar.get(cookies::ACCESS).map(cookie::Cookie::value), true),
+    };
+    (presented.filter(|presented| !presented.is_empty()).map(token::hash), by_cookie)
 }
 
 fn bearer(headers: &HeaderMap) -> Option<&str> {

@@ -10,7 +10,7 @@ mod routes;
 mod service;
 mod token;
 
-pub use identity::{Admin, Authenticated, Verified};
+pub use identity::{Admin, Authenticated, Verified, presented_token};
 pub(crate) use password::hash as hash_password;
 pub use password::{Matched, Passwords};
 pub use routes::{BUDGETS, ME_BUDGET, router};

@@ -19,7 +19,11 @@ use crate::error::ApiError;
 #[derive(Clone)]
 pub struct Passwords {
     running: Arc<Semaphore>,
+    queue: Arc<Semaphore>,
 }
+
+/// Hashes for each core that may be computed or wait: together they take less than a second.
+const QUEUE_PER_CORE: usize = 32;
 
 /// Checked in place of the hash of an account that doesn't exist, so that both cost the same. A hash of zeros, which no password is known to
 /// have: one computed at the start would leave its 19 MiB with the allocator for as long as nothing else is asked of it.
@@ -28,7 +32,7 @@ const DECOY: &str = "$argon2id$v=19$m=19456,t=2,p=1$AAAAAAAAAAAAAAAAAAAAAA$AAAAA
 impl Default for Passwords {
     fn default() -> Self {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
-        Self { running: Arc::new(Semaphore::new(cores)) }
+        Self { running: Arc::new(Semaphore::new(cores)), queue: Arc::new(Semaphore::new(cores * QUEUE_PER_CORE)) }
     }
 }
 
@@ -53,6 +57,8 @@ impl Passwords {
     }
 
     async fn compute<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> Result<T, ApiError> {
+        let overloaded = |_| ApiError::overloaded("too many log-ins at once; please try again");
+        let _place = self.queue.try_acquire().map_err(overloaded)?;
         let permit = self.running.clone().acquire_owned().await.map_err(|error| ApiError::internal(&error))?;
         tokio::task::spawn_blocking(move || {
             let result = work();

@@ -3,7 +3,6 @@
 use anyhow::Context as _;
 use axum::Router;
 use serde::Serialize;
-use tokio::net::TcpListener;
 use tutord_store::model::{Appended, LearningProfile, NewReply, NewUser, NewUserMessage, Role, SkillLevel, Target};
 use tutord_store::text::head;
 use tutord_store::{Store, Timestamp};
@@ -13,6 +12,7 @@ use super::serve::until_signal;
 use crate::app::App;
 use crate::auth::hash_password;
 use crate::config::{Config, Secret};
+use crate::server;
 
 const STUDENT: &str = "student@demo.example";
 const ADMIN: &str = "admin@demo.example";
@@ -83,6 +83,8 @@ pub(super) async fn run(Args { mut config, print, naive }: Args) -> anyhow::Resu
         let path = config.database.data_dir.join("demo.db");
         config.database.database_url = Some(format!("sqlite://{}", path.display()).parse::<Secret>()?);
     }
+    let listener = server::bind(&config).await?;
+    let base_url = format!("http://{}", listener.local_addr()?);
     let (watch, plans) = config.watch.build();
     let store = super::open_with(&config.database, config.store_options(&watch)).await?;
     store.migrate().await.context("migrating the database")?;
@@ -97,11 +99,8 @@ pub(super) async fn run(Args { mut config, print, naive }: Args) -> anyhow::Resu
         }
         fill(store.as_ref()).await.context("writing the sample data")?;
     }
-    let address = config.http.listen;
     let app = App::new(config, (watch, plans), store, true)?;
-    let listener = TcpListener::bind(address).await.with_context(|| format!("listening on {address} (LISTEN_ADDR)"))?;
     let login = |email| Login { email, password: PASSWORD };
-    let base_url = format!("http://{}", listener.local_addr()?);
     let greeting = Greeting {
         student: login(STUDENT),
         admin: login(ADMIN),

@@ -8,8 +8,11 @@ use tokio::signal::unix::{SignalKind, signal};
 use super::open_with;
 use crate::app::App;
 use crate::config::Config;
+use crate::server;
 
 pub(super) async fn run(config: Config) -> anyhow::Result<()> {
+    // Before anything is opened, migrated or begun.
+    let listener = server::bind(&config).await?;
     let (watch, plans) = config.watch.build();
     let store = open_with(&config.database, config.store_options(&watch)).await?;
     let applied = store.migrate().await.context("migrating the database")?;
@@ -17,16 +20,17 @@ pub(super) async fn run(config: Config) -> anyhow::Result<()> {
         tracing::info!(migrations = applied.join(", "), "migrated the database");
         super::catalogue::load_built_in(store.as_ref()).await?;
     }
-    let address = config.http.listen;
     let app = App::new(config, (watch, plans), store, false)?;
-    let listener = TcpListener::bind(address).await.with_context(|| format!("listening on {address} (LISTEN_ADDR)"))?;
     until_signal(app, listener, Router::new()).await
 }
 
 /// Serves until SIGINT or SIGTERM; `further` routes are not part of the API.
 pub(super) async fn until_signal(app: App, listener: TcpListener, further: Router<App>) -> anyhow::Result<()> {
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    let mut terminate = signal(SignalKind::terminate())?;
+    let (Ok(mut interrupt), Ok(mut terminate)) = (signal(SignalKind::interrupt()), signal(SignalKind::terminate()))
+    else {
+        app.stop().await;
+        anyhow::bail!("SIGINT and SIGTERM can't be waited for");
+    };
     let shutdown = app.shutdown.clone();
     tokio::spawn(async move {
         tokio::select! {
@@ -38,10 +42,11 @@ pub(super) async fn until_signal(app: App, listener: TcpListener, further: Route
     });
     let llm = app.config.llm.model_name();
     tracing::info!(
-        address = %listener.local_addr()?,
+        address = listener.local_addr().map(tracing::field::display).ok(),
         database = app.store.backend(),
         model = if llm.is_empty() { "not configured" } else { llm },
         "serving"
     );
-    app.serve_with(listener, further).await
+    app.serve_with(listener, further).await;
+    Ok(())
 }

@@ -53,8 +53,8 @@ pub fn wrap(router: Router<App>, app: &App) -> Router<App> {
         .layer(CompressionLayer::new())
         .layer(Extension(BodyLimit { bytes: http.max_body_bytes, time: http.request_timeout() }))
         .layer(DefaultBodyLimit::max(http.max_body_bytes))
-        .layer(from_fn_with_state(http.request_timeout(), async |State(limit), request: Request, next: Next| {
-            etag(request, |request| timeout(limit, request, next)).await
+        .layer(from_fn_with_state(app.clone(), async |State(app): State<App>, request: Request, next: Next| {
+            etag(request, |request| timeout(&app, request, next)).await
         }));
     router
         .fallback(async || ApiError::not_found("path"))
@@ -62,17 +62,24 @@ pub fn wrap(router: Router<App>, app: &App) -> Router<App> {
         .layer(layers)
 }
 
-/// Ends requests that take too long, but for those that wait for a model. A stream's answer begins at once.
-async fn timeout(limit: Duration, request: Request, next: Next) -> Response {
+/// Ends requests that take too long, but for those that wait for a model, and all of them when the time to stop is over. A
+/// stream's answer begins at once.
+async fn timeout(app: &App, request: Request, next: Next) -> Response {
     let awaits_model = request.extensions().get::<MatchedPath>().is_some_and(|path| {
         [crate::chat::AWAIT_MODEL, crate::exercises::AWAIT_MODEL].iter().any(|paths| paths.contains(&path.as_str()))
     });
-    if awaits_model {
-        return next.run(request).await;
-    }
-    match tokio::time::timeout(limit, next.run(request)).await {
-        Ok(response) => response,
-        Err(_) => ApiError::overloaded("the request took too long").into_response(),
+    let limit = async {
+        if awaits_model {
+            std::future::pending().await
+        } else {
+            tokio::time::sleep(app.config.http.request_timeout()).await;
+        }
+    };
+    tokio::select! {
+        biased;
+        response = next.run(request) => response,
+        () = limit => ApiError::overloaded("the request took too long").into_response(),
+        () = app.streams_end.cancelled() => ApiError::overloaded("the server is stopping").into_response(),
     }
 }
 

@@ -1,9 +1,12 @@
 //! What every route shares: middleware, extractors, limits and the API's description.
 
+pub mod admission;
 pub mod aliases;
 pub mod answers;
 pub mod budgets;
 pub mod client_ip;
+mod clock;
+pub mod connections;
 mod etag;
 pub mod json;
 pub mod middleware;
@@ -14,5 +17,6 @@ pub mod query;
 pub mod rate_limit;
 pub mod request_id;
 pub(crate) mod text;
+pub(crate) mod timed_io;
 mod trace_context;
 pub mod validation;

@@ -6,6 +6,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use async_trait::async_trait;
 use futures_util::stream::{BoxStream, StreamExt};
 
+use crate::http::admission::without_load;
+
 use super::{ChatRequest, Chunk, LlmError, Provider, Reply};
 
 /// Counts since the start.
@@ -66,7 +68,7 @@ impl Provider for Counted {
     }
 
     async fn complete(&self, request: ChatRequest) -> Result<Reply, LlmError> {
-        let outcome = self.provider.complete(request).await;
+        let outcome = without_load(self.provider.complete(request)).await;
         match &outcome {
             Ok(reply) => self.usage.ended(reply.cached, reply.tokens_used),
             Err(_) => self.usage.failed(),
@@ -75,7 +77,7 @@ impl Provider for Counted {
     }
 
     async fn stream(&self, request: ChatRequest) -> Result<BoxStream<'static, Result<Chunk, LlmError>>, LlmError> {
-        let chunks = self.provider.stream(request).await.inspect_err(|_| self.usage.failed())?;
+        let chunks = without_load(self.provider.stream(request)).await.inspect_err(|_| self.usage.failed())?;
         let usage = Arc::clone(&self.usage);
         let counted = chunks.inspect(move |chunk| match chunk {
             Ok(Chunk::Delta(_)) => {}

@@ -22,6 +22,8 @@ use tutord_store::store::Replica;
 
 use crate::app::App;
 use crate::error::ApiError;
+use crate::http::admission::Admission;
+use crate::http::connections::Connections;
 use crate::llm::Usage;
 use crate::ops::recent::Recent;
 
@@ -102,6 +104,20 @@ impl Collected {
             family.get_or_create(&labels).set(i64::try_from(value).unwrap_or(i64::MAX));
         }
         self.0.register(name, help, family);
+    }
+
+    fn connections(&mut self, connections: &Connections) {
+        let state = |name: &str, count: usize| (vec![("state", name.to_owned())], count as u64);
+        let values = [state("open", connections.open()), state("max", connections.max())];
+        self.gauges("connections", "Connections of clients", values);
+        let of = |(reason, count): (&str, u64)| (vec![("reason", reason.to_owned())], count);
+        self.counters("connections_refused", "Connections that were not accepted", connections.refused().map(of));
+        self.counters("connections_closed", "Connections that the server closed", connections.closed().map(of));
+    }
+
+    fn shed(&mut self, admission: &Admission) {
+        let values = admission.shed().map(|(priority, count)| (vec![("priority", priority.to_owned())], count));
+        self.counters("requests_shed", "Requests that were refused under too much load", values);
     }
 
     fn statements(&mut self, app: &App) {
@@ -265,6 +281,8 @@ pub async fn metrics(State(app): State<App>) -> Result<impl IntoResponse, ApiErr
         Unit::Seconds,
         app.requests.times.clone(),
     );
+    collected.connections(&app.connections);
+    collected.shed(&app.admission);
     collected.statements(&app);
     collected.pool(&app);
     collected.replicas(replicas.as_deref());

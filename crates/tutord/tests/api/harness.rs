@@ -107,6 +107,8 @@ impl TestApp {
             ["--server-timing", "true"],
             // A busy machine must not look like a Redis that is down.
             ["--redis-timeout-ms", "2000"],
+            // Nor like a server that is asked too much.
+            ["--load-shedding", "false"],
         ];
         let redis_url = redis.as_ref().map(Redis::url);
         let redis_url = redis_url.iter().map(|url| ["--redis-url", url]);
@@ -132,7 +134,7 @@ impl TestApp {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let base = format!("http://{}", listener.local_addr().unwrap());
         let server = app.clone();
-        tokio::spawn(async move { server.serve(listener).await.unwrap() });
+        tokio::spawn(async move { server.serve(listener).await });
         // A client is costly to make; connections are not to be kept, as servers are stopped.
         let client = reqwest::Client::builder().pool_max_idle_per_host(0).build().unwrap();
         Self { app, model, base, directory, client, _guard: watch.fail_on_findings(), _redis: redis }

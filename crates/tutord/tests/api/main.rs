@@ -5,6 +5,7 @@ mod alerts;
 mod auth;
 mod chat;
 mod coherence;
+mod connections;
 mod contract;
 mod cookies;
 mod dashboard;

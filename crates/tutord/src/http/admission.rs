@@ -1,0 +1,367 @@
+//! Load shedding: the server answers as many requests as it can in time, and refuses the others early.
+//!
+//! The queue of an overloaded server is in three places: socket buffers, the runtime's run queue, and whatever the
+//! handlers wait for. Two delays show it. A probe measures how late the runtime resumes a task: that is how long a request
+//! waits before its handler runs, which no handler sees. Little's law gives how long the handlers take: requests in
+//! flight over answers a second. Waiting for the model and open streams count as neither.
+//!
+//! As in DAGOR (Zhou et al., "Overload Control for Scaling WeChat Microservices", `SoCC` 2018) the queueing delay, not the
+//! response time of single requests, says whether the server is overloaded; the rate of admission then falls
+//! multiplicatively below what was answered, and rises step by step afterwards. As in `CoDel` (Nichols and Jacobson, ACM
+//! Queue 2012) a delay that shrinks is a queue that drains, and is left alone. A token bucket enforces the rate. Requests
+//! of lower priority need more tokens to be left in it: sessions that were confirmed come before unknown tokens, and those
+//! before log-ins and other requests without a token.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use moka::sync::Cache;
+
+use super::clock;
+
+/// The queueing delay from which the server is overloaded.
+const TARGET: Duration = Duration::from_millis(100);
+/// How often the rate changes.
+const WINDOW: Duration = Duration::from_millis(100);
+/// How often the delay is measured.
+const PROBE: Duration = Duration::from_millis(5);
+/// The factor by which the rate rises in each window.
+const RISE: f64 = 1.05;
+/// The lowest rate, in requests a second.
+const LOWEST: f64 = 20.0;
+/// How long a burst the token bucket lets pass, in seconds.
+const BURST: f64 = 0.1;
+/// Arrivals a second below which a late probe is another program's doing.
+const QUIET: f64 = 200.0;
+/// Requests in flight for each core below which none of them waits for another.
+const IN_FLIGHT_PER_CORE: usize = 8;
+/// Sessions that are remembered as confirmed, and for how long.
+const SESSIONS: u64 = 100_000;
+const SESSION_TTL: Duration = Duration::from_mins(10);
+
+/// How important a request is; the first comes first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Priority {
+    /// Of a session that was confirmed a moment ago.
+    Session,
+    /// With a token that nobody has seen yet.
+    Token,
+    /// Without a token: a log-in, a registration.
+    Anonymous,
+}
+
+impl Priority {
+    const NAMES: [&str; 3] = ["session", "token", "anonymous"];
+
+    /// The share of the bucket that stays for those that come first.
+    const fn reserve(self) -> f64 {
+        match self {
+            Self::Session => 0.0,
+            Self::Token => 0.3,
+            Self::Anonymous => 0.6,
+        }
+    }
+}
+
+/// What happened within a window.
+#[derive(Debug, Clone, Copy)]
+struct Window {
+    seconds: f64,
+    arrived: f64,
+    answered: f64,
+    delay: Duration,
+}
+
+/// Decides at which rate requests are admitted.
+#[derive(Debug, Default)]
+struct Controller {
+    /// Requests a second; `None` admits all.
+    rate: Option<f64>,
+    last_delay: Duration,
+}
+
+impl Controller {
+    fn close(&mut self, window: Window) {
+        let draining = window.delay < self.last_delay;
+        self.last_delay = window.delay;
+        if window.delay <= TARGET {
+            self.rate =
+                self.rate.map(|rate| rate * RISE + 1.0).filter(|rate| *rate < 2.0 * window.arrived / window.seconds);
+        } else if !draining {
+            let factor = (TARGET.as_secs_f64() / window.delay.as_secs_f64()).clamp(0.6, 0.95);
+            let rate = (window.answered / window.seconds * factor).max(LOWEST);
+            self.rate = Some(self.rate.map_or(rate, |current| rate.min(current)));
+        }
+    }
+}
+
+/// Tokens that requests take.
+#[derive(Debug)]
+struct Bucket {
+    rate: f64,
+    tokens: f64,
+    filled: Instant,
+}
+
+impl Bucket {
+    fn take(&mut self, priority: Priority) -> bool {
+        let capacity = (self.rate * BURST).max(2.0);
+        let now = clock::now();
+        self.tokens =
+            (self.tokens + self.rate * now.saturating_duration_since(self.filled).as_secs_f64()).min(capacity);
+        self.filled = now;
+        let admitted = self.tokens >= 1.0 + (capacity - 1.0) * priority.reserve();
+        if admitted {
+            self.tokens -= 1.0;
+        }
+        admitted
+    }
+}
+
+/// Admits requests or sheds them.
+#[derive(Debug)]
+pub struct Admission {
+    enabled: bool,
+    limiting: AtomicBool,
+    bucket: Mutex<Bucket>,
+    in_flight: AtomicUsize,
+    arrived: AtomicU64,
+    answered: AtomicU64,
+    shed: [AtomicU64; 3],
+    sessions: Cache<[u8; 32], ()>,
+}
+
+tokio::task_local! {
+    static CURRENT: Arc<Admission>;
+}
+
+/// Waits for something that is no load of the server's, such as the model: meanwhile the request is not in flight.
+pub(crate) async fn without_load<F: Future>(waiting: F) -> F::Output {
+    struct Back(Arc<Admission>);
+    impl Drop for Back {
+        fn drop(&mut self) {
+            self.0.in_flight.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+    let _back = CURRENT.try_with(Arc::clone).ok().map(|admission| {
+        admission.in_flight.fetch_sub(1, Ordering::Relaxed);
+        Back(admission)
+    });
+    waiting.await
+}
+
+/// A request that was admitted.
+struct Admitted(Arc<Admission>);
+
+impl Drop for Admitted {
+    fn drop(&mut self) {
+        self.0.in_flight.fetch_sub(1, Ordering::Relaxed);
+        self.0.answered.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+impl Admission {
+    /// Admits everything until the server is overloaded, or for ever where it is not enabled.
+    pub fn new(enabled: bool) -> Arc<Self> {
+        Arc::new(Self {
+            enabled,
+            limiting: AtomicBool::new(false),
+            bucket: Mutex::new(Bucket { rate: 0.0, tokens: 0.0, filled: clock::now() }),
+            in_flight: AtomicUsize::new(0),
+            arrived: AtomicU64::new(0),
+            answered: AtomicU64::new(0),
+            shed: Default::default(),
+            sessions: Cache::builder().max_capacity(SESSIONS).time_to_live(SESSION_TTL).build(),
+        })
+    }
+
+    fn bucket(&self) -> MutexGuard<'_, Bucket> {
+        self.bucket.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Remembers that a token is one of a session.
+    pub(crate) fn confirm(&self, token: [u8; 32]) {
+        if self.enabled && !self.sessions.contains_key(&token) {
+            self.sessions.insert(token, ());
+        }
+    }
+
+    /// The priority of a request by the hash of its token.
+    pub(crate) fn priority(&self, token: Option<[u8; 32]>) -> Priority {
+        match token {
+            Some(token) if self.sessions.contains_key(&token) => Priority::Session,
+            Some(_) => Priority::Token,
+            None => Priority::Anonymous,
+        }
+    }
+
+    /// Whether a request is admitted; its priority is read only while the server is overloaded.
+    pub(crate) fn admits(&self, priority: impl FnOnce() -> Priority) -> bool {
+        self.arrived.fetch_add(1, Ordering::Relaxed);
+        if !self.limiting.load(Ordering::Relaxed) {
+            return true;
+        }
+        let priority = priority();
+        let admitted = self.bucket().take(priority);
+        if !admitted {
+            self.shed[priority as usize].fetch_add(1, Ordering::Relaxed);
+        }
+        admitted
+    }
+
+    /// Serves an admitted request.
+    pub(crate) async fn serve<F: Future>(self: &Arc<Self>, request: F) -> F::Output {
+        self.in_flight.fetch_add(1, Ordering::Relaxed);
+        let _admitted = Admitted(Arc::clone(self));
+        CURRENT.scope(Arc::clone(self), request).await
+    }
+
+    /// Requests that were shed, by priority.
+    pub fn shed(&self) -> impl Iterator<Item = (&'static str, u64)> {
+        Priority::NAMES.into_iter().zip(self.shed.iter().map(|count| count.load(Ordering::Relaxed)))
+    }
+
+    /// Measures and controls, until it is dropped.
+    pub(crate) async fn watch(&self) {
+        if !self.enabled {
+            return;
+        }
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        let mut controller = Controller::default();
+        let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        let mut overloaded_since = None::<(Instant, u64)>;
+        loop {
+            let (began, arrived, answered) = (clock::now(), count(&self.arrived), count(&self.answered));
+            let (mut probes, mut late, mut in_flight) = (0_u32, Duration::ZERO, 0);
+            while clock::since(began) < WINDOW {
+                let due = clock::now() + PROBE;
+                tokio::time::sleep_until(due.into()).await;
+                probes += 1;
+                late += clock::since(due);
+                in_flight += self.in_flight.load(Ordering::Relaxed);
+            }
+            let seconds = clock::since(began).as_secs_f64();
+            #[expect(clippy::cast_precision_loss, reason = "counts of a fraction of a second")]
+            let [arrived, answered, in_flight] =
+                [count(&self.arrived) - arrived, count(&self.answered) - answered, in_flight as u64].map(|n| n as f64);
+            let in_flight = in_flight / f64::from(probes);
+            let mut delay = Duration::ZERO;
+            if arrived / seconds >= QUIET {
+                delay = late / probes;
+            }
+            if in_flight >= f64::from(u32::try_from(cores * IN_FLIGHT_PER_CORE).unwrap_or(u32::MAX)) {
+                delay = delay.max(Duration::from_secs_f64(in_flight * seconds / answered.max(1.0)));
+            }
+            controller.close(Window { seconds, arrived, answered, delay });
+            if let Some(rate) = controller.rate {
+                self.bucket().rate = rate;
+            }
+            self.limiting.store(controller.rate.is_some(), Ordering::Relaxed);
+            let shed = self.shed.iter().map(count).sum::<u64>();
+            match (&mut overloaded_since, controller.rate) {
+                (None, Some(rate)) => {
+                    tracing::warn!(delay_ms = delay.as_millis(), rate, "overloaded: requests beyond the rate are shed");
+                    overloaded_since = Some((clock::now(), shed));
+                }
+                (Some((since, before)), None) if clock::since(*since) >= Duration::from_secs(1) => {
+                    tracing::info!(shed = shed - *before, "no longer overloaded: all requests are admitted");
+                    overloaded_since = None;
+                }
+                _ => {}
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// A server that answers `capacity` requests a second, first come, first served, under a constant load for a time: the
+    /// answers a second of the second half, and the longest delay then.
+    fn simulate(capacity: f64, load: f64) -> (f64, f64) {
+        let (mut controller, mut queue) = (Controller::default(), 0.0_f64);
+        let (mut answers, mut longest) = (0.0, 0.0_f64);
+        for window in 0..600 {
+            let admitted = controller.rate.map_or(load, |rate| rate.min(load)) * 0.1;
+            queue += admitted;
+            let answered = queue.min(capacity * 0.1);
+            queue -= answered;
+            let delay = Duration::from_secs_f64(queue / capacity);
+            controller.close(Window { seconds: 0.1, arrived: load * 0.1, answered, delay });
+            if window >= 300 {
+                answers += answered;
+                longest = longest.max(delay.as_secs_f64());
+            }
+        }
+        (answers / 30.0, longest)
+    }
+
+    proptest! {
+        #[test]
+        fn under_any_load_the_answers_stay_and_come_in_time(capacity in 100.0..20_000.0_f64, times in 1.05..10.0_f64) {
+            let (goodput, delay) = simulate(capacity, capacity * times);
+            prop_assert!(goodput >= 0.85 * capacity, "{} of {}", goodput, capacity);
+            prop_assert!(delay <= 0.6, "{}", delay);
+        }
+
+        #[test]
+        fn a_load_below_the_capacity_is_never_limited(capacity in 100.0..20_000.0_f64, share in 0.01..0.95_f64) {
+            let (goodput, _) = simulate(capacity, capacity * share);
+            prop_assert!(f64::abs(goodput - capacity * share) < 0.01 * capacity);
+        }
+    }
+
+    #[test]
+    fn the_limit_goes_when_the_load_does() {
+        let mut controller = Controller::default();
+        let window = |delay, arrived| Window { seconds: 0.1, arrived, answered: 100.0, delay };
+        controller.close(window(Duration::from_millis(200), 300.0));
+        assert!(controller.rate.is_some_and(|rate| rate < 1_000.0));
+        controller.close(window(Duration::ZERO, 50.0));
+        for _ in 0..30 {
+            controller.close(window(Duration::ZERO, 50.0));
+        }
+        assert_eq!(controller.rate, None);
+    }
+
+    #[test]
+    fn confirmed_sessions_come_first_and_log_ins_have_the_rest() {
+        let admission = Admission::new(true);
+        admission.confirm([1; 32]);
+        *admission.bucket() = Bucket { rate: 1_000.0, tokens: 0.0, filled: clock::now() };
+        admission.limiting.store(true, Ordering::Relaxed);
+        let run = |sessions: u32| {
+            let mut admitted = [0; 3];
+            for _ in 0..1_000 {
+                clock::advance(Duration::from_millis(1));
+                let requests = std::iter::repeat_n(Some([1; 32]), sessions as usize).chain([Some([2; 32]), None]);
+                for token in requests {
+                    let priority = admission.priority(token);
+                    admitted[priority as usize] += i32::from(admission.admits(|| priority));
+                }
+            }
+            admitted
+        };
+        let [sessions, tokens, anonymous] = run(2);
+        assert!(sessions >= 990 && tokens + anonymous <= 10, "{sessions} {tokens} {anonymous}");
+        let [sessions, tokens, anonymous] = run(0);
+        assert!(sessions == 0 && tokens >= 900 && anonymous <= 110, "{sessions} {tokens} {anonymous}");
+    }
+
+    #[tokio::test]
+    async fn waiting_for_the_model_is_not_in_flight() {
+        let admission = Admission::new(true);
+        let in_flight = || admission.in_flight.load(Ordering::Relaxed);
+        let request = admission.serve(async {
+            assert_eq!(in_flight(), 1);
+            without_load(async { assert_eq!(in_flight(), 0) }).await;
+            assert_eq!(in_flight(), 1);
+        });
+        request.await;
+        assert_eq!(in_flight(), 0);
+    }
+}

@@ -1,0 +1,582 @@
+//! The open connections: their number, whose they are, and for how long each may wait for what.
+//!
+//! Each connection has a phase that its reads and its requests change. One task looks at all of them four times a second
+//! and closes those that are overdue, so that a request sets no timer.
+
+use std::collections::HashMap;
+use std::net::{IpAddr, Ipv6Addr};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::{Duration, Instant};
+
+use tokio::sync::Notify;
+use tokio::time::MissedTickBehavior;
+
+use super::clock;
+
+/// How long the head of a request may take from its first byte on.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long a new connection may take to send its first byte.
+const FIRST_BYTE_TIMEOUT: Duration = Duration::from_secs(60);
+/// How long a client may read nothing of an answer that is ready.
+const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
+/// How long a head that is on its way when the server stops may still take.
+const CLOSING_GRACE: Duration = Duration::from_millis(250);
+/// How often the connections are looked at.
+const TICK: Duration = Duration::from_millis(250);
+/// How often refusals are logged at most.
+const LOG_INTERVAL: Duration = Duration::from_secs(1);
+/// The most connections that serve only the liveness route.
+const MAX_LIVE_ONLY: usize = 8;
+
+/// The bounds of all connections.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    /// The most connections at once.
+    pub connections: usize,
+    /// How long a connection may be kept open without a request.
+    pub idle: Duration,
+}
+
+impl Limits {
+    /// Connections that are opened when all others are taken, and serve only the liveness route.
+    fn live_only(self) -> usize {
+        (self.connections / 16).clamp(1, MAX_LIVE_ONLY)
+    }
+
+    /// The most connections of one address.
+    const fn of_one_address(self) -> usize {
+        self.connections / 2
+    }
+}
+
+/// Where a connection is between two requests.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    /// It has sent nothing yet.
+    New,
+    /// A part of a request's head has come.
+    Head,
+    /// A request is being received, served or answered.
+    Request,
+    /// A request was answered, and none has begun since.
+    KeptAlive,
+}
+
+impl Phase {
+    const ALL: [Self; 4] = [Self::New, Self::Head, Self::Request, Self::KeptAlive];
+}
+
+/// Why a connection was not accepted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Refusal {
+    /// All connections are taken by requests.
+    Full,
+    /// All connections of its address are taken by requests.
+    Address,
+    /// The process has no file descriptor left.
+    Descriptors,
+}
+
+impl Refusal {
+    const NAMES: [&str; 3] = ["full", "address", "descriptors"];
+}
+
+/// Why a connection was closed while it was open.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Closure {
+    /// The head of a request did not come in time.
+    HeadTimeout,
+    /// There was no request in time.
+    IdleTimeout,
+    /// The client did not read its answer.
+    WriteTimeout,
+    /// Another connection needed its place.
+    Evicted,
+    /// The server stops.
+    Shutdown,
+}
+
+impl Closure {
+    const ALL: [Self; 5] = [Self::HeadTimeout, Self::IdleTimeout, Self::WriteTimeout, Self::Evicted, Self::Shutdown];
+    const NAMES: [&str; 5] = ["head_timeout", "idle_timeout", "write_timeout", "evicted", "shutdown"];
+}
+
+/// The state of one connection, shared by its stream, its requests and the table.
+#[derive(Debug)]
+pub(crate) struct Connection {
+    began: Instant,
+    /// The phase in the lowest two bits, and since when in milliseconds from `began` above them.
+    phase: AtomicU64,
+    /// Since when a write waits, in milliseconds from `began`; 0 while none does.
+    stalled: AtomicU64,
+    /// The closure that was asked for, and 1; 0 while none was.
+    closure: AtomicU64,
+    close: Notify,
+    /// Whether it counts in the table.
+    counted: AtomicBool,
+    address: Option<IpAddr>,
+    live_only: bool,
+}
+
+impl Connection {
+    fn new(address: Option<IpAddr>, live_only: bool) -> Self {
+        Self {
+            began: clock::now(),
+            phase: AtomicU64::new(0),
+            stalled: AtomicU64::new(0),
+            closure: AtomicU64::new(0),
+            close: Notify::new(),
+            counted: AtomicBool::new(true),
+            address,
+            live_only,
+        }
+    }
+
+    /// Whether it serves only the liveness route.
+    pub(crate) const fn is_live_only(&self) -> bool {
+        self.live_only
+    }
+
+    fn millis(&self) -> u64 {
+        u64::try_from(clock::since(self.began).as_millis()).unwrap_or(u64::MAX >> 2)
+    }
+
+    fn phase(&self) -> (Phase, Instant) {
+        let packed = self.phase.load(Ordering::Relaxed);
+        #[expect(clippy::cast_possible_truncation, reason = "two bits")]
+        let phase = Phase::ALL[(packed & 3) as usize];
+        (phase, self.began + Duration::from_millis(packed >> 2))
+    }
+
+    fn enter(&self, phase: Phase) {
+        self.phase.store(self.millis() << 2 | phase as u64, Ordering::Relaxed);
+    }
+
+    /// Notes that bytes came: the first of a head, unless they belong to a request.
+    pub(crate) fn bytes_received(&self) {
+        if matches!(self.phase().0, Phase::New | Phase::KeptAlive) {
+            self.enter(Phase::Head);
+        }
+    }
+
+    /// Notes that a write was polled, and whether it waits for the client.
+    pub(crate) fn write_polled(&self, waits: bool) {
+        if !waits {
+            self.stalled.store(0, Ordering::Relaxed);
+        } else if self.stalled.load(Ordering::Relaxed) == 0 {
+            self.stalled.store(self.millis().max(1), Ordering::Relaxed);
+        }
+    }
+
+    /// Notes that a request's head is complete. The connection waits for the next one when the result is dropped.
+    pub(crate) fn begin_request(self: &Arc<Self>) -> InFlight {
+        self.enter(Phase::Request);
+        InFlight(Arc::clone(self))
+    }
+
+    /// Whether the connection is to be closed after the request that it serves.
+    pub(crate) fn closes(&self) -> bool {
+        self.closure.load(Ordering::Relaxed) != 0
+    }
+
+    fn close(&self, closure: Closure) {
+        self.closure.store(closure as u64 + 1, Ordering::Relaxed);
+        self.close.notify_one();
+    }
+
+    /// Waits until the connection is to be closed at once, and returns why. A request that has begun meanwhile is served.
+    pub(crate) async fn closed(&self) -> Closure {
+        loop {
+            self.close.notified().await;
+            let asked = usize::try_from(self.closure.load(Ordering::Relaxed)).unwrap_or_default();
+            let Some(closure) = asked.checked_sub(1).and_then(|index| Closure::ALL.get(index)) else { continue };
+            if *closure == Closure::WriteTimeout || self.phase().0 != Phase::Request {
+                return *closure;
+            }
+        }
+    }
+
+    /// Why it is overdue, if it is.
+    fn overdue(&self, limits: Limits, closing: Option<Instant>) -> Option<Closure> {
+        let (phase, since) = self.phase();
+        let age = clock::since(since);
+        let stalled = self.stalled.load(Ordering::Relaxed);
+        if stalled != 0 && clock::since(self.began + Duration::from_millis(stalled)) >= WRITE_TIMEOUT {
+            return Some(Closure::WriteTimeout);
+        }
+        match phase {
+            Phase::Request => None,
+            Phase::Head if age >= HEAD_TIMEOUT => Some(Closure::HeadTimeout),
+            Phase::New if age >= FIRST_BYTE_TIMEOUT.min(limits.idle) => Some(Closure::IdleTimeout),
+            Phase::KeptAlive if age >= limits.idle => Some(Closure::IdleTimeout),
+            _ => closing.filter(|began| clock::since(*began) >= CLOSING_GRACE).map(|_| Closure::Shutdown),
+        }
+    }
+}
+
+/// A request of a connection.
+#[derive(Debug)]
+pub(crate) struct InFlight(Arc<Connection>);
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        self.0.enter(Phase::KeptAlive);
+    }
+}
+
+/// The place of an open connection in the table, given back when it is dropped.
+#[derive(Debug)]
+pub(crate) struct Slot {
+    id: u64,
+    pub(crate) connection: Arc<Connection>,
+    connections: Arc<Connections>,
+}
+
+impl Drop for Slot {
+    fn drop(&mut self) {
+        let mut table = self.connections.table();
+        table.open.remove(&self.id);
+        table.release(&self.connection);
+    }
+}
+
+#[derive(Debug, Default)]
+struct Table {
+    next: u64,
+    open: HashMap<u64, Arc<Connection>>,
+    /// Those that count, without those for the liveness route.
+    ordinary: usize,
+    live_only: usize,
+    by_address: HashMap<IpAddr, usize>,
+}
+
+impl Table {
+    fn release(&mut self, connection: &Connection) {
+        if !connection.counted.swap(false, Ordering::Relaxed) {
+            return;
+        }
+        *if connection.live_only { &mut self.live_only } else { &mut self.ordinary } -= 1;
+        if let Some(address) = connection.address
+            && let Some(count) = self.by_address.get_mut(&address)
+        {
+            *count -= 1;
+            if *count == 0 {
+                self.by_address.remove(&address);
+            }
+        }
+    }
+
+    /// Closes the oldest connection without a complete head among these: first of those that wait for one, then of those
+    /// that are kept alive. Returns whether there was one.
+    fn evict(&mut self, among: impl Fn(&Connection) -> bool) -> bool {
+        let candidates = self.open.values().filter(|connection| {
+            connection.counted.load(Ordering::Relaxed) && connection.phase().0 != Phase::Request && among(connection)
+        });
+        let oldest = candidates.min_by_key(|connection| {
+            let (phase, since) = connection.phase();
+            (phase == Phase::KeptAlive, since)
+        });
+        let Some(oldest) = oldest.map(Arc::clone) else { return false };
+        oldest.close(Closure::Evicted);
+        self.release(&oldest);
+        true
+    }
+}
+
+/// All connections of the server.
+#[derive(Debug)]
+pub struct Connections {
+    limits: Limits,
+    table: Mutex<Table>,
+    closing: OnceLock<Instant>,
+    refused: [AtomicU64; 3],
+    closed: [AtomicU64; 5],
+}
+
+impl Connections {
+    /// No connections, within these bounds.
+    pub fn new(limits: Limits) -> Arc<Self> {
+        Arc::new(Self {
+            limits,
+            table: Mutex::default(),
+            closing: OnceLock::new(),
+            refused: Default::default(),
+            closed: Default::default(),
+        })
+    }
+
+    fn table(&self) -> MutexGuard<'_, Table> {
+        self.table.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// How many are open.
+    pub fn open(&self) -> usize {
+        self.table().open.len()
+    }
+
+    /// The most that may be open.
+    pub const fn max(&self) -> usize {
+        self.limits.connections
+    }
+
+    /// Connections that were not accepted, by reason.
+    pub fn refused(&self) -> impl Iterator<Item = (&'static str, u64)> {
+        Refusal::NAMES.into_iter().zip(self.refused.iter().map(|count| count.load(Ordering::Relaxed)))
+    }
+
+    /// Connections that the server closed, by reason.
+    pub fn closed(&self) -> impl Iterator<Item = (&'static str, u64)> {
+        Closure::NAMES.into_iter().zip(self.closed.iter().map(|count| count.load(Ordering::Relaxed)))
+    }
+
+    /// Accepts a connection of an address, which a trusted proxy does not have; `None` makes it one of a proxy.
+    pub(crate) fn admit(self: &Arc<Self>, address: Option<IpAddr>) -> Result<Slot, Refusal> {
+        let mut table = self.table();
+        let address = address.map(network);
+        if let Some(address) = address {
+            let count = table.by_address.get(&address).copied().unwrap_or_default();
+            if count >= self.limits.of_one_address() && !table.evict(|other| other.address == Some(address)) {
+                return Err(self.refuse(Refusal::Address));
+            }
+        }
+        let live_only = self.limits.live_only();
+        let full = table.ordinary + live_only >= self.limits.connections && !table.evict(|other| !other.live_only);
+        if full && table.live_only >= live_only && !table.evict(|other| other.live_only) {
+            return Err(self.refuse(Refusal::Full));
+        }
+        *if full { &mut table.live_only } else { &mut table.ordinary } += 1;
+        if let Some(address) = address {
+            *table.by_address.entry(address).or_default() += 1;
+        }
+        let id = table.next;
+        table.next += 1;
+        let connection = Arc::new(Connection::new(address, full));
+        table.open.insert(id, Arc::clone(&connection));
+        Ok(Slot { id, connection, connections: Arc::clone(self) })
+    }
+
+    fn refuse(&self, refusal: Refusal) -> Refusal {
+        self.refused[refusal as usize].fetch_add(1, Ordering::Relaxed);
+        refusal
+    }
+
+    /// Makes room where the process has no file descriptor for a connection.
+    pub(crate) fn out_of_descriptors(&self) {
+        self.refuse(Refusal::Descriptors);
+        self.table().evict(|_| true);
+    }
+
+    /// Counts a connection that was closed.
+    pub(crate) fn count_closed(&self, closure: Closure) {
+        self.closed[closure as usize].fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Closes connections as soon as they serve no request.
+    pub(crate) fn begin_closing(&self) {
+        self.closing.get_or_init(clock::now);
+    }
+
+    /// Whether connections are closed after the request that they serve.
+    pub(crate) fn is_closing(&self) -> bool {
+        self.closing.get().is_some()
+    }
+
+    /// Closes all connections, whatever they do.
+    pub(crate) fn close_all(&self) {
+        for connection in self.table().open.values() {
+            connection.close(Closure::WriteTimeout);
+        }
+    }
+
+    fn close_overdue(&self) {
+        let closing = self.closing.get().copied();
+        for connection in self.table().open.values() {
+            if let Some(closure) = connection.overdue(self.limits, closing) {
+                connection.close(closure);
+            } else if connection.closes() {
+                // It was to be evicted, but a request had begun.
+                connection.close.notify_one();
+            }
+        }
+    }
+
+    /// Closes what is overdue, and logs refusals, until it is dropped.
+    pub(crate) async fn watch(&self) {
+        let mut ticks = tokio::time::interval(TICK);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let counts = || {
+            let evicted = self.closed[Closure::Evicted as usize].load(Ordering::Relaxed);
+            let [full, address, descriptors] = self.refused.each_ref().map(|count| count.load(Ordering::Relaxed));
+            [full, address, descriptors, evicted]
+        };
+        let (mut logged, mut logged_at) = (counts(), None::<Instant>);
+        loop {
+            ticks.tick().await;
+            self.close_overdue();
+            let now = counts();
+            if now != logged && logged_at.is_none_or(|at| clock::since(at) >= LOG_INTERVAL) {
+                let [full, address, descriptors, evicted] = [0, 1, 2, 3].map(|index| now[index] - logged[index]);
+                tracing::warn!(
+                    full,
+                    address,
+                    descriptors,
+                    evicted,
+                    open = self.open(),
+                    max = self.max(),
+                    "connections refused or evicted: too many are open; raise MAX_CONNECTIONS or the limit of file \
+                     descriptors"
+                );
+                (logged, logged_at) = (now, Some(clock::now()));
+            }
+        }
+    }
+}
+
+/// Whose an address is: one host has an IPv6 network of its own.
+fn network(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V6(address) => IpAddr::V6(Ipv6Addr::from_bits(address.to_bits() >> 64 << 64)),
+        address @ IpAddr::V4(_) => address,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn connections(max: usize) -> Arc<Connections> {
+        Connections::new(Limits { connections: max, idle: Duration::from_secs(75) })
+    }
+
+    fn is_closed(slot: &Slot) -> bool {
+        use futures_util::FutureExt as _;
+        slot.connection.closed().now_or_never().is_some()
+    }
+
+    fn after(connections: &Connections, seconds: f64) {
+        clock::advance(Duration::from_secs_f64(seconds));
+        connections.close_overdue();
+    }
+
+    #[test]
+    fn each_head_is_timed_from_its_first_byte() {
+        let connections = connections(100);
+        let slot = connections.admit(None).unwrap();
+        after(&connections, 50.0);
+        assert!(!is_closed(&slot));
+        slot.connection.bytes_received();
+        after(&connections, 9.0);
+        assert!(!is_closed(&slot));
+        // A byte now and then is no new head.
+        slot.connection.bytes_received();
+        drop(slot.connection.begin_request());
+        after(&connections, 74.0);
+        assert!(!is_closed(&slot), "kept alive");
+        slot.connection.bytes_received();
+        after(&connections, 5.0);
+        slot.connection.bytes_received();
+        after(&connections, 5.0);
+        assert!(is_closed(&slot), "the second head");
+    }
+
+    #[test]
+    fn idle_connections_are_closed_and_requests_are_not() {
+        let connections = connections(100);
+        let [silent, kept, busy] = [(); 3].map(|()| connections.admit(None).unwrap());
+        drop(kept.connection.begin_request());
+        let _request = busy.connection.begin_request();
+        after(&connections, 60.0);
+        assert_eq!([&silent, &kept, &busy].map(is_closed), [true, false, false]);
+        after(&connections, 15.0);
+        assert_eq!([&kept, &busy].map(is_closed), [true, false]);
+        after(&connections, 3_600.0);
+        assert!(!is_closed(&busy));
+    }
+
+    #[test]
+    fn a_client_that_does_not_read_is_closed_and_a_slow_one_is_not() {
+        let connections = connections(100);
+        let [slow, deaf] = [(); 2].map(|()| connections.admit(None).unwrap());
+        let _requests = [&slow, &deaf].map(|slot| slot.connection.begin_request());
+        for slot in [&slow, &deaf] {
+            slot.connection.write_polled(true);
+        }
+        after(&connections, 29.0);
+        slow.connection.write_polled(false);
+        slow.connection.write_polled(true);
+        after(&connections, 2.0);
+        assert_eq!([&slow, &deaf].map(is_closed), [false, true]);
+    }
+
+    #[test]
+    fn the_oldest_without_a_head_gives_way_and_then_one_that_is_kept_alive() {
+        let connections = connections(32);
+        let mut slots = Vec::new();
+        for _ in 0..30 {
+            slots.push(connections.admit(None).unwrap());
+            clock::advance(Duration::from_millis(10));
+        }
+        drop(slots[0].connection.begin_request());
+        let _busy: Vec<_> = slots[3..].iter().map(|slot| slot.connection.begin_request()).collect();
+        let mut accepted = Vec::new();
+        for evicted in [1, 2] {
+            accepted.push((connections.admit(None).unwrap(), evicted));
+            assert!(is_closed(&slots[evicted]), "{evicted}");
+            accepted.last().unwrap().0.connection.enter(Phase::Request);
+        }
+        assert!(!is_closed(&slots[0]));
+        let last = connections.admit(None).unwrap();
+        assert!(is_closed(&slots[0]), "the one that is kept alive");
+        let _busy = last.connection.begin_request();
+        // From here on there is nothing but the liveness route.
+        let live = [(); 2].map(|()| connections.admit(None).unwrap());
+        assert!(live.iter().all(|slot| slot.connection.is_live_only()) && !last.connection.is_live_only());
+        let _busy = live.each_ref().map(|slot| slot.connection.begin_request());
+        assert_eq!(connections.admit(None).unwrap_err(), Refusal::Full);
+        drop(slots.pop());
+        assert!(!connections.admit(None).unwrap().connection.is_live_only(), "a place became free");
+    }
+
+    #[test]
+    fn an_address_has_half_of_the_connections_and_takes_them_from_itself() {
+        let connections = connections(32);
+        let [one, two]: [IpAddr; 2] = ["2001:db8::1", "2001:db8::2"].map(|text| text.parse().unwrap());
+        let other = connections.admit(Some("192.0.2.1".parse().unwrap())).unwrap();
+        let slots: Vec<_> = (0..16).map(|_| connections.admit(Some(one)).unwrap()).collect();
+        let busy: Vec<_> = slots.iter().skip(1).map(|slot| slot.connection.begin_request()).collect();
+        let last = connections.admit(Some(two)).unwrap();
+        assert!(is_closed(&slots[0]) && !is_closed(&other));
+        let _request = last.connection.begin_request();
+        assert_eq!(connections.admit(Some(two)).unwrap_err(), Refusal::Address);
+        assert!(connections.admit(None).is_ok(), "a trusted proxy has no such bound");
+        drop((busy, slots));
+        assert!(connections.admit(Some(one)).is_ok());
+    }
+
+    #[test]
+    fn a_request_that_began_before_its_eviction_is_served() {
+        let connections = connections(16);
+        let slot = connections.admit(None).unwrap();
+        connections.table().evict(|_| true);
+        let request = slot.connection.begin_request();
+        assert!(!is_closed(&slot) && slot.connection.closes());
+        drop(request);
+        after(&connections, 0.0);
+        assert!(is_closed(&slot));
+    }
+
+    #[test]
+    fn at_the_end_requests_are_served_and_half_heads_are_not_waited_for() {
+        let connections = connections(100);
+        let [half, kept, busy] = [(); 3].map(|()| connections.admit(None).unwrap());
+        half.connection.bytes_received();
+        drop(kept.connection.begin_request());
+        let _request = busy.connection.begin_request();
+        connections.begin_closing();
+        after(&connections, 0.1);
+        assert_eq!([&half, &kept, &busy].map(is_closed), [false; 3]);
+        after(&connections, 0.2);
+        assert_eq!([&half, &kept, &busy].map(is_closed), [true, true, false]);
+    }
+}

@@ -1,0 +1,265 @@
+//! The server: accepts connections, bounds them, and drains them when it stops.
+
+use std::convert::Infallible;
+use std::io::Write as _;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use anyhow::Context as _;
+use axum::Router;
+use axum::body::{Body, HttpBody};
+use axum::extract::ConnectInfo;
+use axum::http::header::{CONNECTION, CONTENT_TYPE, RETRY_AFTER};
+use axum::http::{HeaderValue, Request, Response, StatusCode};
+use axum::response::IntoResponse as _;
+use hyper::body::{Bytes, Frame, Incoming, SizeHint};
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::TokioIo;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use tokio::net::{TcpListener, TcpStream};
+use tokio_util::task::{AbortOnDropHandle, TaskTracker};
+use tower::Service as _;
+
+use crate::app::{App, STREAMS_GRACE};
+use crate::auth::presented_token;
+use crate::config::Config;
+use crate::error::ApiError;
+use crate::http::admission::Admission;
+use crate::http::connections::{Closure, Connections, InFlight, Limits, Slot};
+use crate::http::timed_io::TimedIo;
+
+/// The most connections without `MAX_CONNECTIONS`: more than that take memory that nobody planned for.
+const MAX_CONNECTIONS: u64 = 10_000;
+/// File descriptors for what is neither a client's nor the database's: Redis, files, mails, the log.
+const RESERVED_DESCRIPTORS: u64 = 64;
+/// How long accepting pauses when the process has no file descriptor left.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+/// The paths that answer on connections beyond all others.
+const LIVE_PATHS: [&str; 2] = ["/live", "/api/health/live"];
+
+/// The paths of which no request is shed.
+const HEALTH_PATHS: [&str; 7] =
+    ["/live", "/api/health/live", "/health", "/api/health", "/ready", "/api/health/ready", "/metrics"];
+
+/// What a connection that is not accepted is sent.
+const REFUSED: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nretry-after: 1\r\nconnection: close\r\n\
+    content-type: application/json\r\ncontent-length: 74\r\n\r\n\
+    {\"error\":{\"code\":\"OVERLOADED\",\"message\":\"too many connections are open\"}}";
+/// What a connection whose request's head did not come in time is sent.
+const HEAD_TIMEOUT: &[u8] = b"HTTP/1.1 408 Request Timeout\r\nconnection: close\r\ncontent-length: 0\r\n\r\n";
+
+/// Listens on the configured address.
+///
+/// # Errors
+/// When the address is taken, or is none of this machine's.
+pub(crate) async fn bind(config: &Config) -> anyhow::Result<TcpListener> {
+    let address = config.http.listen;
+    match TcpListener::bind(address).await {
+        Err(error) if error.kind() == std::io::ErrorKind::AddrInUse => anyhow::bail!(
+            "address in use: {address}; stop the other process or choose another address with LISTEN_ADDR/--listen"
+        ),
+        bound => bound.with_context(|| format!("listening on {address} (LISTEN_ADDR/--listen)")),
+    }
+}
+
+/// The bounds of connections: as configured, or what the limit of file descriptors leaves.
+pub(crate) fn limits(config: &Config) -> Limits {
+    let database = config.database.database_pool_size + config.database.database_max_overflow;
+    // A connection of SQLite has three files; each eighth client may wait for a connection to the model.
+    let reserved = RESERVED_DESCRIPTORS + 3 * u64::try_from(database).unwrap_or(u64::MAX / 4);
+    let descriptors = raised_descriptors();
+    let left = descriptors.saturating_sub(reserved) / 8 * 7;
+    let connections = config.http.max_connections.map_or(left.clamp(16, MAX_CONNECTIONS), u64::from);
+    if connections > left {
+        tracing::warn!(
+            connections,
+            descriptors,
+            reserved,
+            "the limit of file descriptors allows fewer connections than configured; raise it (ulimit -n, \
+             LimitNOFILE) or lower MAX_CONNECTIONS"
+        );
+    }
+    Limits {
+        connections: usize::try_from(connections).unwrap_or(usize::MAX),
+        idle: Duration::from_secs(config.http.idle_timeout_seconds),
+    }
+}
+
+/// The limit of file descriptors, raised as far as the process may.
+fn raised_descriptors() -> u64 {
+    let limit = getrlimit(Resource::Nofile);
+    if let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit }) {
+        tracing::debug!(%error, "the limit of file descriptors stays as it is");
+    }
+    getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX)
+}
+
+/// Serves until `shutdown` is cancelled, then stops accepting and drains: requests and streams get
+/// `SHUTDOWN_TIMEOUT_SECONDS` to end by themselves; then requests are answered with 503, and streams are told to end.
+pub(crate) async fn serve(app: &App, listener: TcpListener, router: Router) {
+    let connections = Arc::clone(&app.connections);
+    let _watch = AbortOnDropHandle::new(tokio::spawn({
+        let connections = Arc::clone(&connections);
+        async move { connections.watch().await }
+    }));
+    let _admission = AbortOnDropHandle::new(tokio::spawn({
+        let admission = Arc::clone(&app.admission);
+        async move { admission.watch().await }
+    }));
+    let tasks = TaskTracker::new();
+    tokio::select! {
+        () = app.shutdown.cancelled() => {}
+        () = accept(app, &listener, &router, &tasks) => {}
+    }
+    drop(listener);
+    connections.begin_closing();
+    tasks.close();
+    let deadline = async {
+        tokio::time::sleep(Duration::from_secs(app.config.http.shutdown_timeout_seconds)).await;
+        app.streams_end.cancel();
+        tokio::time::sleep(STREAMS_GRACE).await;
+    };
+    tokio::select! {
+        () = tasks.wait() => {}
+        () = deadline => {
+            tracing::warn!(open = connections.open(), "requests were still open when the time to stop was over");
+            connections.close_all();
+        }
+    }
+}
+
+async fn accept(app: &App, listener: &TcpListener, router: &Router, tasks: &TaskTracker) {
+    loop {
+        let (stream, peer) = match listener.accept().await {
+            Ok(accepted) => accepted,
+            Err(error) if error.kind() == std::io::ErrorKind::ConnectionAborted => continue,
+            Err(error) => {
+                tracing::debug!(%error, "a connection was not accepted");
+                app.connections.out_of_descriptors();
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+                continue;
+            }
+        };
+        let address = (!app.config.http.trusts(peer.ip())).then(|| peer.ip());
+        match app.connections.admit(address) {
+            Ok(slot) => drop(tasks.spawn(connection(
+                stream,
+                peer,
+                slot,
+                router.clone(),
+                (Arc::clone(&app.connections), Arc::clone(&app.admission)),
+            ))),
+            // As much of it as the socket takes at once.
+            Err(_) => drop(stream.into_std().and_then(|mut stream| stream.write(REFUSED))),
+        }
+    }
+}
+
+/// Serves the requests of one connection.
+async fn connection(
+    stream: TcpStream,
+    peer: SocketAddr,
+    slot: Slot,
+    router: Router,
+    (connections, admission): (Arc<Connections>, Arc<Admission>),
+) {
+    // A piece of a stream must not wait until the client has acknowledged the one before, which may take it 40 ms.
+    if let Err(error) = stream.set_nodelay(true) {
+        tracing::debug!(%error, "a connection sends its packets late");
+    }
+    let state = Arc::clone(&slot.connection);
+    let io = TokioIo::new(TimedIo::new(stream, Arc::clone(&state)));
+    let service = service_fn(|mut request: Request<Incoming>| {
+        let in_flight = state.begin_request();
+        request.extensions_mut().insert(ConnectInfo(peer));
+        let (mut router, state) = (router.clone(), Arc::clone(&state));
+        let (connections, admission) = (Arc::clone(&connections), Arc::clone(&admission));
+        async move {
+            let path = request.uri().path();
+            let mut response = if state.is_live_only() && !LIVE_PATHS.contains(&path) {
+                ApiError::overloaded("too many connections are open").into_response()
+            } else if HEALTH_PATHS.contains(&path) {
+                router.call(request).await?
+            } else if admission.admits(|| admission.priority(presented_token(request.headers()))) {
+                admission.serve(router.call(request)).await?
+            } else {
+                shed()
+            };
+            if state.closes() || state.is_live_only() || connections.is_closing() {
+                response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+            }
+            Ok::<_, Infallible>(response.map(|body| Answer { body, _in_flight: in_flight }))
+        }
+    });
+    // Heads are timed where their bytes are read.
+    let mut served = http1::Builder::new().header_read_timeout(None).serve_connection(io, service);
+    tokio::select! {
+        biased;
+        result = &mut served => {
+            if let Err(error) = result {
+                tracing::debug!(%error, "a connection ended early");
+            }
+        }
+        closure = state.closed() => {
+            connections.count_closed(closure);
+            if closure == Closure::HeadTimeout {
+                // As much of it as the socket takes at once.
+                let _ = served.into_parts().io.into_inner().into_inner().try_write(HEAD_TIMEOUT);
+            }
+        }
+    }
+    drop(slot);
+}
+
+/// The answer to a request that is shed: made before the request has a span, an id or a route, so that it costs next to
+/// nothing.
+fn shed() -> Response<Body> {
+    const BODY: &str = r#"{"error":{"code":"OVERLOADED","message":"too many requests at once; please try again"}}"#;
+    let mut response = Response::new(Body::from(BODY));
+    *response.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    headers.insert(RETRY_AFTER, HeaderValue::from_static("1"));
+    response
+}
+
+/// The body of an answer. When hyper has it all, the connection waits for the next request.
+struct Answer {
+    body: Body,
+    _in_flight: InFlight,
+}
+
+impl HttpBody for Answer {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Self::Data>, Self::Error>>> {
+        Pin::new(&mut self.body).poll_frame(cx)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn the_refusal_tells_its_length() {
+        let text = std::str::from_utf8(super::REFUSED).unwrap();
+        let (head, body) = text.split_once("\r\n\r\n").unwrap();
+        assert!(head.contains(&format!("content-length: {}", body.len())), "{}", body.len());
+        serde_json::from_str::<serde_json::Value>(body).unwrap();
+    }
+}

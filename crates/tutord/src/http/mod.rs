@@ -2,6 +2,8 @@
 
 pub mod aliases;
 pub mod answers;
+pub mod body;
+pub mod bounded;
 pub mod budgets;
 pub mod client_ip;
 mod etag;

@@ -111,10 +111,7 @@ pub(super) async fn respond(app: &App, user_id: i64, format: Format) -> Result<R
                     steps.push_back(if more { Step::Page { cursor: last, first: false } } else { Step::End });
                     write(format, page, first)
                 }
-                Err(error) => {
-                    tracing::error!(%error, user_id, "an export broke off");
-                    Err(std::io::Error::other("the export broke off"))
-                }
+                Err(error) => Err(std::io::Error::other(format!("the export broke off: {error}"))),
             },
         };
         if sent.is_err() {

@@ -71,13 +71,16 @@ pub fn router() -> OpenApiRouter<App> {
 struct RegisterRequest {
     /// At most 255 characters; unique whatever its case.
     #[serde(deserialize_with = "trimmed")]
+    #[schema(max_length = 255)]
     #[garde(custom(validation::email))]
     email: String,
     /// 8 to 128 characters with an upper-case and a lower-case letter, a digit and a special character.
+    #[schema(min_length = 8, max_length = 128)]
     #[garde(custom(validation::password))]
     password: String,
     /// 1 to 255 characters.
     #[serde(deserialize_with = "trimmed")]
+    #[schema(min_length = 1, max_length = 255)]
     #[garde(length(chars, min = 1, max = 255))]
     name: String,
 }
@@ -85,20 +88,24 @@ struct RegisterRequest {
 #[derive(Deserialize, Validate, ToSchema)]
 struct LoginRequest {
     #[serde(deserialize_with = "trimmed")]
+    #[schema(min_length = 1, max_length = 255)]
     #[garde(length(chars, min = 1, max = 255))]
     email: String,
+    #[schema(min_length = 1, max_length = 128)]
     #[garde(length(chars, min = 1, max = 128))]
     password: String,
 }
 
 #[derive(Deserialize, Validate, ToSchema)]
 struct RefreshRequest {
+    #[schema(min_length = 1, max_length = 255)]
     #[garde(length(chars, min = 1, max = 255))]
     refresh_token: String,
 }
 
 #[derive(Deserialize, Validate, ToSchema)]
 struct TokenRequest {
+    #[schema(min_length = 1, max_length = 255)]
     #[garde(length(chars, min = 1, max = 255))]
     token: String,
 }
@@ -106,14 +113,17 @@ struct TokenRequest {
 #[derive(Deserialize, Validate, ToSchema)]
 struct EmailRequest {
     #[serde(deserialize_with = "trimmed")]
+    #[schema(max_length = 255)]
     #[garde(custom(validation::email))]
     email: String,
 }
 
 #[derive(Deserialize, Validate, ToSchema)]
 struct ConfirmResetRequest {
+    #[schema(min_length = 1, max_length = 255)]
     #[garde(length(chars, min = 1, max = 255))]
     token: String,
+    #[schema(min_length = 8, max_length = 128)]
     #[garde(custom(validation::password))]
     new_password: String,
 }

@@ -268,6 +268,8 @@ fn group(sql: &str) -> String {
 }
 
 /// Everything, in the OpenMetrics format.
+#[utoipa::path(get, path = "/metrics", tag = "health", security(()),
+    responses((status = 200, content_type = "application/openmetrics-text", body = String), (status = 500)))]
 pub async fn metrics(State(app): State<App>) -> Result<impl IntoResponse, ApiError> {
     let replicas = replicas(&app).await;
     let mut collected = Collected(Registry::with_prefix("tutord"));

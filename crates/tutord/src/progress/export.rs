@@ -15,6 +15,7 @@ use tutord_store::{Cursor, LocalDate, Timestamp};
 use utoipa::ToSchema;
 
 use super::service;
+use super::wire::ProgressResponse;
 use crate::app::App;
 use crate::error::ApiError;
 
@@ -33,7 +34,8 @@ pub(super) enum Format {
 }
 
 /// A line of the export.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = ExportedExercise)]
 struct Row {
     exercise_id: i64,
     title: String,
@@ -75,6 +77,15 @@ impl From<HistoryItem> for Row {
             completed_on: standing.completed_on,
         }
     }
+}
+
+/// The JSON of an export.
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "the description alone reads it: what is sent is written piece by piece")]
+pub(super) struct Export {
+    exported_at: Timestamp,
+    progress: ProgressResponse,
+    exercises: Vec<Row>,
 }
 
 /// What is sent next.

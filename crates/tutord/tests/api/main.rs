@@ -3,6 +3,7 @@
 
 mod alerts;
 mod auth;
+mod authorization;
 mod chat;
 mod coherence;
 mod contract;

@@ -12,6 +12,7 @@ mod dashboard;
 mod demo;
 mod edge;
 mod exercises;
+mod generators;
 mod harness;
 mod health;
 mod llm_cache;

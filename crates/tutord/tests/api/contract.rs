@@ -61,7 +61,8 @@ impl Route {
     /// A body that is as it should be, where the route takes one.
     pub(crate) fn body(&self) -> Option<Value> {
         let content = &self.operation.get("requestBody")?["content"]["application/json"];
-        Some(content.get("example").expect(&self.name()).clone())
+        let name = self.name();
+        Some(content.get("example").expect(&name).clone())
     }
 
     fn parameters(&self) -> impl Iterator<Item = (&str, &Value)> {

@@ -1,20 +1,81 @@
 //! Installs what the tests need, where that can be done.
 
+use std::fs;
+use std::path::Path;
 use std::process::Command;
 
 use anyhow::{Context as _, bail};
 
-/// Makes sure that PostgreSQL, Redis, Chromium and cargo-nextest are there.
+/// Makes sure that PostgreSQL, Redis, Chromium, Python, Node.js and cargo-nextest are there.
 pub(crate) fn missing() -> anyhow::Result<()> {
-    let packages = testbed::missing_packages();
+    let mut packages = testbed::missing_packages();
+    packages.extend(
+        [("python3", "python3"), ("node", "nodejs"), ("npm", "npm")]
+            .iter()
+            .filter_map(|(program, package)| (!has(program)).then_some(*package)),
+    );
+    // Debian's Python comes without what makes environments.
+    let has_venv = Command::new("python3").args(["-c", "import ensurepip, venv"]).output();
+    if !has_venv.is_ok_and(|output| output.status.success()) {
+        packages.push("python3-venv");
+    }
     if !packages.is_empty() {
         apt(&packages)?;
     }
+    python_packages()?;
+    node_packages()?;
     if !has("cargo-nextest") {
         println!("installing cargo-nextest");
         run(Command::new("cargo").args(["install", "--locked", "cargo-nextest"]))?;
     }
     Ok(())
+}
+
+/// Where the packages go that read the API's description.
+const TOOLS: &str = "target/tools";
+
+fn python_packages() -> anyhow::Result<()> {
+    let directory = Path::new(TOOLS).join("python");
+    install_once(&directory, &["requirements.txt"], "crates/tutord/tests/python", || {
+        run(Command::new("python3").args(["-m", "venv", "--clear"]).arg(&directory))?;
+        let pip = directory.join("bin/pip");
+        let requirements = "crates/tutord/tests/python/requirements.txt";
+        run(Command::new(pip).args(["install", "--quiet", "--disable-pip-version-check", "-r", requirements]))
+    })
+}
+
+fn node_packages() -> anyhow::Result<()> {
+    let directory = Path::new(TOOLS).join("typescript");
+    let files = ["package.json", "package-lock.json"];
+    let source = "crates/tutord/tests/typescript";
+    install_once(&directory, &files, source, || {
+        fs::create_dir_all(&directory)?;
+        for file in files {
+            fs::copy(Path::new(source).join(file), directory.join(file))?;
+        }
+        run(Command::new("npm").args(["ci", "--silent", "--no-audit", "--no-fund"]).current_dir(&directory))
+    })
+}
+
+/// Installs into a directory unless it holds what was installed from the same files.
+fn install_once(
+    directory: &Path,
+    files: &[&str],
+    source: &str,
+    install: impl FnOnce() -> anyhow::Result<()>,
+) -> anyhow::Result<()> {
+    let mut wanted = String::new();
+    for file in files {
+        let path = Path::new(source).join(file);
+        wanted += &fs::read_to_string(&path).with_context(|| path.display().to_string())?;
+    }
+    let stamp = directory.join("installed-from");
+    if fs::read_to_string(&stamp).is_ok_and(|installed| installed == wanted) {
+        return Ok(());
+    }
+    println!("installing {source} into {}", directory.display());
+    install()?;
+    fs::write(stamp, wanted).context("the mark of what is installed")
 }
 
 fn apt(packages: &[&str]) -> anyhow::Result<()> {

@@ -19,8 +19,11 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Check format and lints, run all tests against real servers, and build the docs. Installs PostgreSQL,
-    /// Redis, Chromium and cargo-nextest where they are missing.
+    /// Redis, Chromium, Python, Node.js and cargo-nextest where they are missing.
     Test {
+        /// Also run the tests that take minutes: schemathesis calls every operation of the API's description.
+        #[arg(long)]
+        all: bool,
         /// Passed on to `cargo nextest run`.
         #[arg(last = true)]
         nextest: Vec<String>,
@@ -32,7 +35,7 @@ enum Command {
 #[tokio::main]
 async fn main() -> ExitCode {
     let outcome = match Cli::parse().command {
-        Command::Test { nextest } => test::run(&nextest).await,
+        Command::Test { all, nextest } => test::run(all, &nextest).await,
         Command::Bench(args) => bench::run(&args),
     };
     // Without the backtrace that `RUST_BACKTRACE=1` would add: what failed has printed its own output.

@@ -14,7 +14,7 @@ use crate::install::{self, has};
 const FEATURES: &str = "--features=tutord/otlp";
 
 /// Runs every step, and stops at the first that fails.
-async fn run_steps(nextest: &[String]) -> anyhow::Result<Vec<(&'static str, Duration)>> {
+async fn run_steps(all: bool, nextest: &[String]) -> anyhow::Result<Vec<(&'static str, Duration)>> {
     let mut took = Vec::new();
     let mut step = |name: &'static str, work: &mut dyn FnMut() -> anyhow::Result<()>| {
         println!("\n== {name}");
@@ -42,7 +42,10 @@ async fn run_steps(nextest: &[String]) -> anyhow::Result<Vec<(&'static str, Dura
     step("tests", &mut || {
         // Not to be taken for the report of this run, should it write none.
         let _ = std::fs::remove_file(report_path());
-        install::run(cargo(&["nextest", "run", "--workspace", FEATURES, "--cargo-quiet"]).args(nextest).envs(servers))
+        // `.config/nextest.toml` leaves out what takes minutes.
+        let filter = all.then_some("--ignore-default-filter");
+        let mut run = cargo(&["nextest", "run", "--workspace", FEATURES, "--cargo-quiet"]);
+        install::run(run.args(filter).args(nextest).envs(servers))
     })?;
     step("doc tests", &mut || {
         install::run(cargo(&["test", "--doc", "--workspace", FEATURES, "--quiet"]).envs(servers))
@@ -61,8 +64,8 @@ async fn run_steps(nextest: &[String]) -> anyhow::Result<Vec<(&'static str, Dura
 }
 
 /// Runs all steps and sums up.
-pub(crate) async fn run(nextest: &[String]) -> anyhow::Result<()> {
-    let took = run_steps(nextest).await?;
+pub(crate) async fn run(all: bool, nextest: &[String]) -> anyhow::Result<()> {
+    let took = run_steps(all, nextest).await?;
     println!("\n== summary");
     for (name, duration) in took {
         println!("{:>6.1} s  {name}", duration.as_secs_f64());

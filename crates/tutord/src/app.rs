@@ -16,6 +16,7 @@ use tokio_util::task::TaskTracker;
 use tutord_store::Store;
 use utoipa::OpenApi as _;
 use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
 
 use crate::auth::Passwords;
 use crate::cache::{self, CachedStore};
@@ -188,16 +189,16 @@ impl App {
             .nest("/api/progress", progress::router())
             .nest("/api/admin", ops::cache::router().merge(ops::queries::router()))
             .nest("/api", aliases::router())
-            .nest("/api", ops::health::router());
+            .nest("/api", ops::health::router())
+            .routes(routes!(ops::metrics::metrics));
         let (router, description) = api.split_for_parts();
         // Without the prefix too: orchestrators and load balancers ask there by default.
         let router = router
             .route("/health", get(ops::health::health))
             .route("/live", get(ops::health::live))
             .route("/ready", get(ops::health::ready))
-            .route("/metrics", get(ops::metrics::metrics))
             .merge(ops::dashboard::router())
-            .merge(openapi::router(description))
+            .merge(openapi::router(&description))
             .merge(further);
         middleware::wrap(router, self).with_state(self.clone())
     }

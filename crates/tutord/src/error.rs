@@ -8,6 +8,7 @@ use axum::http::{HeaderName, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use serde_json::{Map, Value, json};
 
+use crate::http::bounded::Bounded;
 use crate::http::request_id;
 
 /// What a client is told when a request can't be served. Internals go to the log, never in here.
@@ -133,7 +134,7 @@ impl ApiError {
 
     /// 500: logs `cause`; the client is told the request id alone.
     pub fn internal(cause: &dyn Display) -> Self {
-        tracing::error!(error = %cause, "request failed");
+        tracing::error!(error = %Bounded(cause), "request failed");
         let error =
             Self::new(StatusCode::INTERNAL_SERVER_ERROR, "INTERNAL_SERVER_ERROR", "something went wrong on our side");
         match request_id::current() {
@@ -170,10 +171,20 @@ impl ApiError {
         &self.message
     }
 
+    /// Whether the server failed, and not the client.
+    pub fn is_failure(&self) -> bool {
+        is_failure(self.status)
+    }
+
     /// Whether a log-in would mend it.
     pub fn is_unauthenticated(&self) -> bool {
         self.status == StatusCode::UNAUTHORIZED
     }
+}
+
+/// Whether the server failed to do what it is there for. What it does not offer (501) is no failure.
+pub(crate) fn is_failure(status: StatusCode) -> bool {
+    status.is_server_error() && status != StatusCode::NOT_IMPLEMENTED
 }
 
 impl IntoResponse for ApiError {

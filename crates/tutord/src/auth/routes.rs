@@ -71,13 +71,16 @@ pub fn router() -> OpenApiRouter<App> {
 struct RegisterRequest {
     /// At most 255 characters; unique whatever its case.
     #[serde(deserialize_with = "trimmed")]
+    #[schema(max_length = 255)]
     #[garde(custom(validation::email))]
     email: String,
     /// 8 to 128 characters with an upper-case and a lower-case letter, a digit and a special character.
+    #[schema(min_length = 8, max_length = 128)]
     #[garde(custom(validation::password))]
     password: String,
     /// 1 to 255 characters.
     #[serde(deserialize_with = "trimmed")]
+    #[schema(min_length = 1, max_length = 255)]
     #[garde(length(chars, min = 1, max = 255))]
     name: String,
 }
@@ -85,8 +88,10 @@ struct RegisterRequest {
 #[derive(Deserialize, Validate, ToSchema)]
 struct LoginRequest {
     #[serde(deserialize_with = "trimmed")]
+    #[schema(min_length = 1, max_length = 255)]
     #[garde(length(chars, min = 1, max = 255))]
     email: String,
+    #[schema(min_length = 1, max_length = 128)]
     #[garde(length(chars, min = 1, max = 128))]
     password: String,
 }
@@ -94,12 +99,14 @@ struct LoginRequest {
 #[derive(Deserialize, Validate, ToSchema)]
 struct RefreshRequest {
     /// Without it, the cookie counts.
+    #[schema(min_length = 1, max_length = 255)]
     #[garde(inner(length(chars, min = 1, max = 255)))]
     refresh_token: Option<String>,
 }
 
 #[derive(Deserialize, Validate, ToSchema)]
 struct TokenRequest {
+    #[schema(min_length = 1, max_length = 255)]
     #[garde(length(chars, min = 1, max = 255))]
     token: String,
 }
@@ -107,14 +114,17 @@ struct TokenRequest {
 #[derive(Deserialize, Validate, ToSchema)]
 struct EmailRequest {
     #[serde(deserialize_with = "trimmed")]
+    #[schema(max_length = 255)]
     #[garde(custom(validation::known_email))]
     email: String,
 }
 
 #[derive(Deserialize, Validate, ToSchema)]
 struct ConfirmResetRequest {
+    #[schema(min_length = 1, max_length = 255)]
     #[garde(length(chars, min = 1, max = 255))]
     token: String,
+    #[schema(min_length = 8, max_length = 128)]
     #[garde(custom(validation::password))]
     new_password: String,
 }

@@ -4,9 +4,11 @@
 //! is noticed by the closed channel, the upstream call ends, and what came is still stored.
 
 use std::convert::Infallible;
+use std::panic::AssertUnwindSafe;
 use std::time::{Duration, Instant};
 
 use axum::response::sse::{Event, KeepAlive, Sse};
+use futures_util::FutureExt as _;
 use futures_util::stream::{Stream, StreamExt, unfold};
 use serde::Serialize;
 use tokio::sync::mpsc;
@@ -16,6 +18,7 @@ use tutord_store::model::{Message, NewReply};
 use super::exchange::{Begun, Question, answered, milliseconds, store, tokens, unavailable};
 use crate::app::App;
 use crate::error::ApiError;
+use crate::http::body::{FailureFlag, panic_message};
 use crate::llm::{Chunk, estimate_tokens};
 
 /// How often a comment is sent while nothing else is, so that proxies keep the connection.
@@ -96,12 +99,23 @@ impl Client {
 }
 
 /// Answers with the events of an exchange whose question is stored.
-pub(super) fn respond(app: &App, begun: Begun) -> Sse<impl Stream<Item = Result<Event, Infallible>> + use<>> {
+pub(super) fn respond(
+    app: &App,
+    begun: Begun,
+) -> (FailureFlag, Sse<impl Stream<Item = Result<Event, Infallible>> + use<>>) {
     let (sender, receiver) = mpsc::channel(BUFFER);
     let task = app.clone();
+    let failure = FailureFlag::default();
+    let failed = failure.clone();
     let delivery = async move {
         let client = Client { events: sender, patience: STALLED };
-        if let Err(Stopped::Failed(error)) = deliver(&task, &client, begun).await {
+        let delivered = AssertUnwindSafe(deliver(&task, &client, begun)).catch_unwind().await.unwrap_or_else(|panic| {
+            Err(Stopped::Failed(ApiError::internal(&format_args!("panic: {}", panic_message(&*panic)))))
+        });
+        if let Err(Stopped::Failed(error)) = delivered {
+            if error.is_failure() && !client.events.is_closed() && !task.streams_end.is_cancelled() {
+                failed.set();
+            }
             // A client that left in the meantime has no use for it.
             let _ = client.send("error", &Failure { code: error.code(), message: error.message() }).await;
         }
@@ -109,7 +123,7 @@ pub(super) fn respond(app: &App, begun: Begun) -> Sse<impl Stream<Item = Result<
     // What goes wrong is logged with the request's id.
     app.tasks.spawn(delivery.in_current_span());
     let events = unfold(receiver, async |mut receiver| Some((Ok(receiver.recv().await?), receiver)));
-    Sse::new(events).keep_alive(KeepAlive::new().interval(HEARTBEAT))
+    (failure, Sse::new(events).keep_alive(KeepAlive::new().interval(HEARTBEAT)))
 }
 
 async fn deliver(app: &App, client: &Client, begun: Begun) -> Result<(), Stopped> {

@@ -12,11 +12,13 @@ use crate::http::json::{trimmed, trimmed_option};
 pub(super) struct NewConversationRequest {
     /// At most 200 characters; "New conversation" when absent.
     #[serde(default, deserialize_with = "trimmed_option")]
+    #[schema(min_length = 1, max_length = 200)]
     #[garde(length(chars, min = 1, max = 200))]
     pub(super) title: Option<String>,
     #[garde(skip)]
     pub(super) context_type: Option<ContextType>,
     /// The exercise, when `context_type` is `exercise`.
+    #[schema(minimum = 1)]
     #[garde(range(min = 1))]
     pub(super) exercise_id: Option<i64>,
 }
@@ -25,6 +27,7 @@ pub(super) struct NewConversationRequest {
 pub(super) struct RenameRequest {
     /// 1 to 200 characters.
     #[serde(deserialize_with = "trimmed")]
+    #[schema(min_length = 1, max_length = 200)]
     #[garde(length(chars, min = 1, max = 200))]
     pub(super) title: String,
 }
@@ -33,12 +36,15 @@ pub(super) struct RenameRequest {
 pub(super) struct SendRequest {
     /// 1 to 5000 characters.
     #[serde(deserialize_with = "trimmed")]
+    #[schema(min_length = 1, max_length = 5000)]
     #[garde(length(chars, min = 1, max = 5000))]
     pub(super) message: String,
     /// Without it the message begins a conversation.
+    #[schema(minimum = 1)]
     #[garde(range(min = 1))]
     pub(super) conversation_id: Option<i64>,
     /// A repeated request with the same key, within 24 hours, stores nothing again. At most 64 characters.
+    #[schema(min_length = 1, max_length = 64)]
     #[garde(length(chars, min = 1, max = 64))]
     pub(super) idempotency_key: Option<String>,
 }

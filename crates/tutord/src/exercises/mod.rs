@@ -15,6 +15,7 @@ mod service;
 mod wire;
 mod writer;
 
+pub(crate) use routes::HISTORY;
 pub use routes::{
     AWAIT_MODEL, BUDGETS, COMPLETE_BUDGET, DAILY_BUDGET, DIFFICULTY_BUDGET, EXERCISE_BUDGET, HISTORY_BUDGET,
     PERFORMANCE_BUDGET, STEP_BUDGET, router,

@@ -41,7 +41,7 @@ pub const STEP_BUDGET: u32 = 9;
 /// achievement, and two for the first completion of a language in a week, which makes its leaderboards.
 pub const COMPLETE_BUDGET: u32 = 40;
 
-const HISTORY: Bounds = Bounds::new(20, 100);
+pub(crate) const HISTORY: Bounds = Bounds::new(20, 100);
 
 /// Routes that answer when the model did: they are bounded by its time-outs, not by the request's.
 pub const AWAIT_MODEL: &[&str] =
@@ -185,7 +185,7 @@ async fn generate(
 #[into_params(parameter_in = Query)]
 struct LimitQuery {
     /// How many of the newest exercises are looked at: 1 to 100, 10 without it.
-    #[param(value_type = Option<i64>)]
+    #[param(value_type = Option<i64>, minimum = 1, maximum = 100)]
     limit: Option<String>,
 }
 

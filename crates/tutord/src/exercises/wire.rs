@@ -142,9 +142,11 @@ impl HistoryList {
 pub(super) struct SubmitRequest {
     /// 1 to 50000 characters.
     #[serde(deserialize_with = "not_blank")]
+    #[schema(min_length = 1, max_length = 50_000)]
     #[garde(length(chars, min = 1, max = 50_000))]
     pub(super) solution: String,
     /// Seconds spent on the exercise so far: 0 to 86400.
+    #[schema(minimum = 0, maximum = 86_400)]
     #[garde(range(min = 0, max = 86_400))]
     pub(super) time_spent_seconds: Option<i32>,
 }
@@ -168,9 +170,11 @@ pub(super) struct SubmitResponse {
 pub(super) struct HintRequest {
     /// What the student wonders about, at most 2000 characters.
     #[serde(default, deserialize_with = "trimmed_option")]
+    #[schema(max_length = 2_000)]
     #[garde(length(chars, max = 2_000))]
     pub(super) context: Option<String>,
     /// What the student has written so far, at most 10000 characters.
+    #[schema(max_length = 10_000)]
     #[garde(length(chars, max = 10_000))]
     pub(super) current_code: Option<String>,
 }
@@ -187,6 +191,7 @@ pub(super) struct HintResponse {
 #[derive(Default, Deserialize, Validate, ToSchema)]
 pub(super) struct CompleteRequest {
     /// Seconds spent on the exercise so far: 0 to 86400.
+    #[schema(minimum = 0, maximum = 86_400)]
     #[garde(range(min = 0, max = 86_400))]
     pub(super) time_spent_seconds: Option<i32>,
 }
@@ -229,6 +234,7 @@ pub(super) struct SkipResponse {
 pub(super) struct GenerateRequest {
     /// At most 200 characters.
     #[serde(default, deserialize_with = "trimmed_option")]
+    #[schema(min_length = 1, max_length = 200)]
     #[garde(length(chars, min = 1, max = 200))]
     pub(super) topic: Option<String>,
     #[garde(skip)]
@@ -309,6 +315,7 @@ pub(super) struct AdjustRequest {
     pub(super) difficulty: Difficulty,
     /// At most 500 characters.
     #[serde(default, deserialize_with = "trimmed_option")]
+    #[schema(max_length = 500)]
     #[garde(length(chars, max = 500))]
     pub(super) reason: Option<String>,
 }

@@ -28,6 +28,7 @@ static BUDGETS: LazyLock<HashMap<String, Vec<(&'static str, u32)>>> = LazyLock::
         ("/api/exercises", exercises::BUDGETS),
         ("/api/progress", progress::BUDGETS),
         ("/api", ops::BUDGETS),
+        ("", ops::METRICS_BUDGETS),
     ] {
         for (method, path, statements) in features {
             budgets.entry(format!("{prefix}{path}")).or_default().push((method, *statements));

@@ -10,7 +10,7 @@ use sha2::{Digest as _, Sha256};
 use crate::error::ApiError;
 
 /// Whose answers have an ETag: what a student reads again and again.
-const PREFIXES: [&str; 5] = ["/api/users", "/api/v1/users", "/api/chat", "/api/exercises", "/api/progress"];
+pub(super) const PREFIXES: [&str; 5] = ["/api/users", "/api/v1/users", "/api/chat", "/api/exercises", "/api/progress"];
 /// Private: it is one student's. No-cache: it may be kept, and is asked for again each time.
 const PRIVATE: HeaderValue = HeaderValue::from_static("private, no-cache");
 

@@ -20,6 +20,7 @@ use tower_http::compression::CompressionLayer;
 use tower_http::cors::CorsLayer;
 use tracing::Instrument;
 
+use super::body;
 use super::budgets::budget;
 use super::etag::etag;
 use super::request_id;
@@ -37,6 +38,9 @@ pub(super) struct BodyLimit {
     pub(super) time: Duration,
 }
 
+/// The route of requests that no route matches.
+const UNMATCHED: &str = "unmatched";
+
 const API_POLICY: HeaderValue = HeaderValue::from_static("default-src 'none'; frame-ancestors 'none'");
 
 /// Puts the shared layers around the routes. A request passes them from the first one here to the last.
@@ -53,13 +57,29 @@ pub fn wrap(router: Router<App>, app: &App) -> Router<App> {
         .layer(CompressionLayer::new())
         .layer(Extension(BodyLimit { bytes: http.max_body_bytes, time: http.request_timeout() }))
         .layer(DefaultBodyLimit::max(http.max_body_bytes))
-        .layer(from_fn_with_state(app.clone(), async |State(app): State<App>, request: Request, next: Next| {
-            etag(request, |request| timeout(&app, request, next)).await
-        }));
+        .layer(from_fn_with_state(app.clone(), within_compression));
     router
         .fallback(async || ApiError::not_found("path"))
         .method_not_allowed_fallback(async || ApiError::method_not_allowed())
         .layer(layers)
+}
+
+/// What must be done before an answer is compressed: streams are supervised, since the compression polls them past their
+/// end, and bytes are hashed.
+async fn within_compression(State(app): State<App>, request: Request, next: Next) -> Response {
+    let (method, path) = (request.method().clone(), request.extensions().get::<MatchedPath>().cloned());
+    let response = etag(request, |request| timeout(&app, request, next)).await;
+    // A HEAD request's answer has no body.
+    if method == Method::HEAD {
+        return response;
+    }
+    body::supervise(response, || route_name(&method, path.as_ref()), &app.requests)
+}
+
+/// Under which name a request is counted: its method, and the route's template, never the path, as ids would make every
+/// request a kind of its own.
+fn route_name(method: &Method, path: Option<&MatchedPath>) -> String {
+    path.map_or_else(|| UNMATCHED.to_owned(), |path| format!("{method} {}", path.as_str()))
 }
 
 /// Ends requests that take too long, but for those that wait for a model, and all of them when the time to stop is over. A
@@ -98,15 +118,15 @@ async fn edge(State(app): State<App>, request: Request, next: Next) -> Response 
 async fn trace(app: &App, id: &str, request: Request, next: Next) -> Response {
     let began = Instant::now();
     let method = request.method().clone();
-    // The route's template, never the path: ids would make every line a kind of its own.
-    let route = request.extensions().get::<MatchedPath>().map_or("unmatched", MatchedPath::as_str).to_owned();
-    let name = if route == "unmatched" { route.clone() } else { format!("{method} {route}") };
+    let path = request.extensions().get::<MatchedPath>().cloned();
+    let route = path.as_ref().map_or(UNMATCHED, MatchedPath::as_str);
+    let name = route_name(&method, path.as_ref());
     #[cfg(not(feature = "otlp"))]
     let span = tracing::info_span!("request", request_id = id, %method, route);
     #[cfg(feature = "otlp")]
     let span = tracing::info_span!("request", request_id = id, %method, route, otel.name = name, otel.kind = "server");
     // Methods that no route has are one kind.
-    let known = budget(&method, &route);
+    let known = budget(&method, route);
     let mut scope = Scope::new(&app.watch, &name).request_id(id);
     if let Some(trace) = traceparent(request.headers()) {
         scope = scope.traceparent(trace);
@@ -174,21 +194,21 @@ fn cors(http: &HttpConfig) -> CorsLayer {
 
 #[expect(clippy::needless_pass_by_value, reason = "the signature is tower-http's")]
 fn panicked(payload: Box<dyn Any + Send + 'static>) -> Response {
-    let cause = payload
-        .downcast_ref::<String>()
-        .map(String::as_str)
-        .or_else(|| payload.downcast_ref::<&'static str>().copied())
-        .unwrap_or("no message");
-    ApiError::internal(&format_args!("panic: {cause}")).into_response()
+    ApiError::internal(&format_args!("panic: {}", body::panic_message(&*payload))).into_response()
 }
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Mutex;
+
     use axum::body::{Body, to_bytes};
+    use axum::extract::Path;
     use axum::routing::get;
     use clap::Parser;
+    use futures_util::StreamExt as _;
     use tower::ServiceExt as _;
 
+    use super::body::FailureFlag;
     use super::*;
     use crate::config::Config;
 
@@ -198,15 +218,19 @@ mod tests {
         config: Config,
     }
 
-    /// A server of the API has no route that panics.
-    #[tokio::test(flavor = "multi_thread")]
-    async fn a_panic_is_an_answer_like_any_other() {
-        let directory = tempfile::tempdir().unwrap();
+    async fn app(directory: &tempfile::TempDir) -> App {
         let data_dir = directory.path().display().to_string();
         let config = Cli::parse_from(["tutord", "--data-dir", &data_dir]).config;
         let (watch, plans) = config.watch.build();
         let store = tutord_store::open(&config.database.url(), &config.store_options(&watch)).await.unwrap();
-        let app = App::new(config, (watch, plans), store, false).unwrap();
+        App::new(config, (watch, plans), store, false).unwrap()
+    }
+
+    /// A server of the API has no route that panics.
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_panic_is_an_answer_like_any_other() {
+        let directory = tempfile::tempdir().unwrap();
+        let app = app(&directory).await;
         let routes = Router::new().route("/panics", get(async || -> () { panic!("secret") }));
         let request = Request::get("/panics").header("origin", "http://localhost:3000").body(Body::empty()).unwrap();
         let response = wrap(routes, &app).with_state(app).oneshot(request).await.unwrap();
@@ -220,5 +244,99 @@ mod tests {
         assert_eq!(body["error"]["code"], "INTERNAL_SERVER_ERROR");
         let details = serde_json::json!({"request_id": headers["x-request-id"].to_str().unwrap()});
         assert_eq!(body["error"]["details"], details, "nothing but the request's id");
+    }
+    /// Log lines as they are written.
+    #[derive(Clone, Default)]
+    struct Lines(Arc<Mutex<Vec<u8>>>);
+
+    impl std::io::Write for Lines {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            self.0.lock().unwrap().write(bytes)
+        }
+
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+
+    /// Pieces, then an error, a panic, the end, or nothing more.
+    async fn pieces(Path(end): Path<String>) -> (FailureFlag, Body) {
+        let flag = FailureFlag::default();
+        let told = flag.clone();
+        // Polled after its end, it panics, as `unfold` and most streams do.
+        let pieces = futures_util::stream::unfold(0, move |sent| {
+            let (end, told) = (end.clone(), told.clone());
+            async move {
+                match (sent, end.as_str()) {
+                    (0..3, _) => Some((Ok("a piece".repeat(100)), sent + 1)),
+                    (3, "error") => Some((Err(std::io::Error::other("no more pieces")), 4)),
+                    (3, "panic") => panic!("out of pieces"),
+                    (3, "told") => {
+                        told.set();
+                        None
+                    }
+                    (3, "never") => std::future::pending().await,
+                    _ => None,
+                }
+            }
+        });
+        (flag, Body::from_stream(pieces))
+    }
+
+    #[tokio::test]
+    async fn a_body_that_fails_after_its_head_is_logged_and_counted() {
+        let directory = tempfile::tempdir().unwrap();
+        let app = app(&directory).await;
+        let lines = Lines::default();
+        let log = {
+            let lines = lines.clone();
+            tracing_subscriber::fmt()
+                .with_ansi(false)
+                .with_max_level(tracing::Level::DEBUG)
+                .with_writer(move || lines.clone())
+        };
+        let _logged = tracing::subscriber::set_default(log.finish());
+        for coding in ["identity", "gzip"] {
+            for (end, failure) in [
+                ("error", Some("no more pieces")),
+                ("panic", Some("panic: out of pieces")),
+                ("told", Some("the last event tells the client")),
+                ("end", None),
+                ("never", None),
+            ] {
+                let routes = Router::new().route("/pieces/{end}", get(pieces));
+                let id = format!("{coding}-{end}");
+                let request = Request::get(format!("/pieces/{end}")).header("accept-encoding", coding);
+                let request = request.header("x-request-id", &id).body(Body::empty()).unwrap();
+                let failed_before = app.requests.recent.overall().failed;
+                let response = wrap(routes, &app).with_state(app.clone()).oneshot(request).await.unwrap();
+                assert_eq!(response.status(), 200);
+                assert_eq!(response.headers()["x-accel-buffering"], "no");
+                assert_eq!(response.headers()["cache-control"], "no-store, no-transform");
+                assert_eq!(response.headers().contains_key("content-encoding"), coding == "gzip");
+                let mut body = response.into_body().into_data_stream();
+                let mut whole = true;
+                if end == "never" {
+                    drop(body);
+                } else {
+                    while let Some(piece) = body.next().await {
+                        whole &= piece.is_ok();
+                    }
+                }
+                assert_eq!(whole, !matches!(end, "error" | "panic"), "{id}");
+                assert_eq!(app.requests.recent.overall().failed - failed_before, u64::from(failure.is_some()), "{id}");
+                let log = String::from_utf8(std::mem::take(&mut lines.0.lock().unwrap())).unwrap();
+                let of_body = log.lines().find(|line| line.contains("response body failed"));
+                assert_eq!(of_body.is_some(), failure.is_some(), "{log}");
+                if let (Some(line), Some(failure)) = (of_body, failure) {
+                    assert!(line.contains("ERROR") && line.contains(&id) && line.contains(failure), "{line}");
+                }
+                assert_eq!(log.contains("the client left"), end == "never", "{log}");
+            }
+        }
+        let metrics = crate::ops::metrics::metrics(State(app)).await.unwrap().into_response();
+        let metrics = to_bytes(metrics.into_body(), 1_000_000).await.unwrap();
+        let count = "tutord_http_bodies_failed_total{route=\"GET /pieces/{end}\"} 6\n";
+        assert!(std::str::from_utf8(&metrics).unwrap().contains(count));
     }
 }

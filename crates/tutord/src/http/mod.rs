@@ -3,6 +3,8 @@
 pub mod admission;
 pub mod aliases;
 pub mod answers;
+pub mod body;
+pub mod bounded;
 pub mod budgets;
 pub mod client_ip;
 mod clock;

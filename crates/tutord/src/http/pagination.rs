@@ -37,6 +37,7 @@ pub struct PageParams {
     #[param(value_type = Option<i64>)]
     offset: Option<String>,
     /// `next_cursor` or `prev_cursor` of an earlier page.
+    #[param(max_length = 24)]
     cursor: Option<String>,
 }
 

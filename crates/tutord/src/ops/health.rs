@@ -17,19 +17,20 @@ pub fn router() -> OpenApiRouter<App> {
 }
 
 /// Whether the process answers.
-#[utoipa::path(get, path = "/health", tag = "health", security(()), responses((status = 200)))]
+#[utoipa::path(get, path = "/health", tag = "health", security(()), responses((status = 200, body = Object)))]
 pub async fn health() -> axum::Json<Value> {
     axum::Json(json!({"status": "healthy", "version": env!("CARGO_PKG_VERSION")}))
 }
 
 /// Whether the process should go on living.
-#[utoipa::path(get, path = "/health/live", tag = "health", security(()), responses((status = 200)))]
+#[utoipa::path(get, path = "/health/live", tag = "health", security(()), responses((status = 200, body = Object)))]
 pub async fn live() -> axum::Json<Value> {
     axum::Json(json!({"status": "alive"}))
 }
 
 /// Whether the process can serve, and what keeps it from it. Redis is no reason not to.
-#[utoipa::path(get, path = "/health/ready", tag = "health", security(()), responses((status = 200), (status = 503)))]
+#[utoipa::path(get, path = "/health/ready", tag = "health", security(()), responses((status = 200, body = Object),
+    (status = 503, body = Object, description = "The process can't serve; `checks` says why.")))]
 pub async fn ready(State(app): State<App>) -> Response {
     let (database, migrations, cache) = tokio::join!(database(&app), migrations(&app), cache(&app));
     let ready =

@@ -54,6 +54,7 @@ pub struct Requests {
     pub(crate) recent: Arc<Recent>,
     answered: Family<Answered, Counter>,
     times: Family<Route, Histogram, fn() -> Histogram>,
+    failed_bodies: Family<Route, Counter>,
 }
 
 impl Default for Requests {
@@ -62,6 +63,7 @@ impl Default for Requests {
             recent: Arc::default(),
             answered: Family::default(),
             times: Family::new_with_constructor(|| Histogram::new(BUCKETS)),
+            failed_bodies: Family::default(),
         }
     }
 }
@@ -72,6 +74,17 @@ impl Requests {
         self.answered.get_or_create(&Answered { route: route.to_owned(), status }).inc();
         self.times.get_or_create(&Route { route: route.to_owned() }).observe(took.as_secs_f64());
         self.recent.record(route, status, took);
+    }
+
+    /// Makes the count of failed bodies of a route that streams: Prometheus must have seen a zero to see the first.
+    pub(crate) fn expect_body(&self, route: &str) {
+        drop(self.failed_bodies.get_or_create(&Route { route: route.to_owned() }));
+    }
+
+    /// Counts an answer as failed whose head was sent already.
+    pub(crate) fn count_failed_body(&self, route: &str) {
+        self.failed_bodies.get_or_create(&Route { route: route.to_owned() }).inc();
+        self.recent.record_failed_body(route);
     }
 }
 
@@ -271,6 +284,8 @@ fn group(sql: &str) -> String {
 }
 
 /// Everything, in the OpenMetrics format.
+#[utoipa::path(get, path = "/metrics", tag = "health", security(()),
+    responses((status = 200, content_type = "application/openmetrics-text", body = String), (status = 500)))]
 pub async fn metrics(State(app): State<App>) -> Result<impl IntoResponse, ApiError> {
     let replicas = replicas(&app).await;
     let mut collected = Collected(Registry::with_prefix("tutord"));
@@ -283,6 +298,8 @@ pub async fn metrics(State(app): State<App>) -> Result<impl IntoResponse, ApiErr
     );
     collected.connections(&app.connections);
     collected.shed(&app.admission);
+    let help = "Answers that failed after their head was sent";
+    collected.0.register("http_bodies_failed", help, app.requests.failed_bodies.clone());
     collected.statements(&app);
     collected.pool(&app);
     collected.replicas(replicas.as_deref());

@@ -15,6 +15,9 @@ mod recent;
 
 use crate::http::budgets::Budget;
 
+/// What the route outside of `/api` may issue: one statement about the replicas.
+pub const METRICS_BUDGETS: &[Budget] = &[("GET", "/metrics", 1)];
+
 /// What each route may issue.
 pub const BUDGETS: &[Budget] = &[
     ("GET", "/health", 0),

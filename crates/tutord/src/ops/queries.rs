@@ -30,7 +30,7 @@ pub fn router() -> OpenApiRouter<App> {
 #[into_params(parameter_in = Query)]
 struct QueriesQuery {
     /// The most shapes, slow statements and findings: 1 to 100, 20 without it.
-    #[param(value_type = Option<i64>)]
+    #[param(value_type = Option<i64>, minimum = 1, maximum = 100)]
     limit: Option<String>,
     /// Which shapes come first, by the last five minutes and then since the start: those that took the most time (`total`, the
     /// default), were called most often (`calls`) or are slow at times (`p99`).

@@ -75,6 +75,13 @@ impl Recent {
         lock(&self.route(route)).record(at, status, took);
     }
 
+    /// Counts as failed what was recorded as answered when its head was sent.
+    pub(crate) fn record_failed_body(&self, route: &str) {
+        let at = self.began.elapsed();
+        lock(&self.all).newest(at).failed += 1;
+        lock(&self.route(route)).newest(at).failed += 1;
+    }
+
     fn route(&self, route: &str) -> Arc<Mutex<Window>> {
         let routes = self.routes.read().unwrap_or_else(PoisonError::into_inner);
         if let Some(window) = routes.get(route) {
@@ -191,16 +198,21 @@ impl Window {
     }
 
     fn record(&mut self, at: Duration, status: u16, took: Duration) {
+        self.newest(at).record(status, took);
+    }
+
+    /// The slot of this time since the start. A thread that was held up may come with an older time: it counts in the newest.
+    fn newest(&mut self, at: Duration) -> &mut Slot {
         let (first, number) = self.bounds(at);
         while self.slots.front().is_some_and(|oldest| oldest.number < first) {
             self.slots.pop_front();
         }
-        // A thread that was held up may come with an older slot: it counts in the newest.
-        if self.slots.back().is_none_or(|newest| newest.number < number) {
-            self.slots.push_back(Slot { number, ..Slot::default() });
-        }
-        if let Some(newest) = self.slots.back_mut() {
-            newest.record(status, took);
+        match self.slots.pop_back() {
+            Some(newest) if newest.number >= number => self.slots.push_back_mut(newest),
+            older => {
+                self.slots.extend(older);
+                self.slots.push_back_mut(Slot { number, ..Slot::default() })
+            }
         }
     }
 

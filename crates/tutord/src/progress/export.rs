@@ -15,6 +15,7 @@ use tutord_store::{Cursor, LocalDate, Timestamp};
 use utoipa::ToSchema;
 
 use super::service;
+use super::wire::ProgressResponse;
 use crate::app::App;
 use crate::error::ApiError;
 
@@ -33,7 +34,8 @@ pub(super) enum Format {
 }
 
 /// A line of the export.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = ExportedExercise)]
 struct Row {
     exercise_id: i64,
     title: String,
@@ -77,6 +79,15 @@ impl From<HistoryItem> for Row {
     }
 }
 
+/// The JSON of an export.
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "the description alone reads it: what is sent is written piece by piece")]
+pub(super) struct Export {
+    exported_at: Timestamp,
+    progress: ProgressResponse,
+    exercises: Vec<Row>,
+}
+
 /// What is sent next.
 enum Step {
     Begin(Bytes),
@@ -111,10 +122,7 @@ pub(super) async fn respond(app: &App, user_id: i64, format: Format) -> Result<R
                     steps.push_back(if more { Step::Page { cursor: last, first: false } } else { Step::End });
                     write(format, page, first)
                 }
-                Err(error) => {
-                    tracing::error!(%error, user_id, "an export broke off");
-                    Err(std::io::Error::other("the export broke off"))
-                }
+                Err(error) => Err(std::io::Error::other(format!("the export broke off: {error}"))),
             },
         };
         if sent.is_err() {

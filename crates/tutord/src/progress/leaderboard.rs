@@ -11,7 +11,7 @@ use crate::error::ApiError;
 use crate::http::pagination::{Bounds, PageParams};
 
 /// An offset reads all that it passes over; who wants more goes on by cursor.
-const ENTRIES: Bounds = Bounds { max_offset: 10_000, ..Bounds::new(20, 100) };
+pub(crate) const ENTRIES: Bounds = Bounds { max_offset: 10_000, ..Bounds::new(20, 100) };
 /// How many neighbours are shown on each side.
 const NEIGHBOURS: i64 = 5;
 
@@ -25,6 +25,7 @@ pub(super) struct BoardQuery {
     #[param(inline)]
     period: Option<Period>,
     /// Exercises of this language alone.
+    #[param(max_length = 50)]
     language: Option<String>,
 }
 

@@ -8,7 +8,7 @@ use tutord_store::model::{AchievementCategory, Period};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use super::export::{self, Format};
+use super::export::{self, Export, Format};
 use super::leaderboard::{self, BoardQuery};
 use super::service::{self, Days};
 use super::wire::{
@@ -188,7 +188,7 @@ async fn statistics(
 #[into_params(parameter_in = Query)]
 struct DaysQuery {
     /// The newest days: 1 to 365, 30 without it; not together with dates.
-    #[param(value_type = Option<i64>)]
+    #[param(value_type = Option<i64>, minimum = 1, maximum = 365)]
     days: Option<String>,
     /// `YYYY-MM-DD`; needs `end_date`, at most 366 days later.
     #[param(value_type = Option<LocalDate>, inline)]
@@ -306,7 +306,7 @@ struct FormatQuery {
 
 /// The whole history as a download.
 #[utoipa::path(get, path = "/export", tag = "progress", params(FormatQuery),
-    responses((status = 200, body = String), (status = 401), (status = 403), (status = 422)))]
+    responses((status = 200, content((Export = "application/json"), (String = "text/csv"))), (status = 401), (status = 403), (status = 422)))]
 async fn export(
     State(app): State<App>,
     Verified(identity): Verified,

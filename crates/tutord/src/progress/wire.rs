@@ -134,6 +134,7 @@ pub(super) struct BadgeList {
 #[derive(Default, Deserialize, Validate, ToSchema)]
 pub(super) struct StreakRequest {
     /// IANA name, such as `Europe/Berlin`; the profile's without it.
+    #[schema(max_length = 64)]
     #[garde(custom(time_zone))]
     pub(super) user_timezone: Option<String>,
 }
@@ -241,6 +242,7 @@ pub(super) struct SkillList {
 pub(super) struct TopicRequest {
     /// 1 to 100 characters.
     #[serde(deserialize_with = "trimmed")]
+    #[schema(min_length = 1, max_length = 100)]
     #[garde(length(chars, min = 1, max = 100))]
     pub(super) topic: String,
 }

@@ -86,20 +86,24 @@ impl From<&User> for LearningFields {
 pub(super) struct PreferencesUpdate {
     /// 1 to 50 characters.
     #[serde(default, deserialize_with = "trimmed_option")]
+    #[schema(min_length = 1, max_length = 50)]
     #[garde(length(chars, min = 1, max = 50))]
     programming_language: Option<String>,
     #[garde(skip)]
     skill_level: Option<SkillLevel>,
     /// 10 to 1000 characters.
     #[serde(default, deserialize_with = "trimmed_option")]
+    #[schema(min_length = 10, max_length = 1000)]
     #[garde(length(chars, min = 10, max = 1000))]
     career_goals: Option<String>,
     /// 3 to 100 characters.
     #[serde(default, deserialize_with = "trimmed_option")]
+    #[schema(min_length = 3, max_length = 100)]
     #[garde(length(chars, min = 3, max = 100))]
     learning_style: Option<String>,
     /// 3 to 100 characters.
     #[serde(default, deserialize_with = "trimmed_option")]
+    #[schema(min_length = 3, max_length = 100)]
     #[garde(length(chars, min = 3, max = 100))]
     time_commitment: Option<String>,
 }
@@ -122,30 +126,37 @@ impl From<PreferencesUpdate> for UserChanges {
 pub(super) struct ProfileUpdate {
     /// 1 to 255 characters.
     #[serde(default, deserialize_with = "trimmed_option")]
+    #[schema(min_length = 1, max_length = 255)]
     #[garde(length(chars, min = 1, max = 255))]
     name: Option<String>,
     /// At most 2000 characters.
+    #[schema(max_length = 2000)]
     #[garde(length(chars, max = 2000))]
     bio: Option<String>,
     /// IANA name, such as `Europe/Berlin`.
+    #[schema(max_length = 64)]
     #[garde(custom(time_zone))]
     timezone: Option<String>,
     /// 1 to 50 characters.
     #[serde(default, deserialize_with = "trimmed_option")]
+    #[schema(min_length = 1, max_length = 50)]
     #[garde(length(chars, min = 1, max = 50))]
     programming_language: Option<String>,
     #[garde(skip)]
     skill_level: Option<SkillLevel>,
     /// 10 to 1000 characters.
     #[serde(default, deserialize_with = "trimmed_option")]
+    #[schema(min_length = 10, max_length = 1000)]
     #[garde(length(chars, min = 10, max = 1000))]
     career_goals: Option<String>,
     /// 3 to 100 characters.
     #[serde(default, deserialize_with = "trimmed_option")]
+    #[schema(min_length = 3, max_length = 100)]
     #[garde(length(chars, min = 3, max = 100))]
     learning_style: Option<String>,
     /// 3 to 100 characters.
     #[serde(default, deserialize_with = "trimmed_option")]
+    #[schema(min_length = 3, max_length = 100)]
     #[garde(length(chars, min = 3, max = 100))]
     time_commitment: Option<String>,
 }
@@ -170,20 +181,24 @@ impl From<ProfileUpdate> for UserChanges {
 pub(super) struct OnboardingRequest {
     /// 1 to 50 characters.
     #[serde(deserialize_with = "trimmed")]
+    #[schema(min_length = 1, max_length = 50)]
     #[garde(length(chars, min = 1, max = 50))]
     programming_language: String,
     #[garde(skip)]
     skill_level: SkillLevel,
     /// 10 to 1000 characters.
     #[serde(deserialize_with = "trimmed")]
+    #[schema(min_length = 10, max_length = 1000)]
     #[garde(length(chars, min = 10, max = 1000))]
     career_goals: String,
     /// 3 to 100 characters.
     #[serde(deserialize_with = "trimmed")]
+    #[schema(min_length = 3, max_length = 100)]
     #[garde(length(chars, min = 3, max = 100))]
     learning_style: String,
     /// 3 to 100 characters.
     #[serde(deserialize_with = "trimmed")]
+    #[schema(min_length = 3, max_length = 100)]
     #[garde(length(chars, min = 3, max = 100))]
     time_commitment: String,
 }

@@ -1,7 +1,9 @@
 //! What every route has to answer, asked of every route that the API's description names: one that is added is
 //! asked too.
 
-use reqwest::Method;
+use std::collections::HashSet;
+
+use reqwest::{Method, RequestBuilder};
 use serde_json::{Value, json};
 use tutord::auth::ME_BUDGET;
 use tutord::chat::{CONVERSATION_BUDGET, SEND_BUDGET};
@@ -15,6 +17,8 @@ use crate::harness::{Client, Needs, TestApp, answer, is_protected, refuses_bad_b
 
 crate::on_both!(
     the_routes_are_those_of_the_contract,
+    the_description_is_complete,
+    every_bound_is_the_real_one,
     every_route_has_a_budget,
     every_route_that_is_not_public_is_protected,
     every_body_is_read_with_care,
@@ -23,47 +27,6 @@ crate::on_both!(
     every_id_is_checked,
     statements_do_not_grow_with_the_rows("--cache-enabled", "false"),
 );
-
-/// Routes that a user may call before the address is verified.
-const WITHOUT_VERIFICATION: &[&str] = &[
-    "GET /api/auth/me",
-    "POST /api/auth/logout",
-    "GET /api/users/me",
-    "GET /api/users/me/profile",
-    "GET /api/users/me/preferences",
-    "GET /api/users/onboarding/questions",
-    "GET /api/users/onboarding/status",
-];
-
-/// A good body for each route that takes one.
-const BODIES: &[(&str, &str)] = &[
-    ("POST /api/auth/register", r#"{"email": "new@example.com", "password": "Correct-1-horse", "name": "New"}"#),
-    ("POST /api/auth/login", r#"{"email": "new@example.com", "password": "Correct-1-horse"}"#),
-    ("POST /api/auth/refresh", r#"{"refresh_token": "x"}"#),
-    ("POST /api/auth/verify-email", r#"{"token": "x"}"#),
-    ("POST /api/auth/resend-verification", r#"{"email": "new@example.com"}"#),
-    ("POST /api/auth/password-reset", r#"{"email": "new@example.com"}"#),
-    ("POST /api/auth/password-reset/confirm", r#"{"token": "x", "new_password": "Correct-1-horse"}"#),
-    ("PUT /api/users/me", r#"{"name": "Ada"}"#),
-    ("PUT /api/users/me/preferences", r#"{"skill_level": "beginner"}"#),
-    (
-        "POST /api/users/onboarding",
-        r#"{"programming_language": "rust", "skill_level": "beginner", "career_goals": "Become a developer",
-            "learning_style": "reading", "time_commitment": "weekends"}"#,
-    ),
-    ("POST /api/chat/conversations", r#"{"title": "A title"}"#),
-    ("PATCH /api/chat/conversations/{id}", r#"{"title": "A title"}"#),
-    ("POST /api/chat/message", r#"{"message": "hello"}"#),
-    ("POST /api/chat/stream", r#"{"message": "hello"}"#),
-    ("POST /api/exercises/{id}/submit", r#"{"solution": "x"}"#),
-    ("POST /api/exercises/{id}/hint", "{}"),
-    ("POST /api/exercises/{id}/complete", "{}"),
-    ("POST /api/exercises/generate", "{}"),
-    ("POST /api/exercises/difficulty/adjust", r#"{"difficulty": "easy"}"#),
-    ("POST /api/progress/update-streak", "{}"),
-    ("POST /api/progress/calculate-skill-level", r#"{"topic": "loops"}"#),
-    ("PUT /api/progress/leaderboard/me", r#"{"opted_out": false}"#),
-];
 
 /// A route of the description.
 pub(crate) struct Route {
@@ -82,8 +45,13 @@ impl Route {
         self.path.replace("{id}", id)
     }
 
+    /// Who may call it: `public`, `login`, `verified` or `admin`.
+    pub(crate) fn requires(&self) -> &str {
+        self.operation["x-requires"].as_str().expect("x-requires")
+    }
+
     pub(crate) fn is_public(&self) -> bool {
-        self.operation["security"] == json!([{}])
+        self.requires() == "public"
     }
 
     fn takes_body(&self) -> bool {
@@ -92,9 +60,9 @@ impl Route {
 
     /// A body that is as it should be, where the route takes one.
     pub(crate) fn body(&self) -> Option<Value> {
+        let content = &self.operation.get("requestBody")?["content"]["application/json"];
         let name = self.name();
-        let body = self.takes_body().then(|| BODIES.iter().find(|(route, _)| *route == name).expect(&name).1)?;
-        Some(serde_json::from_str(body).unwrap())
+        Some(content.get("example").expect(&name).clone())
     }
 
     fn parameters(&self) -> impl Iterator<Item = (&str, &Value)> {
@@ -152,14 +120,13 @@ fn resolve(name: &str, description: &Value) -> Value {
     description.pointer(name.trim_start_matches('#')).expect(name).clone()
 }
 
-/// The fields of a route's body.
-fn fields(route: &Route, description: &Value) -> Vec<(String, Kind)> {
+/// The fields of a route's body, with their schemas.
+fn properties(route: &Route, description: &Value) -> Vec<(String, Value)> {
     let schema = &route.operation["requestBody"]["content"]["application/json"]["schema"];
     let alternatives = schema["oneOf"].as_array().into_iter().flatten();
     let name = alternatives.chain([schema]).find_map(|schema| schema["$ref"].as_str());
     let body = resolve(name.expect("a body of one type"), description);
-    let fields = body["properties"].as_object().unwrap();
-    fields.iter().map(|(name, schema)| (name.clone(), kind(schema, description))).collect()
+    body["properties"].as_object().unwrap().clone().into_iter().collect()
 }
 
 /// Every reference in a description.
@@ -184,15 +151,103 @@ async fn the_routes_are_those_of_the_contract(app: &TestApp) {
     let lines: Vec<String> = routes(&description)
         .iter()
         .map(|route| {
-            let who = match route {
-                route if route.is_public() => "everybody",
-                route if WITHOUT_VERIFICATION.contains(&route.name().as_str()) => "users",
-                _ => "verified users",
+            let who = match route.requires() {
+                "public" => "everybody",
+                "login" => "users",
+                "verified" => "verified users",
+                _ => "admins",
             };
             format!("{:<6} {}  {who}", route.method.as_str(), route.path)
         })
         .collect();
     insta::assert_snapshot!("routes", lines.join("\n"));
+}
+
+async fn the_description_is_complete(app: &TestApp) {
+    let description = description(app).await;
+    let mut ids = HashSet::new();
+    for route in routes(&description) {
+        let operation = &route.operation;
+        assert!(ids.insert(operation["operationId"].to_string()), "{}: {}", route.path, operation["operationId"]);
+        assert_eq!(operation["security"] == json!([]), route.is_public(), "{}", route.path);
+        for (status, response) in operation["responses"].as_object().unwrap() {
+            let of = format!("{} {} {status}", route.method, route.path);
+            let response = match response["$ref"].as_str() {
+                Some(name) => resolve(name, &description),
+                None => response.clone(),
+            };
+            assert!(!response["description"].as_str().unwrap_or_default().is_empty(), "{of} has no description");
+            // Readiness says in its 503 what it says in its 200.
+            let is_error = status.starts_with(['4', '5']) && !route.path.starts_with("/api/health");
+            let schema = &response["content"]["application/json"]["schema"]["$ref"];
+            assert_eq!(is_error, schema == "#/components/schemas/ErrorBody", "{of}: {schema}");
+        }
+        for (name, schema) in route.parameters().filter(|(_, schema)| kind(schema, &description) == Kind::Integer) {
+            assert!(
+                schema["minimum"].is_i64() && schema["maximum"].is_i64(),
+                "{} has an unbounded {name}",
+                route.name()
+            );
+        }
+        if route.body().is_some() {
+            for (name, schema) in properties(&route, &description) {
+                let bound = match kind(&schema, &description) {
+                    Kind::Text => "maxLength",
+                    Kind::Integer => "minimum",
+                    Kind::Boolean | Kind::OneOf => continue,
+                };
+                assert!(schema[bound].is_u64(), "{} has an unbounded {name}", route.name());
+            }
+        }
+    }
+}
+
+/// What is one beyond a bound is refused in its name; what is at the bound is not refused for it.
+async fn every_bound_is_the_real_one(app: &TestApp) {
+    let (ada, admin) = (app.student("ada").await, app.user("root", Role::Admin, true).await);
+    let description = description(app).await;
+    let mut checked = 0;
+    for route in &routes(&description) {
+        let client = if route.requires() == "admin" { &admin } else { &ada };
+        let mut check = async |field: &str, request: RequestBuilder, fits: bool| {
+            let answer = answer(request).await;
+            let message = answer.body["error"]["message"].as_str().unwrap_or_default();
+            let bounds = ["must have at", "must have between", "must be at", "must be between"];
+            let is_refused =
+                answer.body["error"]["details"]["field"] == field && bounds.iter().any(|bound| message.contains(bound));
+            assert_ne!(is_refused, fits, "{} {field}: {:#}", route.name(), answer.body);
+            checked += 1;
+        };
+        for (name, schema) in route.parameters().filter(|(_, schema)| kind(schema, &description) == Kind::Integer) {
+            for (bound, beyond) in [("minimum", -1), ("maximum", 1)] {
+                let bound = schema[bound].as_i64().unwrap();
+                for (value, fits) in [(bound, true), (bound + beyond, false)] {
+                    let path = format!("{}?{name}={value}", route.at("1"));
+                    check(name, client.request(route.method.clone(), &path), fits).await;
+                }
+            }
+        }
+        let Some(body) = route.body() else { continue };
+        for (name, schema) in properties(route, &description) {
+            for (bound, beyond) in [("minLength", -1), ("maxLength", 1), ("minimum", -1), ("maximum", 1)] {
+                let Some(limit) = schema[bound].as_i64() else { continue };
+                // A time zone is refused for being none, whatever its length.
+                let is_zone = name.ends_with("timezone");
+                for (value, fits) in [(limit, true), (limit + beyond, false)] {
+                    if is_zone {
+                        continue;
+                    }
+                    let mut body = body.clone();
+                    body[&name] = match bound {
+                        "minLength" | "maxLength" => json!("x".repeat(usize::try_from(value).unwrap())),
+                        _ => json!(value),
+                    };
+                    check(&name, client.request(route.method.clone(), &route.at("1")).json(&body), fits).await;
+                }
+            }
+        }
+    }
+    assert!(checked > 100, "{checked}");
 }
 
 async fn every_route_has_a_budget(app: &TestApp) {
@@ -204,7 +259,7 @@ async fn every_route_has_a_budget(app: &TestApp) {
 async fn every_route_that_is_not_public_is_protected(app: &TestApp) {
     for route in routes(&description(app).await).iter().filter(|route| !route.is_public()) {
         let path = route.at("1");
-        let needs = if WITHOUT_VERIFICATION.contains(&route.name().as_str()) {
+        let needs = if route.requires() == "login" {
             let unverified = app.user(&format!("u{:x}", rand::random::<u64>()), Role::Student, false).await;
             answer(unverified.request(route.method.clone(), &path)).await.ok();
             Needs::LogIn
@@ -232,8 +287,8 @@ async fn every_field_is_of_its_kind(app: &TestApp) {
             body[field] = value.clone();
             answer(ada.request(route.method.clone(), &route.at("1")).json(&body)).await
         };
-        for (field, kind) in fields(route, &description) {
-            let wrong = match kind {
+        for (field, schema) in properties(route, &description) {
+            let wrong = match kind(&schema, &description) {
                 Kind::Text => vec![json!(5), json!(["x"]), json!({}), json!("a\0b")],
                 Kind::Integer => vec![json!("1"), json!(1.5), json!(-1), json!(1e30), json!(true)],
                 Kind::Boolean => vec![json!("true"), json!(1)],

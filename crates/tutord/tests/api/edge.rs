@@ -10,6 +10,7 @@ crate::on_both!(
     only_listed_origins_may_call("--cors-origins", "https://tutor.example,http://localhost:5173"),
     the_frontends_origin_may_call("--public-url", "https://tutor.example/app"),
     large_answers_are_compressed,
+    clients_of_one_half_take_compressed_answers,
     unchanged_answers_are_not_sent_again,
     a_body_that_does_not_come_is_not_waited_for("--request-timeout-seconds", "1"),
     the_api_describes_itself,
@@ -79,6 +80,13 @@ async fn large_answers_are_compressed(app: &TestApp) {
     let request = app.request(Method::GET, "/api/openapi.json").header("accept-encoding", "gzip");
     let response = request.send().await.unwrap();
     assert_eq!(response.headers()["content-encoding"], "gzip");
+}
+
+/// The tag of compressed bytes is another: it shows what the test's own client was sent.
+async fn clients_of_one_half_take_compressed_answers(app: &TestApp) {
+    let ada = app.student("ada").await;
+    let tag = ada.get("/api/users/me").await.ok().headers["etag"].to_str().unwrap().to_owned();
+    assert_eq!(tag.ends_with("-gzip\""), app.compressed, "{tag}");
 }
 
 async fn a_body_that_does_not_come_is_not_waited_for(app: &TestApp) {

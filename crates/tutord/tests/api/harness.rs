@@ -29,6 +29,8 @@ pub(crate) struct TestApp {
     pub(crate) base: String,
     pub(crate) directory: tempfile::TempDir,
     client: reqwest::Client,
+    /// Whether its clients take compressed answers, as browsers do. Those of the PostgreSQL half of the tests do.
+    pub(crate) compressed: bool,
     /// Fails the test when a request repeats a statement or exceeds its route's budget.
     _guard: querywatch::TestGuard,
     /// What PostgreSQL's values are cached in.
@@ -136,8 +138,9 @@ impl TestApp {
         let server = app.clone();
         tokio::spawn(async move { server.serve(listener).await });
         // A client is costly to make; connections are not to be kept, as servers are stopped.
-        let client = reqwest::Client::builder().pool_max_idle_per_host(0).build().unwrap();
-        Self { app, model, base, directory, client, _guard: watch.fail_on_findings(), _redis: redis }
+        let compressed = app.store.backend() == "postgres";
+        let client = reqwest::Client::builder().pool_max_idle_per_host(0).gzip(compressed).build().unwrap();
+        Self { app, model, base, directory, client, compressed, _guard: watch.fail_on_findings(), _redis: redis }
     }
 
     /// Issues a statement, seen by this server's watch, that takes longer than a millisecond wherever it runs.

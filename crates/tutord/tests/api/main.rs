@@ -3,6 +3,7 @@
 
 mod alerts;
 mod auth;
+mod authorization;
 mod chat;
 mod coherence;
 mod connections;
@@ -12,6 +13,7 @@ mod dashboard;
 mod demo;
 mod edge;
 mod exercises;
+mod generators;
 mod harness;
 mod health;
 mod llm_cache;

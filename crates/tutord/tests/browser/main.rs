@@ -1,4 +1,4 @@
-//! The dashboard in a headless Chromium.
+//! The dashboard and the page of the API in a headless Chromium.
 #![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 
 #[path = "../api/demo.rs"]
@@ -10,7 +10,7 @@ mod webdriver;
 
 use std::path::Path;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 use tutord_store::Timestamp;
 use tutord_store::model::{NewUser, Role};
 
@@ -239,4 +239,37 @@ async fn two_tabs_that_refresh_at_once_stay_logged_in() {
         })().catch((error) => done(String(error)));";
     let statuses = browser.run_async(rounds).await;
     assert_eq!(statuses, Value::from(vec![200; 60]));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_page_of_the_api_logs_in_and_writes() {
+    let (app, browser) = start().await;
+    account(&app, "ada@example.com", Role::Student).await;
+    browser.go(&format!("{}/api/docs/", app.base)).await;
+    // What the page itself sends a call with.
+    let call = async |operation: &str, body: Value| {
+        browser.find(&format!("#operations-{operation}")).await;
+        browser.click(&format!("#operations-{operation} .opblock-summary-control")).await;
+        browser.click(&format!("#operations-{operation} .try-out__btn")).await;
+        browser.find(&format!("#operations-{operation} textarea.body-param__text")).await;
+        let write = format!(
+            "const area = document.querySelector('#operations-{operation} textarea.body-param__text');
+             const set = Object.getOwnPropertyDescriptor(HTMLTextAreaElement.prototype, 'value').set;
+             set.call(area, JSON.stringify({body}));
+             area.dispatchEvent(new Event('input', {{ bubbles: true }}));"
+        );
+        browser.run(&write).await;
+        browser.click(&format!("#operations-{operation} .execute")).await;
+        browser.find(&format!("#operations-{operation} .live-responses-table .response .response-col_status")).await;
+        let status = format!(
+            "return document.querySelector('#operations-{operation} .live-responses-table .response .response-col_status').textContent"
+        );
+        browser.run(&status).await.as_str().unwrap().trim().get(..3).unwrap().to_owned()
+    };
+    let log_in = json!({"email": "ada@example.com", "password": PASSWORD});
+    assert_eq!(call("auth-auth_login", log_in).await, "200");
+    assert_eq!(call("users-users_update", json!({"name": "Countess"})).await, "200");
+    let user = app.app.store.credentials("ada@example.com").await.unwrap().unwrap().user;
+    assert_eq!(user.name, "Countess", "the write was carried out");
+    save_screenshot(&browser, "api").await;
 }

@@ -5,7 +5,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::extract::State;
-use axum::http::HeaderName;
 use axum::response::IntoResponse;
 use axum::response::sse::{Event, Sse};
 use futures_util::stream::unfold;
@@ -52,8 +51,7 @@ pub(super) async fn live(
         feed(&task, &subject, &sender).await;
     });
     let events = unfold(receiver, async |mut receiver| Some((Ok::<_, Infallible>(receiver.recv().await?), receiver)));
-    // nginx would hold events back.
-    Ok(([(HeaderName::from_static("x-accel-buffering"), "no")], Sse::new(events)))
+    Ok(Sse::new(events))
 }
 
 /// Until the client is gone, the server stops, or the time is over.

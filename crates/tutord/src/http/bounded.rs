@@ -1,0 +1,57 @@
+//! Texts of any length, cut to one that a log and an answer can take.
+
+use std::fmt::{self, Display, Write};
+
+/// The most characters of a text that is shown.
+const MAX_CHARS: usize = 500;
+
+/// Shows the first 500 characters of what it holds: an error may repeat what a client sent, whatever its length.
+#[derive(Debug, Clone, Copy)]
+pub struct Bounded<T>(pub T);
+
+impl<T: Display> Display for Bounded<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut cut = Cut { to: f, left: MAX_CHARS };
+        match write!(cut, "{}", self.0) {
+            Err(_) if cut.left == 0 => f.write_char('…'),
+            written => written,
+        }
+    }
+}
+
+/// Fails when there is no room left, which ends the formatting: nothing is made that is not shown.
+struct Cut<'a, W> {
+    to: &'a mut W,
+    left: usize,
+}
+
+impl<W: Write> Write for Cut<'_, W> {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        match text.char_indices().nth(self.left) {
+            None => {
+                self.left -= text.chars().count();
+                self.to.write_str(text)
+            }
+            Some((end, _)) => {
+                self.left = 0;
+                self.to.write_str(&text[..end])?;
+                Err(fmt::Error)
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn long_texts_are_cut() {
+        assert_eq!(Bounded("short").to_string(), "short");
+        let exact = "é".repeat(MAX_CHARS);
+        assert_eq!(Bounded(&exact).to_string(), exact);
+        let pieces = format_args!("{}{}", &exact[..100], &exact).to_string();
+        let cut = Bounded(format_args!("{}{}", &exact[..100], &exact)).to_string();
+        assert_eq!(cut, format!("{}…", pieces.chars().take(MAX_CHARS).collect::<String>()));
+    }
+}

@@ -1,0 +1,161 @@
+//! The responses that follow from what a route is, each described once.
+
+use serde_json::{Map, Value, json};
+
+/// An error that many routes answer.
+pub(super) struct Shared {
+    pub(super) status: &'static str,
+    /// The name among `components.responses`.
+    pub(super) name: &'static str,
+    description: &'static str,
+    code: &'static str,
+    message: &'static str,
+    headers: &'static [&'static str],
+}
+
+impl Shared {
+    const fn new(status: &'static str, name: &'static str, code: &'static str, message: &'static str) -> Self {
+        Self { status, name, description: "", code, message, headers: &[] }
+    }
+
+    const fn described(self, description: &'static str) -> Self {
+        Self { description, ..self }
+    }
+
+    const fn with_headers(self, headers: &'static [&'static str]) -> Self {
+        Self { headers, ..self }
+    }
+
+    /// A reference to the response.
+    pub(super) fn reference(&self) -> Value {
+        json!({"$ref": format!("#/components/responses/{}", self.name)})
+    }
+
+    fn response(&self) -> Value {
+        let mut response = json!({
+            "description": self.description,
+            "content": content(json!({"error": {"code": self.code, "message": self.message}})),
+        });
+        if !self.headers.is_empty() {
+            let reference = |name: &&str| ((*name).to_owned(), json!({"$ref": format!("#/components/headers/{name}")}));
+            response["headers"] = self.headers.iter().map(reference).collect::<Map<_, _>>().into();
+        }
+        response
+    }
+}
+
+/// The content of an error response, with an example.
+pub(super) fn content(example: Value) -> Value {
+    let mut content = json!({"application/json": {"schema": {"$ref": "#/components/schemas/ErrorBody"}}});
+    if !example.is_null() {
+        content["application/json"]["example"] = example;
+    }
+    content
+}
+
+pub(super) const MALFORMED: Shared =
+    Shared::new("400", "MalformedBody", "MALFORMED_JSON", "the body is not JSON: EOF while parsing an object")
+        .described("The body is no JSON.");
+pub(super) const UNAUTHENTICATED: Shared =
+    Shared::new("401", "Unauthenticated", "UNAUTHENTICATED", "authentication is required")
+        .described("No token came, the token is unknown (`UNAUTHENTICATED`), or it has expired (`TOKEN_EXPIRED`).");
+pub(super) const LOG_IN_FORBIDDEN: Shared =
+    Shared::new("403", "Forbidden", "CSRF_FAILED", "X-CSRF-Token must repeat the cookie csrf_token").described(
+        "The account is deactivated (`FORBIDDEN`), or a request with cookies lacks the CSRF token (`CSRF_FAILED`).",
+    );
+pub(super) const UNVERIFIED: Shared =
+    Shared::new("403", "EmailNotVerified", "EMAIL_NOT_VERIFIED", "please verify your e-mail address first").described(
+        "The e-mail address is not verified (`EMAIL_NOT_VERIFIED`), the account is deactivated (`FORBIDDEN`), or a \
+         request with cookies lacks the CSRF token (`CSRF_FAILED`).",
+    );
+pub(super) const NOT_ADMIN: Shared = Shared::new("403", "NotAdmin", "FORBIDDEN", "only admins may see this").described(
+    "The user is no admin or is deactivated (`FORBIDDEN`), the e-mail address is not verified \
+         (`EMAIL_NOT_VERIFIED`), or a request with cookies lacks the CSRF token (`CSRF_FAILED`).",
+);
+pub(super) const NOT_FOUND: Shared = Shared::new("404", "NotFound", "NOT_FOUND", "conversation not found")
+    .described("The resource does not exist, or belongs to another user.");
+pub(super) const TOO_LARGE: Shared =
+    Shared::new("413", "BodyTooLarge", "PAYLOAD_TOO_LARGE", "the body must be at most 1048576 bytes")
+        .described("The body is longer than `MAX_BODY_BYTES`.");
+pub(super) const UNSUPPORTED: Shared = Shared::new(
+    "415",
+    "UnsupportedMediaType",
+    "UNSUPPORTED_MEDIA_TYPE",
+    "the body must be JSON with Content-Type: application/json",
+)
+.described("The body is not `application/json`.");
+pub(super) const INVALID: Shared = Shared::new("422", "Invalid", "VALIDATION_ERROR", "limit must be between 1 and 200")
+    .described("A field or parameter is out of bounds; `details.field` names it.");
+pub(super) const RATE_LIMITED: Shared =
+    Shared::new("429", "RateLimited", "RATE_LIMIT_EXCEEDED", "too many requests; please wait")
+        .described("A rate limit is used up.")
+        .with_headers(&["Retry-After", "X-RateLimit-Limit", "X-RateLimit-Remaining"]);
+pub(super) const INTERNAL: Shared =
+    Shared::new("500", "InternalError", "INTERNAL_SERVER_ERROR", "something went wrong on our side")
+        .described("The server failed; `details.request_id` names the request in its log.");
+pub(super) const OVERLOADED: Shared =
+    Shared::new("503", "Overloaded", "OVERLOADED", "the database is busy; please try again")
+        .described("The server or its database is overloaded.")
+        .with_headers(&["Retry-After"]);
+pub(super) const MODEL_UNAVAILABLE: Shared =
+    Shared::new("503", "ModelUnavailable", "LLM_NOT_CONFIGURED", "the tutor's model is not configured")
+        .described(
+            "No model is configured (`LLM_NOT_CONFIGURED`), the model gave no reply (`LLM_UNAVAILABLE`), or the server \
+             is overloaded (`OVERLOADED`).",
+        )
+        .with_headers(&["Retry-After"]);
+
+const SHARED: [Shared; 13] = [
+    MALFORMED,
+    UNAUTHENTICATED,
+    LOG_IN_FORBIDDEN,
+    UNVERIFIED,
+    NOT_ADMIN,
+    NOT_FOUND,
+    TOO_LARGE,
+    UNSUPPORTED,
+    INVALID,
+    RATE_LIMITED,
+    INTERNAL,
+    OVERLOADED,
+    MODEL_UNAVAILABLE,
+];
+
+/// All of them, by name.
+pub(super) fn responses() -> Value {
+    SHARED.iter().map(|shared| (shared.name.to_owned(), shared.response())).collect::<Map<_, _>>().into()
+}
+
+/// The headers that they carry.
+pub(super) fn headers() -> Value {
+    let count = json!({"type": "integer", "minimum": 0});
+    json!({
+        "Retry-After": {"description": "Seconds to wait before the next attempt.", "schema": count},
+        "X-RateLimit-Limit": {"description": "Requests that the window allows.", "schema": count},
+        "X-RateLimit-Remaining": {"description": "Requests that are left in the window.", "schema": count},
+    })
+}
+
+/// The body of every error.
+pub(super) fn schema() -> Value {
+    json!({
+        "type": "object",
+        "description": "The body of every error.",
+        "required": ["error"],
+        "additionalProperties": false,
+        "properties": {"error": {
+            "type": "object",
+            "required": ["code", "message"],
+            "additionalProperties": false,
+            "properties": {
+                "code": {"type": "string", "description": "For programs: `VALIDATION_ERROR`, `NOT_FOUND`, …"},
+                "message": {"type": "string", "description": "For people; names the field and the bound."},
+                "details": {
+                    "type": "object",
+                    "description": "`field` of a validation error, `request_id` of an internal one, ids of what was stored.",
+                    "additionalProperties": true,
+                },
+            },
+        }},
+    })
+}

@@ -1,0 +1,42 @@
+//! The API's description, generated from the routes that answer, and a page to browse it.
+
+mod complete;
+mod errors;
+
+use axum::Router;
+use axum::extract::Request;
+use axum::http::HeaderValue;
+use axum::http::header::{CONTENT_SECURITY_POLICY, CONTENT_TYPE};
+use axum::middleware::{Next, from_fn};
+use axum::response::Response;
+use axum::routing::get;
+use serde_json::json;
+use utoipa::OpenApi;
+use utoipa_swagger_ui::SwaggerUi;
+
+/// What the page needs: its own files and the styles it writes itself.
+const DOCS_POLICY: HeaderValue = HeaderValue::from_static(
+    "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; connect-src 'self'; frame-ancestors 'none'",
+);
+
+/// The page's own start script: the generated one can't hold a function that adds the CSRF token.
+const INITIALIZER: &str = include_str!("swagger-initializer.js");
+
+/// The description before the features add their routes.
+#[derive(OpenApi)]
+#[openapi(info(title = "tutord", description = "The backend of an AI coding tutor."))]
+pub struct Description;
+
+/// `/api/openapi.json` and `/api/docs`; every file of the page comes from this binary.
+pub fn router<S: Clone + Send + Sync + 'static>(description: &utoipa::openapi::OpenApi) -> Router<S> {
+    let description = complete::complete(json!(description));
+    let page = SwaggerUi::new("/api/docs").external_url_unchecked("/api/openapi.json", description);
+    let initializer = get(async || ([(CONTENT_TYPE, "text/javascript; charset=utf-8")], INITIALIZER));
+    Router::from(page).route("/api/docs/swagger-initializer.js", initializer).layer(from_fn(docs_policy))
+}
+
+async fn docs_policy(request: Request, next: Next) -> Response {
+    let mut response = next.run(request).await;
+    response.headers_mut().insert(CONTENT_SECURITY_POLICY, DOCS_POLICY);
+    response
+}

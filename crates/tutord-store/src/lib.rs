@@ -35,6 +35,7 @@
 mod acquires;
 mod error;
 mod explain;
+mod metadata;
 pub mod model;
 #[cfg(not(test))]
 mod open;
@@ -50,7 +51,8 @@ mod sql_types;
 pub mod sqlite;
 pub mod store;
 
-pub use error::{Error, Result};
+pub use error::{Error, Refusal, Result};
+pub use metadata::SchemaState;
 pub use model::time::{LocalDate, Timestamp};
 #[cfg(not(test))]
 pub use open::{StoreOptions, open};

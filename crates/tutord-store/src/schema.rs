@@ -252,6 +252,13 @@ table! {
     }
 }
 
+table! {
+    metadata (key) {
+        key -> Text,
+        value -> Text,
+    }
+}
+
 // PostgreSQL only.
 table! {
     outbox (id) {

@@ -12,6 +12,7 @@ pub mod otlp;
 pub mod plans;
 pub mod queries;
 mod recent;
+pub mod snapshot;
 
 use crate::http::budgets::Budget;
 
@@ -19,7 +20,7 @@ use crate::http::budgets::Budget;
 pub const BUDGETS: &[Budget] = &[
     ("GET", "/health", 0),
     ("GET", "/health/live", 0),
-    ("GET", "/health/ready", 2),
+    ("GET", "/health/ready", 9),
     ("GET", "/admin/cache", 1),
     ("GET", "/admin/queries", 3),
 ];

@@ -9,6 +9,7 @@ use serde::de::DeserializeOwned;
 use tokio::time::Instant;
 
 use crate::namespace::{Namespace, NamespaceOptions, Report, Shared};
+use crate::remote::fault::RedisFault;
 use crate::remote::link::{Keeper, Link};
 use crate::remote::redis::Endpoint;
 use crate::remote::wire::Connect;
@@ -268,6 +269,7 @@ impl Cache {
             failures: read(&link.counters.failures),
             breaks: read(&link.counters.breaks),
             owed: link.owed(),
+            fault: link.fault(),
         })
     }
 
@@ -301,6 +303,8 @@ pub struct LinkStats {
     pub breaks: u64,
     /// Names that Redis is still to be told to forget.
     pub owed: usize,
+    /// Why Redis is not used; `None` while it is.
+    pub fault: Option<RedisFault>,
 }
 
 /// What Redis says of itself.

@@ -16,4 +16,5 @@ mod stats;
 pub use cache::{Cache, CacheBuilder, ConfigError, Invalidation, LinkStats, RedisStats, Target};
 pub use key::Key;
 pub use namespace::{Before, Namespace, NamespaceOptions};
+pub use remote::fault::RedisFault;
 pub use stats::NamespaceStats;

@@ -36,6 +36,7 @@
 mod acquires;
 mod error;
 mod explain;
+mod metadata;
 pub mod model;
 #[cfg(not(test))]
 mod open;
@@ -52,7 +53,8 @@ pub mod sqlite;
 pub mod store;
 pub mod text;
 
-pub use error::{Error, Result};
+pub use error::{Error, Refusal, Result};
+pub use metadata::SchemaState;
 pub use model::time::{LocalDate, Timestamp};
 #[cfg(not(test))]
 pub use open::{StoreOptions, open};

@@ -283,6 +283,13 @@ table! {
     }
 }
 
+table! {
+    metadata (key) {
+        key -> Text,
+        value -> Text,
+    }
+}
+
 // PostgreSQL only.
 table! {
     outbox (id) {

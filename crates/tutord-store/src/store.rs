@@ -13,6 +13,7 @@ use async_trait::async_trait;
 use serde::Serialize;
 
 use crate::error::Result;
+use crate::metadata::SchemaState;
 use crate::model::change::Change;
 use crate::model::progress::{
     Activity, ActivityHistory, Board, LeaderboardEntry, Neighbourhood, ProgressOverview, TopicSkill,
@@ -175,6 +176,15 @@ pub trait Exercises: Send + Sync {
         exercises: &[NewExercise],
         achievements: &[NewAchievement],
     ) -> Result<CatalogueLoaded>;
+
+    /// The same for the catalogue that comes with tutord, unless `version` of it was the last that was loaded: `None` then.
+    /// One process at a time.
+    async fn load_built_in_catalogue(
+        &self,
+        version: &str,
+        exercises: &[NewExercise],
+        achievements: &[NewAchievement],
+    ) -> Result<Option<CatalogueLoaded>>;
 
     /// Exercises of the catalogue, by id. 1 statement.
     async fn catalogue_exercises(&self, limit: i64) -> Result<Vec<Exercise>>;
@@ -416,6 +426,13 @@ pub trait Administration: Send + Sync {
 
     /// Names of the migrations that are not applied yet.
     async fn pending_migrations(&self) -> Result<Vec<String>>;
+
+    /// What the schema says of itself, and what it lacks. 2 statements.
+    async fn schema(&self) -> Result<SchemaState>;
+
+    /// Whether the database takes writes: writes a row and commits it. One that needs room on the disk, the first time
+    /// and after a write has failed for want of it. 1 statement, or 2.
+    async fn try_write(&self) -> Result<()>;
 
     /// Whether the database answers; also its clock. 1 statement.
     async fn ping(&self) -> Result<Timestamp>;

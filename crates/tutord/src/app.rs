@@ -29,8 +29,10 @@ use crate::http::{aliases, middleware, openapi};
 use crate::llm::{Cached, Counted, OpenAi, OpenAiConfig, Provider, ReplyCacheOptions, Usage};
 use crate::mail::Mailer;
 use crate::ops::dashboard::LivePages;
+use crate::ops::health::Readiness;
 use crate::ops::metrics::Requests;
 use crate::ops::plans::{self, Plans};
+use crate::ops::snapshot::Snapshot;
 use crate::{auth, chat, exercises, ops, progress, server, users};
 
 /// How long ended streams get to store what came.
@@ -56,6 +58,8 @@ pub struct Parts {
     pub plans: Plans,
     /// Counts and times of requests.
     pub requests: Requests,
+    /// Whether the process can serve, as found within the last second.
+    pub readiness: Snapshot<Readiness>,
     /// The dashboard's open pages.
     pub live_pages: LivePages,
     /// The model, where one is configured.
@@ -164,6 +168,7 @@ impl App {
             watch,
             plans,
             requests: Requests::default(),
+            readiness: Snapshot::default(),
             live_pages: LivePages::default(),
         }));
         chat::spawn_purge(&app);

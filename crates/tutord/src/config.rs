@@ -52,7 +52,7 @@ pub struct WatchConfig {
     #[arg(long, env = "SLOW_QUERY_THRESHOLD_MS", default_value_t = 100, value_parser = clap::value_parser!(u64).range(1..=3_600_000))]
     pub slow_query_threshold_ms: u64,
     /// How often a request may issue statements of one shape before that is a finding (N+1).
-    #[arg(long, env = "N_PLUS_ONE_LIMIT", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, env = "N_PLUS_ONE_LIMIT", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=10_000))]
     pub n_plus_one_limit: u32,
     /// Whether statements end with a comment that names request and route, for PostgreSQL's log, auto_explain and
     /// pg_stat_activity. Then none is prepared to be used again, which costs a round trip each.
@@ -161,7 +161,7 @@ pub struct HttpConfig {
     #[arg(long, env = "LISTEN_ADDR", default_value = "127.0.0.1:8080")]
     pub listen: SocketAddr,
     /// The frontend's address, for links in mails. With https, HSTS is sent and cookies are Secure.
-    #[arg(long, env = "PUBLIC_URL", default_value = "http://localhost:3000")]
+    #[arg(long, env = "PUBLIC_URL", default_value = "http://localhost:3000", value_parser = http_url)]
     pub public_url: Url,
     /// Origins that may call with credentials, separated by commas. Without it, that of PUBLIC_URL.
     #[arg(long, env = "CORS_ORIGINS", value_delimiter = ',', value_parser = origin)]
@@ -170,13 +170,13 @@ pub struct HttpConfig {
     #[arg(long, env = "TRUSTED_PROXIES", value_delimiter = ',')]
     pub trusted_proxies: Vec<IpAddr>,
     /// The most bytes of a request's body.
-    #[arg(long, env = "MAX_BODY_BYTES", default_value_t = 1_048_576)]
+    #[arg(long, env = "MAX_BODY_BYTES", default_value_t = 1_048_576, value_parser = size(65_536, 1_073_741_824))]
     pub max_body_bytes: usize,
     /// Seconds after which a request is given up; answers of the model have LLM_TIMEOUT_SECONDS.
-    #[arg(long, env = "REQUEST_TIMEOUT_SECONDS", default_value_t = 30, value_parser = clap::value_parser!(u64).range(1..))]
+    #[arg(long, env = "REQUEST_TIMEOUT_SECONDS", default_value_t = 30, value_parser = clap::value_parser!(u64).range(1..=3_600))]
     pub request_timeout_seconds: u64,
     /// Seconds that open requests and streams get when the server is told to stop.
-    #[arg(long, env = "SHUTDOWN_TIMEOUT_SECONDS", default_value_t = 15)]
+    #[arg(long, env = "SHUTDOWN_TIMEOUT_SECONDS", default_value_t = 15, value_parser = clap::value_parser!(u64).range(0..=3_600))]
     pub shutdown_timeout_seconds: u64,
     /// The most connections of clients that are open at once. Without it, what the limit of file descriptors allows, and
     /// 10,000 at most.
@@ -204,16 +204,16 @@ pub struct DatabaseConfig {
     #[arg(long, env = "DATA_DIR", default_value = "./data")]
     pub data_dir: PathBuf,
     /// Connections kept open.
-    #[arg(long, env = "DATABASE_POOL_SIZE", default_value_t = 10, value_parser = pool_size)]
+    #[arg(long, env = "DATABASE_POOL_SIZE", default_value_t = 10, value_parser = size(1, 10_000))]
     pub database_pool_size: usize,
     /// Connections opened beyond that under load, and closed some seconds after it (PostgreSQL).
-    #[arg(long, env = "DATABASE_MAX_OVERFLOW", default_value_t = 10)]
+    #[arg(long, env = "DATABASE_MAX_OVERFLOW", default_value_t = 10, value_parser = size(0, 10_000))]
     pub database_max_overflow: usize,
     /// Milliseconds to wait for a connection before answering 503.
-    #[arg(long, env = "DATABASE_ACQUIRE_TIMEOUT_MS", default_value_t = 3_000)]
+    #[arg(long, env = "DATABASE_ACQUIRE_TIMEOUT_MS", default_value_t = 3_000, value_parser = clap::value_parser!(u64).range(1..=600_000))]
     pub database_acquire_timeout_ms: u64,
     /// Milliseconds that one statement may take.
-    #[arg(long, env = "DATABASE_STATEMENT_TIMEOUT_MS", default_value_t = 5_000)]
+    #[arg(long, env = "DATABASE_STATEMENT_TIMEOUT_MS", default_value_t = 5_000, value_parser = clap::value_parser!(u64).range(1..=3_600_000))]
     pub database_statement_timeout_ms: u64,
 }
 
@@ -241,7 +241,7 @@ pub struct AuthConfig {
 #[command(next_help_heading = "Model")]
 pub struct LlmConfig {
     /// An OpenAI-compatible endpoint, such as `https://api.openai.com/v1`; without it, new replies answer 503.
-    #[arg(long, env = "LLM_BASE_URL", requires = "model")]
+    #[arg(long, env = "LLM_BASE_URL", requires = "model", value_parser = http_url)]
     pub llm_base_url: Option<Url>,
     /// The endpoint's key.
     #[arg(long = "llm-api-key", env = "LLM_API_KEY", hide_env_values = true)]
@@ -250,13 +250,13 @@ pub struct LlmConfig {
     #[arg(long = "llm-model", env = "LLM_MODEL", requires = "llm_base_url")]
     pub model: Option<String>,
     /// Seconds that a whole reply may take; of a stream, the wait for its next piece.
-    #[arg(long = "llm-timeout-seconds", env = "LLM_TIMEOUT_SECONDS", default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..))]
+    #[arg(long = "llm-timeout-seconds", env = "LLM_TIMEOUT_SECONDS", default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..=3_600))]
     pub timeout_seconds: u64,
     /// How often a request that failed is repeated.
     #[arg(long = "llm-max-retries", env = "LLM_MAX_RETRIES", default_value_t = 2, value_parser = clap::value_parser!(u32).range(0..=10))]
     pub max_retries: u32,
     /// How much of a conversation the model is shown, in tokens of about four characters.
-    #[arg(long = "llm-context-tokens", env = "LLM_CONTEXT_TOKENS", default_value_t = 4_000)]
+    #[arg(long = "llm-context-tokens", env = "LLM_CONTEXT_TOKENS", default_value_t = 4_000, value_parser = clap::value_parser!(u32).range(256..=2_000_000))]
     pub context_tokens: u32,
     /// How long a reply is kept to answer the same request of the same student again, in seconds; 0 keeps none.
     #[arg(long = "llm-cache-ttl", env = "LLM_CACHE_TTL", default_value_t = 3_600, value_parser = clap::value_parser!(u64).range(0..=604_800))]
@@ -265,7 +265,7 @@ pub struct LlmConfig {
     #[arg(long = "llm-cache-max-temperature", env = "LLM_CACHE_MAX_TEMPERATURE", default_value_t = 0.7, value_parser = temperature)]
     pub cache_max_temperature: f32,
     /// The longest reply, in tokens.
-    #[arg(long = "llm-max-reply-tokens", env = "LLM_MAX_REPLY_TOKENS", default_value_t = 1_024)]
+    #[arg(long = "llm-max-reply-tokens", env = "LLM_MAX_REPLY_TOKENS", default_value_t = 1_024, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     pub max_reply_tokens: u32,
 }
 
@@ -281,7 +281,7 @@ pub struct MailConfig {
     pub mail_from: lettre::message::Mailbox,
 }
 
-/// Requests per window, such as `10/min,100/h`; an empty text is no limit.
+/// Requests per window, such as `10/min,100/h`; `none` is no limit.
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Rate limits")]
 pub struct RateLimitConfig {
@@ -520,8 +520,20 @@ fn temperature(text: &str) -> Result<f32, String> {
     text.parse().ok().filter(|value| (0.0..=2.0).contains(value)).ok_or_else(|| "must be between 0 and 2".to_owned())
 }
 
-fn pool_size(text: &str) -> Result<usize, String> {
-    text.parse().ok().filter(|size| (1..=10_000).contains(size)).ok_or_else(|| "must be between 1 and 10000".to_owned())
+/// A number between two bounds. clap's own ranges know no `usize`.
+fn size(least: usize, most: usize) -> impl Fn(&str) -> Result<usize, String> + Clone {
+    move |text| {
+        let size = text.parse().ok().filter(|size| (least..=most).contains(size));
+        size.ok_or_else(|| format!("must be between {least} and {most}"))
+    }
+}
+
+fn http_url(text: &str) -> Result<Url, String> {
+    let url = Url::parse(text).map_err(|error| error.to_string())?;
+    if !matches!(url.scheme(), "http" | "https") {
+        return Err("must begin with http:// or https://".to_owned());
+    }
+    Ok(url)
 }
 
 #[cfg(test)]

@@ -205,7 +205,12 @@ impl From<tutord_store::Error> for ApiError {
     fn from(error: tutord_store::Error) -> Self {
         use tutord_store::Error;
         match error {
-            Error::Overloaded | Error::Timeout | Error::Unavailable(_) => {
+            // A defect of ours is 500; what passes by itself, or when an operator acts, is not.
+            Error::Overloaded
+            | Error::Timeout
+            | Error::Unavailable(_)
+            | Error::Refused(..)
+            | Error::Incompatible { .. } => {
                 tracing::error!(%error, "the database did not serve a request");
                 Self::overloaded("the database is busy; please try again")
             }

@@ -11,6 +11,14 @@
 //! - [`ops`]: health and diagnosis; [`commands`]: what the binary can do.
 #![forbid(unsafe_code)]
 
+/// Prints a line. Who reads it may have gone away (`tutord doctor | head -1`): then nobody misses the rest.
+macro_rules! say {
+    ($($text:tt)*) => {{
+        use std::io::Write as _;
+        let _ = writeln!(std::io::stdout().lock(), $($text)*);
+    }};
+}
+
 pub mod app;
 pub mod auth;
 pub mod cache;

@@ -17,6 +17,7 @@ use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, timeout};
 
+use super::fault::RedisFault;
 use super::follow::{Step, Trust, apply};
 use super::wire::{Connect, Failure, Hello, Position, Result, Wire};
 use crate::stamps::Stamps;
@@ -98,6 +99,8 @@ pub(crate) struct Link {
     owed: Mutex<Owed>,
     owes: AtomicBool,
     wake: Notify,
+    /// Why it is down; kept until it is up.
+    fault: Mutex<Option<RedisFault>>,
     pub(crate) counters: LinkCounters,
 }
 
@@ -128,6 +131,7 @@ impl Link {
             owed: Mutex::default(),
             owes: AtomicBool::new(false),
             wake: Notify::new(),
+            fault: Mutex::default(),
             counters: LinkCounters::default(),
         });
         let keeper = Keeper(tokio::spawn(Arc::clone(&link).keep()));
@@ -178,6 +182,17 @@ impl Link {
         None
     }
 
+    /// Why Redis is not used; `None` while it is, and before the first attempt has ended.
+    pub(crate) fn fault(&self) -> Option<RedisFault> {
+        *self.fault.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Notes why Redis is not used; whether that is news.
+    fn set_fault(&self, fault: Option<RedisFault>) -> bool {
+        let mut known = self.fault.lock().unwrap_or_else(PoisonError::into_inner);
+        std::mem::replace(&mut *known, fault) != fault
+    }
+
     fn take_down(&self, number: u64, failure: &Failure) {
         let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
         if let State::Up(live) | State::Recovering(live) = &*state
@@ -187,6 +202,7 @@ impl Link {
             drop(state);
             self.trust.end();
             add(&self.counters.breaks, 1);
+            self.set_fault(Some(RedisFault::of(&failure.0)));
             tracing::warn!(%failure, "Redis is not used until it answers again");
             self.wake.notify_one();
         }
@@ -287,8 +303,9 @@ impl Link {
                     follower.abort();
                 }
                 Err(failure) => {
-                    if !outage {
-                        tracing::warn!(%failure, "Redis can't be reached; it is tried again until it can");
+                    let fault = RedisFault::of(&failure.0);
+                    if self.set_fault(Some(fault)) {
+                        tracing::warn!(%failure, "{fault}; it is tried again until it can be used");
                     }
                     *self.state.write().unwrap_or_else(PoisonError::into_inner) = State::Down;
                     self.trust.end();
@@ -329,6 +346,7 @@ impl Link {
         }
         *state = State::Up(live.clone());
         drop(state);
+        self.set_fault(None);
         tracing::info!(outage, "Redis is used");
         let link = Arc::clone(self);
         Ok(tokio::spawn(async move {

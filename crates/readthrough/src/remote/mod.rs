@@ -5,6 +5,7 @@
 //! - [`link`]: when the second tier may be used at all: time-outs, reconnects, invalidations that are still owed.
 //! - [`follow`]: what other processes invalidate.
 
+pub(crate) mod fault;
 pub(crate) mod follow;
 pub(crate) mod link;
 pub(crate) mod redis;

@@ -26,6 +26,8 @@ use crate::key::{self, Names};
 const STREAM: &str = "readthrough:invalidations";
 /// The numbers of flushed namespaces.
 const EPOCHS: &str = "readthrough:epochs";
+/// The key of the probe.
+const PROBED: &str = "readthrough:probe";
 /// About so many events are kept for processes that lag.
 const KEPT: u64 = 10_000;
 
@@ -74,6 +76,19 @@ static REPLACE: LazyLock<Script> = LazyLock::new(|| {
         return 1",
     )
 });
+/// The commands of the other scripts, on a key of its own.
+static PROBE: LazyLock<Script> = LazyLock::new(|| {
+    Script::new(
+        r"
+        redis.call('SET', KEYS[1], '1', 'NX', 'PX', 1000)
+        redis.call('GET', KEYS[1])
+        redis.call('GETRANGE', KEYS[1], 0, 0)
+        redis.call('PEXPIRE', KEYS[1], 1000)
+        redis.call('DEL', KEYS[1])
+        redis.call('UNLINK', KEYS[1])
+        return 1",
+    )
+});
 /// Removes its first keys; appends an event to the stream, which is the last key. Each event has the number after
 /// the one before it, so that a reader notices when some were trimmed.
 static INVALIDATE: LazyLock<Script> = LazyLock::new(|| {
@@ -92,7 +107,12 @@ static INVALIDATE: LazyLock<Script> = LazyLock::new(|| {
 
 impl From<redis::RedisError> for Failure {
     fn from(error: redis::RedisError) -> Self {
-        Self(error.to_string())
+        let text = error.to_string();
+        // The client's texts for some kinds leave the server's code out.
+        Self(match error.code() {
+            Some(code) if !text.contains(code) => format!("{code}: {text}"),
+            _ => text,
+        })
     }
 }
 
@@ -212,6 +232,18 @@ impl Connection {
         })
     }
 
+    /// Fails where a command of the scripts would fail: for want of memory or of a permission.
+    async fn probe(&self) -> Result<()> {
+        let mut connection = self.clone();
+        PROBE.key(PROBED).invoke_async::<()>(&mut connection).await?;
+        // An id that is never valid: nothing is appended, and permissions are looked at first.
+        let append = cmd("XADD").arg(STREAM).arg("0-0").arg("x").arg("x").query_async::<()>(&mut connection).await;
+        match append {
+            Err(error) if error.code() != Some("ERR") => Err(error.into()),
+            _ => Ok(()),
+        }
+    }
+
     async fn remove(&self, keys: Vec<String>, names: &[String], node: u64) -> Result<()> {
         let mut call = INVALIDATE.prepare_invoke();
         for key in keys {
@@ -235,6 +267,7 @@ impl Connection {
 impl Wire for Connection {
     async fn hello(&self) -> Result<Hello> {
         let mut connection = self.clone();
+        self.probe().await?;
         // Were it gone and empty at the start again, values from before an old flush would be good once more.
         let number = rand::random::<u64>();
         cmd("HSETNX").arg(EPOCHS).arg("*").arg(number).query_async::<()>(&mut connection).await?;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use readthrough::{Cache, Invalidation, Key, Namespace, NamespaceOptions};
+use readthrough::{Cache, Invalidation, Key, Namespace, NamespaceOptions, RedisFault};
 use testbed::Redis;
 
 async fn process(redis: &Redis) -> (Cache, Namespace<u64>) {
@@ -63,4 +63,83 @@ async fn a_paused_server_is_not_waited_for_twice() {
     }
     assert_eq!((read(&a, 1_000).await, read(&b, 1_000).await), (1_000, 1_000));
     assert_eq!(read(&b, 9).await, 1_000, "shared again");
+}
+
+/// Issues commands as an administrator of the server would.
+async fn administer(url: &str, commands: &[&str]) {
+    let client = redis::Client::open(url).unwrap();
+    let mut connection = client.get_multiplexed_async_connection().await.unwrap();
+    for command in commands {
+        let mut words = command.split(' ');
+        let mut command = redis::cmd(words.next().unwrap());
+        words.for_each(|word| {
+            command.arg(word);
+        });
+        command.query_async::<()>(&mut connection).await.unwrap();
+    }
+}
+
+/// Until the link says why Redis is not used.
+async fn until_fault(cache: &Cache, fault: RedisFault) {
+    until(|| cache.link().unwrap().fault == Some(fault)).await;
+}
+
+fn connect(url: &str) -> (Cache, Namespace<u64>) {
+    let cache = Cache::builder().redis(url).redis_timeout(Duration::from_millis(500)).build().unwrap();
+    let values = cache.namespace(NamespaceOptions::new("n"));
+    (cache, values)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_takes_no_writes_is_not_used_until_it_does() {
+    let redis = Redis::start().await.unwrap();
+    for (broken, fault, mended) in [
+        // Far less than an empty server needs.
+        (&["CONFIG SET maxmemory 1000"][..], RedisFault::Full, &["CONFIG SET maxmemory 0"][..]),
+        (&["REPLICAOF 127.0.0.1 1"], RedisFault::ReadOnly, &["REPLICAOF NO ONE"]),
+    ] {
+        let (cache, values) = connect(&redis.url());
+        cache.until_connected().await;
+        assert_eq!(read(&values, 1).await, 1);
+        administer(&redis.url(), broken).await;
+        assert_eq!(values.invalidate(&Key::new(1)).await, Invalidation::Deferred);
+        until_fault(&cache, fault).await;
+        for stored in 2..50 {
+            assert_eq!(read(&values, stored).await, stored, "loaded: {fault}");
+        }
+        administer(&redis.url(), mended).await;
+        cache.until_connected().await;
+        assert_eq!(cache.link().unwrap().fault, None);
+        assert_eq!((read(&values, 60).await, read(&values, 61).await), (60, 60), "shared again");
+        values.invalidate(&Key::new(1)).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_refuses_the_user_fails_no_read_and_is_named() {
+    let redis = Redis::start().await.unwrap();
+    let host = redis.url().replace("redis://", "");
+    let everything_but_scripts = "ACL SETUSER reader on >secret ~* +@all -evalsha -eval";
+    let everything_but_the_stream = "ACL SETUSER silent on >secret ~* +@all -xadd";
+    administer(
+        &redis.url(),
+        &[everything_but_scripts, everything_but_the_stream, "ACL SETUSER keyless on >secret ~other:* +@all"],
+    )
+    .await;
+    administer(&redis.url(), &["CONFIG SET requirepass secret"]).await;
+    for (url, fault) in [
+        (format!("redis://{host}"), RedisFault::PasswordMissing),
+        (format!("redis://:wrong@{host}"), RedisFault::WrongPassword),
+        (format!("redis://nobody:secret@{host}"), RedisFault::WrongPassword),
+        (format!("redis://reader:secret@{host}"), RedisFault::PermissionMissing),
+        (format!("redis://silent:secret@{host}"), RedisFault::PermissionMissing),
+        (format!("redis://keyless:secret@{host}"), RedisFault::PermissionMissing),
+    ] {
+        let (cache, values) = connect(&url);
+        until_fault(&cache, fault).await;
+        assert!(!cache.link().unwrap().up);
+        assert_eq!((read(&values, 1).await, read(&values, 2).await), (1, 2), "loaded: {url}");
+    }
+    let (cache, _values) = connect(&format!("redis://:secret@{host}"));
+    cache.until_connected().await;
 }

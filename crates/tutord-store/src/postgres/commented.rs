@@ -9,17 +9,25 @@ use diesel_async::{
     AnsiTransactionManager, AsyncConnection, AsyncConnectionCore, AsyncPgConnection, SimpleAsyncConnection,
 };
 
+use super::sqlstate::SqlState;
+
 /// A connection that puts [`querywatch::comment`] after each statement, if it is told to.
 ///
 /// Without comments it is the connection within: no text is changed, and statements are prepared once.
 pub struct Connection {
     inner: AsyncPgConnection,
+    state: SqlState,
     comments: bool,
 }
 
 impl Connection {
-    pub(super) const fn new(inner: AsyncPgConnection, comments: bool) -> Self {
-        Self { inner, comments }
+    pub(super) const fn new(inner: AsyncPgConnection, state: SqlState, comments: bool) -> Self {
+        Self { inner, state, comments }
+    }
+
+    /// The newest SQLSTATE of the server.
+    pub(super) const fn state(&self) -> &SqlState {
+        &self.state
     }
 
     pub(super) const fn inner(&self) -> &AsyncPgConnection {
@@ -128,7 +136,7 @@ impl AsyncConnection for Connection {
     type TransactionManager = AnsiTransactionManager;
 
     async fn establish(database_url: &str) -> ConnectionResult<Self> {
-        Ok(Self::new(AsyncPgConnection::establish(database_url).await?, false))
+        Ok(Self::new(AsyncPgConnection::establish(database_url).await?, SqlState::default(), false))
     }
 
     fn transaction_state(&mut self) -> &mut AnsiTransactionManager {

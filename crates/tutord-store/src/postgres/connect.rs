@@ -12,15 +12,36 @@ use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::Notify;
-use tokio_postgres::config::SslMode;
+use tokio_postgres::config::{Host, SslMode, SslNegotiation};
 use tokio_postgres::{AsyncMessage, CancelToken, NoTls};
 use tokio_postgres_rustls::MakeRustlsConnect;
 use url::Url;
 
 use super::commented::Connection;
 use super::outbox;
-use crate::error::{Error, Result};
+use super::sqlstate::{ScannedPlain, ScannedTls, SqlState};
+use crate::error::{Error, Refusal, Result};
 use crate::open::StoreOptions;
+
+/// Runs an expression with what encrypts the connection, and scans it for SQLSTATEs where it can.
+macro_rules! with_transport {
+    ($connector:expr, $state:expr, |$tls:ident| $body:expr) => {
+        match (&$connector.tls, $connector.scanned) {
+            (Some(tls), _) => {
+                let $tls = ScannedTls(tls.clone(), $state);
+                $body
+            }
+            (None, true) => {
+                let $tls = ScannedPlain($state);
+                $body
+            }
+            (None, false) => {
+                let $tls = NoTls;
+                $body
+            }
+        }
+    };
+}
 
 /// Connects to one server in one way; cheap to clone.
 ///
@@ -31,6 +52,8 @@ use crate::open::StoreOptions;
 pub struct Connector {
     config: Arc<tokio_postgres::Config>,
     tls: Option<MakeRustlsConnect>,
+    /// Whether a connection without TLS is scanned: not through a Unix socket.
+    scanned: bool,
     statement_timeout: Duration,
     /// See `StoreOptions::node`.
     node: Option<u64>,
@@ -91,9 +114,17 @@ impl Connector {
                 )));
             }
         };
+        let scanned = tls.is_none()
+            && !config.get_hosts().is_empty()
+            && config.get_hosts().iter().all(|host| matches!(host, Host::Tcp(_)));
+        if scanned {
+            // See `ScannedPlain`.
+            config.ssl_mode(SslMode::Require).ssl_negotiation(SslNegotiation::Direct);
+        }
         Ok(Self {
             config: Arc::new(config),
             tls,
+            scanned,
             statement_timeout: options.statement_timeout,
             node: options.node,
             watch: options.watch.clone(),
@@ -117,28 +148,17 @@ impl Connector {
     /// The same, and who is told when something is announced on a channel that the client listens to, and when the
     /// connection ends.
     pub(super) async fn listening_client(&self) -> Result<(tokio_postgres::Client, Arc<Notify>)> {
-        let unavailable = |error: tokio_postgres::Error| Error::Unavailable(describe(&error));
         let announced = Arc::new(Notify::new());
-        let client = match &self.tls {
-            Some(tls) => {
-                let (client, connection) = self.config.connect(tls.clone()).await.map_err(unavailable)?;
-                tokio::spawn(drive(connection, Arc::clone(&announced)));
-                client
-            }
-            None => {
-                let (client, connection) = self.config.connect(NoTls).await.map_err(unavailable)?;
-                tokio::spawn(drive(connection, Arc::clone(&announced)));
-                client
-            }
-        };
+        let client = with_transport!(self, SqlState::default(), |tls| {
+            let (client, connection) = self.config.connect(tls).await.map_err(|error| refused(&error))?;
+            tokio::spawn(drive(connection, Arc::clone(&announced)));
+            client
+        });
         Ok((client, announced))
     }
 
     pub(super) async fn cancel(&self, token: CancelToken) -> std::result::Result<(), tokio_postgres::Error> {
-        match &self.tls {
-            Some(tls) => token.cancel_query(tls.clone()).await,
-            None => token.cancel_query(NoTls).await,
-        }
+        with_transport!(self, SqlState::default(), |tls| token.cancel_query(tls).await)
     }
 }
 
@@ -159,19 +179,16 @@ where
 /// Opens a connection with tutord's settings.
 ///
 /// # Errors
-/// A [`ConnectionError`] with the server's own words.
+/// A [`ConnectionError`] that holds an [`Error`]: see [`connection_error`].
 pub async fn connect(connector: &Connector) -> std::result::Result<Connection, ConnectionError> {
-    let refused = |error: tokio_postgres::Error| ConnectionError::BadConnection(describe(&error));
-    let mut conn = match &connector.tls {
-        Some(tls) => {
-            let (client, connection) = connector.config.connect(tls.clone()).await.map_err(refused)?;
-            AsyncPgConnection::try_from_client_and_connection(client, connection).await?
-        }
-        None => {
-            let (client, connection) = connector.config.connect(NoTls).await.map_err(refused)?;
-            AsyncPgConnection::try_from_client_and_connection(client, connection).await?
-        }
+    let carried = |error: tokio_postgres::Error| {
+        ConnectionError::CouldntSetupConfiguration(diesel::result::Error::QueryBuilderError(Box::new(refused(&error))))
     };
+    let state = SqlState::default();
+    let mut conn = with_transport!(connector, state.clone(), |tls| {
+        let (client, connection) = connector.config.connect(tls).await.map_err(carried)?;
+        AsyncPgConnection::try_from_client_and_connection(client, connection).await?
+    });
     // By statement, not as a start-up option: poolers such as PgBouncer refuse those.
     let mut settings = format!("SET statement_timeout = {}", connector.statement_timeout.as_millis());
     if let Some(node) = connector.node {
@@ -180,7 +197,29 @@ pub async fn connect(connector: &Connector) -> std::result::Result<Connection, C
     }
     conn.batch_execute(&settings).await.map_err(ConnectionError::CouldntSetupConfiguration)?;
     conn.set_instrumentation(connector.watch.instrumentation());
-    Ok(Connection::new(conn, connector.comments))
+    Ok(Connection::new(conn, state, connector.comments))
+}
+
+/// Why a server was not connected to.
+fn refused(error: &tokio_postgres::Error) -> Error {
+    match error.code().and_then(|code| Refusal::from_sqlstate(code.code())) {
+        Some(refusal) => Error::Refused(refusal, describe(error)),
+        None => Error::Unavailable(describe(error)),
+    }
+}
+
+/// The error of a failed [`connect`]: diesel's type has no place for the kind but a boxed error.
+pub(super) fn connection_error(error: ConnectionError) -> Error {
+    match error {
+        ConnectionError::CouldntSetupConfiguration(diesel::result::Error::QueryBuilderError(inner)) => {
+            match inner.downcast::<Error>() {
+                Ok(error) => *error,
+                Err(other) => Error::Unavailable(other.to_string()),
+            }
+        }
+        ConnectionError::CouldntSetupConfiguration(error) => error.into(),
+        other => Error::Unavailable(other.to_string()),
+    }
 }
 
 /// tokio-postgres tells the kind of an error only; its source tells what happened.

@@ -43,6 +43,11 @@ impl Lease {
             drop(Object::take(connection));
         }
     }
+
+    /// Closes a connection that is of no more use, although no statement runs on it.
+    pub(super) fn discard(mut self) {
+        drop(self.connection.take().map(Object::take));
+    }
 }
 
 impl Drop for Lease {

@@ -12,14 +12,16 @@ mod overflow;
 mod replicas;
 mod seed;
 mod server_statements;
+mod sqlstate;
 
-use std::sync::Arc;
-use std::time::Duration;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use deadpool::managed::{PoolError, TimeoutType};
 use diesel::migration::MigrationVersion;
-use diesel_async::pooled_connection::deadpool::Pool;
+use diesel_async::pooled_connection::deadpool::{Object, Pool};
 use diesel_async::pooled_connection::{
     AsyncDieselConnectionManager, ManagerConfig, PoolError as Backend, RecyclingMethod,
 };
@@ -27,12 +29,14 @@ use diesel_async::{AsyncConnection, AsyncMigrationHarness, RunQueryDsl, SimpleAs
 use diesel_migrations::{EmbeddedMigrations, MigrationHarness, embed_migrations};
 
 pub use commented::Connection;
+use connect::connection_error;
 pub use connect::{Connector, connect};
 use lease::Lease;
 use overflow::Overflow;
 
 use crate::acquires::Acquires;
-use crate::error::{Error, Result};
+use crate::error::{Error, Refusal, Result};
+use crate::metadata::{PROBE, SchemaState, probes};
 use crate::model::time::Timestamp;
 use crate::open::{StoreOptions, pending};
 use crate::seed::SeedPlan;
@@ -93,6 +97,11 @@ const MIGRATION_LOCK: i64 = 7_261_983_450_118_273_641;
 /// What a client-side deadline adds to the server's own, which ends a statement more gently.
 const DEADLINE_GRACE: Duration = Duration::from_secs(1);
 
+/// How often a call is tried that the server refused for a passing reason.
+const ATTEMPTS: u32 = 3;
+/// The longest wait before another attempt; the wait is random, so that two that collided do not collide again.
+const RETRY_JITTER: Duration = Duration::from_millis(50);
+
 /// A pool of connections to a PostgreSQL primary.
 pub struct Postgres {
     pool: Pool<Conn>,
@@ -101,6 +110,10 @@ pub struct Postgres {
     overflow: Arc<Overflow>,
     deadline: Duration,
     node: Option<u64>,
+    /// Connections from before are not used any more: the schema changed, or the server stopped to be the primary.
+    usable_since: Mutex<Option<Instant>>,
+    /// Whether the disk may be full: so at the start, and since a write failed for that.
+    may_be_full: AtomicBool,
 }
 
 impl Postgres {
@@ -133,55 +146,121 @@ impl Postgres {
             overflow: Arc::new(Overflow::new(options.pool_size)),
             deadline: options.statement_timeout + DEADLINE_GRACE,
             node: options.node,
+            usable_since: Mutex::default(),
+            may_be_full: AtomicBool::new(true),
         })
     }
 
     async fn lease(&self) -> Result<Lease> {
-        let connection = self.acquires.timed(self.pool.get()).await.map_err(|error| match error {
-            PoolError::Timeout(TimeoutType::Wait) => Error::Overloaded,
-            PoolError::Timeout(_) => Error::Unavailable("connecting took too long".to_owned()),
-            PoolError::Backend(Backend::ConnectionError(error)) => Error::Unavailable(error.to_string()),
-            PoolError::Backend(Backend::QueryError(error)) => Error::Unavailable(error.to_string()),
-            other => Error::Unavailable(other.to_string()),
-        })?;
+        let connection = loop {
+            let connection = self.acquires.timed(self.pool.get()).await.map_err(|error| match error {
+                PoolError::Timeout(TimeoutType::Wait) => Error::Overloaded,
+                PoolError::Timeout(_) => Error::Unavailable("connecting took too long".to_owned()),
+                PoolError::Backend(Backend::ConnectionError(error)) => connection_error(error),
+                PoolError::Backend(Backend::QueryError(error)) => error.into(),
+                other => Error::Unavailable(other.to_string()),
+            })?;
+            let usable_since = *self.usable_since.lock().unwrap_or_else(PoisonError::into_inner);
+            if usable_since.is_none_or(|since| Object::metrics(&connection).created >= since) {
+                break connection;
+            }
+            drop(Object::take(connection));
+        };
         Ok(Lease::new(connection, self.connector.clone(), self.pool.clone(), Arc::clone(&self.overflow)))
     }
 
     /// Runs statements that change nothing.
     async fn read<T, F>(&self, operation: F) -> Result<T>
     where
-        F: AsyncFnOnce(&mut Conn) -> Result<T>,
+        F: AsyncFnOnce(&mut Conn) -> Result<T> + Clone,
     {
-        let mut lease = self.lease().await?;
-        // One call on one connection: only so are rows that are still to come, and statements that are given up, timed.
-        let call = querywatch::call(async { operation(lease.connection()).await });
-        let outcome = tokio::time::timeout(self.deadline, call).await;
-        // Past the deadline the lease is dropped unfinished: the server is told to stop.
-        let outcome = outcome.map_err(|_| Error::Timeout)?;
-        lease.finish();
-        outcome
+        self.repeated(changes_nothing, operation).await
     }
 
     /// Runs one statement that changes something.
     async fn write<T, F>(&self, operation: F) -> Result<T>
     where
-        F: AsyncFnOnce(&mut Conn) -> Result<T>,
+        F: AsyncFnOnce(&mut Conn) -> Result<T> + Clone,
     {
-        self.read(operation).await
+        self.repeated(was_not_carried_out, operation).await
     }
 
     /// Runs statements of which all take effect or none.
     async fn transaction<T, F>(&self, operation: F) -> Result<T>
     where
-        F: AsyncFnOnce(&mut Conn) -> Result<T>,
+        F: AsyncFnOnce(&mut Conn) -> Result<T> + Clone,
     {
-        self.write(async |conn| {
+        // A COMMIT whose outcome is unknown is no refusal: nothing that may have been committed is repeated.
+        self.repeated(changes_nothing, async move |conn: &mut Conn| {
             <Conn as AsyncConnection>::TransactionManager::begin_transaction(conn).await?;
             let outcome = operation(conn).await;
             administration::end_transaction(conn, outcome).await
         })
         .await
     }
+
+    /// Runs a call, and runs it again when it was refused for a reason that passes and that `may_repeat` allows.
+    async fn repeated<T, F>(&self, may_repeat: fn(Refusal) -> bool, operation: F) -> Result<T>
+    where
+        F: AsyncFnOnce(&mut Conn) -> Result<T> + Clone,
+    {
+        let mut attempt = 1;
+        loop {
+            match self.attempt(operation.clone()).await {
+                Err(error) if attempt < ATTEMPTS && error.refusal().is_some_and(may_repeat) => {
+                    tracing::debug!(%error, attempt, "a database call is repeated");
+                    tokio::time::sleep(RETRY_JITTER.mul_f64(rand::random())).await;
+                    attempt += 1;
+                }
+                outcome => return outcome,
+            }
+        }
+    }
+
+    async fn attempt<T, F>(&self, operation: F) -> Result<T>
+    where
+        F: AsyncFnOnce(&mut Conn) -> Result<T>,
+    {
+        let mut lease = self.lease().await?;
+        lease.connection().state().clear();
+        // One call on one connection: only so are rows that are still to come, and statements that are given up, timed.
+        let call = querywatch::call(async { operation(lease.connection()).await });
+        let outcome = tokio::time::timeout(self.deadline, call).await;
+        // Past the deadline the lease is dropped unfinished: the server is told to stop.
+        let outcome = outcome.map_err(|_| Error::Timeout)?;
+        let error = match outcome {
+            Ok(value) => {
+                lease.finish();
+                return Ok(value);
+            }
+            Err(error) => error,
+        };
+        let code = lease.connection().state().get();
+        let error = error.with_sqlstate(code.as_deref());
+        match code.as_deref().and_then(Refusal::from_sqlstate) {
+            Some(Refusal::StalePlan | Refusal::ReadOnly) => {
+                *self.usable_since.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
+                lease.discard();
+            }
+            Some(Refusal::Restarting | Refusal::ConnectionLost) => lease.discard(),
+            Some(Refusal::DiskFull) => {
+                self.may_be_full.store(true, Ordering::Relaxed);
+                lease.finish();
+            }
+            _ => lease.finish(),
+        }
+        Err(error)
+    }
+}
+
+/// Whether the server certainly did nothing of a single statement that it refused.
+const fn was_not_carried_out(refusal: Refusal) -> bool {
+    matches!(refusal, Refusal::Contention | Refusal::StalePlan | Refusal::TooManyConnections)
+}
+
+/// Whether it may help to repeat a call that certainly changed nothing.
+const fn changes_nothing(refusal: Refusal) -> bool {
+    was_not_carried_out(refusal) || matches!(refusal, Refusal::ConnectionLost | Refusal::Restarting)
 }
 
 #[async_trait]
@@ -197,8 +276,13 @@ impl Administration for Postgres {
     async fn migrate(&self) -> Result<Vec<String>> {
         // A connection of its own: migrations may outlast any statement time-out.
         let connector = self.connector.without_statement_timeout();
-        let mut conn = connect(&connector).await.map_err(|error| Error::Unavailable(error.to_string()))?;
-        conn.batch_execute(&format!("SELECT pg_advisory_lock({MIGRATION_LOCK})")).await?;
+        let mut conn = connect(&connector).await.map_err(connection_error)?;
+        let lock = format!("pg_try_advisory_lock({MIGRATION_LOCK})");
+        if !diesel::select(diesel::dsl::sql::<diesel::sql_types::Bool>(&lock)).get_result(&mut conn).await? {
+            tracing::info!("another process migrates the database; waiting until it has ended");
+            conn.batch_execute(&format!("SELECT pg_advisory_lock({MIGRATION_LOCK})")).await?;
+        }
+        self.schema().await?.check()?;
         let mut harness = AsyncMigrationHarness::new(conn);
         let applied = harness.run_pending_migrations(MIGRATIONS).map(|versions| names(&versions));
         let mut conn = harness.into_inner();
@@ -209,7 +293,25 @@ impl Administration for Postgres {
     }
 
     async fn pending_migrations(&self) -> Result<Vec<String>> {
-        self.read(async |conn| pending::<diesel::pg::Pg>(&MIGRATIONS, &administration::applied(conn).await?)).await
+        let applied = administration::or_nothing(self.read(async |conn| administration::applied(conn).await).await)?;
+        pending::<diesel::pg::Pg>(&MIGRATIONS, &applied)
+    }
+
+    async fn schema(&self) -> Result<SchemaState> {
+        let pending = self.pending_migrations().await?;
+        let metadata = self.read(async |conn| administration::metadata(conn).await).await;
+        Ok(SchemaState { pending, metadata: administration::or_nothing(metadata)? })
+    }
+
+    async fn try_write(&self) -> Result<()> {
+        let grow = AtomicBool::load(&self.may_be_full, Ordering::Relaxed);
+        for value in probes(grow) {
+            self.transaction(async |conn| administration::set_metadata(conn, PROBE, &value).await).await?;
+        }
+        if grow {
+            self.may_be_full.store(false, Ordering::Relaxed);
+        }
+        Ok(())
     }
 
     async fn ping(&self) -> Result<Timestamp> {

@@ -55,8 +55,11 @@ impl Outbox for Postgres {
 
     async fn own_changes(&self, limit: i64) -> Result<Vec<i64>> {
         let Some(node) = self.node.map(name) else { return Ok(Vec::new()) };
-        let own = outbox::table.filter(outbox::node.eq(node)).order(outbox::id.asc()).limit(limit).select(outbox::id);
-        self.read(async |conn| Ok(own.load(conn).await?)).await
+        self.read(async |conn| {
+            let own = outbox::table.filter(outbox::node.eq(&node)).order(outbox::id.asc()).limit(limit);
+            Ok(own.select(outbox::id).load(conn).await?)
+        })
+        .await
     }
 
     async fn acknowledge_changes(&self, ids: &[i64]) -> Result<()> {
@@ -69,11 +72,13 @@ impl Outbox for Postgres {
 
     async fn purge_changes(&self, before: Timestamp, batch: i64) -> Result<usize> {
         // diesel's DELETE knows no LIMIT, and no sub-query on its own table.
-        let delete = diesel::sql_query(
-            "DELETE FROM outbox WHERE id IN (SELECT id FROM outbox WHERE created_at < $1 ORDER BY created_at LIMIT $2)",
-        );
-        let delete = delete.bind::<Instant, _>(before).bind::<BigInt, _>(batch);
-        self.write(async |conn| Ok(delete.execute(conn).await?)).await
+        const DELETE: &str =
+            "DELETE FROM outbox WHERE id IN (SELECT id FROM outbox WHERE created_at < $1 ORDER BY created_at LIMIT $2)";
+        self.write(async |conn| {
+            let delete = diesel::sql_query(DELETE).bind::<Instant, _>(before).bind::<BigInt, _>(batch);
+            Ok(delete.execute(conn).await?)
+        })
+        .await
     }
 }
 

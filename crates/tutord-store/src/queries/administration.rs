@@ -1,26 +1,41 @@
 //! Ends transactions, tells which migrations are applied, and removes what is no longer needed.
 
+use std::collections::BTreeMap;
+
 use diesel::dsl::{exists, not};
 use diesel::prelude::*;
 use diesel::sql_types::Text;
 use diesel_async::{AsyncConnection, RunQueryDsl, TransactionManager};
 
 use super::Conn;
-use crate::error::Result;
+use crate::error::{Error, Refusal, Result};
 use crate::model::IDEMPOTENCY_KEY_LIFETIME;
 use crate::model::time::Timestamp;
+use crate::prepared::Prepared;
 use crate::schema::{
-    conversations, email_tokens, idempotency_keys, messages, session_tokens, sessions, trusted_devices,
+    conversations, email_tokens, idempotency_keys, messages, metadata, session_tokens, sessions, trusted_devices,
 };
 
 /// Commits when the outcome is good, otherwise rolls back.
 pub(super) async fn end_transaction<T>(conn: &mut Conn, outcome: Result<T>) -> Result<T> {
     type Manager = <Conn as AsyncConnection>::TransactionManager;
-    match &outcome {
-        Ok(_) => Manager::commit_transaction(conn).await?,
-        Err(_) => Manager::rollback_transaction(conn).await?,
+    match outcome {
+        Ok(value) => match Manager::commit_transaction(conn).await.map_err(Error::from) {
+            Ok(()) => Ok(value),
+            // The server may have committed before the connection broke: whoever repeats it may do it twice.
+            Err(error @ (Error::Refused(Refusal::ConnectionLost, _) | Error::Query(_))) => {
+                Err(Error::Unavailable(format!("the outcome of a COMMIT is unknown: {error}")))
+            }
+            Err(error) => Err(error),
+        },
+        Err(error) => {
+            // The first error says more than a rollback that fails too; the pool drops such a connection.
+            if let Err(rollback) = Manager::rollback_transaction(conn).await {
+                tracing::debug!(%rollback, "a transaction could not be rolled back");
+            }
+            Err(error)
+        }
     }
-    outcome
 }
 
 /// A row of the table in which diesel notes applied migrations.
@@ -32,17 +47,33 @@ struct Applied {
 
 /// Versions of the migrations that are applied.
 pub(super) async fn applied(conn: &mut Conn) -> Result<Vec<String>> {
-    let rows = diesel::sql_query("SELECT version FROM __diesel_schema_migrations").load::<Applied>(conn).await;
-    match rows {
-        Ok(rows) => Ok(rows.into_iter().map(|row| row.version).collect()),
-        // No table, no migration was ever applied; asking must not create it. The databases' words differ.
-        Err(diesel::result::Error::DatabaseError(_, info))
-            if ["does not exist", "no such table"].iter().any(|words| info.message().contains(words)) =>
-        {
-            Ok(Vec::new())
-        }
-        Err(error) => Err(error.into()),
+    let rows = diesel::sql_query("SELECT version FROM __diesel_schema_migrations").load::<Applied>(conn).await?;
+    Ok(rows.into_iter().map(|row| row.version).collect())
+}
+
+/// Nothing where the table is missing: no migration was ever applied, and a look must not create the table.
+pub(super) fn or_nothing<T: Default>(outcome: Result<T>) -> Result<T> {
+    match outcome {
+        Err(Error::Refused(Refusal::SchemaMismatch, _)) => Ok(T::default()),
+        outcome => outcome,
     }
+}
+
+/// What the schema says of itself, by key.
+pub(super) async fn metadata(conn: &mut Conn) -> Result<BTreeMap<String, String>> {
+    let rows: Vec<(String, String)> = metadata::table.select((metadata::key, metadata::value)).load(conn).await?;
+    Ok(rows.into_iter().collect())
+}
+
+/// Sets a row of the metadata.
+pub(super) async fn set_metadata(conn: &mut Conn, key: &str, value: &str) -> Result<()> {
+    let upsert = diesel::insert_into(metadata::table)
+        .values((metadata::key.eq(key), metadata::value.eq(value)))
+        .on_conflict(metadata::key)
+        .do_update()
+        .set(metadata::value.eq(value));
+    Prepared(upsert).execute(conn).await?;
+    Ok(())
 }
 
 /// Removes at most `batch` messages of one deleted conversation, and the conversation with its last message.

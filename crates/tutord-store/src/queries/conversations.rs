@@ -164,7 +164,7 @@ impl Conversations for Adapter {
     }
 
     async fn append_reply(&self, new: NewReply) -> Result<Option<Stored>> {
-        self.transaction(async |conn| messages::append_reply(conn, new).await).await
+        self.transaction(async |conn| messages::append_reply(conn, &new).await).await
     }
 
     async fn history(&self, user_id: i64, id: i64, position: i64, limit: i64) -> Result<Vec<Message>> {

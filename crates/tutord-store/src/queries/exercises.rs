@@ -11,8 +11,9 @@ use diesel::dsl::{count_star, exists, not};
 use diesel::prelude::*;
 use diesel_async::RunQueryDsl;
 
-use super::{Adapter, Conn, progress};
+use super::{Adapter, Conn, administration, progress};
 use crate::error::{Error, Result};
+use crate::metadata::CATALOGUE;
 use crate::model::time::{LocalDate, Timestamp};
 use crate::model::{
     Assigned, Candidate, CatalogueLoaded, Choice, Completion, Daily, Difficulty, Exercise, ExerciseKey, ExerciseStatus,
@@ -62,22 +63,33 @@ impl Exercises for Adapter {
         exercises: &[NewExercise],
         achievements: &[NewAchievement],
     ) -> Result<CatalogueLoaded> {
+        self.transaction(async |conn| load(conn, exercises, achievements).await).await
+    }
+
+    async fn load_built_in_catalogue(
+        &self,
+        version: &str,
+        exercises: &[NewExercise],
+        achievements: &[NewAchievement],
+    ) -> Result<Option<CatalogueLoaded>> {
         self.transaction(async |conn| {
-            let mut loaded = CatalogueLoaded::default();
-            for exercise in exercises {
-                load_exercise(conn, exercise, &mut loaded).await?;
+            exclusively!(conn, "metadata");
+            if administration::metadata(conn).await?.get(CATALOGUE).is_some_and(|loaded| loaded == version) {
+                return Ok(None);
             }
-            for achievement in achievements {
-                load_achievement(conn, achievement, &mut loaded).await?;
-            }
-            Ok(loaded)
+            let loaded = load(conn, exercises, achievements).await?;
+            administration::set_metadata(conn, CATALOGUE, version).await?;
+            Ok(Some(loaded))
         })
         .await
     }
 
     async fn catalogue_exercises(&self, limit: i64) -> Result<Vec<Exercise>> {
-        let catalogue = exercises::table.filter(exercises::owner_id.is_null()).order(exercises::id.asc()).limit(limit);
-        self.read(async |conn| Ok(catalogue.select(Exercise::as_select()).load(conn).await?)).await
+        self.read(async |conn| {
+            let catalogue = exercises::table.filter(exercises::owner_id.is_null()).order(exercises::id.asc());
+            Ok(catalogue.limit(limit).select(Exercise::as_select()).load(conn).await?)
+        })
+        .await
     }
 
     async fn exercise(&self, user_id: i64, id: i64) -> Result<Option<Arc<Exercise>>> {
@@ -566,6 +578,17 @@ impl From<&NewExercise> for ExerciseTexts {
             estimated_time_minutes: new.estimated_time_minutes,
         }
     }
+}
+
+async fn load(conn: &mut Conn, exercises: &[NewExercise], achievements: &[NewAchievement]) -> Result<CatalogueLoaded> {
+    let mut loaded = CatalogueLoaded::default();
+    for exercise in exercises {
+        load_exercise(conn, exercise, &mut loaded).await?;
+    }
+    for achievement in achievements {
+        load_achievement(conn, achievement, &mut loaded).await?;
+    }
+    Ok(loaded)
 }
 
 async fn load_exercise(conn: &mut Conn, new: &NewExercise, loaded: &mut CatalogueLoaded) -> Result<()> {

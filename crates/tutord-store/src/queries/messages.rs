@@ -108,7 +108,7 @@ pub(super) async fn append_user_message(conn: &mut Conn, new: &NewUserMessage) -
 }
 
 /// Stores a tutor's reply.
-pub(super) async fn append_reply(conn: &mut Conn, new: NewReply) -> Result<Option<Stored>> {
+pub(super) async fn append_reply(conn: &mut Conn, new: &NewReply) -> Result<Option<Stored>> {
     let Some(conversation) = count_in(conn, new.user_id, new.conversation_id, &new.content).await? else {
         return Ok(None);
     };
@@ -117,11 +117,11 @@ pub(super) async fn append_reply(conn: &mut Conn, new: NewReply) -> Result<Optio
             messages::conversation_id.eq(new.conversation_id),
             messages::position.eq(conversation.message_count),
             messages::role.eq(MessageRole::Assistant),
-            messages::content.eq(new.content),
+            messages::content.eq(&new.content),
             messages::tokens_used.eq(new.tokens_used),
-            messages::model_used.eq(new.model_used),
-            messages::provider.eq(new.provider),
-            messages::finish_reason.eq(new.finish_reason),
+            messages::model_used.eq(&new.model_used),
+            messages::provider.eq(&new.provider),
+            messages::finish_reason.eq(&new.finish_reason),
             messages::cached.eq(new.cached),
             messages::response_time_ms.eq(new.response_time_ms),
             messages::reply_to.eq(new.reply_to),

@@ -27,9 +27,9 @@ impl Users for Adapter {
             let user = diesel::insert_into(users::table)
                 .values((
                     users::email_folded.eq(address::key(&new.email)),
-                    users::email.eq(new.email),
-                    users::password_hash.eq(new.password_hash),
-                    users::name.eq(new.name),
+                    users::email.eq(&new.email),
+                    users::password_hash.eq(&new.password_hash),
+                    users::name.eq(&new.name),
                     users::role.eq(new.role),
                     users::email_verified.eq(new.email_verified),
                     users::created_at.eq(new.created_at),
@@ -95,7 +95,7 @@ impl Users for Adapter {
     async fn update_user(&self, id: i64, changes: UserChanges) -> Result<Option<User>> {
         self.write(async |conn| {
             let user = diesel::update(users::table.find(id))
-                .set((changes, users::updated_at.eq(Timestamp::now())))
+                .set((&changes, users::updated_at.eq(Timestamp::now())))
                 .returning(User::as_returning())
                 .get_result(conn)
                 .await
@@ -108,7 +108,7 @@ impl Users for Adapter {
     async fn complete_onboarding(&self, id: i64, profile: LearningProfile) -> Result<Option<User>> {
         self.write(async |conn| {
             let user = diesel::update(users::table.find(id).filter(users::onboarding_completed.eq(false)))
-                .set((profile, users::onboarding_completed.eq(true), users::updated_at.eq(Timestamp::now())))
+                .set((&profile, users::onboarding_completed.eq(true), users::updated_at.eq(Timestamp::now())))
                 .returning(User::as_returning())
                 .get_result(conn)
                 .await

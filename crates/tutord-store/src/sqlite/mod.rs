@@ -6,6 +6,8 @@
 //! Needs tokio's multi-threaded runtime: statements run in place on a worker thread (see `InPlace`).
 
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use deadpool::managed::{PoolError, TimeoutType};
@@ -15,12 +17,13 @@ use diesel::sqlite::SqliteConnection;
 use diesel_async::pooled_connection::deadpool::{Object, Pool};
 use diesel_async::pooled_connection::{AsyncDieselConnectionManager, ManagerConfig, RecyclingMethod};
 use diesel_async::sync_connection_wrapper::{SpawnBlocking, SyncConnectionWrapper};
-use diesel_async::{AsyncConnection, AsyncMigrationHarness, RunQueryDsl, SimpleAsyncConnection};
+use diesel_async::{AsyncConnection, RunQueryDsl, SimpleAsyncConnection};
 use diesel_migrations::{EmbeddedMigrations, MigrationHarness, embed_migrations};
 use futures_util::future::BoxFuture;
 
 use crate::acquires::Acquires;
-use crate::error::{Error, Result};
+use crate::error::{Error, Refusal, Result};
+use crate::metadata::{PROBE, SchemaState, probes};
 use crate::model::time::Timestamp;
 use crate::open::{StoreOptions, pending};
 use crate::seed::SeedPlan;
@@ -72,6 +75,9 @@ pub(crate) type Adapter = Sqlite;
 
 const MIGRATIONS: EmbeddedMigrations = embed_migrations!("migrations/sqlite");
 
+/// How long a start waits for another process that migrates.
+const MIGRATION_WAIT: Duration = Duration::from_secs(60);
+
 /// Runs a statement on the worker thread that asked for it, after handing that worker's other tasks on.
 ///
 /// Cheaper than a blocking pool (about 5 against 25 µs a statement), and tokio's task-locals stay
@@ -102,6 +108,8 @@ pub struct Sqlite {
     writer: Pool<Conn>,
     path: PathBuf,
     settings: String,
+    /// Whether the disk may be full: so at the start, and since a write failed for that.
+    may_be_full: AtomicBool,
 }
 
 impl Sqlite {
@@ -120,6 +128,7 @@ impl Sqlite {
             readers: pool(&path, options, options.pool_size, "PRAGMA query_only = ON;")?,
             writer: pool(&path, options, 1, "")?,
             settings: settings(options),
+            may_be_full: AtomicBool::new(true),
             path,
         };
         // The writer comes first: it creates the file and turns WAL on.
@@ -130,6 +139,14 @@ impl Sqlite {
     /// Where the file is.
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// A connection that is not of the pools.
+    fn own_connection(&self) -> Result<SqliteConnection> {
+        let mut conn = SqliteConnection::establish(&self.path.to_string_lossy())
+            .map_err(|error| Error::Unavailable(error.to_string()))?;
+        tokio::task::block_in_place(|| conn.batch_execute(&self.settings))?;
+        Ok(conn)
     }
 
     /// Runs statements that change nothing.
@@ -147,7 +164,11 @@ impl Sqlite {
         F: AsyncFnOnce(&mut Conn) -> Result<T>,
     {
         let mut connection = get(&self.writer).await?;
-        querywatch::call(async { operation(&mut connection).await }).await
+        let outcome = querywatch::call(async { operation(&mut connection).await }).await;
+        if let Err(Error::Refused(Refusal::DiskFull, _)) = &outcome {
+            self.may_be_full.store(true, Ordering::Relaxed);
+        }
+        outcome
     }
 
     /// Runs statements of which all take effect or none.
@@ -237,19 +258,41 @@ impl Administration for Sqlite {
     }
 
     async fn migrate(&self) -> Result<Vec<String>> {
-        let connection = get(&self.writer).await?;
-        let mut harness = AsyncMigrationHarness::new(connection);
-        let applied = harness
-            .run_pending_migrations(MIGRATIONS)
-            .map(|versions| versions.iter().map(ToString::to_string).collect())
-            .map_err(|error| Error::Migration(error.to_string()))?;
-        users::backfill_addresses(&mut harness.into_inner()).await?;
+        self.schema().await?.check()?;
+        let mut conn = self.own_connection()?;
+        let applied = tokio::task::block_in_place(|| {
+            // One process at a time: the lock is taken before anybody looks which migrations are pending.
+            conn.batch_execute(&format!("PRAGMA busy_timeout = {}", MIGRATION_WAIT.as_millis()))?;
+            conn.immediate_transaction(|conn| {
+                let applied = conn.run_pending_migrations(MIGRATIONS);
+                let applied = applied.map_err(|error| Error::Migration(error.to_string()))?;
+                Ok::<_, Error>(applied.iter().map(ToString::to_string).collect())
+            })
+        })?;
+        self.write(async |conn| users::backfill_addresses(conn).await).await?;
         Ok(applied)
     }
 
     async fn pending_migrations(&self) -> Result<Vec<String>> {
-        self.read(async |conn| pending::<diesel::sqlite::Sqlite>(&MIGRATIONS, &administration::applied(conn).await?))
-            .await
+        let applied = administration::or_nothing(self.read(async |conn| administration::applied(conn).await).await)?;
+        pending::<diesel::sqlite::Sqlite>(&MIGRATIONS, &applied)
+    }
+
+    async fn schema(&self) -> Result<SchemaState> {
+        let pending = self.pending_migrations().await?;
+        let metadata = self.read(async |conn| administration::metadata(conn).await).await;
+        Ok(SchemaState { pending, metadata: administration::or_nothing(metadata)? })
+    }
+
+    async fn try_write(&self) -> Result<()> {
+        let grow = AtomicBool::load(&self.may_be_full, Ordering::Relaxed);
+        for value in probes(grow) {
+            self.write(async |conn| administration::set_metadata(conn, PROBE, &value).await).await?;
+        }
+        if grow {
+            self.may_be_full.store(false, Ordering::Relaxed);
+        }
+        Ok(())
     }
 
     async fn ping(&self) -> Result<Timestamp> {
@@ -282,11 +325,7 @@ impl Administration for Sqlite {
     }
 
     async fn seed(&self, plan: &SeedPlan, progress: &(dyn Fn(u64) + Send + Sync)) -> Result<u64> {
-        let mut conn = SqliteConnection::establish(&self.path.to_string_lossy())
-            .map_err(|error| Error::Unavailable(error.to_string()))?;
-        tokio::task::block_in_place(|| {
-            conn.batch_execute(&self.settings)?;
-            Ok(seed::load(&mut conn, plan, progress)?)
-        })
+        let mut conn = self.own_connection()?;
+        tokio::task::block_in_place(|| Ok(seed::load(&mut conn, plan, progress)?))
     }
 }

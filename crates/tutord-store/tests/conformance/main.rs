@@ -11,6 +11,7 @@ mod outbox;
 mod pool;
 mod progress;
 mod query_plans;
+mod refusals;
 mod replicas;
 mod seed;
 mod sessions;

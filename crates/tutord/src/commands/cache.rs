@@ -47,24 +47,24 @@ pub(super) async fn run(command: Command) -> anyhow::Result<()> {
     match command {
         Command::Stats(_) => {
             let stats = cache.redis().await.context("Redis does not answer")?;
-            println!("version            {}", stats.version);
-            println!("used_memory        {} bytes", stats.used_memory);
-            println!("maxmemory          {} bytes, {}", stats.maxmemory, stats.maxmemory_policy);
-            println!("evicted_keys       {}", stats.evicted_keys);
-            println!("expired_keys       {}", stats.expired_keys);
+            say!("version            {}", stats.version);
+            say!("used_memory        {} bytes", stats.used_memory);
+            say!("maxmemory          {} bytes, {}", stats.maxmemory, stats.maxmemory_policy);
+            say!("evicted_keys       {}", stats.evicted_keys);
+            say!("expired_keys       {}", stats.expired_keys);
             for warning in stats.warnings {
-                println!("warning            {warning}");
+                say!("warning            {warning}");
             }
         }
         Command::Warm(args) => {
             let store = CachedStore::new(open(&args.database).await?, cache, &args.cache);
-            println!("Warmed {} values.", store.warm().await.context("warming")?);
+            say!("Warmed {} values.", store.warm().await.context("warming")?);
         }
         Command::Flush { namespace, args } => {
             // The namespaces are opened with the store.
             let _store = CachedStore::new(open(&args.database).await?, cache.clone(), &args.cache);
             match cache.flush(&namespace).await? {
-                Invalidation::Complete => println!("Flushed {namespace}."),
+                Invalidation::Complete => say!("Flushed {namespace}."),
                 Invalidation::Deferred => bail!("Redis did not answer: {namespace} is not flushed"),
             }
         }

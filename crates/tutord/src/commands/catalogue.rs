@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use tutord_store::Store;
+use tutord_store::model::CatalogueLoaded;
 
 use super::open;
 use crate::config::DatabaseConfig;
@@ -31,13 +32,20 @@ pub(super) async fn run(command: Command) -> anyhow::Result<()> {
     load(&catalogue, store.as_ref()).await
 }
 
-/// Loads the catalogue that comes with tutord.
+/// Loads the catalogue that comes with tutord, unless this version of it is loaded.
 pub(super) async fn load_built_in(store: &dyn Store) -> anyhow::Result<()> {
-    load(&Catalogue::built_in()?, store).await
+    match Catalogue::built_in()?.load_built_in(store).await? {
+        Some(loaded) => report(&loaded),
+        None => tracing::debug!("the catalogue is loaded already"),
+    }
+    Ok(())
 }
 
 async fn load(catalogue: &Catalogue, store: &dyn Store) -> anyhow::Result<()> {
-    let loaded = catalogue.load(store).await?;
-    tracing::info!(loaded.created, loaded.updated, loaded.unchanged, "loaded the catalogue");
+    report(&catalogue.load(store).await?);
     Ok(())
+}
+
+fn report(loaded: &CatalogueLoaded) {
+    tracing::info!(loaded.created, loaded.updated, loaded.unchanged, "loaded the catalogue");
 }

@@ -108,21 +108,21 @@ pub(super) async fn run(Args { mut config, print, naive }: Args) -> anyhow::Resu
         base_url,
     };
     match print {
-        Some(Print::Json) => println!("{}", serde_json::to_string(&greeting)?),
+        Some(Print::Json) => say!("{}", serde_json::to_string(&greeting)?),
         None => {
-            println!("tutord demo on {}", greeting.base_url);
-            println!("  browse the API   {}/api/docs", greeting.base_url);
-            println!("  student          {STUDENT}  {PASSWORD}");
-            println!("  admin            {ADMIN}  {PASSWORD}");
+            say!("tutord demo on {}", greeting.base_url);
+            say!("  browse the API   {}/api/docs", greeting.base_url);
+            say!("  student          {STUDENT}  {PASSWORD}");
+            say!("  admin            {ADMIN}  {PASSWORD}");
             if app.llm.is_none() {
-                println!("  tutor's replies  off: set LLM_BASE_URL and LLM_MODEL to turn them on");
+                say!("  tutor's replies  off: set LLM_BASE_URL and LLM_MODEL to turn them on");
             }
             if let Some(Compare { naive, bounded, report }) = &greeting.compare {
-                println!("  naive list       {naive}");
-                println!("  the same, well   {bounded}");
-                println!("  what they cost   {report}  (as admin; findings are in the log too)");
+                say!("  naive list       {naive}");
+                say!("  the same, well   {bounded}");
+                say!("  what they cost   {report}  (as admin; findings are in the log too)");
             }
-            println!("Ctrl-C stops it.");
+            say!("Ctrl-C stops it.");
         }
     }
     until_signal(app, listener, if naive { naive::router() } else { Router::new() }).await

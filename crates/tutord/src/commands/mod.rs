@@ -1,5 +1,6 @@
 //! What the binary can do, one file a command.
 
+mod arguments;
 mod cache;
 mod catalogue;
 mod demo;
@@ -7,12 +8,13 @@ mod naive;
 mod rebuild_stats;
 mod seed;
 mod serve;
+mod starting;
 
 use std::io::IsTerminal as _;
 use std::sync::Arc;
 
 use anyhow::Context as _;
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
 use tracing_subscriber::{EnvFilter, Layer as _};
@@ -54,6 +56,14 @@ enum Command {
 }
 
 impl Cli {
+    /// Reads the command line and the environment. A wrong one ends the process with a message.
+    pub fn from_process() -> Self {
+        let command = arguments::prepared(Self::command());
+        let arguments = arguments::without_empty(&command, std::env::args_os());
+        let matches = command.clone().get_matches_from(arguments);
+        Self::from_arg_matches(&matches).unwrap_or_else(|error| error.format(&mut command.clone()).exit())
+    }
+
     /// Runs the command; the number is the process's exit code.
     ///
     /// # Errors
@@ -67,8 +77,8 @@ impl Cli {
                 let store = open(&database).await?;
                 let applied = store.migrate().await.context("migrating")?;
                 match applied.len() {
-                    0 => println!("Nothing to migrate: the {} database is up to date.", store.backend()),
-                    _ => println!("Applied to the {} database: {}", store.backend(), applied.join(", ")),
+                    0 => say!("Nothing to migrate: the {} database is up to date.", store.backend()),
+                    _ => say!("Applied to the {} database: {}", store.backend(), applied.join(", ")),
                 }
                 catalogue::load_built_in(store.as_ref()).await?;
             }

@@ -24,6 +24,6 @@ pub(super) async fn run(database: DatabaseConfig) -> anyhow::Result<()> {
     }
     store.recount_leaderboards().await?;
     bar.finish_and_clear();
-    println!("Computed the statistics of {students} students anew on the {} database.", store.backend());
+    say!("Computed the statistics of {students} students anew on the {} database.", store.backend());
     Ok(())
 }

@@ -53,7 +53,7 @@ pub(super) async fn run(args: Args) -> anyhow::Result<()> {
     let began = Instant::now();
     let rows = store.seed(&plan, &|done| bar.set_position(done)).await.context("seeding")?;
     bar.finish_and_clear();
-    println!(
+    say!(
         "Wrote {rows} rows to the {} database in {:.1} s: {} students, {} conversations, {} messages, {} exercises.",
         store.backend(),
         began.elapsed().as_secs_f64(),
@@ -62,6 +62,6 @@ pub(super) async fn run(args: Args) -> anyhow::Result<()> {
         plan.messages,
         plan.exercises
     );
-    println!("Log in as {} with {PASSWORD}.", plan.email(1));
+    say!("Log in as {} with {PASSWORD}.", plan.email(1));
     Ok(())
 }

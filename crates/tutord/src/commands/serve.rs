@@ -6,6 +6,7 @@ use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::open_with;
+use super::starting::while_starting;
 use crate::app::App;
 use crate::config::Config;
 use crate::server;
@@ -14,12 +15,18 @@ pub(super) async fn run(config: Config) -> anyhow::Result<()> {
     // Before anything is opened, migrated or begun.
     let listener = server::bind(&config).await?;
     let (watch, plans) = config.watch.build();
-    let store = open_with(&config.database, config.store_options(&watch)).await?;
-    let applied = store.migrate().await.context("migrating the database")?;
-    if !applied.is_empty() {
-        tracing::info!(migrations = applied.join(", "), "migrated the database");
+    // It may have to wait for another process that migrates: until then it lives, and is not ready.
+    let prepare = async {
+        let store = open_with(&config.database, config.store_options(&watch)).await?;
+        let applied = store.migrate().await.context("migrating the database")?;
+        if !applied.is_empty() {
+            tracing::info!(migrations = applied.join(", "), "migrated the database");
+        }
+        // At each start: an earlier one may have been killed in between.
         super::catalogue::load_built_in(store.as_ref()).await?;
-    }
+        Ok::<_, anyhow::Error>(store)
+    };
+    let (listener, store) = while_starting(listener, prepare).await?;
     let app = App::new(config, (watch, plans), store, false)?;
     until_signal(app, listener, Router::new()).await
 }

@@ -9,6 +9,7 @@ use std::path::Path;
 
 use anyhow::{Context as _, bail};
 use serde::Deserialize;
+use sha2::{Digest as _, Sha256};
 use toml::Spanned;
 use tutord_store::Store;
 use tutord_store::model::{
@@ -216,6 +217,28 @@ impl Catalogue {
     /// When the database fails; nothing is loaded then.
     pub async fn load(&self, store: &dyn Store) -> anyhow::Result<CatalogueLoaded> {
         store.load_catalogue(&self.exercises, &self.achievements).await.context("loading the catalogue")
+    }
+
+    /// The same for the catalogue that comes with tutord, unless its version was the last that was loaded.
+    ///
+    /// # Errors
+    /// When the database fails; nothing is loaded then, and the next start tries again.
+    pub async fn load_built_in(&self, store: &dyn Store) -> anyhow::Result<Option<CatalogueLoaded>> {
+        let version = Self::built_in_version();
+        let loaded = store.load_built_in_catalogue(&version, &self.exercises, &self.achievements).await;
+        loaded.context("loading the catalogue")
+    }
+
+    /// A hash of the files that come with tutord.
+    fn built_in_version() -> String {
+        let mut hash = Sha256::new();
+        for (name, text) in BUILT_IN {
+            hash.update(name);
+            hash.update([0]);
+            hash.update(text);
+            hash.update([0]);
+        }
+        hash.finalize().iter().take(8).map(|byte| format!("{byte:02x}")).collect()
     }
 }
 

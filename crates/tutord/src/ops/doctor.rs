@@ -1,5 +1,6 @@
 //! Checks what tutord depends on, one line each.
 
+use std::path::Path;
 use std::time::Duration;
 
 use tutord_store::Timestamp;
@@ -26,7 +27,14 @@ const REDIS_TIMEOUT: Duration = Duration::from_secs(1);
 /// Prints the findings; `true` when nothing failed.
 pub async fn run(config: &Config) -> bool {
     let mut findings = Vec::new();
-    match tutord_store::open(&config.database.url(), &config.database.options()).await {
+    let url = config.database.url();
+    // SQLite creates a file that it is told to open; a look must not.
+    let missing = url.strip_prefix("sqlite://").filter(|path| !path.is_empty() && !Path::new(path).exists());
+    let opened = match missing {
+        Some(path) => Err(format!("there is no database at {path} yet: run `tutord migrate` or `tutord serve`")),
+        None => tutord_store::open(&url, &config.database.options()).await.map_err(|error| error.to_string()),
+    };
+    match opened {
         Ok(store) => {
             let before = Timestamp::now();
             let ping = store.ping().await;
@@ -36,16 +44,39 @@ pub async fn run(config: &Config) -> bool {
                     let took = after.as_micros() - before.as_micros();
                     findings.push(("database", Finding::Ok(format!("{} answers in {took} µs", store.backend()))));
                     findings.push(("clock", clock_finding(before, clock, after)));
+                    let schema = store.schema().await;
                     findings.push((
                         "migrations",
-                        match store.pending_migrations().await {
-                            Ok(pending) if pending.is_empty() => Finding::Ok("none pending".to_owned()),
-                            Ok(pending) => {
-                                Finding::Failed(format!("pending: {}; run `tutord migrate`", pending.join(", ")))
-                            }
+                        match &schema {
+                            Ok(schema) => match schema.check() {
+                                Err(error) => Finding::Failed(error.to_string()),
+                                Ok(()) if schema.pending.is_empty() => Finding::Ok("none pending".to_owned()),
+                                Ok(()) => Finding::Failed(format!(
+                                    "pending: {}; run `tutord migrate`",
+                                    schema.pending.join(", ")
+                                )),
+                            },
                             Err(error) => Finding::Failed(error.to_string()),
                         },
                     ));
+                    if let Ok(schema) = &schema
+                        && schema.pending.is_empty()
+                    {
+                        findings.push((
+                            "catalogue",
+                            match schema.catalogue() {
+                                Some(version) => Finding::Ok(format!("version {version}")),
+                                None => Finding::Failed("none was loaded; run `tutord migrate`".to_owned()),
+                            },
+                        ));
+                        findings.push((
+                            "writing",
+                            match store.try_write().await {
+                                Ok(()) => Finding::Ok("the database takes writes".to_owned()),
+                                Err(error) => Finding::Failed(error.to_string()),
+                            },
+                        ));
+                    }
                 }
                 Err(error) => findings.push(("database", Finding::Failed(error.to_string()))),
             }
@@ -53,7 +84,7 @@ pub async fn run(config: &Config) -> bool {
                 findings.push(("addresses", address_finding(&users)));
             }
         }
-        Err(error) => findings.push(("database", Finding::Failed(error.to_string()))),
+        Err(error) => findings.push(("database", Finding::Failed(error))),
     }
     findings.push((
         "redis",
@@ -79,7 +110,7 @@ pub async fn run(config: &Config) -> bool {
             Finding::Skipped(text) => ("skipped", *text),
             Finding::Failed(text) => ("FAILED", text.as_str()),
         };
-        println!("{name:<11} {mark:<8} {text}");
+        say!("{name:<11} {mark:<8} {text}");
     }
     !findings.iter().any(|(_, finding)| matches!(finding, Finding::Failed(_)))
 }
@@ -101,7 +132,10 @@ async fn redis(config: &Config) -> Finding {
             }
             None => Finding::Failed("it answered once, and then no more".to_owned()),
         },
-        Err(_) => Finding::Failed(format!("no answer within {REDIS_TIMEOUT:?}")),
+        Err(_) => Finding::Failed(match cache.link().and_then(|link| link.fault) {
+            Some(fault) => fault.to_string(),
+            None => format!("no answer within {REDIS_TIMEOUT:?}"),
+        }),
     }
 }
 

@@ -1,11 +1,13 @@
 //! Whether this process lives, and whether it can serve.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
+use readthrough::RedisFault;
 use serde_json::{Value, json};
+use tutord_store::{Error, Refusal};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
@@ -28,37 +30,85 @@ pub async fn live() -> axum::Json<Value> {
     axum::Json(json!({"status": "alive"}))
 }
 
-/// Whether the process can serve, and what keeps it from it. Redis is no reason not to.
+/// Whether the process can serve, and what keeps it from it.
+#[derive(Debug, Clone)]
+pub struct Readiness {
+    ready: bool,
+    checks: Value,
+}
+
+/// How long the database may take for all checks; a load balancer waits no longer either.
+const DATABASE_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// Whether the process can serve, and what keeps it from it. Redis is no reason not to. Computed at most once a second.
 #[utoipa::path(get, path = "/health/ready", tag = "health", security(()), responses((status = 200, body = Object),
     (status = 503, body = Object, description = "The process can't serve; `checks` says why.")))]
 pub async fn ready(State(app): State<App>) -> Response {
-    let (database, migrations, cache) = tokio::join!(database(&app), migrations(&app), cache(&app));
-    let ready =
-        !app.shutdown.is_cancelled() && [&database, &migrations].into_iter().all(|check| check["status"] == "ok");
+    let Readiness { ready, checks } = app.readiness.get_or_compute(check(&app)).await;
+    let ready = ready && !app.shutdown.is_cancelled();
     let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
-    let body = json!({
-        "status": if ready { "ready" } else { "not_ready" },
-        "checks": {"database": database, "cache": cache, "migrations": migrations},
-    });
+    let body = json!({"status": if ready { "ready" } else { "not_ready" }, "checks": checks});
     (status, axum::Json(body)).into_response()
 }
 
+async fn check(app: &App) -> Readiness {
+    let database = async {
+        tokio::time::timeout(DATABASE_TIMEOUT, async { tokio::join!(database(app), schema(app)) }).await.unwrap_or_else(
+            |_| {
+                let late = unavailable(&Error::Timeout);
+                (late.clone(), (late.clone(), late))
+            },
+        )
+    };
+    let ((database, (migrations, catalogue)), cache) = tokio::join!(database, cache(app));
+    let ready = [&database, &migrations].into_iter().all(|check| check["status"] == "ok");
+    let checks = json!({"database": database, "migrations": migrations, "catalogue": catalogue, "cache": cache});
+    if !ready {
+        tracing::error!(%checks, "not ready");
+    }
+    Readiness { ready, checks }
+}
+
+/// Whether the database answers and takes writes.
 async fn database(app: &App) -> Value {
     let began = Instant::now();
-    match app.store.ping().await {
-        Ok(_) => json!({"status": "ok", "latency_ms": rounded(began)}),
-        Err(error) => {
-            tracing::error!(%error, "not ready: the database does not answer");
-            json!({"status": "error", "message": "the database does not answer"})
-        }
+    if let Err(error) = app.store.ping().await {
+        return unavailable(&error);
+    }
+    let latency = rounded(began);
+    match app.store.try_write().await {
+        // Without the table there is nothing to write to: see the migrations.
+        Ok(()) | Err(Error::Refused(Refusal::SchemaMismatch, _)) => json!({"status": "ok", "latency_ms": latency}),
+        Err(error) => unavailable(&error),
     }
 }
 
-async fn migrations(app: &App) -> Value {
-    match app.store.pending_migrations().await {
-        Ok(pending) if pending.is_empty() => json!({"status": "ok"}),
-        Ok(pending) => json!({"status": "pending", "pending": pending}),
-        Err(_) => json!({"status": "error", "message": "the database does not answer"}),
+/// Whether the schema fits this version, and whether a catalogue was loaded.
+async fn schema(app: &App) -> (Value, Value) {
+    let schema = match app.store.schema().await {
+        Ok(schema) => schema,
+        Err(error) => return (unavailable(&error), unavailable(&error)),
+    };
+    let catalogue = match schema.catalogue() {
+        Some(_) => json!({"status": "ok"}),
+        None => json!({"status": "missing", "message": "no catalogue was loaded: run `tutord migrate`"}),
+    };
+    let migrations = match schema.check() {
+        Err(error) => json!({"status": "incompatible", "message": error.to_string()}),
+        Ok(()) if schema.pending.is_empty() => json!({"status": "ok"}),
+        Ok(()) => json!({"status": "pending", "pending": schema.pending}),
+    };
+    (migrations, catalogue)
+}
+
+/// What anybody may read of an error: its kind, never the server's own words.
+fn unavailable(error: &Error) -> Value {
+    match error.refusal() {
+        Some(refusal) => json!({"status": "error", "cause": refusal.name(), "message": refusal.to_string()}),
+        None if matches!(error, Error::Overloaded) => {
+            json!({"status": "error", "cause": "overloaded", "message": error.to_string()})
+        }
+        None => json!({"status": "error", "cause": "unreachable", "message": "the database does not answer"}),
     }
 }
 
@@ -67,13 +117,13 @@ async fn cache(app: &App) -> Value {
         return json!({"status": "disabled"});
     }
     let began = Instant::now();
-    match app.cache.redis().await {
-        Some(_) => json!({"status": "ok", "latency_ms": rounded(began)}),
-        None => {
-            tracing::warn!("degraded: Redis does not answer");
-            json!({"status": "degraded", "message": "Redis does not answer"})
-        }
+    let answered = app.cache.redis().await.is_some();
+    let fault = app.cache.link().and_then(|link| link.fault);
+    if answered && fault.is_none() {
+        return json!({"status": "ok", "latency_ms": rounded(began)});
     }
+    let fault = fault.unwrap_or(RedisFault::Unreachable);
+    json!({"status": "degraded", "cause": fault, "message": fault.to_string()})
 }
 
 /// Milliseconds since `began`, to a microsecond.

@@ -12,6 +12,7 @@ pub mod otlp;
 pub mod plans;
 pub mod queries;
 mod recent;
+pub mod snapshot;
 
 use crate::http::budgets::Budget;
 
@@ -22,7 +23,7 @@ pub const METRICS_BUDGETS: &[Budget] = &[("GET", "/metrics", 1)];
 pub const BUDGETS: &[Budget] = &[
     ("GET", "/health", 0),
     ("GET", "/health/live", 0),
-    ("GET", "/health/ready", 2),
+    ("GET", "/health/ready", 9),
     ("GET", "/admin/cache", 1),
     ("GET", "/admin/queries", 3),
 ];

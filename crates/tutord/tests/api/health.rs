@@ -42,6 +42,7 @@ async fn it_is_not_ready_while_it_stops(app: &TestApp) {
 async fn redis_down_is_degraded_but_ready(app: &TestApp) {
     let body = app.get("/api/health/ready").await.ok().body;
     assert_eq!((&body["status"], &body["checks"]["cache"]["status"]), (&json!("ready"), &json!("degraded")));
+    assert_eq!(body["checks"]["cache"]["cause"], "unreachable");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -50,6 +51,42 @@ async fn redis_up_is_ok() {
     let app = TestApp::sqlite(&["--redis-url", &redis.url()]).await;
     app.app.cache.until_connected().await;
     assert_eq!(app.get("/api/health/ready").await.ok().body["checks"]["cache"]["status"], "ok");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_schema_that_does_not_fit_is_not_ready() {
+    for (sql, status) in [
+        ("UPDATE metadata SET value = '98.7.6' WHERE key = 'oldest_version'", "incompatible"),
+        ("DELETE FROM __diesel_schema_migrations WHERE version LIKE '0004%'", "pending"),
+    ] {
+        let app = TestApp::sqlite(&[]).await;
+        crate::process::execute(&app.app.config.database.url(), sql).await;
+        let body = app.get("/api/health/ready").await.has(503).body;
+        assert_eq!(body["checks"]["migrations"]["status"], status, "{body}");
+        assert_eq!(body["checks"]["database"]["status"], "ok", "{body}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_database_that_takes_no_writes_is_not_ready_and_fails_no_request_with_500() {
+    let app = TestApp::postgres(&[]).await;
+    let student = app.student("ada").await;
+    let url = app.app.config.database.url();
+    let name = url.rsplit('/').next().unwrap();
+    let refuse = format!("ALTER DATABASE {name} SET default_transaction_read_only = on");
+    crate::process::execute(&url, &refuse).await;
+    // Connections from before do not know.
+    crate::process::execute(
+        &url,
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() \
+         AND pid <> pg_backend_pid()",
+    )
+    .await;
+    let body = app.get("/api/health/ready").await.has(503).body;
+    assert_eq!(body["checks"]["database"]["cause"], "read_only", "{body}");
+    let refused = student.post("/api/chat/conversations", json!({})).await;
+    refused.fails(503, "OVERLOADED");
+    assert_eq!(refused.headers["retry-after"], "1");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,6 +1,7 @@
 //! The binary as a process of its own, and a way past the store to the rows.
 
-use std::process::Command;
+use std::path::Path;
+use std::process::{Command, Stdio};
 
 use serde_json::{Value, json};
 use testbed::model::Behaviour;
@@ -162,10 +163,11 @@ fn doctor_says_what_fails() {
     };
     let (code, text) = doctor(&["doctor"]);
     assert_eq!(code, Some(1), "{text}");
-    assert!(text.contains("migrations  FAILED   pending: 0001_initial, 0002_progress"), "{text}");
+    assert!(text.contains("database    FAILED   there is no database at ./data/tutord.db yet"), "{text}");
+    assert_eq!(directory.path().read_dir().unwrap().count(), 0, "a look creates nothing");
     let (code, text) = doctor(&["migrate"]);
     assert_eq!(code, Some(0), "{text}");
-    assert!(text.starts_with("Applied to the sqlite database: 0001, 0002, "), "{text}");
+    assert!(text.starts_with("Applied to the sqlite database: 0001, 0002, 0004"), "{text}");
     let (code, text) = doctor(&["doctor"]);
     assert_eq!(code, Some(0), "{text}");
     for line in [
@@ -173,6 +175,8 @@ fn doctor_says_what_fails() {
         "clock       ok",
         "migrations  ok",
         "addresses   ok",
+        "catalogue   ok",
+        "writing     ok",
         "redis       skipped",
         "model       skipped",
     ] {
@@ -274,4 +278,124 @@ async fn statistics_are_rebuilt_by_command() {
     let completed = "SELECT (SELECT exercises_completed FROM activity WHERE user_id = 2 AND period = 'all')";
     assert_eq!(count(&url, completed).await, 4);
     assert!(count(&url, "SELECT (SELECT sum(students) FROM leaderboard_counts WHERE level = 2)").await > 0);
+}
+
+/// The binary with arguments in a directory, without the variables of this process.
+fn tutord(directory: &Path, arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_tutord"));
+    command.args(arguments).current_dir(directory).env_remove("DATABASE_URL").env_remove("REDIS_URL");
+    command
+}
+
+fn run(command: &mut Command) -> (Option<i32>, String) {
+    let output = command.output().unwrap();
+    let text = String::from_utf8(output.stdout).unwrap() + &String::from_utf8(output.stderr).unwrap();
+    (output.status.code(), text)
+}
+
+#[test]
+fn a_reader_that_goes_away_is_no_panic() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut child = tutord(directory.path(), &["doctor"]);
+    let mut child = child.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    // Closed before the first line is written.
+    drop(child.stdout.take());
+    let output = child.wait_with_output().unwrap();
+    let text = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(1), "as without a pipe: {text}");
+    assert!(!text.contains("panicked"), "{text}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_killed_first_start_left_out_is_made_up_for() {
+    let directory = tempfile::tempdir().unwrap();
+    let url = format!("sqlite://{}", directory.path().join("data/tutord.db").display());
+    assert_eq!(run(&mut tutord(directory.path(), &["migrate"])).0, Some(0));
+    let exercises = "SELECT (SELECT count(*) FROM exercises)";
+    let built_in = count(&url, exercises).await;
+    // As it is after the migrations, and before the catalogue.
+    execute(&url, "DELETE FROM metadata WHERE key = 'catalogue'").await;
+    execute(&url, "DELETE FROM exercises").await;
+    let (code, text) = run(&mut tutord(directory.path(), &["migrate"]));
+    assert_eq!(code, Some(0), "{text}");
+    assert_eq!(count(&url, exercises).await, built_in);
+
+    execute(&url, "UPDATE metadata SET value = '98.7.6' WHERE key = 'oldest_version'").await;
+    for command in [&["serve", "--listen", "127.0.0.1:0"][..], &["migrate"], &["doctor"]] {
+        let (code, text) = run(&mut tutord(directory.path(), command));
+        assert_eq!(code, Some(1), "{text}");
+        assert!(text.contains("needs tutord 98.7.6 or later"), "{text}");
+    }
+}
+
+#[test]
+fn starts_at_the_same_time_all_succeed() {
+    let directory = tempfile::tempdir().unwrap();
+    let migrate = || tutord(directory.path(), &["migrate"]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
+    let children: Vec<_> = (0..4).map(|_| migrate().unwrap()).collect();
+    for child in children {
+        let output = child.wait_with_output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_start_that_waits_for_another_lives_and_is_not_ready() {
+    let postgres = Postgres::shared().await.unwrap();
+    let url = postgres.empty_database().await.unwrap();
+    let client = postgres.client(url.rsplit('/').next().unwrap()).await.unwrap();
+    // The lock of one that migrates.
+    client.batch_execute("SELECT pg_advisory_lock(7261983450118273641)").await.unwrap();
+    let directory = tempfile::tempdir().unwrap();
+    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let address = format!("127.0.0.1:{port}");
+    let mut child = tutord(directory.path(), &["serve", "--listen", &address, "--database-url", &url]);
+    let mut child = child.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut lines = std::io::BufRead::lines(std::io::BufReader::new(child.stderr.take().unwrap()));
+    assert!(lines.any(|line| line.unwrap().contains("another process migrates the database")));
+    let status = async |path: &str| reqwest::get(format!("http://{address}{path}")).await.unwrap().status().as_u16();
+    assert_eq!((status("/live").await, status("/ready").await, status("/api/users/me").await), (200, 503, 503));
+    client.batch_execute("SELECT pg_advisory_unlock(7261983450118273641)").await.unwrap();
+    assert!(lines.any(|line| line.unwrap().contains("serving")));
+    assert_eq!((status("/live").await, status("/ready").await, status("/api/users/me").await), (200, 200, 401));
+    child.kill().unwrap();
+    child.wait().unwrap();
+}
+
+#[test]
+fn a_disk_without_room_is_named() {
+    let directory = tempfile::tempdir().unwrap();
+    assert_eq!(run(&mut tutord(directory.path(), &["migrate"])).0, Some(0));
+    // Blocks of 512 bytes that a file may have: the log of a write that needs room does not fit. The signal would end
+    // the process, and ENOSPC has none.
+    let script = "trap '' XFSZ; ulimit -f 16; exec \"$0\" doctor";
+    let mut limited = Command::new("sh");
+    limited.args(["-c", script, env!("CARGO_BIN_EXE_tutord")]).current_dir(directory.path());
+    limited.env_remove("DATABASE_URL").env_remove("REDIS_URL");
+    let (code, text) = run(&mut limited);
+    assert_eq!(code, Some(1), "{text}");
+    assert!(text.contains("writing     FAILED   the database has no room left on its disk"), "{text}");
+}
+
+#[test]
+fn wrong_lines_and_empty_values() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join(".env");
+    std::fs::write(&file, "# Settings\n\nSMTP_URL=smtps://a:b c@host\n").unwrap();
+    let (code, text) = run(&mut tutord(directory.path(), &["doctor"]));
+    assert_eq!(code, Some(2), "{text}");
+    assert!(text.contains(".env: line 3") && !text.contains("smtps"), "{text}");
+    std::fs::remove_file(&file).unwrap();
+
+    let mut empty = tutord(directory.path(), &["doctor", "--public-url", ""]);
+    let (code, text) = run(empty.env("DATABASE_POOL_SIZE", "").env("DATABASE_URL", "").env("LLM_BASE_URL", ""));
+    assert_eq!(code, Some(1), "{text}");
+    assert!(text.contains("there is no database at ./data/tutord.db yet"), "{text}");
+
+    let mut wrong = tutord(directory.path(), &["serve"]);
+    let (code, text) = run(wrong.env("MAX_BODY_BYTES", "0"));
+    assert_eq!(code, Some(2), "{text}");
+    for part in ["--max-body-bytes", "MAX_BODY_BYTES", "between 65536 and 1073741824"] {
+        assert!(text.contains(part), "{text}");
+    }
 }

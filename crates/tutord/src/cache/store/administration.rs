@@ -3,7 +3,7 @@
 use async_trait::async_trait;
 use tutord_store::seed::SeedPlan;
 use tutord_store::store::{Administration, ChangeFeed, Outbox, PoolStatus, Replica, ServerStatement};
-use tutord_store::{Result, Timestamp};
+use tutord_store::{Result, SchemaState, Timestamp};
 
 use super::CachedStore;
 
@@ -42,6 +42,14 @@ impl Administration for CachedStore {
 
     async fn pending_migrations(&self) -> Result<Vec<String>> {
         self.store.pending_migrations().await
+    }
+
+    async fn schema(&self) -> Result<SchemaState> {
+        self.store.schema().await
+    }
+
+    async fn try_write(&self) -> Result<()> {
+        self.store.try_write().await
     }
 
     async fn ping(&self) -> Result<Timestamp> {

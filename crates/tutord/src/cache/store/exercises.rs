@@ -31,6 +31,22 @@ impl Exercises for CachedStore {
         .await
     }
 
+    async fn load_built_in_catalogue(
+        &self,
+        version: &str,
+        exercises: &[NewExercise],
+        achievements: &[NewAchievement],
+    ) -> Result<Option<CatalogueLoaded>> {
+        let (store, exercises, achievements) = (Arc::clone(&self.store), exercises.to_vec(), achievements.to_vec());
+        let version = version.to_owned();
+        let load = async move { store.load_built_in_catalogue(&version, &exercises, &achievements).await };
+        self.write(load, |loaded| match loaded {
+            Ok(None) => Vec::new(),
+            _ => vec![Write::Catalogue],
+        })
+        .await
+    }
+
     async fn catalogue_exercises(&self, limit: i64) -> Result<Vec<Exercise>> {
         self.store.catalogue_exercises(limit).await
     }

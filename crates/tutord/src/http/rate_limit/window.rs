@@ -8,7 +8,7 @@ const MINUTE: Duration = Duration::from_secs(60);
 const HOUR: Duration = Duration::from_secs(60 * 60);
 pub(super) const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// The windows of one rule, written `10/min,100/h`; empty text means no limit.
+/// The windows of one rule, written `10/min,100/h`; `none` means no limit.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Windows(pub(super) Vec<(u32, Duration)>);
 
@@ -27,6 +27,9 @@ impl FromStr for Windows {
             };
             Some((count.parse().ok().filter(|count| *count > 0)?, length))
         };
+        if text == "none" {
+            return Ok(Self(Vec::new()));
+        }
         text.split(',')
             .filter(|part| !part.trim().is_empty())
             .map(|part| window(part).ok_or_else(wrong))

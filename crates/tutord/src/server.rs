@@ -47,7 +47,7 @@ const HEALTH_PATHS: [&str; 7] =
 
 /// What a connection that is not accepted is sent.
 const REFUSED: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nretry-after: 1\r\nconnection: close\r\n\
-    content-type: application/json\r\ncontent-length: 74\r\n\r\n\
+    content-type: application/json\r\ncontent-length: 73\r\n\r\n\
     {\"error\":{\"code\":\"OVERLOADED\",\"message\":\"too many connections are open\"}}";
 /// What a connection whose request's head did not come in time is sent.
 const HEAD_TIMEOUT: &[u8] = b"HTTP/1.1 408 Request Timeout\r\nconnection: close\r\ncontent-length: 0\r\n\r\n";

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use axum::Router;
+use axum::body::Bytes;
 use axum::routing::get;
 use axum::serve::ListenerExt as _;
 use querywatch::Watch;
@@ -22,7 +23,9 @@ use utoipa_axum::router::OpenApiRouter;
 use crate::auth::Passwords;
 use crate::cache::{self, CachedStore};
 use crate::config::{Config, LlmConfig};
+use crate::error::ApiError;
 use crate::http::answers::Answers;
+use crate::http::client_ip::UntrustedProxies;
 use crate::http::rate_limit::RateLimits;
 use crate::http::{aliases, middleware, openapi};
 use crate::llm::{Cached, Counted, OpenAi, OpenAiConfig, Provider, ReplyCacheOptions, Usage};
@@ -30,6 +33,7 @@ use crate::mail::Mailer;
 use crate::ops::dashboard::LivePages;
 use crate::ops::metrics::Requests;
 use crate::ops::plans::{self, Plans};
+use crate::ops::snapshot::Snapshot;
 use crate::{auth, chat, exercises, ops, progress, users};
 
 /// How long ended streams get to store what came.
@@ -55,6 +59,10 @@ pub struct Parts {
     pub plans: Plans,
     /// Counts and times of requests.
     pub requests: Requests,
+    /// What `/metrics` answers.
+    pub metrics: Snapshot<Result<Bytes, ApiError>>,
+    /// Proxies that are not trusted and were logged.
+    pub untrusted_proxies: UntrustedProxies,
     /// The dashboard's open pages.
     pub live_pages: LivePages,
     /// The model, where one is configured.
@@ -157,6 +165,8 @@ impl App {
             watch,
             plans,
             requests: Requests::default(),
+            metrics: Snapshot::default(),
+            untrusted_proxies: UntrustedProxies::default(),
             live_pages: LivePages::default(),
         }));
         chat::spawn_purge(&app);

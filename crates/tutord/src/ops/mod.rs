@@ -12,6 +12,7 @@ pub mod otlp;
 pub mod plans;
 pub mod queries;
 mod recent;
+pub mod snapshot;
 
 use crate::http::budgets::Budget;
 

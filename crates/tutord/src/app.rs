@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use axum::Router;
+use axum::body::Bytes;
 use axum::routing::get;
 use querywatch::Watch;
 use readthrough::Cache;
@@ -21,8 +22,10 @@ use utoipa_axum::routes;
 use crate::auth::Passwords;
 use crate::cache::{self, CachedStore};
 use crate::config::{Config, LlmConfig};
+use crate::error::ApiError;
 use crate::http::admission::Admission;
 use crate::http::answers::Answers;
+use crate::http::client_ip::UntrustedProxies;
 use crate::http::connections::Connections;
 use crate::http::rate_limit::RateLimits;
 use crate::http::{aliases, middleware, openapi};
@@ -60,6 +63,10 @@ pub struct Parts {
     pub requests: Requests,
     /// Whether the process can serve, as found within the last second.
     pub readiness: Snapshot<Readiness>,
+    /// What `/metrics` answers.
+    pub metrics: Snapshot<Result<Bytes, ApiError>>,
+    /// Proxies that are not trusted and were logged.
+    pub untrusted_proxies: UntrustedProxies,
     /// The dashboard's open pages.
     pub live_pages: LivePages,
     /// The model, where one is configured.
@@ -169,6 +176,8 @@ impl App {
             plans,
             requests: Requests::default(),
             readiness: Snapshot::default(),
+            metrics: Snapshot::default(),
+            untrusted_proxies: UntrustedProxies::default(),
             live_pages: LivePages::default(),
         }));
         chat::spawn_purge(&app);

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use axum::http::HeaderValue;
 use clap::{Args, ValueEnum};
+use ipnet::IpNet;
 use querywatch::Watch;
 use tutord_store::StoreOptions;
 use url::Url;
@@ -166,9 +167,9 @@ pub struct HttpConfig {
     /// Origins that may call with credentials, separated by commas. Without it, that of PUBLIC_URL.
     #[arg(long, env = "CORS_ORIGINS", value_delimiter = ',', value_parser = origin)]
     pub cors_origins: Vec<HeaderValue>,
-    /// Addresses of proxies whose X-Forwarded-For is believed, separated by commas.
-    #[arg(long, env = "TRUSTED_PROXIES", value_delimiter = ',')]
-    pub trusted_proxies: Vec<IpAddr>,
+    /// Addresses and networks (10.0.0.0/8) of proxies whose X-Forwarded-For or Forwarded is believed, separated by commas.
+    #[arg(long, env = "TRUSTED_PROXIES", value_delimiter = ',', value_parser = network)]
+    pub trusted_proxies: Vec<IpNet>,
     /// The most bytes of a request's body.
     #[arg(long, env = "MAX_BODY_BYTES", default_value_t = 1_048_576, value_parser = size(65_536, 1_073_741_824))]
     pub max_body_bytes: usize,
@@ -397,6 +398,12 @@ impl HttpConfig {
         Duration::from_secs(self.request_timeout_seconds)
     }
 
+    /// Whether this address is one of a trusted proxy.
+    pub fn trusts_proxy(&self, address: IpAddr) -> bool {
+        let address = address.to_canonical();
+        self.trusted_proxies.iter().any(|network| network.contains(&address))
+    }
+
     /// The origins that may call with credentials: the frontend's, where none are listed.
     pub fn allowed_origins(&self) -> Vec<HeaderValue> {
         if self.cors_origins.is_empty() {
@@ -409,11 +416,6 @@ impl HttpConfig {
     /// Whether browsers reach this service by TLS.
     pub fn uses_tls(&self) -> bool {
         self.public_url.scheme() == "https"
-    }
-
-    /// Whether the peer of this address is a proxy that is believed.
-    pub fn trusts(&self, address: IpAddr) -> bool {
-        self.trusted_proxies.contains(&address.to_canonical())
     }
 
     fn is_local(&self) -> bool {
@@ -508,6 +510,11 @@ impl RateLimitConfig {
     }
 }
 
+fn network(text: &str) -> Result<IpNet, String> {
+    let address = text.parse::<IpAddr>().map(|address| IpNet::from(address.to_canonical()));
+    address.or_else(|_| text.parse()).map_err(|_| "must be an address or a network such as 10.0.0.0/8".to_owned())
+}
+
 fn origin(text: &str) -> Result<HeaderValue, String> {
     let url = Url::parse(text).map_err(|error| error.to_string())?;
     if url.origin().ascii_serialization() != text {
@@ -575,9 +582,28 @@ mod tests {
             (["--cors-origins", "https://a.example/path"], "--cors-origins"),
             (["--llm-base-url", "http://127.0.0.1:1"], "--llm-model"),
             (["--llm-model", "m"], "--llm-base-url"),
+            (["--trusted-proxies", "10.0.0.0/33"], "--trusted-proxies"),
+            (["--trusted-proxies", "proxy.example"], "--trusted-proxies"),
         ] {
             let message = refused(&args);
             assert!(message.contains(name), "{message}");
+        }
+    }
+
+    #[test]
+    fn proxies_are_addresses_and_networks() {
+        let list = "192.0.2.1,10.0.0.0/8,fd00::/8,::ffff:192.0.2.2";
+        let http = Cli::try_parse_from(["tutord", "--trusted-proxies", list]).unwrap().config.http;
+        for (address, trusted) in [
+            ("192.0.2.1", true),
+            ("192.0.2.2", true),
+            ("192.0.2.3", false),
+            ("10.255.0.1", true),
+            ("::ffff:10.0.0.1", true),
+            ("fd12::1", true),
+            ("fe80::1", false),
+        ] {
+            assert_eq!(http.trusts_proxy(address.parse().unwrap()), trusted, "{address}");
         }
     }
 

@@ -26,13 +26,22 @@ const OVERLOADED_RETRY: Duration = Duration::from_secs(1);
 /// How long a client should wait for a model whose server named no time.
 const MODEL_RETRY: Duration = Duration::from_secs(10);
 
+/// Longer messages are cut.
+const MESSAGE_BYTES: usize = 500;
+/// The most characters of a field's name: clients make names up.
+const FIELD_CHARS: usize = 100;
+
 impl ApiError {
     fn new(status: StatusCode, code: &'static str, message: impl Into<String>) -> Self {
-        Self { status, code, message: message.into(), details: Map::new(), headers: Vec::new() }
+        let message = message.into();
+        // It may repeat what was sent, whatever its length.
+        let message = if message.len() > MESSAGE_BYTES { Bounded(message).to_string() } else { message };
+        Self { status, code, message, details: Map::new(), headers: Vec::new() }
     }
 
     /// 422: `field` is out of bounds; the message names the field and the bound.
     pub fn validation(field: &str, message: impl Into<String>) -> Self {
+        let field = field.char_indices().nth(FIELD_CHARS).map_or(field, |(end, _)| &field[..end]);
         Self::new(StatusCode::UNPROCESSABLE_ENTITY, "VALIDATION_ERROR", message).with_detail("field", field)
     }
 
@@ -90,6 +99,18 @@ impl ApiError {
     pub fn payload_too_large(limit: usize) -> Self {
         Self::new(StatusCode::PAYLOAD_TOO_LARGE, "PAYLOAD_TOO_LARGE", format!("the body must be at most {limit} bytes"))
             .with_detail("limit", limit)
+    }
+
+    /// 414: path and query are longer than `limit` bytes.
+    pub fn uri_too_long(limit: usize) -> Self {
+        Self::new(StatusCode::URI_TOO_LONG, "URI_TOO_LONG", format!("path and query must be at most {limit} bytes"))
+            .with_detail("limit", limit)
+    }
+
+    /// 431: there are too many headers, or they are too long.
+    pub fn headers_too_large(most: usize, bytes: usize) -> Self {
+        let message = format!("at most {most} headers of {bytes} bytes together are accepted");
+        Self::new(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, "HEADERS_TOO_LARGE", message)
     }
 
     /// 415.
@@ -211,7 +232,7 @@ impl From<tutord_store::Error> for ApiError {
             | Error::Unavailable(_)
             | Error::Refused(..)
             | Error::Incompatible { .. } => {
-                tracing::error!(%error, "the database did not serve a request");
+                tracing::error!(error = %Bounded(&error), "the database did not serve a request");
                 Self::overloaded("the database is busy; please try again")
             }
             other => Self::internal(&other),

@@ -144,7 +144,7 @@ async fn accept(app: &App, listener: &TcpListener, router: &Router, tasks: &Task
                 continue;
             }
         };
-        let address = (!app.config.http.trusts(peer.ip())).then(|| peer.ip());
+        let address = (!app.config.http.trusts_proxy(peer.ip())).then(|| peer.ip());
         match app.connections.admit(address) {
             Ok(slot) => drop(tasks.spawn(connection(
                 stream,

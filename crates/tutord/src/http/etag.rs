@@ -2,8 +2,8 @@
 
 use axum::body::{Body, HttpBody as _, to_bytes};
 use axum::extract::Request;
-use axum::http::header::{ACCEPT_ENCODING, CACHE_CONTROL, CONTENT_TYPE, ETAG, IF_NONE_MATCH};
-use axum::http::{HeaderMap, HeaderValue, Method, StatusCode};
+use axum::http::header::{CACHE_CONTROL, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, ETAG, IF_NONE_MATCH};
+use axum::http::{HeaderValue, Method, StatusCode};
 use axum::response::{IntoResponse as _, Response};
 use sha2::{Digest as _, Sha256};
 
@@ -14,49 +14,60 @@ pub(super) const PREFIXES: [&str; 5] = ["/api/users", "/api/v1/users", "/api/cha
 /// Private: it is one student's. No-cache: it may be kept, and is asked for again each time.
 const PRIVATE: HeaderValue = HeaderValue::from_static("private, no-cache");
 
-/// Gives JSON answers a strong ETag, the hash of their bytes, and answers 304 to a client that has them.
-pub(super) async fn etag<F: Future<Output = Response>>(request: Request, next: impl FnOnce(Request) -> F) -> Response {
+/// Gives JSON answers a strong ETag, the hash of their bytes before they are compressed.
+pub(super) async fn tag<F: Future<Output = Response>>(request: Request, next: impl FnOnce(Request) -> F) -> Response {
     let applies =
         request.method() == Method::GET && PREFIXES.iter().any(|prefix| request.uri().path().starts_with(prefix));
-    if !applies {
-        return next(request).await;
-    }
-    let known: Vec<HeaderValue> = request.headers().get_all(IF_NONE_MATCH).iter().cloned().collect();
-    // Strong means the same bytes, and compressed ones are others.
-    let compressed = accepts_compression(request.headers());
     let response = next(request).await;
     let is_json =
         response.headers().get(CONTENT_TYPE).is_some_and(|kind| kind.as_bytes().starts_with(b"application/json"));
-    // What is streamed has no size that is known before, and is not held back to be hashed.
-    let Some(size) = response.body().size_hint().exact() else { return response };
-    if response.status() != StatusCode::OK || !is_json {
+    if !applies || !is_json || response.status() != StatusCode::OK {
         return response;
     }
+    // What is streamed has no size that is known before, and is not held back to be hashed.
+    let Some(size) = response.body().size_hint().exact() else { return response };
     let (mut parts, mut body) = response.into_parts();
-    let mut tag = match parts.headers.remove(ETAG) {
-        Some(tag) => tag,
-        None => match to_bytes(body, usize::try_from(size).unwrap_or(usize::MAX)).await {
+    if !parts.headers.contains_key(ETAG) {
+        match to_bytes(body, usize::try_from(size).unwrap_or(usize::MAX)).await {
             Ok(bytes) => {
-                let tag = of(&bytes);
+                parts.headers.insert(ETAG, of(&bytes));
                 body = Body::from(bytes);
-                tag
             }
             Err(error) => return ApiError::internal(&error).into_response(),
-        },
-    };
-    if compressed {
-        tag = of_compressed(&tag);
+        }
     }
-    let has_it = known.iter().filter_map(|value| value.to_str().ok()).any(|tags| matches(tags, &tag));
-    parts.headers.insert(ETAG, tag);
     parts.headers.insert(CACHE_CONTROL, PRIVATE);
-    if has_it {
-        parts.status = StatusCode::NOT_MODIFIED;
-        parts.headers.remove(CONTENT_TYPE);
-        parts.headers.remove(axum::http::header::CONTENT_LENGTH);
-        return Response::from_parts(parts, Body::empty());
-    }
     Response::from_parts(parts, body)
+}
+
+/// The tags of the answers that a client has.
+pub(super) struct Conditions(Vec<HeaderValue>);
+
+impl Conditions {
+    pub(super) fn of(request: &Request) -> Self {
+        let reads = matches!(*request.method(), Method::GET | Method::HEAD);
+        Self(if reads { request.headers().get_all(IF_NONE_MATCH).iter().cloned().collect() } else { Vec::new() })
+    }
+
+    /// Makes an answer a 304 for a client that has it, once it is known whether it is compressed: strong means the same
+    /// bytes, and compressed ones are others. They are not made where they are not sent.
+    pub(super) fn apply(&self, response: &mut Response) {
+        let Some(mut tag) = response.headers().get(ETAG).cloned().filter(|_| response.status() == StatusCode::OK)
+        else {
+            return;
+        };
+        if response.headers().contains_key(CONTENT_ENCODING) {
+            tag = of_compressed(&tag);
+            response.headers_mut().insert(ETAG, tag.clone());
+        }
+        if self.0.iter().filter_map(|value| value.to_str().ok()).any(|tags| matches(tags, &tag)) {
+            *response.status_mut() = StatusCode::NOT_MODIFIED;
+            for name in [CONTENT_TYPE, CONTENT_LENGTH, CONTENT_ENCODING] {
+                response.headers_mut().remove(name);
+            }
+            *response.body_mut() = Body::empty();
+        }
+    }
 }
 
 /// The strong ETag of these bytes: the first half of their SHA-256.
@@ -79,11 +90,6 @@ fn header(tag: &str) -> HeaderValue {
 /// Whether a list of tags holds this one. Weak comparison, as RFC 9110 has it for If-None-Match.
 fn matches(tags: &str, tag: &HeaderValue) -> bool {
     tags.split(',').map(str::trim).any(|known| known == "*" || *tag == *known.strip_prefix("W/").unwrap_or(known))
-}
-
-fn accepts_compression(headers: &HeaderMap) -> bool {
-    let accepted = headers.get_all(ACCEPT_ENCODING).iter().filter_map(|value| value.to_str().ok());
-    accepted.flat_map(|value| value.split(',')).any(|coding| coding.trim().starts_with("gzip"))
 }
 
 #[cfg(test)]

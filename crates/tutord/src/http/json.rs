@@ -11,6 +11,7 @@ use serde::{Deserialize, Deserializer};
 use serde_json::{Map, Value};
 
 use super::middleware::BodyLimit;
+use super::strict::Strict;
 use super::text::is_blank;
 use crate::error::ApiError;
 
@@ -77,22 +78,26 @@ fn is_json(headers: &HeaderMap) -> bool {
 }
 
 fn parse<T: DeserializeOwned + Validate<Context = ()>>(body: &[u8]) -> Result<T, ApiError> {
-    let mut deserializer = serde_json::Deserializer::from_slice(body);
-    let value: T = serde_path_to_error::deserialize(&mut deserializer).map_err(|error| {
+    // What is passed over is not checked by serde_json.
+    let body = std::str::from_utf8(body).map_err(|error| {
+        ApiError::malformed_json(format!("the body is not UTF-8: it is not from byte {} on", error.valid_up_to()))
+    })?;
+    let mut deserializer = serde_json::Deserializer::from_str(body);
+    let value: T = serde_path_to_error::deserialize(Strict(&mut deserializer)).map_err(|error| {
         let path = error.path().to_string();
         let inner = error.into_inner();
-        if inner.is_data() {
-            data_error(&path, &inner.to_string())
-        } else if serde_json::from_slice::<IgnoredAny>(body).is_ok() {
-            // serde_json takes a number in the place of an enumeration for an error of syntax.
-            data_error(&path, "invalid type, expected one of the enumerated strings")
-        } else {
-            malformed(&inner)
+        if !inner.is_data() {
+            return malformed(&inner);
+        }
+        // What is no JSON further on is that first of all.
+        match serde_json::from_str::<IgnoredAny>(body) {
+            Ok(_) => data_error(&path, &inner.to_string()),
+            Err(error) => malformed(&error),
         }
     })?;
     deserializer.end().map_err(|error| malformed(&error))?;
-    if escapes_nul(body) {
-        return Err(nul(&field_with_nul(body)));
+    if escapes_nul(body.as_bytes()) {
+        return Err(nul(&field_with_nul(body.as_bytes())));
     }
     value.validate().map_err(|report| {
         let (path, error) = match report.iter().next() {
@@ -136,7 +141,18 @@ pub(super) fn nul(field: &str) -> ApiError {
 }
 
 fn malformed(error: &serde_json::Error) -> ApiError {
-    ApiError::malformed_json(format!("the body is not JSON: {error}"))
+    let error = error.to_string();
+    // JSON's grammar allows what no text and no number can hold.
+    let what = if error.contains("surrogate") || error.starts_with("unexpected end of hex escape") {
+        "the body holds half of a surrogate pair, which is no character"
+    } else if error.starts_with("number out of range") {
+        "the body holds a number that is out of range"
+    } else if error.starts_with("recursion limit exceeded") {
+        "the body is nested too deep"
+    } else {
+        "the body is not JSON"
+    };
+    ApiError::malformed_json(format!("{what}: {error}"))
 }
 
 /// garde says `length is lower than 1`; a student reads `must have at least 1 character`.
@@ -165,6 +181,9 @@ pub(super) fn data_error(path: &str, message: &str) -> ApiError {
     let message = message.split(" at line ").next().unwrap_or(message);
     // They repeat what was sent, whatever its length.
     let message: &str = &message.chars().take(MESSAGE_CHARS).collect::<String>();
+    if let Some(field) = message.strip_prefix("duplicate field `").and_then(|rest| rest.strip_suffix('`')) {
+        return ApiError::validation(field, format!("{field} must be given once"));
+    }
     let missing = message.strip_prefix("missing field `").and_then(|rest| rest.strip_suffix('`'));
     match (missing, path) {
         (Some(field), "." | "") => ApiError::validation(field, format!("{field} is required")),
@@ -223,6 +242,25 @@ mod tests {
     }
 
     #[test]
+    fn a_body_that_no_text_or_number_can_hold_is_malformed() {
+        for (body, expected) in [
+            (&br#"{"name": "\ud800"}"#[..], "the body holds half of a surrogate pair, which is no character: "),
+            (br#"{"name": "\ude00"}"#, "the body holds half of a surrogate pair, which is no character: "),
+            (br#"{"id": 1e400, "name": "a"}"#, "the body holds a number that is out of range: "),
+            (b"{\"name\": \"\xff\"}", "the body is not UTF-8: it is not from byte 10 on"),
+            (b"{\"name\": \"a\", \"other\": \"\xff\"}", "the body is not UTF-8: it is not from byte 24 on"),
+            (b"\xef\xbb\xbf{}", "the body is not JSON: "),
+            (b"[1", "the body is not JSON: "),
+        ] {
+            let error = parse::<Body>(body).unwrap_err();
+            assert_eq!(error.code(), "MALFORMED_JSON");
+            assert!(error.message().starts_with(expected), "{}", error.message());
+        }
+        let deep = format!(r#"{{"name": "a", "other": {}{}}}"#, "[".repeat(100_000), "]".repeat(100_000));
+        assert!(parse::<Body>(deep.as_bytes()).is_ok(), "what is not known is passed over");
+    }
+
+    #[test]
     fn every_refusal_names_its_field_and_bound() {
         let validation = |message: &str| ("VALIDATION_ERROR".to_owned(), message.to_owned());
         assert_eq!(refused("{}"), validation("name is required"));
@@ -231,6 +269,7 @@ mod tests {
         assert_eq!(refused(r#"{"name": " \u200b\u202e "}"#), blank);
         assert_eq!(refused(r#"{"name": "éééé"}"#), validation("name must have at most 3 characters"));
         assert_eq!(refused(r#"{"name": "a", "id": 0}"#), validation("id must be at least 1"));
+        assert_eq!(refused(r#"{"name": "a", "name": "b"}"#), validation("name must be given once"));
         assert_eq!(refused(r#"{"name": 5}"#), validation("name: invalid type: integer `5`, expected a string"));
         let long = format!(r#"{{"name": "a", "id": "{}"}}"#, "x".repeat(10_000));
         assert!(refused(&long).1.chars().count() < 400);

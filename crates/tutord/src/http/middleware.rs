@@ -6,10 +6,10 @@ use std::time::{Duration, Instant};
 
 use axum::extract::{DefaultBodyLimit, MatchedPath, Request, State};
 use axum::http::header::{
-    AUTHORIZATION, CONTENT_DISPOSITION, CONTENT_SECURITY_POLICY, CONTENT_TYPE, ETAG, REFERRER_POLICY, RETRY_AFTER,
-    STRICT_TRANSPORT_SECURITY, X_CONTENT_TYPE_OPTIONS, X_FRAME_OPTIONS,
+    AUTHORIZATION, CACHE_CONTROL, CONTENT_DISPOSITION, CONTENT_SECURITY_POLICY, CONTENT_TYPE, ETAG, REFERRER_POLICY,
+    RETRY_AFTER, SET_COOKIE, STRICT_TRANSPORT_SECURITY, X_CONTENT_TYPE_OPTIONS, X_FRAME_OPTIONS,
 };
-use axum::http::{HeaderMap, HeaderName, HeaderValue, Method};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::{Extension, Router};
@@ -22,12 +22,15 @@ use tracing::Instrument;
 
 use super::body;
 use super::budgets::budget;
-use super::etag::etag;
+use super::client_ip;
+use super::etag::{self, Conditions};
 use super::request_id;
+use super::route::{Route, UNMATCHED};
 use super::trace_context::traceparent;
+use super::{encoding, head_limits};
 use crate::app::App;
 use crate::config::HttpConfig;
-use crate::error::ApiError;
+use crate::error::{ApiError, is_failure};
 
 /// What a body may take.
 #[derive(Debug, Clone, Copy)]
@@ -38,9 +41,7 @@ pub(super) struct BodyLimit {
     pub(super) time: Duration,
 }
 
-/// The route of requests that no route matches.
-const UNMATCHED: &str = "unmatched";
-
+const NOT_KEPT: HeaderValue = HeaderValue::from_static("no-store");
 const API_POLICY: HeaderValue = HeaderValue::from_static("default-src 'none'; frame-ancestors 'none'");
 
 /// Puts the shared layers around the routes. A request passes them from the first one here to the last.
@@ -67,19 +68,11 @@ pub fn wrap(router: Router<App>, app: &App) -> Router<App> {
 /// What must be done before an answer is compressed: streams are supervised, since the compression polls them past their
 /// end, and bytes are hashed.
 async fn within_compression(State(app): State<App>, request: Request, next: Next) -> Response {
-    let (method, path) = (request.method().clone(), request.extensions().get::<MatchedPath>().cloned());
-    let response = etag(request, |request| timeout(&app, request, next)).await;
-    // A HEAD request's answer has no body.
-    if method == Method::HEAD {
-        return response;
-    }
-    body::supervise(response, || route_name(&method, path.as_ref()), &app.requests)
-}
-
-/// Under which name a request is counted: its method, and the route's template, never the path, as ids would make every
-/// request a kind of its own.
-fn route_name(method: &Method, path: Option<&MatchedPath>) -> String {
-    path.map_or_else(|| UNMATCHED.to_owned(), |path| format!("{method} {}", path.as_str()))
+    let route = Route::of(&request);
+    let is_head = request.method() == Method::HEAD;
+    let response = etag::tag(request, |request| timeout(&app, request, next)).await;
+    // The body of a HEAD request's answer is not sent.
+    if is_head { response } else { body::supervise(response, || route.name(), &app.requests) }
 }
 
 /// Ends requests that take too long, but for those that wait for a model, and all of them when the time to stop is over. A
@@ -105,6 +98,7 @@ async fn timeout(app: &App, request: Request, next: Next) -> Response {
 
 /// What every answer has: an id, a line in the log with what an operator looks for, and headers that protect it.
 async fn edge(State(app): State<App>, request: Request, next: Next) -> Response {
+    client_ip::note_untrusted_proxy(&app, &request);
     let id = request_id::of(request.headers());
     let mut response = request_id::serve(Arc::clone(&id), trace(&app, &id, request, next)).await;
     let headers = response.headers_mut();
@@ -115,18 +109,18 @@ async fn edge(State(app): State<App>, request: Request, next: Next) -> Response 
     response
 }
 
-async fn trace(app: &App, id: &str, request: Request, next: Next) -> Response {
+async fn trace(app: &App, id: &str, mut request: Request, next: Next) -> Response {
     let began = Instant::now();
-    let method = request.method().clone();
-    let path = request.extensions().get::<MatchedPath>().cloned();
-    let route = path.as_ref().map_or(UNMATCHED, MatchedPath::as_str);
-    let name = route_name(&method, path.as_ref());
+    let route = Route::of(&request);
+    let name = route.name();
+    let (method, path) = (route.method, route.path());
     #[cfg(not(feature = "otlp"))]
-    let span = tracing::info_span!("request", request_id = id, %method, route);
+    let span = tracing::info_span!("request", request_id = id, method, route = path);
     #[cfg(feature = "otlp")]
-    let span = tracing::info_span!("request", request_id = id, %method, route, otel.name = name, otel.kind = "server");
+    let span =
+        tracing::info_span!("request", request_id = id, method, route = path, otel.name = name, otel.kind = "server");
     // Methods that no route has are one kind.
-    let known = budget(&method, route);
+    let known = budget(request.method(), path);
     let mut scope = Scope::new(&app.watch, &name).request_id(id);
     if let Some(trace) = traceparent(request.headers()) {
         scope = scope.traceparent(trace);
@@ -136,14 +130,25 @@ async fn trace(app: &App, id: &str, request: Request, next: Next) -> Response {
     if let Some(statements) = known {
         scope = scope.budget(statements);
     }
-    let (mut response, report) = scope.run(next.run(request).instrument(span.clone())).await;
+    let conditions = Conditions::of(&request);
+    let answer = async {
+        if let Err(error) = head_limits::check(&request) {
+            return error.into_response();
+        }
+        encoding::accept_identity(request.headers_mut());
+        next.run(request).await
+    };
+    let (mut response, report) = scope.run(answer.instrument(span.clone())).await;
+    conditions.apply(&mut response);
     let (status, issued, took) = (response.status(), report.statements, began.elapsed());
-    app.requests.count(&name, status.as_u16(), took);
+    // A method that a route does not have is no route of its own.
+    let counted = if status == StatusCode::METHOD_NOT_ALLOWED { UNMATCHED } else { &name };
+    app.requests.count(counted, status, took);
     #[cfg(feature = "otlp")]
     crate::ops::otlp::answered(&span, status);
     let latency_ms = milliseconds(took);
     span.in_scope(|| {
-        if status.is_server_error() {
+        if is_failure(status) {
             tracing::error!(status = status.as_u16(), latency_ms, statements = issued, "answered");
         } else {
             tracing::info!(status = status.as_u16(), latency_ms, statements = issued, "answered");
@@ -170,6 +175,12 @@ fn security_headers(headers: &mut HeaderMap, tls: bool) {
     headers.insert(REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
     // A page that needs more than the API does has set its own.
     headers.entry(CONTENT_SECURITY_POLICY).or_insert(API_POLICY);
+    // Tokens, cookies, errors and what is true for the moment alone are kept by nobody; the rest has said what it is.
+    if headers.contains_key(SET_COOKIE) {
+        headers.insert(CACHE_CONTROL, NOT_KEPT);
+    } else {
+        headers.entry(CACHE_CONTROL).or_insert(NOT_KEPT);
+    }
     if tls {
         headers.insert(STRICT_TRANSPORT_SECURITY, HeaderValue::from_static("max-age=31536000; includeSubDomains"));
     }
@@ -283,7 +294,7 @@ mod tests {
         (flag, Body::from_stream(pieces))
     }
 
-    #[tokio::test]
+    #[tokio::test(flavor = "multi_thread")]
     async fn a_body_that_fails_after_its_head_is_logged_and_counted() {
         let directory = tempfile::tempdir().unwrap();
         let app = app(&directory).await;

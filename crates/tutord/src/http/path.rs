@@ -5,7 +5,7 @@ use axum::http::request::Parts;
 
 use crate::error::ApiError;
 
-/// The `{id}` of a path: a positive 64-bit integer, anything else is 422.
+/// The `{id}` of a path: the decimal digits of a positive 64-bit integer, anything else is 422.
 #[derive(Debug, Clone, Copy)]
 pub struct Id(pub i64);
 
@@ -17,9 +17,28 @@ impl<S: Send + Sync> FromRequestParts<S> for Id {
         params
             .iter()
             .find(|(name, _)| *name == "id")
-            .and_then(|(_, value)| value.parse().ok())
-            .filter(|id| *id > 0)
+            .and_then(|(_, value)| decimal(value))
             .map(Self)
             .ok_or_else(|| ApiError::validation("id", "id must be a positive integer"))
+    }
+}
+
+/// Digits alone, and each number in one way: a resource has one path.
+fn decimal(text: &str) -> Option<i64> {
+    let plain = text.bytes().all(|byte| byte.is_ascii_digit()) && !text.starts_with('0');
+    text.parse().ok().filter(|_| plain)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_id_is_written_in_one_way() {
+        assert_eq!(decimal("10"), Some(10));
+        assert_eq!(decimal("9223372036854775807"), Some(i64::MAX));
+        for text in ["", "0", "01", "+1", "-1", " 1", "1 ", "1.0", "1e3", "0x1", "\u{661}", "9223372036854775808"] {
+            assert_eq!(decimal(text), None, "{text}");
+        }
     }
 }

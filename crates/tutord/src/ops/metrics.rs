@@ -7,7 +7,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use axum::body::Bytes;
 use axum::extract::State;
+use axum::http::StatusCode;
 use axum::http::header::CONTENT_TYPE;
 use axum::response::IntoResponse;
 use prometheus_client::encoding::{EncodeLabelSet, text};
@@ -70,10 +72,15 @@ impl Default for Requests {
 
 impl Requests {
     /// Counts one by its route, such as `GET /api/users/me`.
-    pub(crate) fn count(&self, route: &str, status: u16, took: Duration) {
-        self.answered.get_or_create(&Answered { route: route.to_owned(), status }).inc();
+    pub(crate) fn count(&self, route: &str, status: StatusCode, took: Duration) {
+        self.answered.get_or_create(&Answered { route: route.to_owned(), status: status.as_u16() }).inc();
         self.times.get_or_create(&Route { route: route.to_owned() }).observe(took.as_secs_f64());
         self.recent.record(route, status, took);
+    }
+
+    /// How many requests of the last five minutes failed.
+    pub fn failed(&self) -> u64 {
+        self.recent.overall().failed
     }
 
     /// Makes the count of failed bodies of a route that streams: Prometheus must have seen a zero to see the first.
@@ -283,11 +290,16 @@ fn group(sql: &str) -> String {
     }
 }
 
-/// Everything, in the OpenMetrics format.
+/// Everything, in the OpenMetrics format; computed at most once a second, whoever scrapes how often.
 #[utoipa::path(get, path = "/metrics", tag = "health", security(()),
     responses((status = 200, content_type = "application/openmetrics-text", body = String), (status = 500)))]
 pub async fn metrics(State(app): State<App>) -> Result<impl IntoResponse, ApiError> {
-    let replicas = replicas(&app).await;
+    let body = app.metrics.get_or_compute(collect(&app)).await?;
+    Ok(([(CONTENT_TYPE, "application/openmetrics-text; version=1.0.0; charset=utf-8")], body))
+}
+
+async fn collect(app: &App) -> Result<Bytes, ApiError> {
+    let replicas = replicas(app).await;
     let mut collected = Collected(Registry::with_prefix("tutord"));
     collected.0.register("http_requests", "Answered requests", app.requests.answered.clone());
     collected.0.register_with_unit(
@@ -300,14 +312,14 @@ pub async fn metrics(State(app): State<App>) -> Result<impl IntoResponse, ApiErr
     collected.shed(&app.admission);
     let help = "Answers that failed after their head was sent";
     collected.0.register("http_bodies_failed", help, app.requests.failed_bodies.clone());
-    collected.statements(&app);
-    collected.pool(&app);
+    collected.statements(app);
+    collected.pool(app);
     collected.replicas(replicas.as_deref());
-    collected.cache(&app);
+    collected.cache(app);
     collected.llm(&app.llm_usage);
     let mut body = String::new();
     text::encode(&mut body, &collected.0).map_err(|error| ApiError::internal(&error))?;
-    Ok(([(CONTENT_TYPE, "application/openmetrics-text; version=1.0.0; charset=utf-8")], body))
+    Ok(body.into())
 }
 
 #[cfg(test)]

@@ -72,7 +72,7 @@ pub(crate) fn continue_trace(span: &tracing::Span, traceparent: &str) {
 /// Notes how a request was answered.
 pub(crate) fn answered(span: &tracing::Span, status: StatusCode) {
     span.set_attribute("http.response.status_code", i64::from(status.as_u16()));
-    if status.is_server_error() {
+    if crate::error::is_failure(status) {
         span.set_status(Status::error(status.as_str().to_owned()));
     }
 }

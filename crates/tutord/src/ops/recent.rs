@@ -6,7 +6,10 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::{Duration, Instant, SystemTime};
 
+use axum::http::StatusCode;
 use hdrhistogram::Histogram;
+
+use crate::error::is_failure;
 
 /// What takes longer counts as this long, which bounds the histograms. In microseconds.
 const LONGEST: u64 = 3_600_000_000;
@@ -31,7 +34,7 @@ pub(crate) struct RequestStats {
     pub(crate) answered: u64,
     /// Those with a status from 400 to 499.
     pub(crate) refused: u64,
-    /// Those with a status from 500.
+    /// Those with a status from 500, but for 501, and those whose body broke off.
     pub(crate) failed: u64,
     pub(crate) per_second: f64,
     pub(crate) p50_us: u64,
@@ -69,7 +72,7 @@ impl Default for Recent {
 }
 
 impl Recent {
-    pub(crate) fn record(&self, route: &str, status: u16, took: Duration) {
+    pub(crate) fn record(&self, route: &str, status: StatusCode, took: Duration) {
         let at = self.began.elapsed();
         lock(&self.all).record(at, status, took);
         lock(&self.route(route)).record(at, status, took);
@@ -133,11 +136,11 @@ struct Slot {
 }
 
 impl Slot {
-    fn record(&mut self, status: u16, took: Duration) {
+    fn record(&mut self, status: StatusCode, took: Duration) {
         let us = u64::try_from(took.as_micros()).unwrap_or(LONGEST).min(LONGEST);
         self.answered += 1;
-        self.refused += u64::from((400..500).contains(&status));
-        self.failed += u64::from(status >= 500);
+        self.refused += u64::from(status.is_client_error());
+        self.failed += u64::from(is_failure(status));
         self.max_us = self.max_us.max(us);
         if self.times.is_none() {
             self.times = Histogram::new(2).ok();
@@ -197,7 +200,7 @@ impl Window {
         ((last + 1).saturating_sub(self.span.slots), last)
     }
 
-    fn record(&mut self, at: Duration, status: u16, took: Duration) {
+    fn record(&mut self, at: Duration, status: StatusCode, took: Duration) {
         self.newest(at).record(status, took);
     }
 
@@ -250,10 +253,10 @@ mod tests {
     fn percentiles_and_errors_are_those_of_the_window() {
         let mut window = Window::new(BY_ROUTE);
         for time in 1..=1_000 {
-            let status = if time % 100 == 0 { 500 } else { 200 };
+            let status = if time % 100 == 0 { StatusCode::BAD_GATEWAY } else { StatusCode::OK };
             window.record(seconds(time / 10), status, Duration::from_micros(time * 100));
         }
-        window.record(seconds(100), 404, Duration::ZERO);
+        window.record(seconds(100), StatusCode::NOT_FOUND, Duration::ZERO);
         let stats = window.stats(seconds(100));
         for (percentile, exact) in [(stats.p50_us, 50_000), (stats.p95_us, 95_000), (stats.p99_us, 99_000)] {
             assert!(percentile.abs_diff(exact) * 100 <= exact, "{percentile} is not about {exact}");
@@ -265,8 +268,8 @@ mod tests {
     #[test]
     fn the_window_forgets() {
         let mut window = Window::new(OVERALL);
-        window.record(seconds(5), 200, seconds(1));
-        window.record(seconds(25), 500, seconds(2));
+        window.record(seconds(5), StatusCode::OK, seconds(1));
+        window.record(seconds(25), StatusCode::BAD_GATEWAY, seconds(2));
         let series = window.series(seconds(29), seconds(1_000));
         let points: Vec<_> = series.iter().map(|p| (p.at_ms, p.stats.answered, p.stats.failed)).collect();
         assert_eq!(points, [(1_000_000, 1, 0), (1_010_000, 0, 0), (1_020_000, 1, 1)]);
@@ -275,7 +278,7 @@ mod tests {
         assert_eq!(window.stats(seconds(300)).answered, 1);
         assert_eq!(window.series(seconds(300), Duration::ZERO).len(), 30);
         assert_eq!(window.stats(seconds(1_000)), RequestStats::default());
-        window.record(seconds(1_000), 200, seconds(1));
+        window.record(seconds(1_000), StatusCode::OK, seconds(1));
         assert_eq!(window.slots.len(), 1);
     }
 
@@ -283,7 +286,7 @@ mod tests {
     fn routes_are_bounded() {
         let recent = Recent::default();
         for route in 0..MAX_ROUTES + 50 {
-            recent.record(&route.to_string(), 200, Duration::ZERO);
+            recent.record(&route.to_string(), StatusCode::OK, Duration::ZERO);
         }
         let routes = recent.by_route();
         assert_eq!(routes.len(), MAX_ROUTES + 1);

@@ -22,6 +22,7 @@ async fn alerts_and_the_dashboard_name_metrics_that_exist() {
     let ada = app.student("ada").await;
     ada.talk("hello").await;
     ada.get("/api/users/me").await.ok();
+    ada.get("/api/progress/export").await.ok();
     // How late a replica is, is not known while the first write is on its way there.
     let answer = loop {
         let answer = app.get("/metrics").await.ok();

@@ -11,6 +11,12 @@ crate::on_both!(
     the_frontends_origin_may_call("--public-url", "https://tutor.example/app"),
     large_answers_are_compressed,
     clients_of_one_half_take_compressed_answers,
+    a_tag_is_that_of_the_bytes_that_are_sent,
+    what_a_client_makes_up_is_no_series_of_its_own,
+    a_long_head_is_refused_in_the_errors_shape,
+    answers_are_not_kept_unless_they_say_so,
+    a_parameter_that_is_repeated_names_itself,
+    an_id_has_one_way_to_be_written,
     unchanged_answers_are_not_sent_again,
     a_body_that_does_not_come_is_not_waited_for("--request-timeout-seconds", "1"),
     the_api_describes_itself,
@@ -77,9 +83,22 @@ async fn the_frontends_origin_may_call(app: &TestApp) {
 }
 
 async fn large_answers_are_compressed(app: &TestApp) {
-    let request = app.request(Method::GET, "/api/openapi.json").header("accept-encoding", "gzip");
-    let response = request.send().await.unwrap();
-    assert_eq!(response.headers()["content-encoding"], "gzip");
+    let client = reqwest::Client::builder().gzip(false).build().unwrap();
+    let sent = async |codings: &str| {
+        let request = client.get(format!("{}/api/openapi.json", app.base)).header("accept-encoding", codings);
+        let response = request.send().await.unwrap();
+        assert_eq!(response.status(), 200, "{codings}");
+        assert!(response.headers().get_all("vary").iter().any(|name| name == "accept-encoding"), "{codings}");
+        response.headers().get("content-encoding").map(|coding| coding.to_str().unwrap().to_owned())
+    };
+    for codings in ["gzip", "GZIP", "br, gzip;q=0.5", "*", "gzip, identity;q=0", "*;q=0, gzip"] {
+        assert_eq!(sent(codings).await.as_deref(), Some("gzip"), "{codings}");
+    }
+    for codings in
+        ["", "br", "gzip;q=0", "gzip;q=0.0, *", "identity", "identity;q=0", "*;q=0", "gzip;q=0, identity;q=0"]
+    {
+        assert_eq!(sent(codings).await, None, "{codings}");
+    }
 }
 
 /// The tag of compressed bytes is another: it shows what the test's own client was sent.
@@ -87,6 +106,109 @@ async fn clients_of_one_half_take_compressed_answers(app: &TestApp) {
     let ada = app.student("ada").await;
     let tag = ada.get("/api/users/me").await.ok().headers["etag"].to_str().unwrap().to_owned();
     assert_eq!(tag.ends_with("-gzip\""), app.compressed, "{tag}");
+}
+
+async fn a_tag_is_that_of_the_bytes_that_are_sent(app: &TestApp) {
+    let ada = app.student("ada").await;
+    let client = reqwest::Client::builder().gzip(false).build().unwrap();
+    let ask = async |codings: &str, known: &str| {
+        let request = client.get(format!("{}/api/users/me", app.base)).bearer_auth(&ada.token);
+        request.header("accept-encoding", codings).header("if-none-match", known).send().await.unwrap()
+    };
+    let mut tags = Vec::new();
+    for codings in ["gzip", "GZIP", "gzip;q=0", "br"] {
+        let response = ask(codings, "\"none\"").await;
+        let tag = response.headers()["etag"].to_str().unwrap().to_owned();
+        assert_eq!(response.headers().contains_key("content-encoding"), tag.ends_with("-gzip\""), "{codings}");
+        let same = ask(codings, &tag).await;
+        assert_eq!((same.status().as_u16(), same.headers()["etag"].to_str().unwrap()), (304, tag.as_str()));
+        assert!(!same.headers().contains_key("content-encoding"));
+        tags.push(tag);
+    }
+    assert!(tags[0] == tags[1] && tags[2] == tags[3] && tags[0] != tags[2], "{tags:?}");
+    assert_eq!(ask("br", &tags[0]).await.status(), 200, "other bytes");
+}
+
+async fn what_a_client_makes_up_is_no_series_of_its_own(app: &TestApp) {
+    let series = async || {
+        let answer = app.get("/metrics").await.ok();
+        let lines = answer.body.as_str().unwrap().lines().filter(|line| line.starts_with("tutord_http_"));
+        lines.map(|line| line.rsplit_once(' ').unwrap().0.to_owned()).collect::<Vec<_>>()
+    };
+    let made_up = async |number: usize| {
+        let method = Method::from_bytes(format!("M{number}").as_bytes()).unwrap();
+        for path in ["/api/health", "/api/chat/conversations/5"] {
+            answer(app.request(method.clone(), path)).await.fails(405, "METHOD_NOT_ALLOWED");
+        }
+        answer(app.request(Method::DELETE, "/api/auth/login")).await.fails(405, "METHOD_NOT_ALLOWED");
+        app.get(&format!("/api/nothing/{number}")).await.fails(404, "NOT_FOUND");
+        app.get(&format!("/api/exercises/{number}")).await.fails(401, "UNAUTHENTICATED");
+        let named = app.request(Method::GET, "/health").header("x-request-id", number).header("user-agent", number);
+        answer(named.header("host", format!("host-{number}"))).await.ok();
+    };
+    made_up(0).await;
+    let before = fresh(&series, "unmatched").await;
+    for number in 1..50 {
+        made_up(number).await;
+    }
+    // A snapshot that has this request has all before it.
+    app.get("/live").await.ok();
+    let after = fresh(&series, "GET /live").await;
+    let new: Vec<_> = after.iter().filter(|line| !before.contains(line) && !line.contains("/live")).collect();
+    assert!(new.iter().all(|line| line.contains("GET /metrics")), "{new:?}");
+    assert!(!after.iter().any(|line| line.contains("M1") || line.contains("DELETE")));
+}
+
+/// The metrics, once they tell of a route: an answer may be a second old.
+async fn fresh(series: &impl AsyncFn() -> Vec<String>, route: &str) -> Vec<String> {
+    loop {
+        let lines = series().await;
+        if lines.iter().any(|line| line.contains(route)) {
+            return lines;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    }
+}
+
+async fn a_long_head_is_refused_in_the_errors_shape(app: &TestApp) {
+    let long = format!("/api/health?padding={}", "x".repeat(9_000));
+    app.get(&long).await.fails(414, "URI_TOO_LONG");
+    let padded = app.request(Method::GET, "/api/health").header("x-padding", "x".repeat(40_000));
+    answer(padded).await.fails(431, "HEADERS_TOO_LARGE");
+}
+
+async fn answers_are_not_kept_unless_they_say_so(app: &TestApp) {
+    let registered = crate::auth::register(app, "ada@example.com").await.has(201);
+    let logged_in = crate::auth::log_in(app, "ada@example.com", crate::auth::PASSWORD).await.ok();
+    for answer in [registered, logged_in, app.get("/api/nothing").await, app.get("/api/users/me").await] {
+        assert_eq!(answer.headers["cache-control"], "no-store");
+    }
+    let refused = app.get("/api/auth/oauth/github").await;
+    refused.fails(501, "NOT_IMPLEMENTED");
+    assert_eq!(app.app.requests.failed(), 0, "what is not offered is no failure");
+}
+
+async fn a_parameter_that_is_repeated_names_itself(app: &TestApp) {
+    let ada = app.student("ada").await;
+    for (path, name, value) in
+        [("/api/chat/conversations", "limit", "1"), ("/api/progress/leaderboard", "period", "all")]
+    {
+        let message = format!("{name} must be given once");
+        assert_eq!(ada.get(&format!("{path}?{name}={value}&{name}={value}")).await.refuses(name), message);
+    }
+    ada.get("/api/chat/conversations?unknown=1&unknown=2").await.ok();
+    let name = "n".repeat(5_000);
+    let message = ada.get(&format!("/api/chat/conversations?{name}=%00")).await;
+    assert!(message.body.to_string().len() < 1_000, "what is repeated is cut");
+}
+
+async fn an_id_has_one_way_to_be_written(app: &TestApp) {
+    let ada = app.student("ada").await;
+    let id = ada.talk("hello").await;
+    ada.get(&format!("/api/chat/conversations/{id}")).await.ok();
+    for written in [format!("+{id}"), format!("0{id}"), format!("{id}.0"), format!("%20{id}")] {
+        ada.get(&format!("/api/chat/conversations/{written}")).await.refuses("id");
+    }
 }
 
 async fn a_body_that_does_not_come_is_not_waited_for(app: &TestApp) {

@@ -1,0 +1,26 @@
+//! Bounds of what is before a body. The HTTP library has larger ones of its own, whose refusals have no body.
+
+use axum::extract::Request;
+
+use crate::error::ApiError;
+
+const MAX_URI_BYTES: usize = 8_192;
+const MAX_HEADERS: usize = 96;
+const MAX_HEADERS_BYTES: usize = 32_768;
+
+/// Refuses a path with its query, or headers, that are longer than any client of the API has a use for.
+///
+/// # Errors
+/// 414 or 431, which name the bound.
+pub(super) fn check(request: &Request) -> Result<(), ApiError> {
+    let uri = request.uri().path_and_query().map_or(0, |path| path.as_str().len());
+    if uri > MAX_URI_BYTES {
+        return Err(ApiError::uri_too_long(MAX_URI_BYTES));
+    }
+    let headers = request.headers();
+    let bytes: usize = headers.iter().map(|(name, value)| name.as_str().len() + value.len()).sum();
+    if headers.len() > MAX_HEADERS || bytes > MAX_HEADERS_BYTES {
+        return Err(ApiError::headers_too_large(MAX_HEADERS, MAX_HEADERS_BYTES));
+    }
+    Ok(())
+}

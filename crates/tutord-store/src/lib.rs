@@ -35,6 +35,7 @@
 mod acquires;
 mod error;
 mod explain;
+mod identity;
 pub mod model;
 #[cfg(not(test))]
 mod open;
@@ -51,6 +52,7 @@ pub mod sqlite;
 pub mod store;
 
 pub use error::{Error, Result};
+pub use identity::{DatabaseIdentity, IdentityListener};
 pub use model::time::{LocalDate, Timestamp};
 #[cfg(not(test))]
 pub use open::{StoreOptions, open};

@@ -15,11 +15,13 @@ use diesel_async::{
 pub struct Connection {
     inner: AsyncPgConnection,
     comments: bool,
+    /// Of the database's identity when it was opened.
+    pub(super) term: u64,
 }
 
 impl Connection {
     pub(super) const fn new(inner: AsyncPgConnection, comments: bool) -> Self {
-        Self { inner, comments }
+        Self { inner, comments, term: 0 }
     }
 
     pub(super) const fn inner(&self) -> &AsyncPgConnection {

@@ -6,20 +6,22 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use diesel::ConnectionError;
-use diesel_async::{AsyncConnection, AsyncPgConnection, SimpleAsyncConnection};
+use diesel_async::{AsyncConnection, AsyncPgConnection};
 use querywatch::Watch;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::Notify;
 use tokio_postgres::config::SslMode;
-use tokio_postgres::{AsyncMessage, CancelToken, NoTls};
+use tokio_postgres::tls::TlsStream;
+use tokio_postgres::{AsyncMessage, CancelToken, Client, NoTls, Socket};
 use tokio_postgres_rustls::MakeRustlsConnect;
 use url::Url;
 
 use super::commented::Connection;
-use super::outbox;
+use super::{identity, outbox};
 use crate::error::{Error, Result};
+use crate::identity::DatabaseIdentity;
 use crate::open::StoreOptions;
 
 /// Connects to one server in one way; cheap to clone.
@@ -161,26 +163,64 @@ where
 /// # Errors
 /// A [`ConnectionError`] with the server's own words.
 pub async fn connect(connector: &Connector) -> std::result::Result<Connection, ConnectionError> {
-    let refused = |error: tokio_postgres::Error| ConnectionError::BadConnection(describe(&error));
-    let mut conn = match &connector.tls {
-        Some(tls) => {
-            let (client, connection) = connector.config.connect(tls.clone()).await.map_err(refused)?;
-            AsyncPgConnection::try_from_client_and_connection(client, connection).await?
-        }
-        None => {
-            let (client, connection) = connector.config.connect(NoTls).await.map_err(refused)?;
-            AsyncPgConnection::try_from_client_and_connection(client, connection).await?
-        }
-    };
+    Ok(connect_to(connector, false).await?.0)
+}
+
+/// The same, and which database it leads to, if it is to be read.
+pub(super) async fn connect_to(
+    connector: &Connector,
+    identify: bool,
+) -> std::result::Result<(Connection, Option<DatabaseIdentity>), ConnectionError> {
     // By statement, not as a start-up option: poolers such as PgBouncer refuse those.
     let mut settings = format!("SET statement_timeout = {}", connector.statement_timeout.as_millis());
     if let Some(node) = connector.node {
         // Writing to a String cannot fail.
         let _ = write!(settings, "; SET tutord.node = '{}'", outbox::name(node));
     }
-    conn.batch_execute(&settings).await.map_err(ConnectionError::CouldntSetupConfiguration)?;
+    let (mut conn, identity) = match &connector.tls {
+        Some(tls) => {
+            let (client, connection) = connector.config.connect(tls.clone()).await.map_err(refused)?;
+            set_up(client, connection, &settings, identify).await?
+        }
+        None => {
+            let (client, connection) = connector.config.connect(NoTls).await.map_err(refused)?;
+            set_up(client, connection, &settings, identify).await?
+        }
+    };
     conn.set_instrumentation(connector.watch.instrumentation());
-    Ok(Connection::new(conn, connector.comments))
+    Ok((Connection::new(conn, connector.comments), identity))
+}
+
+fn refused(error: tokio_postgres::Error) -> ConnectionError {
+    ConnectionError::BadConnection(describe(&error))
+}
+
+/// Sends the settings, and the question for the identity with them.
+async fn set_up<S>(
+    client: Client,
+    mut connection: tokio_postgres::Connection<Socket, S>,
+    settings: &str,
+    identify: bool,
+) -> std::result::Result<(AsyncPgConnection, Option<DatabaseIdentity>), ConnectionError>
+where
+    S: TlsStream + Unpin + Send + 'static,
+{
+    let answer = async {
+        if identify {
+            match client.simple_query(&format!("{settings}; {}", identity::READ)).await {
+                Ok(answer) => return Ok(identity::parse(&answer)),
+                // The settings went with it.
+                Err(error) if identity::is_refused(&error) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        client.simple_query(settings).await.map(|_| None)
+    };
+    let identity = tokio::select! {
+        answer = answer => answer.map_err(refused)?,
+        _ = &mut connection => return Err(ConnectionError::BadConnection("the server closed the connection".to_owned())),
+    };
+    Ok((AsyncPgConnection::try_from_client_and_connection(client, connection).await?, identity))
 }
 
 /// tokio-postgres tells the kind of an error only; its source tells what happened.

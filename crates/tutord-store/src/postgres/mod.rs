@@ -6,6 +6,7 @@
 mod commented;
 mod connect;
 mod explain;
+mod identity;
 mod lease;
 mod outbox;
 mod overflow;
@@ -19,7 +20,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use deadpool::managed::{PoolError, TimeoutType};
 use diesel::migration::MigrationVersion;
-use diesel_async::pooled_connection::deadpool::Pool;
+use diesel_async::pooled_connection::deadpool::{Object, Pool};
 use diesel_async::pooled_connection::{
     AsyncDieselConnectionManager, ManagerConfig, PoolError as Backend, RecyclingMethod,
 };
@@ -27,12 +28,15 @@ use diesel_async::{AsyncConnection, AsyncMigrationHarness, RunQueryDsl, SimpleAs
 use diesel_migrations::{EmbeddedMigrations, MigrationHarness, embed_migrations};
 
 pub use commented::Connection;
+use connect::connect_to;
 pub use connect::{Connector, connect};
+use identity::{Monitor, Poll};
 use lease::Lease;
 use overflow::Overflow;
 
 use crate::acquires::Acquires;
 use crate::error::{Error, Result};
+use crate::identity::{DatabaseIdentity, IdentityListener};
 use crate::model::time::Timestamp;
 use crate::open::{StoreOptions, pending};
 use crate::seed::SeedPlan;
@@ -101,6 +105,9 @@ pub struct Postgres {
     overflow: Arc<Overflow>,
     deadline: Duration,
     node: Option<u64>,
+    monitor: Arc<Monitor>,
+    /// Of a process that caches.
+    _poll: Option<Poll>,
 }
 
 impl Postgres {
@@ -113,10 +120,18 @@ impl Postgres {
         let mut config = ManagerConfig::default();
         // `Verified` would add a round trip to every checkout; a closed connection is seen without one.
         config.recycling_method = RecyclingMethod::Fast;
-        let establish = connector.clone();
+        let monitor = Arc::<Monitor>::default();
+        let (establish, observing, identify) = (connector.clone(), Arc::clone(&monitor), options.node.is_some());
         config.custom_setup = Box::new(move |_| {
-            let connector = establish.clone();
-            Box::pin(async move { connect(&connector).await })
+            let (connector, monitor) = (establish.clone(), Arc::clone(&observing));
+            Box::pin(async move {
+                let since = monitor.term();
+                let (mut conn, identity) = connect_to(&connector, identify).await?;
+                conn.term = monitor.observe(identity, since).ok_or_else(|| {
+                    diesel::ConnectionError::BadConnection("the database became another one meanwhile".to_owned())
+                })?;
+                Ok(conn)
+            })
         });
         let manager = AsyncDieselConnectionManager::new_with_config(url, config);
         let pool = Pool::builder(manager)
@@ -126,6 +141,7 @@ impl Postgres {
             .runtime(deadpool::Runtime::Tokio1)
             .build()
             .map_err(|error| Error::Unavailable(error.to_string()))?;
+        let poll = identify.then(|| Poll::start(connector.clone(), Arc::clone(&monitor)));
         Ok(Self {
             pool,
             acquires: Acquires::default(),
@@ -133,11 +149,23 @@ impl Postgres {
             overflow: Arc::new(Overflow::new(options.pool_size)),
             deadline: options.statement_timeout + DEADLINE_GRACE,
             node: options.node,
+            monitor,
+            _poll: poll,
         })
     }
 
     async fn lease(&self) -> Result<Lease> {
-        let connection = self.acquires.timed(self.pool.get()).await.map_err(|error| match error {
+        // What leads to a database of an earlier term is closed.
+        let connect = async {
+            loop {
+                let connection = self.pool.get().await?;
+                if connection.term == self.monitor.term() {
+                    return Ok(connection);
+                }
+                drop(Object::take(connection));
+            }
+        };
+        let connection = self.acquires.timed(connect).await.map_err(|error| match error {
             PoolError::Timeout(TimeoutType::Wait) => Error::Overloaded,
             PoolError::Timeout(_) => Error::Unavailable("connecting took too long".to_owned()),
             PoolError::Backend(Backend::ConnectionError(error)) => Error::Unavailable(error.to_string()),
@@ -216,6 +244,16 @@ impl Administration for Postgres {
             Ok(diesel::select(now).get_result(conn).await?)
         })
         .await
+    }
+
+    async fn database_identity(&self) -> Result<Option<DatabaseIdentity>> {
+        let client = self.connector.client().await?;
+        let answer = client.simple_query(identity::READ).await;
+        Ok(identity::parse(&answer.map_err(|error| Error::Unavailable(connect::describe(&error)))?))
+    }
+
+    fn on_identity(&self, listener: IdentityListener) {
+        self.monitor.listen(listener);
     }
 
     async fn purge_conversations(&self, batch: i64) -> Result<usize> {

@@ -8,6 +8,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::time::Instant;
 
+use crate::identity::{Identity, IdentityCell, name};
 use crate::namespace::{Namespace, NamespaceOptions, Report, Shared};
 use crate::remote::fault::RedisFault;
 use crate::remote::link::{Keeper, Link};
@@ -19,7 +20,7 @@ use crate::stats::{Counters, NamespaceStats, add};
 /// The second tier can't be used as it was configured.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
-pub struct ConfigError(String);
+pub struct ConfigError(pub(crate) String);
 
 /// What an invalidation reached.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -47,6 +48,8 @@ pub struct CacheBuilder {
     redis_timeout: Duration,
     l1_staleness: Duration,
     enabled: bool,
+    prefix: String,
+    identity: Option<Identity>,
 }
 
 impl CacheBuilder {
@@ -76,14 +79,28 @@ impl CacheBuilder {
         self
     }
 
+    /// What all keys in Redis begin with, before the identity: for programs that share a Redis. Default: nothing.
+    pub fn prefix(mut self, prefix: impl Into<String>) -> Self {
+        self.prefix = prefix.into();
+        self
+    }
+
+    /// Which data the values are of; `None` until [`Cache::set_identity`] tells. While it is not known, every read loads and
+    /// nothing is stored. Default: an identity without a name, for a Redis that serves one set of data.
+    pub fn identity(mut self, identity: Option<Identity>) -> Self {
+        self.identity = identity;
+        self
+    }
+
     /// Makes the cache. It connects in the background: until Redis answers, reads load.
     ///
     /// # Errors
-    /// When the URL can't be read.
+    /// When the URL can't be read, or the prefix can't begin a key.
     ///
     /// # Panics
     /// With Redis, outside a tokio runtime.
-    pub fn build(self) -> Result<Cache, ConfigError> {
+    pub fn build(mut self) -> Result<Cache, ConfigError> {
+        self.prefix = name(self.prefix)?;
         let connect = match self.redis.as_deref().filter(|_| self.enabled) {
             Some(url) => {
                 let endpoint = Endpoint::parse(url).map_err(|failure| ConfigError(failure.to_string()))?;
@@ -97,11 +114,15 @@ impl CacheBuilder {
     /// A cache whose second tier is behind these connections.
     pub(crate) fn connected(self, connect: Option<Box<dyn Connect>>) -> Cache {
         let stamps = Arc::new(Stamps::new());
+        let identity = Arc::new(IdentityCell::new(self.prefix, self.identity));
         let (link, keeper) = connect
-            .map(|connect| Link::start(connect, Arc::clone(&stamps), self.redis_timeout, self.l1_staleness))
+            .map(|connect| {
+                let (stamps, identity) = (Arc::clone(&stamps), Arc::clone(&identity));
+                Link::start(connect, stamps, identity, self.redis_timeout, self.l1_staleness)
+            })
             .unzip();
         Cache(Arc::new(Inner {
-            core: Arc::new(Core { stamps, link, enabled: self.enabled, clock: Clock::new() }),
+            core: Arc::new(Core { stamps, identity, link, enabled: self.enabled, clock: Clock::new() }),
             _keeper: keeper,
             namespaces: Mutex::default(),
         }))
@@ -111,6 +132,7 @@ impl CacheBuilder {
 /// What the cache and its namespaces share.
 pub(crate) struct Core {
     pub(crate) stamps: Arc<Stamps>,
+    pub(crate) identity: Arc<IdentityCell>,
     pub(crate) link: Option<Arc<Link>>,
     pub(crate) enabled: bool,
     pub(crate) clock: Clock,
@@ -119,7 +141,7 @@ pub(crate) struct Core {
 impl Core {
     /// Whether values in this process may be used.
     pub(crate) fn trusts_l1(&self) -> bool {
-        self.link.as_ref().is_none_or(|link| link.trusts_l1())
+        self.identity.is_known() && self.link.as_ref().is_none_or(|link| link.trusts_l1())
     }
 
     /// Makes names unusable everywhere.
@@ -177,12 +199,31 @@ struct Inner {
 
 impl Cache {
     /// Begins with the defaults.
-    pub const fn builder() -> CacheBuilder {
+    pub fn builder() -> CacheBuilder {
         CacheBuilder {
             redis: None,
             redis_timeout: Duration::from_millis(50),
             l1_staleness: Duration::from_millis(250),
             enabled: true,
+            prefix: String::new(),
+            identity: Some(Identity { state: String::new(), lineage: String::new() }),
+        }
+    }
+
+    /// Tells which data the values are of from now on; `None` when that is not known. To be called before the first
+    /// read of data of which it is not known that they are those of before: as soon as a connection to them is
+    /// made. Returns when no read that begins afterwards finds a value of other data. A value whose load began before is
+    /// not stored, even if the same identity has come back meanwhile.
+    ///
+    /// Other processes have to be told by themselves. One that wrote before it was told invalidates the values of the
+    /// new identity as a whole, so each should be told within [a second](crate::coherence#other-data).
+    pub fn set_identity(&self, identity: Option<Identity>) {
+        let core = &self.0.core;
+        if let Some(was_known) = core.identity.set(identity) {
+            core.stamps.flush();
+            if let Some(link) = &core.link {
+                link.follow_identity(was_known);
+            }
         }
     }
 
@@ -239,13 +280,17 @@ impl Cache {
     }
 
     /// Runs a Lua script on the Redis that values are shared through, under the same time-out and the same breaker: for
-    /// small state that processes share beside the cache, such as counters. It has one key, and answers with integers.
+    /// small state that processes share beside the cache, such as counters. It has one key, behind the prefix and the
+    /// identity's lineage, and answers with integers.
     ///
-    /// `None` without Redis, while it is not used, and when this command fails: have something to go on with.
+    /// `None` without Redis, while it does not answer or the identity is not known, and when this command fails: have
+    /// something to go on with.
     pub async fn script(&self, script: &str, key: &str, arguments: &[i64]) -> Option<Vec<i64>> {
         let link = self.0.core.link.as_ref()?;
-        let live = link.reader()?;
-        link.call(&live, live.wire.script(script, key, arguments)).await
+        let live = link.connection()?;
+        let identity = self.0.core.identity.current().1?;
+        let key = self.0.core.identity.scope(&identity.lineage) + key;
+        link.call(&live, live.wire.script(script, &key, arguments)).await
     }
 
     /// Whether the cache is on.
@@ -276,7 +321,7 @@ impl Cache {
     /// What Redis says of itself; `None` without one, or when it does not answer.
     pub async fn redis(&self) -> Option<RedisStats> {
         let link = self.0.core.link.as_ref()?;
-        let live = link.writer()?;
+        let live = link.connection()?;
         let info = link.call(&live, live.wire.info()).await?.0;
         Some(RedisStats::read(&info))
     }

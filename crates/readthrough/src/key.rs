@@ -30,7 +30,7 @@ impl Key {
     }
 }
 
-/// What one value is called in Redis and in this process. The part in braces is Redis Cluster's hash tag: all
+/// What one value is called in this process, and in Redis behind a scope. The part in braces is Redis Cluster's hash tag: all
 /// names of a group are in one slot, so that one script may touch them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Names {
@@ -51,10 +51,20 @@ impl Names {
         }
     }
 
-    /// Who may fill the entry.
-    pub(crate) fn lease(&self) -> String {
-        lease(&self.entry)
+    /// The keys of the entry, of its lease and of its group, which all begin with `scope`.
+    pub(crate) fn keys(&self, scope: &str) -> Keys {
+        let group = self.group.as_ref().map(|group| [scope, group].concat());
+        Keys { entry: [scope, &self.entry].concat(), lease: lease(scope, &self.entry), group }
     }
+}
+
+/// What Redis knows an entry by.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Keys {
+    pub(crate) entry: String,
+    /// Who may fill it.
+    pub(crate) lease: String,
+    pub(crate) group: Option<String>,
 }
 
 /// The name of a group's generation.
@@ -62,9 +72,9 @@ pub(crate) fn group(prefix: &str, id: &str) -> String {
     ["group:", prefix, ":{", &tag(id), "}"].concat()
 }
 
-/// The name of an entry's lease.
-pub(crate) fn lease(entry: &str) -> String {
-    format!("lease:{entry}")
+/// The key of an entry's lease.
+pub(crate) fn lease(scope: &str, entry: &str) -> String {
+    [scope, "lease:", entry].concat()
 }
 
 /// An id without what ends a hash tag.
@@ -89,8 +99,10 @@ mod tests {
         assert_eq!(entry(&Key::new(42)), "v1:user:profile:{42}");
         let page = Names::new("v2:exercise:list", &Key::in_group(42, "completed:20:0"));
         assert_eq!(page.entry, "v2:exercise:list:{42}:completed:20:0");
-        assert_eq!(page.lease(), "lease:v2:exercise:list:{42}:completed:20:0");
-        assert_eq!(page.group.as_deref(), Some("group:v2:exercise:list:{42}"));
+        let keys = page.keys("prod:1f:");
+        assert_eq!(keys.entry, "prod:1f:v2:exercise:list:{42}:completed:20:0");
+        assert_eq!(keys.lease, "prod:1f:lease:v2:exercise:list:{42}:completed:20:0");
+        assert_eq!(keys.group.as_deref(), Some("prod:1f:group:v2:exercise:list:{42}"));
     }
 
     #[test]

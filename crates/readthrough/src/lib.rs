@@ -5,6 +5,7 @@ mod cache;
 pub mod coherence;
 mod entry;
 mod flight;
+mod identity;
 mod key;
 #[cfg(test)]
 mod model;
@@ -14,6 +15,7 @@ mod stamps;
 mod stats;
 
 pub use cache::{Cache, CacheBuilder, ConfigError, Invalidation, LinkStats, RedisStats, Target};
+pub use identity::Identity;
 pub use key::Key;
 pub use namespace::{Before, Namespace, NamespaceOptions};
 pub use remote::fault::RedisFault;

@@ -36,6 +36,7 @@
 mod acquires;
 mod error;
 mod explain;
+mod identity;
 mod metadata;
 pub mod model;
 #[cfg(not(test))]
@@ -54,6 +55,7 @@ pub mod store;
 pub mod text;
 
 pub use error::{Error, Refusal, Result};
+pub use identity::{DatabaseIdentity, IdentityListener};
 pub use metadata::SchemaState;
 pub use model::time::{LocalDate, Timestamp};
 #[cfg(not(test))]

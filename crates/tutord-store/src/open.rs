@@ -1,5 +1,6 @@
 //! Opens the store that an address names.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -27,6 +28,11 @@ pub struct StoreOptions {
     /// This process's name in the [outbox](crate::store::Outbox), if it makes unusable by itself what its writes change
     /// and then acknowledges that. PostgreSQL only.
     pub node: Option<u64>,
+    /// Whether this process serves. Of SQLite's file it is the only one then, and [follows](crate::store::Outbox) what
+    /// others write.
+    pub serves: bool,
+    /// Whether a missing directory of SQLite's file is made.
+    pub creates_directory: bool,
     /// What sees every statement.
     pub watch: Watch,
     /// Whether statements end with [`querywatch::comment`]. Then none is prepared to be used again, which costs a round trip
@@ -35,7 +41,8 @@ pub struct StoreOptions {
 }
 
 impl Default for StoreOptions {
-    /// 10 connections and 10 more, 3 s for a connection, 5 s for a statement, a watch of its own, no comments.
+    /// 10 connections and 10 more, 3 s for a connection, 5 s for a statement, a watch of its own, no comments; serves
+    /// nothing and makes no directory.
     fn default() -> Self {
         Self {
             pool_size: 10,
@@ -43,6 +50,8 @@ impl Default for StoreOptions {
             acquire_timeout: Duration::from_secs(3),
             statement_timeout: Duration::from_secs(5),
             node: None,
+            serves: false,
+            creates_directory: false,
             watch: Watch::builder().build(),
             comments: false,
         }
@@ -52,15 +61,20 @@ impl Default for StoreOptions {
 /// Opens the store at `url`: `postgres://…` (or `postgresql://…`), or `sqlite://PATH`.
 ///
 /// # Errors
-/// [`Error::InvalidUrl`] for any other address; [`Error::Unavailable`] when a SQLite file can't be opened. A
+/// [`Error::InvalidUrl`] for any other address, and for a SQLite file without a directory; [`Error::Unavailable`] when a
+/// SQLite file can't be opened, or is served by another process. A
 /// PostgreSQL server is not contacted before the first call.
 pub async fn open(url: &str, options: &StoreOptions) -> Result<Arc<dyn Store>> {
     if url.starts_with("postgres://") || url.starts_with("postgresql://") {
         Ok(Arc::new(Postgres::new(url, options)?))
     } else if let Some(path) = url.strip_prefix("sqlite://") {
         // SQLite would make a private database in memory of each, a different one for every connection.
-        if path.is_empty() || path == ":memory:" {
-            return Err(Error::InvalidUrl("sqlite:// must name a file".to_owned()));
+        if path.is_empty() || path.starts_with(":memory:") {
+            return Err(Error::InvalidUrl("sqlite:// must name a file, such as sqlite://data/tutord.db".to_owned()));
+        }
+        if path.ends_with('/') || Path::new(path).is_dir() {
+            let file = path.trim_end_matches('/');
+            return Err(Error::InvalidUrl(format!("{url} names a directory, not a file: sqlite://{file}/tutord.db?")));
         }
         Ok(Arc::new(Sqlite::open(path, options).await?))
     } else {

@@ -13,6 +13,7 @@ use async_trait::async_trait;
 use serde::Serialize;
 
 use crate::error::Result;
+use crate::identity::{DatabaseIdentity, IdentityListener};
 use crate::metadata::SchemaState;
 use crate::model::change::Change;
 use crate::model::progress::{
@@ -318,10 +319,12 @@ pub trait Progress: Send + Sync {
 /// A process that has a [`node`](crate::StoreOptions::node) acts on its own changes at once and
 /// [acknowledges](Self::acknowledge_changes) that; the one process that [follows](Self::follow_changes) acts on all
 /// others, and on those that their process has not acknowledged in [`GRACE`](crate::model::change::GRACE), as it may
-/// have died between its commit and the act. PostgreSQL only: SQLite notes nothing.
+/// have died between its commit and the act. SQLite notes nothing of its rows: there the process that
+/// [serves](crate::StoreOptions::serves) follows whether any other one wrote.
 #[async_trait]
 pub trait Outbox: Send + Sync {
-    /// Becomes the process that follows the changes; `None` while another one is, and on SQLite.
+    /// Becomes the process that follows the changes; `None` while another one is, and on SQLite in a process that does not
+    /// serve.
     async fn follow_changes(&self) -> Result<Option<Box<dyn ChangeFeed>>>;
 
     /// The oldest changes that this process made and has not acknowledged. 1 statement.
@@ -436,6 +439,15 @@ pub trait Administration: Send + Sync {
 
     /// Whether the database answers; also its clock. 1 statement.
     async fn ping(&self) -> Result<Timestamp>;
+
+    /// Reads which database this is; `None` when that is not known: on a server in recovery, before the first migration, and
+    /// on SQLite before a process has served the file. 1 statement, on a connection of its own.
+    async fn database_identity(&self) -> Result<Option<DatabaseIdentity>>;
+
+    /// Has `listener` told the identity: at once, and before any call returns what it read from another database than before.
+    /// On PostgreSQL of a store that has a [`node`](crate::StoreOptions::node); changes behind open connections are found
+    /// within 250 ms, and within about a second where a server hangs.
+    fn on_identity(&self, listener: IdentityListener);
 
     /// Removes at most `batch` messages of deleted conversations, and the conversations that are empty
     /// then; returns how many rows went. Call until it returns 0.

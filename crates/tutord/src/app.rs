@@ -9,7 +9,7 @@ use axum::Router;
 use axum::body::Bytes;
 use axum::routing::get;
 use querywatch::Watch;
-use readthrough::Cache;
+use readthrough::{Cache, Identity};
 use tokio::net::TcpListener;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
@@ -144,7 +144,12 @@ impl App {
         demo: bool,
     ) -> anyhow::Result<Self> {
         let tasks = TaskTracker::new();
-        let cache = config.cache.build(store.backend()).context("REDIS_URL")?;
+        let cache = config.cache.build(store.backend(), None).context("REDIS_URL")?;
+        let told = cache.clone();
+        store.on_identity(Arc::new(move |identity| {
+            // Its names are hexadecimal digits.
+            told.set_identity(identity.and_then(|identity| Identity::new(&identity.state, &identity.lineage).ok()));
+        }));
         if config.cache.cache_enabled && !cache.is_enabled() {
             tracing::info!("nothing is cached: without REDIS_URL another process could change what PostgreSQL holds");
         }

@@ -10,7 +10,8 @@ use axum::http::HeaderValue;
 use clap::{Args, ValueEnum};
 use ipnet::IpNet;
 use querywatch::Watch;
-use tutord_store::StoreOptions;
+use readthrough::Identity;
+use tutord_store::{DatabaseIdentity, StoreOptions};
 use url::Url;
 
 use crate::http::rate_limit::{Rule, Windows};
@@ -91,6 +92,10 @@ pub struct CacheConfig {
     /// returns what another process has replaced a moment ago.
     #[arg(long, env = "CACHE_L1", default_value_t = true, action = clap::ArgAction::Set)]
     pub cache_l1: bool,
+    /// What all names in Redis begin with: for databases that nothing else tells apart, such as two copies of one data
+    /// directory. At most 32 ASCII letters, digits, '-', '_' and '.'.
+    #[arg(long, env = "CACHE_PREFIX", default_value = "", value_parser = cache_prefix)]
+    pub cache_prefix: String,
     /// How long Redis may take to answer before it is done without, in milliseconds.
     #[arg(long, env = "REDIS_TIMEOUT_MS", default_value_t = 50, value_parser = clap::value_parser!(u64).range(1..=10_000))]
     pub redis_timeout_ms: u64,
@@ -139,12 +144,18 @@ impl CacheConfig {
         .unwrap_or_default()
     }
 
-    /// The cache for a database of this kind.
+    /// The cache for a database of this kind; without its identity nothing is cached until that is told.
     ///
     /// # Errors
     /// When the address of Redis can't be read.
-    pub fn build(&self, backend: &str) -> Result<readthrough::Cache, readthrough::ConfigError> {
+    pub fn build(
+        &self,
+        backend: &str,
+        identity: Option<&DatabaseIdentity>,
+    ) -> Result<readthrough::Cache, readthrough::ConfigError> {
         let mut builder = readthrough::Cache::builder()
+            .prefix(&self.cache_prefix)
+            .identity(identity.map(|identity| Identity::new(&identity.state, &identity.lineage)).transpose()?)
             .enabled(self.cache_enabled && (self.redis_url.is_some() || backend == "sqlite"))
             .redis_timeout(Duration::from_millis(self.redis_timeout_ms));
         if let Some(url) = &self.redis_url {
@@ -439,6 +450,7 @@ impl DatabaseConfig {
             max_overflow: self.database_max_overflow,
             acquire_timeout: Duration::from_millis(self.database_acquire_timeout_ms),
             statement_timeout: Duration::from_millis(self.database_statement_timeout_ms),
+            creates_directory: self.database_url.is_none(),
             ..StoreOptions::default()
         }
     }
@@ -467,6 +479,7 @@ impl Config {
         let shared = self.cache.cache_enabled && self.cache.redis_url.is_some();
         StoreOptions {
             node: shared.then(rand::random),
+            serves: true,
             watch: watch.clone(),
             comments: self.watch.sql_comments,
             ..self.database.options()
@@ -521,6 +534,15 @@ fn origin(text: &str) -> Result<HeaderValue, String> {
         return Err("must be scheme://host[:port] without a path".to_owned());
     }
     text.parse().map_err(|_| "must be ASCII".to_owned())
+}
+
+fn cache_prefix(text: &str) -> Result<String, String> {
+    let fits = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
+    if text.len() <= 32 && text.bytes().all(fits) {
+        Ok(text.to_owned())
+    } else {
+        Err("must be at most 32 ASCII letters, digits, '-', '_' and '.'".to_owned())
+    }
 }
 
 fn temperature(text: &str) -> Result<f32, String> {
@@ -584,6 +606,7 @@ mod tests {
             (["--llm-model", "m"], "--llm-base-url"),
             (["--trusted-proxies", "10.0.0.0/33"], "--trusted-proxies"),
             (["--trusted-proxies", "proxy.example"], "--trusted-proxies"),
+            (["--cache-prefix", "a:b"], "--cache-prefix"),
         ] {
             let message = refused(&args);
             assert!(message.contains(name), "{message}");

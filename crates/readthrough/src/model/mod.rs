@@ -3,12 +3,13 @@
 //! Several processes (caches of their own) read and write the same keys of a database through a simulated server,
 //! on tokio's paused clock. Every command takes a random time, may get lost on its way or on its way back, or is
 //! carried out long after its caller gave up; the server forgets keys and events, is restarted with what it had,
-//! with what it had a while ago, or with nothing; processes are restarted. Each value is its key's version in the
-//! database. After each read its version is compared with what was completed before the read began.
+//! with what it had a while ago, or with nothing; processes are restarted; the database is replaced by an older state
+//! of itself, which each process learns when it connects. Each value is its key's version in the database. After each read its version is compared with what was completed before the read began.
 
 mod server;
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -16,7 +17,7 @@ use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
 use tokio::time::{Instant, sleep};
 
-use crate::{Cache, Invalidation, Key, Namespace, NamespaceOptions};
+use crate::{Cache, Identity, Invalidation, Key, Namespace, NamespaceOptions};
 use server::Server;
 
 /// Each odd key is a member of a group.
@@ -40,6 +41,7 @@ struct Tally {
     early: u64,
     puts: u64,
     breaks: u64,
+    restores: u64,
 }
 
 #[derive(Clone, Copy)]
@@ -49,7 +51,13 @@ struct Options {
     l1: bool,
     /// Whether anything goes wrong.
     faults: bool,
+    /// Whether the database is replaced by an older state of itself now and then.
+    restores: bool,
 }
+
+/// So many versions of a key are there before a restore at most: a version tells in which state of the database it was
+/// written.
+const STATE: u64 = 1_000_000;
 
 /// A completed write: until others may not see an older value.
 #[derive(Clone, Copy)]
@@ -62,7 +70,8 @@ struct Completed {
 
 struct World {
     server: Arc<Server>,
-    database: Mutex<[u64; KEYS]>,
+    /// The states of the database, the present one last. Those before it still answer on their connections.
+    database: Mutex<Vec<[u64; KEYS]>>,
     completed: Mutex<Vec<Vec<Completed>>>,
     nodes: Mutex<Vec<Node>>,
     random: Mutex<StdRng>,
@@ -75,6 +84,8 @@ struct Node {
     cache: Cache,
     values: Namespace<u64>,
     incarnation: u64,
+    /// The newest state of the database that it has been told of.
+    told: Arc<AtomicU64>,
 }
 
 impl World {
@@ -82,8 +93,45 @@ impl World {
         self.random.lock().unwrap().random_range(0..below)
     }
 
+    /// Makes a connection to the database, whose identity the cache is told first; the number of the state.
+    fn connect(&self, node: &Node) -> usize {
+        let state = self.database.lock().unwrap().len() - 1;
+        node.told.store(u64::try_from(state).unwrap(), Ordering::Relaxed);
+        node.cache.set_identity(Some(Identity::new(format!("state-{state}"), "").unwrap()));
+        state
+    }
+
+    /// Tells a process of the database's state, or first that nothing is known of it, whether it reads or not.
+    fn poll(&self, node: usize) {
+        let lost_sight = self.draw(4) == 0;
+        let nodes = self.nodes.lock().unwrap();
+        if lost_sight {
+            nodes[node].cache.set_identity(None);
+        }
+        let version = u64::try_from(self.connect(&nodes[node])).unwrap() * STATE;
+        // Nothing of an older state may be read from now on.
+        for completed in self.completed.lock().unwrap().iter_mut() {
+            completed.push(Completed { version, node, at: None });
+        }
+    }
+
+    /// The database is an older state of itself from now on, and counts on from there.
+    fn restore(&self) {
+        let lost = self.draw(3);
+        let mut database = self.database.lock().unwrap();
+        let state = u64::try_from(database.len()).unwrap();
+        let kept = database.last().unwrap().map(|version| state * STATE + (version % STATE).saturating_sub(lost));
+        database.push(kept);
+        drop(database);
+        // What was written to the state before is completed no more.
+        for completed in self.completed.lock().unwrap().iter_mut() {
+            completed.retain(|done| done.at.is_none() && done.version % STATE == 0);
+        }
+        self.tally.lock().unwrap().restores += 1;
+    }
+
     fn node(&self, incarnation: u64) -> Node {
-        let cache = Cache::builder().connected(Some(Server::connect(&self.server)));
+        let cache = Cache::builder().identity(None).connected(Some(Server::connect(&self.server)));
         let options = NamespaceOptions::new("n")
             .ttl(Duration::from_millis(1_500))
             .negative_ttl(Duration::from_millis(500))
@@ -91,7 +139,7 @@ impl World {
             .lease_wait(Duration::from_millis(60))
             .value_version(|version| *version);
         let values = cache.namespace(if self.options.l1 { options } else { options.without_l1() });
-        Node { cache, values, incarnation }
+        Node { cache, values, incarnation, told: Arc::default() }
     }
 
     fn key(key: usize) -> Key {
@@ -100,13 +148,15 @@ impl World {
 
     /// The least version that a read on this node may return, if it begins now.
     fn floor(&self, node: usize, key: usize) -> u64 {
+        let told = self.nodes.lock().unwrap()[node].told.load(Ordering::Relaxed);
         let known = |done: &&Completed| {
             let everybody = match done.at {
                 Some(at) if self.options.l1 => at + BOUND <= Instant::now(),
                 Some(_) => true,
                 None => false,
             };
-            done.node == node || everybody
+            // A process that was not told of the database's state yet reads the one before.
+            (done.node == node || everybody) && done.version / STATE <= told
         };
         self.completed.lock().unwrap()[key].iter().filter(known).map(|done| done.version).max().unwrap_or(0)
     }
@@ -115,9 +165,11 @@ impl World {
         let reader = self.nodes.lock().unwrap()[node].clone();
         let floor = self.floor(node, key);
         let (before, fails, after) = (self.draw(15), self.options.faults && self.draw(20) == 0, self.draw(15));
+        let connecting = reader.clone();
         let load = || async move {
+            let state = self.connect(&connecting);
             sleep(Duration::from_millis(before)).await;
-            let version = self.database.lock().unwrap()[key];
+            let version = self.database.lock().unwrap()[state][key];
             sleep(Duration::from_millis(after)).await;
             if fails { Err(()) } else { Ok((version > 0).then_some(version)) }
         };
@@ -151,12 +203,18 @@ impl World {
             0 if !whole_group => writer.values.before_write(&Self::key(key)).await,
             _ => None,
         };
+        let state = self.connect(&writer);
+        sleep(Duration::from_millis(self.draw(5))).await;
         let versions: Vec<u64> = {
             let mut database = self.database.lock().unwrap();
+            if state + 1 < database.len() {
+                // Its connection leads to a database that is no more.
+                return;
+            }
             keys.iter()
                 .map(|key| {
-                    database[*key] += 1;
-                    database[*key]
+                    database[state][*key] += 1;
+                    database[state][*key]
                 })
                 .collect()
         };
@@ -175,6 +233,10 @@ impl World {
         self.tally.lock().unwrap().writes += 1;
         if self.nodes.lock().unwrap()[node].incarnation != writer.incarnation {
             // The process was restarted meanwhile: whether Redis was told is not known.
+            return;
+        }
+        if state + 1 < self.database.lock().unwrap().len() {
+            // The write is lost.
             return;
         }
         let at = (told == Invalidation::Complete).then(Instant::now);
@@ -241,7 +303,7 @@ fn run(seed: u64, operations: usize, options: Options) -> Tally {
         let server = Server::new(seed, options.tokens, options.faults);
         let world = Arc::new(World {
             server,
-            database: Mutex::default(),
+            database: Mutex::new(vec![[0; KEYS]]),
             completed: Mutex::new(vec![Vec::new(); KEYS]),
             nodes: Mutex::default(),
             random: Mutex::new(StdRng::seed_from_u64(seed)),
@@ -258,7 +320,9 @@ fn run(seed: u64, operations: usize, options: Options) -> Tally {
             let world_ = Arc::clone(&world);
             tasks.push(tokio::spawn(async move {
                 match what {
-                    0..=2 if options.faults => world_.fault().await,
+                    0..=1 if options.restores => world_.restore(),
+                    2..=6 if options.restores => world_.poll(node),
+                    7..=9 if options.faults => world_.fault().await,
                     0..=24 => world_.write(node, key).await,
                     // A reader who goes away.
                     25..=29 => {
@@ -302,6 +366,7 @@ fn check(options: Options, seeds: std::ops::Range<u64>) -> Tally {
             ("early refreshes", tally.early),
             ("puts", tally.puts),
             ("link breaks", tally.breaks),
+            ("restores", tally.restores),
         ] {
             *counts.entry(name).or_insert(0) += count;
         }
@@ -315,29 +380,38 @@ fn check(options: Options, seeds: std::ops::Range<u64>) -> Tally {
     if options.faults {
         expected.extend(["deferred invalidations", "link breaks"]);
     }
+    if options.restores {
+        expected.push("restores");
+    }
     assert_eq!(expected.iter().find(|name| never(name)), None, "the schedules did not try this: {counts:?}");
     sum
 }
 
 #[test]
 fn no_read_is_stale_with_l1() {
-    check(Options { tokens: true, l1: true, faults: true }, 0..schedules(400));
+    check(Options { tokens: true, l1: true, faults: true, restores: false }, 0..schedules(400));
 }
 
 #[test]
 fn no_read_is_stale_without_l1() {
-    check(Options { tokens: true, l1: false, faults: true }, 0..schedules(400));
+    check(Options { tokens: true, l1: false, faults: true, restores: false }, 0..schedules(400));
+}
+
+#[test]
+fn no_read_is_of_a_state_of_the_database_that_is_no_more() {
+    check(Options { tokens: true, l1: true, faults: false, restores: true }, 0..schedules(400));
+    check(Options { tokens: true, l1: false, faults: true, restores: true }, 0..schedules(400));
 }
 
 #[test]
 fn no_read_is_stale_when_nothing_goes_wrong() {
-    check(Options { tokens: true, l1: true, faults: false }, 0..schedules(200));
+    check(Options { tokens: true, l1: true, faults: false, restores: false }, 0..schedules(200));
 }
 
 /// The race that fill tokens close, and the proof that the checks above can find one.
 #[test]
 fn without_fill_tokens_a_stale_read_is_found() {
-    let options = Options { tokens: false, l1: false, faults: false };
+    let options = Options { tokens: false, l1: false, faults: false, restores: false };
     let found = (0..400).map(|seed| run(seed, 150, options)).find(|tally| !tally.stale.is_empty());
     println!("{}", found.expect("the race was not found").stale[0]);
 }

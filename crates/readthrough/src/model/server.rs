@@ -16,12 +16,18 @@ use crate::remote::wire::{
 
 type Data = BTreeMap<String, (Vec<u8>, Instant)>;
 
+#[derive(Default)]
+struct Journal {
+    epochs: HashMap<String, String>,
+    events: Vec<Event>,
+}
+
 struct State {
     run: u64,
     data: Data,
     snapshot: Data,
-    epochs: HashMap<String, String>,
-    events: Vec<Event>,
+    /// By scope.
+    journals: BTreeMap<String, Journal>,
     /// Of the newest event ever: ids increase even when the stream is made anew.
     newest_id: u64,
     hangs_until: Instant,
@@ -41,8 +47,7 @@ impl Server {
                 run: 1,
                 data: Data::new(),
                 snapshot: Data::new(),
-                epochs: HashMap::new(),
-                events: Vec::new(),
+                journals: BTreeMap::new(),
                 newest_id: 0,
                 hangs_until: Instant::now(),
                 random: StdRng::seed_from_u64(!seed),
@@ -62,18 +67,22 @@ impl Server {
         if let Some(key) = keys.get(usize::try_from(number).unwrap() % keys.len().max(1)) {
             state.data.remove(key);
         }
-        if number.is_multiple_of(10) {
-            state.epochs.clear();
-        }
-        if number % 10 == 1 {
-            state.events.clear();
+        for journal in state.journals.values_mut() {
+            if number.is_multiple_of(10) {
+                journal.epochs.clear();
+            }
+            if number % 10 == 1 {
+                journal.events.clear();
+            }
         }
     }
 
     pub(crate) fn trim_events(&self, left: usize) {
         let mut state = self.state.lock().unwrap();
-        let gone = state.events.len().saturating_sub(left);
-        state.events.drain(..gone);
+        for journal in state.journals.values_mut() {
+            let gone = journal.events.len().saturating_sub(left);
+            journal.events.drain(..gone);
+        }
     }
 
     /// Carries nothing out for a while; then everything that was asked meanwhile.
@@ -90,8 +99,7 @@ impl Server {
         let mut state = self.state.lock().unwrap();
         state.run += 1;
         state.data.clear();
-        state.epochs.clear();
-        state.events.clear();
+        state.journals.clear();
     }
 
     /// As after a failover to a replica that lagged.
@@ -106,9 +114,9 @@ struct Connector(Arc<Server>);
 
 #[async_trait]
 impl Connect for Connector {
-    async fn connect(&self) -> Result<Arc<dyn Wire>> {
+    async fn connect(&self, scope: &str) -> Result<Arc<dyn Wire>> {
         let run = self.0.state.lock().unwrap().run;
-        let connection = Connection { server: Arc::clone(&self.0), run };
+        let connection = Connection { server: Arc::clone(&self.0), run, scope: scope.to_owned() };
         connection.carry_out(|_| ()).await?;
         Ok(Arc::new(connection))
     }
@@ -117,6 +125,7 @@ impl Connect for Connector {
 struct Connection {
     server: Arc<Server>,
     run: u64,
+    scope: String,
 }
 
 impl Connection {
@@ -153,7 +162,7 @@ impl Connection {
 
     /// A command that reaches the server although its caller may have given up meanwhile.
     async fn send<T: Send + 'static>(&self, command: impl FnOnce(&mut State) -> T + Send + 'static) -> Result<T> {
-        let connection = Self { server: Arc::clone(&self.server), run: self.run };
+        let connection = Self { server: Arc::clone(&self.server), run: self.run, scope: self.scope.clone() };
         tokio::spawn(async move { connection.carry_out(command).await }).await.unwrap()
     }
 }
@@ -167,38 +176,46 @@ impl State {
         self.data.insert(key, (bytes, Instant::now() + ttl));
     }
 
-    fn append(&mut self, node: u64, names: Vec<String>) {
+    fn journal(&mut self, scope: &str) -> &mut Journal {
+        self.journals.entry(scope.to_owned()).or_default()
+    }
+
+    fn append(&mut self, scope: &str, node: u64, names: Vec<String>) {
         self.newest_id += 1;
-        let number = self.events.last().map_or(1, |event| event.at.number + 1);
-        self.events.push(Event { at: Position { id: format!("{:09}", self.newest_id), number }, node, names });
+        let id = format!("{:09}", self.newest_id);
+        let events = &mut self.journal(scope).events;
+        let number = events.last().map_or(1, |event| event.at.number + 1);
+        events.push(Event { at: Position { id, number }, node, names });
     }
 }
 
 #[async_trait]
 impl Wire for Connection {
     async fn hello(&self) -> Result<Hello> {
-        let run = self.run;
+        let (run, scope) = (self.run, self.scope.clone());
         self.send(move |state| {
             let number = state.random.random_range(0..u64::MAX).to_string();
-            state.epochs.entry("*".to_owned()).or_insert(number);
-            let newest = state.events.last().map_or_else(
-                || Position { id: format!("{:09}", state.newest_id), number: 0 },
-                |event| event.at.clone(),
-            );
-            Hello { identity: run.to_string(), epochs: state.epochs.clone(), newest }
+            let newest_id = state.newest_id;
+            let journal = state.journal(&scope);
+            journal.epochs.entry("*".to_owned()).or_insert(number);
+            let newest = journal
+                .events
+                .last()
+                .map_or_else(|| Position { id: format!("{newest_id:09}"), number: 0 }, |event| event.at.clone());
+            Hello { identity: run.to_string(), epochs: journal.epochs.clone(), newest }
         })
         .await
     }
 
-    async fn get(&self, keys: &[&str]) -> Result<Vec<Option<Vec<u8>>>> {
-        let keys: Vec<String> = keys.iter().map(|&key| key.to_owned()).collect();
+    async fn get(&self, names: &[&str]) -> Result<Vec<Option<Vec<u8>>>> {
+        let keys: Vec<String> = names.iter().map(|name| [&self.scope, *name].concat()).collect();
         self.send(move |state| keys.iter().map(|key| state.get(key)).collect()).await
     }
 
     async fn acquire(&self, names: &Names, request: LeaseRequest) -> Result<Acquired> {
-        let names = names.clone();
+        let keys = names.keys(&self.scope);
         self.send(move |state| {
-            let generation = names.group.as_ref().map_or(0, |group| {
+            let generation = keys.group.as_ref().map_or(0, |group| {
                 let known = state.get(group).map(|bytes| String::from_utf8(bytes).unwrap().parse().unwrap());
                 known.unwrap_or_else(|| {
                     let text = request.generation.to_string();
@@ -206,37 +223,37 @@ impl Wire for Connection {
                     request.generation
                 })
             });
-            let granted = state.get(&names.lease()).is_none();
+            let granted = state.get(&keys.lease).is_none();
             if granted {
-                state.set(names.lease(), request.token.to_string().into_bytes(), request.ttl);
+                state.set(keys.lease, request.token.to_string().into_bytes(), request.ttl);
             }
-            Acquired { granted, generation, bytes: state.get(&names.entry) }
+            Acquired { granted, generation, bytes: state.get(&keys.entry) }
         })
         .await
     }
 
     async fn fill(&self, names: &Names, fill: Fill<'_>) -> Result<bool> {
-        let (names, bytes, tokens) = (names.clone(), fill.bytes.to_vec(), self.server.tokens);
+        let (keys, bytes, tokens) = (names.keys(&self.scope), fill.bytes.to_vec(), self.server.tokens);
         let (token, generation) = (fill.token.to_string(), fill.generation.to_string());
         let ttl = fill.ttl;
         self.send(move |state| {
-            if tokens && state.get(&names.lease()) != Some(token.into_bytes()) {
+            if tokens && state.get(&keys.lease) != Some(token.into_bytes()) {
                 return false;
             }
-            state.data.remove(&names.lease());
-            if let Some(group) = &names.group
+            state.data.remove(&keys.lease);
+            if let Some(group) = &keys.group
                 && state.get(group) != Some(generation.into_bytes())
             {
                 return false;
             }
-            state.set(names.entry, bytes, ttl);
+            state.set(keys.entry, bytes, ttl);
             true
         })
         .await
     }
 
     async fn release(&self, names: &Names, token: u64) -> Result<()> {
-        let lease = names.lease();
+        let lease = names.keys(&self.scope).lease;
         self.send(move |state| {
             if state.get(&lease) == Some(token.to_string().into_bytes()) {
                 state.data.remove(&lease);
@@ -247,19 +264,20 @@ impl Wire for Connection {
 
     async fn replace(&self, names: &Names, replacement: Replacement<'_>) -> Result<bool> {
         let Replacement { generations: (old, new), ttl, generation_ttl, .. } = replacement;
-        let (names, expected, bytes) = (names.clone(), replacement.expected.to_vec(), replacement.bytes.to_vec());
+        let (keys, expected, bytes) =
+            (names.keys(&self.scope), replacement.expected.to_vec(), replacement.bytes.to_vec());
         let tokens = self.server.tokens;
         self.send(move |state| {
-            state.data.remove(&names.lease());
-            let mut same = state.get(&names.entry).is_some_and(|stored| stored.starts_with(&expected));
-            if let Some(group) = &names.group {
+            state.data.remove(&keys.lease);
+            let mut same = state.get(&keys.entry).is_some_and(|stored| stored.starts_with(&expected));
+            if let Some(group) = &keys.group {
                 same &= !tokens || state.get(group) == Some(old.to_string().into_bytes());
                 if same {
                     state.set(group.clone(), new.to_string().into_bytes(), generation_ttl);
                 }
             }
             if same {
-                state.set(names.entry, bytes, ttl);
+                state.set(keys.entry, bytes, ttl);
             }
             same
         })
@@ -267,28 +285,28 @@ impl Wire for Connection {
     }
 
     async fn invalidate(&self, names: &[String], node: u64) -> Result<()> {
-        let names = names.to_vec();
+        let (names, scope) = (names.to_vec(), self.scope.clone());
         self.send(move |state| {
             for name in &names {
-                state.data.remove(name);
-                state.data.remove(&key::lease(name));
+                state.data.remove(&(scope.clone() + name));
+                state.data.remove(&key::lease(&scope, name));
             }
-            state.append(node, names);
+            state.append(&scope, node, names);
         })
         .await
     }
 
     async fn announce(&self, names: &[String], node: u64) -> Result<()> {
-        let names = names.to_vec();
-        self.send(move |state| state.append(node, names)).await
+        let (names, scope) = (names.to_vec(), self.scope.clone());
+        self.send(move |state| state.append(&scope, node, names)).await
     }
 
     async fn flush(&self, namespace: &str, node: u64) -> Result<()> {
-        let namespace = namespace.to_owned();
+        let (namespace, scope) = (namespace.to_owned(), self.scope.clone());
         self.send(move |state| {
             let number = state.random.random_range(0..u64::MAX).to_string();
-            state.epochs.insert(namespace, number);
-            state.append(node, Vec::new());
+            state.journal(&scope).epochs.insert(namespace, number);
+            state.append(&scope, node, Vec::new());
         })
         .await
     }
@@ -296,9 +314,9 @@ impl Wire for Connection {
     async fn events(&self, after: &Position, wait: Duration) -> Result<Vec<Event>> {
         let until = Instant::now() + wait;
         loop {
-            let after = after.id.clone();
+            let (after, scope) = (after.id.clone(), self.scope.clone());
             let events = self.send(move |state| {
-                state.events.iter().filter(|event| event.at.id > after).cloned().collect::<Vec<_>>()
+                state.journal(&scope).events.iter().filter(|event| event.at.id > after).cloned().collect::<Vec<_>>()
             });
             let events = events.await?;
             if !events.is_empty() || Instant::now() >= until {

@@ -27,6 +27,8 @@ pub(super) struct Lease {
     names: Names,
     token: u64,
     generation: u64,
+    /// The epoch before the load: a flush during the load makes its value unusable, too.
+    epoch: u64,
     held: bool,
 }
 
@@ -70,10 +72,11 @@ impl<V: Serialize + DeserializeOwned + Send + Sync + 'static> Shared<V> {
         let Some((link, live)) = self.core.link.as_ref().and_then(|link| Some((link, link.reader()?))) else {
             return Asked::No;
         };
-        let token = rand::random();
+        let (token, epoch) = (rand::random(), live.epoch(self.options.name));
         match self.acquire(link, &live, names, token).await {
             Some(Acquired { granted: true, generation, bytes }) => {
-                let lease = Lease { link: Arc::clone(link), live, names: names.clone(), token, generation, held: true };
+                let (link, names) = (Arc::clone(link), names.clone());
+                let lease = Lease { link, live, names, token, generation, epoch, held: true };
                 match bytes.and_then(|bytes| self.decoded(&lease.live, &bytes, generation)) {
                     // Stored between the look and the question; dropping the lease gives it back.
                     Some(entry) if !entry.due(self.core.clock.now_ms()) => Asked::Stored(entry),
@@ -151,10 +154,9 @@ impl<V: Serialize + DeserializeOwned + Send + Sync + 'static> Shared<V> {
             }
             return entry;
         };
-        let epoch = lease.live.epoch(self.options.name);
         // An entry by itself has one of its own, so that no two headers are the same: see `replace_before`.
         let generation = if lease.generation == 0 { rand::random() } else { lease.generation };
-        let (entry, bytes) = self.encoded(epoch, generation, value, took);
+        let (entry, bytes) = self.encoded(lease.epoch, generation, value, took);
         let entry = Arc::new(entry);
         let fill = Fill {
             token: lease.token,
@@ -163,6 +165,11 @@ impl<V: Serialize + DeserializeOwned + Send + Sync + 'static> Shared<V> {
             ttl: entry.left(self.core.clock.now_ms(), self.options.ttl.max(self.options.negative_ttl)),
             generation_ttl: self.generation_ttl(),
         };
+        if !lease.link.is_current(&lease.live) {
+            // Nobody knows which data it was loaded from. The lease is given back.
+            add(&self.counters.fills_refused, 1);
+            return entry;
+        }
         // The fill ends the lease, whatever comes of it.
         lease.held = false;
         match lease.link.call(&lease.live, lease.live.wire.fill(names, fill)).await {

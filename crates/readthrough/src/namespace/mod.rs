@@ -286,6 +286,11 @@ impl<V: Serialize + DeserializeOwned + Send + Sync + 'static> Shared<V> {
         (stamp, usable.map(|copy| copy.entry))
     }
 
+    /// Whether nothing was invalidated here since the stamp was read.
+    fn is_current(&self, names: &Names, stamp: Stamp) -> bool {
+        self.core.stamps.read(&names.entry, names.group.as_deref()) == stamp
+    }
+
     /// Keeps a copy in this process, with the stamp from before it was fetched.
     fn copy(&self, names: &Names, stamp: Stamp, entry: &Arc<Entry<V>>) {
         if let Some(l1) = &self.l1 {
@@ -342,7 +347,7 @@ impl<V: Serialize + DeserializeOwned + Send + Sync + 'static> Shared<V> {
                 self.copy(names, stamp, &entry);
                 return end(leader, entry, &self.counters.l2_hits);
             }
-            (Asked::No, Some(known)) if self.core.link.is_some() => {
+            (Asked::No, Some(known)) if self.core.link.is_some() && self.is_current(names, stamp) => {
                 // Somebody else refreshes it.
                 return end(leader, Arc::clone(known), &self.counters.l2_hits);
             }
@@ -355,8 +360,8 @@ impl<V: Serialize + DeserializeOwned + Send + Sync + 'static> Shared<V> {
                 end(leader, entry, counter)
             }
             // Still good.
-            (Err(_), Some(known)) => end(leader, known, &self.counters.l2_hits),
-            (Err(error), None) => {
+            (Err(_), Some(known)) if self.is_current(names, stamp) => end(leader, known, &self.counters.l2_hits),
+            (Err(error), _) => {
                 add(&self.counters.misses, 1);
                 leader.end(Outcome::Failed);
                 Err(error)
@@ -396,7 +401,8 @@ impl<V: Serialize + DeserializeOwned + Send + Sync + 'static> Shared<V> {
             add(&self.counters.undecodable, 1);
             return None;
         };
-        let good = header.epoch == live.epoch(self.options.name)
+        let good = self.core.link.as_ref().is_some_and(|link| link.is_current(live))
+            && header.epoch == live.epoch(self.options.name)
             && (generation == 0 || header.generation == generation)
             && header.expires_ms > self.core.clock.now_ms();
         if !good {

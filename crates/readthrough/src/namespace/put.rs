@@ -39,7 +39,8 @@ impl<V: Serialize + DeserializeOwned + Send + Sync + 'static> Namespace<V> {
     /// Stores what a committed write left, where an older value of this key is stored; otherwise makes the entry
     /// unusable. Either way no reader finds the old value afterwards, and the value of a newer write is not
     /// replaced by that of an older one: [`value_version`](crate::NamespaceOptions::value_version) says which is newer.
-    /// Where nothing is stored nothing is put, as that may be what an even newer write left.
+    /// Where nothing is stored nothing is put, as that may be what an even newer write left. Once
+    /// [`Cache::set_identity`](crate::Cache::set_identity) has changed the identity nothing is put any more: nobody knows which data were written.
     pub async fn put_if_newer(&self, key: &Key, value: V) -> Invalidation {
         let names = Names::new(&self.0.prefix, key);
         let shared = Arc::clone(&self.0);
@@ -96,6 +97,9 @@ impl<V: Serialize + DeserializeOwned + Send + Sync + 'static> Shared<V> {
         let Some((link, live)) = self.core.link.as_ref().and_then(|link| Some((link, link.reader()?))) else {
             return false;
         };
+        if live.term != 0 {
+            return false;
+        }
         let old = self.fetch(link, &live, &[names]).await.into_iter().next().flatten();
         let Some(old) = old.filter(|old| old.header.version < version(&value)) else { return false };
         let took = Duration::from_micros(old.header.load_micros.into());

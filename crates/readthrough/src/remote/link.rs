@@ -20,6 +20,7 @@ use tokio::time::{Instant, sleep, timeout};
 use super::fault::RedisFault;
 use super::follow::{Step, Trust, apply};
 use super::wire::{Connect, Failure, Hello, Position, Result, Wire};
+use crate::identity::IdentityCell;
 use crate::stamps::Stamps;
 use crate::stats::add;
 
@@ -44,6 +45,8 @@ pub(crate) struct Live {
     pub(crate) wire: Arc<dyn Wire>,
     hello: Arc<RwLock<Hello>>,
     number: u64,
+    /// That of the identity whose values it leads to.
+    pub(crate) term: u64,
 }
 
 impl Live {
@@ -91,6 +94,7 @@ pub(crate) struct LinkCounters {
 pub(crate) struct Link {
     connect: Box<dyn Connect>,
     stamps: Arc<Stamps>,
+    identity: Arc<IdentityCell>,
     /// This process, in events.
     pub(crate) node: u64,
     timeout: Duration,
@@ -118,12 +122,14 @@ impl Link {
     pub(crate) fn start(
         connect: Box<dyn Connect>,
         stamps: Arc<Stamps>,
+        identity: Arc<IdentityCell>,
         timeout: Duration,
         staleness: Duration,
     ) -> (Arc<Self>, Keeper) {
         let link = Arc::new(Self {
             connect,
             stamps,
+            identity,
             node: rand::random(),
             timeout,
             state: RwLock::new(State::Down),
@@ -149,17 +155,37 @@ impl Link {
             return None;
         }
         match &*self.state.read().unwrap_or_else(PoisonError::into_inner) {
-            State::Up(live) => Some(live.clone()),
-            State::Down | State::Recovering(_) => None,
+            State::Up(live) if self.is_current(live) => Some(live.clone()),
+            _ => None,
         }
     }
 
-    /// The connection, if there is one.
+    /// The connection, if it leads to the values of the present identity.
     pub(crate) fn writer(&self) -> Option<Live> {
+        self.connection().filter(|live| self.is_current(live))
+    }
+
+    /// The connection, if there is one.
+    pub(crate) fn connection(&self) -> Option<Live> {
         match &*self.state.read().unwrap_or_else(PoisonError::into_inner) {
             State::Up(live) | State::Recovering(live) => Some(live.clone()),
             State::Down => None,
         }
+    }
+
+    /// Whether a connection leads to the values of the present identity, which is known.
+    pub(crate) fn is_current(&self, live: &Live) -> bool {
+        live.term == self.identity.term() && self.identity.is_known()
+    }
+
+    /// The identity is another one: connects for that.
+    pub(crate) fn follow_identity(&self, was_known: bool) {
+        self.trust.end();
+        if was_known {
+            // What this process wrote to the new data before it knew them was invalidated under the old identity, or is owed.
+            self.owe(|owed| *owed = Owed { names: BTreeSet::new(), everything: true });
+        }
+        self.wake.notify_one();
     }
 
     /// Waits until reads may use the second tier.
@@ -297,11 +323,21 @@ impl Link {
         let mut outage = false;
         loop {
             number += 1;
+            let term = self.identity.term();
             match self.up(number, outage).await {
-                Ok(follower) => {
+                Ok(Some(follower)) => {
                     self.watch(number).await;
                     follower.abort();
                 }
+                Ok(None) => {
+                    self.watch(number).await;
+                    if self.identity.term() != term {
+                        // Nothing was read before, so there is nothing that others have to tell first.
+                        continue;
+                    }
+                }
+                // Begun anew for the next identity.
+                Err(_) if self.identity.term() != term => {}
                 Err(failure) => {
                     let fault = RedisFault::of(&failure.0);
                     if self.set_fault(Some(fault)) {
@@ -317,17 +353,26 @@ impl Link {
         }
     }
 
-    /// Brings the link up; the task that follows the invalidations of others.
-    async fn up(self: &Arc<Self>, number: u64, outage: bool) -> Result<JoinHandle<()>> {
+    /// Brings the link up; the task that follows the invalidations of others. `None` while nobody knows whose
+    /// invalidations these are: then there is only a connection.
+    async fn up(self: &Arc<Self>, number: u64, outage: bool) -> Result<Option<JoinHandle<()>>> {
+        let (term, identity) = self.identity.current();
+        let Some(identity) = identity else {
+            let wire = self.within(self.connect.connect("")).await?;
+            let live = Live { wire, hello: Arc::default(), number, term };
+            *self.state.write().unwrap_or_else(PoisonError::into_inner) = State::Recovering(live);
+            return Ok(None);
+        };
+        let scope = self.identity.scope(&identity.state);
         let connect = async || {
-            let wire = self.within(self.connect.connect()).await?;
+            let wire = self.within(self.connect.connect(&scope)).await?;
             let hello = self.within(wire.hello()).await?;
             Ok::<_, Failure>((wire, hello))
         };
         let (wire, hello) = connect().await?;
         // A connection of its own: its questions wait at the server.
         let (second, _) = connect().await?;
-        let live = Live { wire, hello: Arc::new(RwLock::new(hello)), number };
+        let live = Live { wire, hello: Arc::new(RwLock::new(hello)), number, term };
         *self.state.write().unwrap_or_else(PoisonError::into_inner) = State::Recovering(live.clone());
         self.settle(live.wire.as_ref()).await?;
         if outage {
@@ -341,7 +386,7 @@ impl Link {
         // Copies from before this moment may have been invalidated without a word to us.
         self.stamps.flush();
         let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
-        if !matches!(&*state, State::Recovering(recovering) if recovering.number == number) {
+        if !matches!(&*state, State::Recovering(recovering) if recovering.number == number) || !self.is_current(&live) {
             return Err(Failure("it failed again at once".to_owned()));
         }
         *state = State::Up(live.clone());
@@ -349,21 +394,22 @@ impl Link {
         self.set_fault(None);
         tracing::info!(outage, "Redis is used");
         let link = Arc::clone(self);
-        Ok(tokio::spawn(async move {
+        Ok(Some(tokio::spawn(async move {
             if let Err(failure) = link.follow(second.as_ref(), &live, newest).await {
                 link.take_down(number, &failure);
             }
-        }))
+        })))
     }
 
-    /// Settles what is owed although the link is up, until it is down.
+    /// Settles what is owed although the link is up, until it is down or leads to another identity's values.
     async fn watch(&self, number: u64) {
         loop {
-            let live = match self.writer() {
-                Some(live) if live.number == number => live,
+            let live = match self.connection() {
+                Some(live) if live.number == number && live.term == self.identity.term() => live,
                 _ => return,
             };
-            if self.owes.load(Ordering::Acquire)
+            if self.identity.is_known()
+                && self.owes.load(Ordering::Acquire)
                 && let Err(failure) = self.settle(live.wire.as_ref()).await
             {
                 self.take_down(number, &failure);
@@ -395,6 +441,9 @@ impl Link {
                     known.epochs = hello.epochs;
                     self.stamps.flush();
                 }
+            }
+            if !self.is_current(live) {
+                return Ok(());
             }
             self.trust.renew(asked);
         }

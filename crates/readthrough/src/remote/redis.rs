@@ -22,9 +22,9 @@ use super::wire::{
 };
 use crate::key::{self, Names};
 
-/// The stream of invalidations.
+/// The stream of invalidations, behind the scope.
 const STREAM: &str = "readthrough:invalidations";
-/// The numbers of flushed namespaces.
+/// The numbers of flushed namespaces, likewise.
 const EPOCHS: &str = "readthrough:epochs";
 /// The key of the probe.
 const PROBED: &str = "readthrough:probe";
@@ -169,29 +169,35 @@ impl Endpoint {
 
 #[async_trait]
 impl Connect for Endpoint {
-    async fn connect(&self) -> Result<Arc<dyn Wire>> {
+    async fn connect(&self, scope: &str) -> Result<Arc<dyn Wire>> {
         // The link has time-outs of its own, and questions for events wait longer than any default.
         let config = AsyncConnectionConfig::new().set_response_timeout(None);
-        let connection = match self {
+        let transport = match self {
             Self::Single(client) => {
-                Connection::Single(client.get_multiplexed_async_connection_with_config(&config).await?)
+                Transport::Single(client.get_multiplexed_async_connection_with_config(&config).await?)
             }
             Self::Sentinel(client) => {
-                Connection::Single(client.lock().await.get_async_connection_with_config(&config).await?)
+                Transport::Single(client.lock().await.get_async_connection_with_config(&config).await?)
             }
-            Self::Cluster(client) => Connection::Cluster(client.get_async_connection().await?),
+            Self::Cluster(client) => Transport::Cluster(client.get_async_connection().await?),
         };
-        Ok(Arc::new(connection))
+        Ok(Arc::new(Connection { transport, scope: scope.to_owned() }))
     }
 }
 
+/// A connection whose keys begin with `scope`.
+struct Connection {
+    transport: Transport,
+    scope: String,
+}
+
 #[derive(Clone)]
-enum Connection {
+enum Transport {
     Single(MultiplexedConnection),
     Cluster(ClusterConnection),
 }
 
-impl ConnectionLike for Connection {
+impl ConnectionLike for Transport {
     fn req_packed_command<'a>(&'a mut self, cmd: &'a Cmd) -> RedisFuture<'a, Value> {
         match self {
             Self::Single(connection) => connection.req_packed_command(cmd),
@@ -224,20 +230,33 @@ fn millis(duration: Duration) -> u64 {
 }
 
 impl Connection {
+    fn transport(&self) -> Transport {
+        self.transport.clone()
+    }
+
+    fn stream(&self) -> String {
+        [&self.scope, STREAM].concat()
+    }
+
+    fn epochs(&self) -> String {
+        [&self.scope, EPOCHS].concat()
+    }
+
     /// What is removed with a name.
-    fn removed(names: &[String]) -> impl Iterator<Item = String> {
+    fn removed(&self, names: &[String]) -> impl Iterator<Item = String> {
         names.iter().flat_map(|name| {
-            let lease = (!name.starts_with("group:")).then(|| key::lease(name));
-            [Some(name.clone()), lease].into_iter().flatten()
+            let lease = (!name.starts_with("group:")).then(|| key::lease(&self.scope, name));
+            [Some([&self.scope, name.as_str()].concat()), lease].into_iter().flatten()
         })
     }
 
     /// Fails where a command of the scripts would fail: for want of memory or of a permission.
     async fn probe(&self) -> Result<()> {
-        let mut connection = self.clone();
-        PROBE.key(PROBED).invoke_async::<()>(&mut connection).await?;
+        let mut connection = self.transport();
+        PROBE.key([&self.scope, PROBED].concat()).invoke_async::<()>(&mut connection).await?;
         // An id that is never valid: nothing is appended, and permissions are looked at first.
-        let append = cmd("XADD").arg(STREAM).arg("0-0").arg("x").arg("x").query_async::<()>(&mut connection).await;
+        let append =
+            cmd("XADD").arg(self.stream()).arg("0-0").arg("x").arg("x").query_async::<()>(&mut connection).await;
         match append {
             Err(error) if error.code() != Some("ERR") => Err(error.into()),
             _ => Ok(()),
@@ -249,14 +268,15 @@ impl Connection {
         for key in keys {
             call.key(key);
         }
-        call.key(STREAM).arg(KEPT).arg(node).arg(names.join("\n"));
-        Ok(call.invoke_async::<()>(&mut self.clone()).await?)
+        call.key(self.stream()).arg(KEPT).arg(node).arg(names.join("\n"));
+        Ok(call.invoke_async::<()>(&mut self.transport()).await?)
     }
 
-    fn script<'a>(script: &'a Script, names: &Names) -> redis::ScriptInvocation<'a> {
+    fn script<'a>(&self, script: &'a Script, names: &Names) -> redis::ScriptInvocation<'a> {
+        let keys = names.keys(&self.scope);
         let mut call = script.prepare_invoke();
-        call.key(&names.entry).key(names.lease());
-        if let Some(group) = &names.group {
+        call.key(keys.entry).key(keys.lease);
+        if let Some(group) = keys.group {
             call.key(group);
         }
         call
@@ -266,14 +286,15 @@ impl Connection {
 #[async_trait]
 impl Wire for Connection {
     async fn hello(&self) -> Result<Hello> {
-        let mut connection = self.clone();
+        let mut connection = self.transport();
         self.probe().await?;
         // Were it gone and empty at the start again, values from before an old flush would be good once more.
         let number = rand::random::<u64>();
-        cmd("HSETNX").arg(EPOCHS).arg("*").arg(number).query_async::<()>(&mut connection).await?;
-        let epochs: HashMap<String, String> = cmd("HGETALL").arg(EPOCHS).query_async(&mut connection).await?;
-        let newest: StreamRangeReply =
-            cmd("XREVRANGE").arg(STREAM).arg("+").arg("-").arg("COUNT").arg(1).query_async(&mut connection).await?;
+        cmd("HSETNX").arg(self.epochs()).arg("*").arg(number).query_async::<()>(&mut connection).await?;
+        let epochs: HashMap<String, String> = cmd("HGETALL").arg(self.epochs()).query_async(&mut connection).await?;
+        let mut newest = cmd("XREVRANGE");
+        newest.arg(self.stream()).arg("+").arg("-").arg("COUNT").arg(1);
+        let newest: StreamRangeReply = newest.query_async(&mut connection).await?;
         let newest = newest.ids.into_iter().next().and_then(event).map(|event| event.at).unwrap_or_default();
         let info: Value = cmd("INFO").arg("server").query_async(&mut connection).await?;
         let mut runs = Vec::new();
@@ -287,52 +308,50 @@ impl Wire for Connection {
         Ok(Hello { identity: runs.join(","), epochs, newest })
     }
 
-    async fn get(&self, keys: &[&str]) -> Result<Vec<Option<Vec<u8>>>> {
-        let mut connection = self.clone();
-        if let [key] = keys {
-            return Ok(vec![cmd("GET").arg(*key).query_async(&mut connection).await?]);
+    async fn get(&self, names: &[&str]) -> Result<Vec<Option<Vec<u8>>>> {
+        let mut connection = self.transport();
+        let keys: Vec<String> = names.iter().map(|name| [&self.scope, *name].concat()).collect();
+        if let [key] = &keys[..] {
+            return Ok(vec![cmd("GET").arg(key).query_async(&mut connection).await?]);
         }
         Ok(cmd("MGET").arg(keys).query_async(&mut connection).await?)
     }
 
     async fn acquire(&self, names: &Names, request: LeaseRequest) -> Result<Acquired> {
-        let mut call = Self::script(&ACQUIRE, names);
+        let mut call = self.script(&ACQUIRE, names);
         call.arg(request.token).arg(millis(request.ttl));
         call.arg(request.generation).arg(millis(request.generation_ttl));
-        let (granted, generation, bytes): (u8, u64, Option<Vec<u8>>) = call.invoke_async(&mut self.clone()).await?;
+        let (granted, generation, bytes): (u8, u64, Option<Vec<u8>>) = call.invoke_async(&mut self.transport()).await?;
         Ok(Acquired { granted: granted == 1, generation, bytes })
     }
 
     async fn fill(&self, names: &Names, fill: Fill<'_>) -> Result<bool> {
-        let mut call = Self::script(&FILL, names);
+        let mut call = self.script(&FILL, names);
         call.arg(fill.token).arg(fill.generation).arg(fill.bytes).arg(millis(fill.ttl));
         call.arg(millis(fill.generation_ttl));
-        Ok(call.invoke_async(&mut self.clone()).await?)
+        Ok(call.invoke_async(&mut self.transport()).await?)
     }
 
     async fn release(&self, names: &Names, token: u64) -> Result<()> {
-        Ok(RELEASE.key(names.lease()).arg(token).invoke_async(&mut self.clone()).await?)
+        Ok(RELEASE.key(names.keys(&self.scope).lease).arg(token).invoke_async(&mut self.transport()).await?)
     }
 
     async fn replace(&self, names: &Names, replacement: Replacement<'_>) -> Result<bool> {
         let Replacement { expected, generations: (old, new), bytes, ttl, generation_ttl } = replacement;
-        let mut call = REPLACE.prepare_invoke();
-        call.key(&names.entry).key(names.lease());
-        if let Some(group) = &names.group {
-            call.key(group);
-        }
+        let mut call = self.script(&REPLACE, names);
         call.arg(expected).arg(bytes).arg(millis(ttl)).arg(old).arg(new).arg(millis(generation_ttl));
-        Ok(call.invoke_async(&mut self.clone()).await?)
+        Ok(call.invoke_async(&mut self.transport()).await?)
     }
 
     async fn invalidate(&self, names: &[String], node: u64) -> Result<()> {
-        if let Self::Single(_) = self {
-            return self.remove(Self::removed(names).collect(), names, node).await;
+        if let Transport::Single(_) = self.transport {
+            return self.remove(self.removed(names).collect(), names, node).await;
         }
         // The names are in many slots. All are gone before anybody is told, or one who is told could fetch the
         // old value once more.
         try_join_all(
-            Self::removed(names).map(async |name| cmd("UNLINK").arg(name).query_async::<()>(&mut self.clone()).await),
+            self.removed(names)
+                .map(async |name| cmd("UNLINK").arg(name).query_async::<()>(&mut self.transport()).await),
         )
         .await?;
         self.remove(Vec::new(), names, node).await
@@ -344,21 +363,21 @@ impl Wire for Connection {
 
     async fn flush(&self, namespace: &str, node: u64) -> Result<()> {
         let number = rand::random::<u64>();
-        cmd("HSET").arg(EPOCHS).arg(namespace).arg(number).query_async::<()>(&mut self.clone()).await?;
+        cmd("HSET").arg(self.epochs()).arg(namespace).arg(number).query_async::<()>(&mut self.transport()).await?;
         self.remove(Vec::new(), &[], node).await
     }
 
     async fn events(&self, after: &Position, wait: Duration) -> Result<Vec<Event>> {
         // All of them: an answer that was cut short would prove nothing of the moment of the question.
         let mut read = cmd("XREAD");
-        read.arg("BLOCK").arg(millis(wait)).arg("STREAMS").arg(STREAM).arg(&after.id);
-        let reply: Option<StreamReadReply> = read.query_async(&mut self.clone()).await?;
+        read.arg("BLOCK").arg(millis(wait)).arg("STREAMS").arg(self.stream()).arg(&after.id);
+        let reply: Option<StreamReadReply> = read.query_async(&mut self.transport()).await?;
         let streams = reply.map(|reply| reply.keys).unwrap_or_default();
         Ok(streams.into_iter().flat_map(|stream| stream.ids).filter_map(event).collect())
     }
 
     async fn info(&self) -> Result<Info> {
-        let info: Value = cmd("INFO").query_async(&mut self.clone()).await?;
+        let info: Value = cmd("INFO").query_async(&mut self.transport()).await?;
         let mut fields = HashMap::new();
         collect(&info, &mut |line| {
             if let Some((name, value)) = line.split_once(':') {
@@ -374,11 +393,11 @@ impl Wire for Connection {
         for argument in arguments {
             call.arg(argument);
         }
-        Ok(call.invoke_async(&mut self.clone()).await?)
+        Ok(call.invoke_async(&mut self.transport()).await?)
     }
 
     fn survives_failover(&self) -> bool {
-        matches!(self, Self::Cluster(_))
+        matches!(self.transport, Transport::Cluster(_))
     }
 }
 

@@ -105,8 +105,8 @@ pub(crate) struct Info(pub(crate) HashMap<String, String>);
 pub(crate) trait Wire: Send + Sync {
     async fn hello(&self) -> Result<Hello>;
 
-    /// The bytes under each key, in one round trip.
-    async fn get(&self, keys: &[&str]) -> Result<Vec<Option<Vec<u8>>>>;
+    /// The bytes under each name of an entry or a group, in one round trip.
+    async fn get(&self, names: &[&str]) -> Result<Vec<Option<Vec<u8>>>>;
 
     /// Grants the lease of an entry unless somebody has it, atomically with the answer.
     async fn acquire(&self, names: &Names, request: LeaseRequest) -> Result<Acquired>;
@@ -146,5 +146,6 @@ pub(crate) trait Wire: Send + Sync {
 /// Makes connections.
 #[async_trait]
 pub(crate) trait Connect: Send + Sync {
-    async fn connect(&self) -> Result<Arc<dyn Wire>>;
+    /// A connection all of whose keys, but those of scripts, begin with `scope`.
+    async fn connect(&self, scope: &str) -> Result<Arc<dyn Wire>>;
 }

@@ -18,11 +18,13 @@ pub struct Connection {
     inner: AsyncPgConnection,
     state: SqlState,
     comments: bool,
+    /// Of the database's identity when it was opened.
+    pub(super) term: u64,
 }
 
 impl Connection {
     pub(super) const fn new(inner: AsyncPgConnection, state: SqlState, comments: bool) -> Self {
-        Self { inner, state, comments }
+        Self { inner, state, comments, term: 0 }
     }
 
     /// The newest SQLSTATE of the server.

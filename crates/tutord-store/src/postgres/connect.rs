@@ -6,21 +6,23 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use diesel::ConnectionError;
-use diesel_async::{AsyncConnection, AsyncPgConnection, SimpleAsyncConnection};
+use diesel_async::{AsyncConnection, AsyncPgConnection};
 use querywatch::Watch;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::Notify;
 use tokio_postgres::config::{Host, SslMode, SslNegotiation};
-use tokio_postgres::{AsyncMessage, CancelToken, NoTls};
+use tokio_postgres::tls::TlsStream;
+use tokio_postgres::{AsyncMessage, CancelToken, Client, NoTls, Socket};
 use tokio_postgres_rustls::MakeRustlsConnect;
 use url::Url;
 
 use super::commented::Connection;
-use super::outbox;
 use super::sqlstate::{ScannedPlain, ScannedTls, SqlState};
+use super::{identity, outbox};
 use crate::error::{Error, Refusal, Result};
+use crate::identity::DatabaseIdentity;
 use crate::open::StoreOptions;
 
 /// Runs an expression with what encrypts the connection, and scans it for SQLSTATEs where it can.
@@ -181,23 +183,27 @@ where
 /// # Errors
 /// A [`ConnectionError`] that holds an [`Error`]: see [`connection_error`].
 pub async fn connect(connector: &Connector) -> std::result::Result<Connection, ConnectionError> {
-    let carried = |error: tokio_postgres::Error| {
-        ConnectionError::CouldntSetupConfiguration(diesel::result::Error::QueryBuilderError(Box::new(refused(&error))))
-    };
+    Ok(connect_to(connector, false).await?.0)
+}
+
+/// The same, and which database it leads to, if it is to be read.
+pub(super) async fn connect_to(
+    connector: &Connector,
+    identify: bool,
+) -> std::result::Result<(Connection, Option<DatabaseIdentity>), ConnectionError> {
     let state = SqlState::default();
-    let mut conn = with_transport!(connector, state.clone(), |tls| {
-        let (client, connection) = connector.config.connect(tls).await.map_err(carried)?;
-        AsyncPgConnection::try_from_client_and_connection(client, connection).await?
-    });
     // By statement, not as a start-up option: poolers such as PgBouncer refuse those.
     let mut settings = format!("SET statement_timeout = {}", connector.statement_timeout.as_millis());
     if let Some(node) = connector.node {
         // Writing to a String cannot fail.
         let _ = write!(settings, "; SET tutord.node = '{}'", outbox::name(node));
     }
-    conn.batch_execute(&settings).await.map_err(ConnectionError::CouldntSetupConfiguration)?;
+    let (mut conn, identity) = with_transport!(connector, state.clone(), |tls| {
+        let (client, connection) = connector.config.connect(tls).await.map_err(|error| carried(&error))?;
+        set_up(client, connection, &settings, identify).await?
+    });
     conn.set_instrumentation(connector.watch.instrumentation());
-    Ok(Connection::new(conn, state, connector.comments))
+    Ok((Connection::new(conn, state, connector.comments), identity))
 }
 
 /// Why a server was not connected to.
@@ -208,7 +214,12 @@ fn refused(error: &tokio_postgres::Error) -> Error {
     }
 }
 
-/// The error of a failed [`connect`]: diesel's type has no place for the kind but a boxed error.
+/// [`refused`] as diesel's type, which has no place for the kind but a boxed error.
+fn carried(error: &tokio_postgres::Error) -> ConnectionError {
+    ConnectionError::CouldntSetupConfiguration(diesel::result::Error::QueryBuilderError(Box::new(refused(error))))
+}
+
+/// The error of a failed [`connect`], taken out of diesel's type.
 pub(super) fn connection_error(error: ConnectionError) -> Error {
     match error {
         ConnectionError::CouldntSetupConfiguration(diesel::result::Error::QueryBuilderError(inner)) => {
@@ -220,6 +231,34 @@ pub(super) fn connection_error(error: ConnectionError) -> Error {
         ConnectionError::CouldntSetupConfiguration(error) => error.into(),
         other => Error::Unavailable(other.to_string()),
     }
+}
+
+/// Sends the settings, and the question for the identity with them.
+async fn set_up<S>(
+    client: Client,
+    mut connection: tokio_postgres::Connection<Socket, S>,
+    settings: &str,
+    identify: bool,
+) -> std::result::Result<(AsyncPgConnection, Option<DatabaseIdentity>), ConnectionError>
+where
+    S: TlsStream + Unpin + Send + 'static,
+{
+    let answer = async {
+        if identify {
+            match client.simple_query(&format!("{settings}; {}", identity::READ)).await {
+                Ok(answer) => return Ok(identity::parse(&answer)),
+                // The settings went with it.
+                Err(error) if identity::is_refused(&error) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        client.simple_query(settings).await.map(|_| None)
+    };
+    let identity = tokio::select! {
+        answer = answer => answer.map_err(|error| carried(&error))?,
+        _ = &mut connection => return Err(ConnectionError::BadConnection("the server closed the connection".to_owned())),
+    };
+    Ok((AsyncPgConnection::try_from_client_and_connection(client, connection).await?, identity))
 }
 
 /// tokio-postgres tells the kind of an error only; its source tells what happened.

@@ -6,6 +6,7 @@
 mod commented;
 mod connect;
 mod explain;
+mod identity;
 mod lease;
 mod outbox;
 mod overflow;
@@ -29,13 +30,15 @@ use diesel_async::{AsyncConnection, AsyncMigrationHarness, RunQueryDsl, SimpleAs
 use diesel_migrations::{EmbeddedMigrations, MigrationHarness, embed_migrations};
 
 pub use commented::Connection;
-use connect::connection_error;
 pub use connect::{Connector, connect};
+use connect::{connect_to, connection_error};
+use identity::{Monitor, Poll};
 use lease::Lease;
 use overflow::Overflow;
 
 use crate::acquires::Acquires;
 use crate::error::{Error, Refusal, Result};
+use crate::identity::{DatabaseIdentity, IdentityListener};
 use crate::metadata::{PROBE, SchemaState, probes};
 use crate::model::time::Timestamp;
 use crate::open::{StoreOptions, pending};
@@ -114,6 +117,9 @@ pub struct Postgres {
     usable_since: Mutex<Option<Instant>>,
     /// Whether the disk may be full: so at the start, and since a write failed for that.
     may_be_full: AtomicBool,
+    monitor: Arc<Monitor>,
+    /// Of a process that caches.
+    _poll: Option<Poll>,
 }
 
 impl Postgres {
@@ -126,10 +132,18 @@ impl Postgres {
         let mut config = ManagerConfig::default();
         // `Verified` would add a round trip to every checkout; a closed connection is seen without one.
         config.recycling_method = RecyclingMethod::Fast;
-        let establish = connector.clone();
+        let monitor = Arc::<Monitor>::default();
+        let (establish, observing, identify) = (connector.clone(), Arc::clone(&monitor), options.node.is_some());
         config.custom_setup = Box::new(move |_| {
-            let connector = establish.clone();
-            Box::pin(async move { connect(&connector).await })
+            let (connector, monitor) = (establish.clone(), Arc::clone(&observing));
+            Box::pin(async move {
+                let since = monitor.term();
+                let (mut conn, identity) = connect_to(&connector, identify).await?;
+                conn.term = monitor.observe(identity, since).ok_or_else(|| {
+                    diesel::ConnectionError::BadConnection("the database became another one meanwhile".to_owned())
+                })?;
+                Ok(conn)
+            })
         });
         let manager = AsyncDieselConnectionManager::new_with_config(url, config);
         let pool = Pool::builder(manager)
@@ -139,6 +153,7 @@ impl Postgres {
             .runtime(deadpool::Runtime::Tokio1)
             .build()
             .map_err(|error| Error::Unavailable(error.to_string()))?;
+        let poll = identify.then(|| Poll::start(connector.clone(), Arc::clone(&monitor)));
         Ok(Self {
             pool,
             acquires: Acquires::default(),
@@ -148,24 +163,31 @@ impl Postgres {
             node: options.node,
             usable_since: Mutex::default(),
             may_be_full: AtomicBool::new(true),
+            monitor,
+            _poll: poll,
         })
     }
 
     async fn lease(&self) -> Result<Lease> {
-        let connection = loop {
-            let connection = self.acquires.timed(self.pool.get()).await.map_err(|error| match error {
-                PoolError::Timeout(TimeoutType::Wait) => Error::Overloaded,
-                PoolError::Timeout(_) => Error::Unavailable("connecting took too long".to_owned()),
-                PoolError::Backend(Backend::ConnectionError(error)) => connection_error(error),
-                PoolError::Backend(Backend::QueryError(error)) => error.into(),
-                other => Error::Unavailable(other.to_string()),
-            })?;
-            let usable_since = *self.usable_since.lock().unwrap_or_else(PoisonError::into_inner);
-            if usable_since.is_none_or(|since| Object::metrics(&connection).created >= since) {
-                break connection;
+        // What leads to a database of an earlier term, or was prepared for an earlier schema, is closed.
+        let connect = async {
+            loop {
+                let connection = self.pool.get().await?;
+                let usable_since = *self.usable_since.lock().unwrap_or_else(PoisonError::into_inner);
+                let is_usable = usable_since.is_none_or(|since| Object::metrics(&connection).created >= since);
+                if is_usable && connection.term == self.monitor.term() {
+                    return Ok(connection);
+                }
+                drop(Object::take(connection));
             }
-            drop(Object::take(connection));
         };
+        let connection = self.acquires.timed(connect).await.map_err(|error| match error {
+            PoolError::Timeout(TimeoutType::Wait) => Error::Overloaded,
+            PoolError::Timeout(_) => Error::Unavailable("connecting took too long".to_owned()),
+            PoolError::Backend(Backend::ConnectionError(error)) => connection_error(error),
+            PoolError::Backend(Backend::QueryError(error)) => error.into(),
+            other => Error::Unavailable(other.to_string()),
+        })?;
         Ok(Lease::new(connection, self.connector.clone(), self.pool.clone(), Arc::clone(&self.overflow)))
     }
 
@@ -320,6 +342,16 @@ impl Administration for Postgres {
             Ok(diesel::select(now).get_result(conn).await?)
         })
         .await
+    }
+
+    async fn database_identity(&self) -> Result<Option<DatabaseIdentity>> {
+        let client = self.connector.client().await?;
+        let answer = client.simple_query(identity::READ).await;
+        Ok(identity::parse(&answer.map_err(|error| Error::Unavailable(connect::describe(&error)))?))
+    }
+
+    fn on_identity(&self, listener: IdentityListener) {
+        self.monitor.listen(listener);
     }
 
     async fn purge_conversations(&self, batch: i64) -> Result<usize> {

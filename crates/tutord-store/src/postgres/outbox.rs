@@ -13,6 +13,7 @@ use tokio_postgres::{Client, Statement};
 
 use super::Postgres;
 use super::connect::describe;
+use super::identity::Monitor;
 use crate::error::{Error, Result};
 use crate::model::change::{Change, ChangeKind, GRACE};
 use crate::model::time::Timestamp;
@@ -28,6 +29,7 @@ const POLL: Duration = Duration::from_secs(1);
 #[async_trait]
 impl Outbox for Postgres {
     async fn follow_changes(&self) -> Result<Option<Box<dyn ChangeFeed>>> {
+        let (monitor, term) = (Arc::clone(&self.monitor), self.monitor.term());
         let (client, announced) = self.connector.listening_client().await?;
         let deadline = self.deadline;
         let begin = async {
@@ -49,7 +51,7 @@ impl Outbox for Postgres {
         Ok(begun.map(|(open, done)| {
             // What was noted before is looked for at once.
             announced.notify_one();
-            Box::new(Feed { client, announced, open, done, deadline }) as Box<dyn ChangeFeed>
+            Box::new(Feed { client, announced, open, done, deadline, monitor, term }) as Box<dyn ChangeFeed>
         }))
     }
 
@@ -94,6 +96,9 @@ struct Feed {
     open: Statement,
     done: Statement,
     deadline: Duration,
+    monitor: Arc<Monitor>,
+    /// In which it was connected.
+    term: u64,
 }
 
 #[async_trait]
@@ -101,6 +106,9 @@ impl ChangeFeed for Feed {
     async fn next(&mut self, limit: i64) -> Result<Vec<Change>> {
         // Without a word for a while, there may still be some of a process that died.
         let _ = timeout(POLL, self.announced.notified()).await;
+        if self.term != self.monitor.term() {
+            return Err(Error::Unavailable("the database is another one than before".to_owned()));
+        }
         let rows = within(self.deadline, self.client.query(&self.open, &[&GRACE.as_secs_f64(), &limit])).await?;
         if i64::try_from(rows.len()) == Ok(limit) {
             self.announced.notify_one();

@@ -6,7 +6,8 @@
 //! Needs tokio's multi-threaded runtime: statements run in place on a worker thread (see `InPlace`).
 
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -23,13 +24,19 @@ use futures_util::future::BoxFuture;
 
 use crate::acquires::Acquires;
 use crate::error::{Error, Refusal, Result};
+use crate::identity::{DatabaseIdentity, IdentityListener};
 use crate::metadata::{PROBE, SchemaState, probes};
 use crate::model::time::Timestamp;
 use crate::open::{StoreOptions, pending};
 use crate::seed::SeedPlan;
+use follow::Follower;
+use lock::ServeLock;
+
 use crate::store::{Administration, ChangeFeed, Outbox, PoolStatus, Replica, ServerStatement};
 
 mod explain;
+mod follow;
+mod lock;
 mod seed;
 
 /// Statements one after the other: there is no round trip to save.
@@ -110,29 +117,48 @@ pub struct Sqlite {
     settings: String,
     /// Whether the disk may be full: so at the start, and since a write failed for that.
     may_be_full: AtomicBool,
+    /// Of a process that serves.
+    serving: Option<(ServeLock, Follower)>,
 }
 
 impl Sqlite {
-    /// Opens the file at `path`, and creates it with its directory where it is missing.
+    /// Opens the file at `path`, and creates it where it is missing.
     ///
     /// # Errors
-    /// [`Error::Unavailable`] when it can't be created or opened.
+    /// [`Error::InvalidUrl`] when its directory is missing, and is not to be made; [`Error::Unavailable`] when it can't be
+    /// created or opened, or another process serves it.
     pub async fn open(path: impl AsRef<Path>, options: &StoreOptions) -> Result<Self> {
         let path = path.as_ref().to_path_buf();
         if let Some(directory) = path.parent().filter(|directory| !directory.as_os_str().is_empty()) {
-            std::fs::create_dir_all(directory)
-                .map_err(|error| Error::Unavailable(format!("{}: {error}", directory.display())))?;
+            if options.creates_directory {
+                std::fs::create_dir_all(directory)
+                    .map_err(|error| Error::Unavailable(format!("{}: {error}", directory.display())))?;
+            } else if !directory.is_dir() {
+                return Err(Error::InvalidUrl(format!(
+                    "sqlite://{} names a file in {}, which is no directory",
+                    path.display(),
+                    directory.display()
+                )));
+            }
         }
-        let store = Self {
+        // Before anything is written.
+        let lock = if options.serves { Some(ServeLock::acquire(&path)?) } else { None };
+        let opened = Arc::<AtomicU64>::default();
+        let mut store = Self {
             acquires: Acquires::default(),
-            readers: pool(&path, options, options.pool_size, "PRAGMA query_only = ON;")?,
-            writer: pool(&path, options, 1, "")?,
+            readers: pool(&path, options, options.pool_size, "PRAGMA query_only = ON;", &Arc::default())?,
+            writer: pool(&path, options, 1, "", &opened)?,
             settings: settings(options),
             may_be_full: AtomicBool::new(true),
             path,
+            serving: None,
         };
         // The writer comes first: it creates the file and turns WAL on.
         drop(get(&store.writer).await?);
+        if let Some(lock) = lock {
+            let follower = Follower::begin(store.writer.clone(), opened, options.watch.clone()).await?;
+            store.serving = Some((lock, follower));
+        }
         Ok(store)
     }
 
@@ -197,13 +223,22 @@ fn settings(options: &StoreOptions) -> String {
     )
 }
 
-fn pool(path: &Path, options: &StoreOptions, size: usize, role: &'static str) -> Result<Pool<Conn>> {
+/// A pool that counts the connections that it opens.
+fn pool(
+    path: &Path,
+    options: &StoreOptions,
+    size: usize,
+    role: &'static str,
+    opened: &Arc<AtomicU64>,
+) -> Result<Pool<Conn>> {
+    let opened = Arc::clone(opened);
     let settings = settings(options) + role;
     let watch = options.watch.clone();
     let mut config = ManagerConfig::default();
     config.recycling_method = RecyclingMethod::Fast;
     config.custom_setup = Box::new(move |url| {
         let (settings, watch) = (settings.clone(), watch.clone());
+        opened.fetch_add(1, Ordering::AcqRel);
         Box::pin(async move {
             let mut conn = Conn::establish(url).await?;
             conn.batch_execute(&settings).await.map_err(diesel::ConnectionError::CouldntSetupConfiguration)?;
@@ -227,11 +262,11 @@ async fn get(pool: &Pool<Conn>) -> Result<Object<Conn>> {
     })
 }
 
-// Nothing notes changes here: who shares the file through another program flushes the cache.
+// Nothing notes what was changed here, only that something was.
 #[async_trait]
 impl Outbox for Sqlite {
     async fn follow_changes(&self) -> Result<Option<Box<dyn ChangeFeed>>> {
-        Ok(None)
+        Ok(self.serving.as_ref().map(|(_, follower)| Box::new(follower.clone()) as Box<dyn ChangeFeed>))
     }
 
     async fn own_changes(&self, _limit: i64) -> Result<Vec<i64>> {
@@ -302,6 +337,14 @@ impl Administration for Sqlite {
             Ok(Timestamp::now())
         })
         .await
+    }
+
+    async fn database_identity(&self) -> Result<Option<DatabaseIdentity>> {
+        Ok(lock::identity(&self.path))
+    }
+
+    fn on_identity(&self, listener: IdentityListener) {
+        listener(self.serving.as_ref().map(|(lock, _)| lock.identity()));
     }
 
     async fn purge_conversations(&self, batch: i64) -> Result<usize> {

@@ -1,5 +1,6 @@
 //! Acts on what the database notes of changes that no process of tutord answers for: SQL typed into `psql`, and
-//! writes of a process that was killed between its commit and the invalidation.
+//! writes of a process that was killed between its commit and the invalidation. Of SQLite's file it is only known that
+//! another process wrote: everything is flushed then.
 //!
 //! One process of the cluster follows; invalidations reach the others by Redis as always.
 
@@ -26,7 +27,7 @@ const PURGED: i64 = 10_000;
 
 /// Starts the tasks; they end at shutdown.
 pub(crate) fn spawn(app: &App, store: Arc<CachedStore>) {
-    if app.cache.link().is_none() {
+    if !app.cache.is_enabled() {
         app.tasks.spawn(purge(app.clone()));
         return;
     }
@@ -87,7 +88,7 @@ async fn follow(store: &CachedStore, mut feed: Box<dyn ChangeFeed>) {
     }
 }
 
-/// Without Redis there is nothing to act on, but a process with it may start later: what is kept in Redis from
+/// Without a cache there is nothing to act on, but a process with it may start later: what is kept in Redis from
 /// before a change is gone when its time to live is over, and so is the need to know of the change.
 async fn purge(app: App) {
     let longest = Duration::from_secs(app.config.cache.longest_ttl());

@@ -80,6 +80,7 @@ impl Compare {
 
 pub(super) async fn run(Args { mut config, print, naive }: Args) -> anyhow::Result<()> {
     if config.database.database_url.is_none() {
+        std::fs::create_dir_all(&config.database.data_dir).context("making the data directory (DATA_DIR)")?;
         let path = config.database.data_dir.join("demo.db");
         config.database.database_url = Some(format!("sqlite://{}", path.display()).parse::<Secret>()?);
     }

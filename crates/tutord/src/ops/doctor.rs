@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::time::Duration;
 
-use tutord_store::Timestamp;
+use tutord_store::{DatabaseIdentity, Timestamp};
 
 use crate::app;
 use crate::config::Config;
@@ -117,7 +117,8 @@ pub async fn run(config: &Config) -> bool {
 
 /// Whether Redis can be used, and what of its settings does not suit a cache.
 async fn redis(config: &Config) -> Finding {
-    let cache = match config.cache.build("redis") {
+    let nameless = DatabaseIdentity { state: String::new(), lineage: String::new() };
+    let cache = match config.cache.build("redis", Some(&nameless)) {
         Ok(cache) => cache,
         Err(error) => return Finding::Failed(error.to_string()),
     };

@@ -3,7 +3,7 @@
 use async_trait::async_trait;
 use tutord_store::seed::SeedPlan;
 use tutord_store::store::{Administration, ChangeFeed, Outbox, PoolStatus, Replica, ServerStatement};
-use tutord_store::{Result, SchemaState, Timestamp};
+use tutord_store::{DatabaseIdentity, IdentityListener, Result, SchemaState, Timestamp};
 
 use super::CachedStore;
 
@@ -54,6 +54,14 @@ impl Administration for CachedStore {
 
     async fn ping(&self) -> Result<Timestamp> {
         self.store.ping().await
+    }
+
+    async fn database_identity(&self) -> Result<Option<DatabaseIdentity>> {
+        self.store.database_identity().await
+    }
+
+    fn on_identity(&self, listener: IdentityListener) {
+        self.store.on_identity(listener);
     }
 
     // What it removes was hidden before.

@@ -103,9 +103,13 @@ impl CachedStore {
             return Ok(0);
         }
         let exercises = self.store.catalogue_exercises(WARM_EXERCISES).await?;
-        let keys: Vec<Key> = exercises.iter().map(|exercise| Key::new(exercise.id)).collect();
+        let ids: Vec<i64> = exercises.iter().map(|exercise| exercise.id).collect();
+        let keys: Vec<Key> = ids.iter().map(Key::new).collect();
+        // Read once more: what was read before the cache was asked may have changed, or be of another database.
         let load = async |places: Vec<usize>| {
-            Ok::<_, tutord_store::Error>(places.into_iter().map(|place| exercises.get(place).cloned()).collect())
+            let exercises = self.store.catalogue_exercises(WARM_EXERCISES).await?;
+            let found = |place: usize| exercises.iter().find(|exercise| ids.get(place) == Some(&exercise.id)).cloned();
+            Ok::<_, tutord_store::Error>(places.into_iter().map(found).collect())
         };
         self.namespaces.exercises.get_many_or_load(&keys, load).await?;
         let today = utc_day(Timestamp::now());

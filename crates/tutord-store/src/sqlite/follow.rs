@@ -1,0 +1,92 @@
+//! Whether another process wrote to the file.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use diesel::connection::InstrumentationEvent;
+use diesel::prelude::*;
+use diesel::sql_types::BigInt;
+use diesel_async::pooled_connection::deadpool::Pool;
+use querywatch::Watch;
+use tokio::time::sleep;
+
+use super::{Conn, get};
+use crate::error::{Error, Result};
+use crate::model::change::{Change, ChangeKind};
+use crate::store::ChangeFeed;
+
+/// How often it is looked.
+const POLL: Duration = Duration::from_millis(500);
+
+/// Looks at the file's version as the connection that writes sees it: it changes when any other connection has committed
+/// something. Those that read see the writer's commits as well, and would take them for another process's.
+#[derive(Clone)]
+pub(super) struct Follower {
+    writer: Pool<Conn>,
+    /// How many connections the writer's pool has opened.
+    opened: Arc<AtomicU64>,
+    watch: Watch,
+    /// What was acted on.
+    done: Arc<Mutex<Version>>,
+    found: Version,
+}
+
+/// A version says nothing to another connection: a writer that was replaced counts as a change.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Version {
+    connection: u64,
+    version: i64,
+}
+
+#[derive(QueryableByName)]
+struct Row {
+    #[diesel(sql_type = BigInt)]
+    data_version: i64,
+}
+
+impl Follower {
+    /// Follows from now on.
+    pub(super) async fn begin(writer: Pool<Conn>, opened: Arc<AtomicU64>, watch: Watch) -> Result<Self> {
+        let found = look(&writer, &opened, &watch).await?;
+        Ok(Self { writer, opened, watch, done: Arc::new(Mutex::new(found)), found })
+    }
+}
+
+async fn look(writer: &Pool<Conn>, opened: &AtomicU64, watch: &Watch) -> Result<Version> {
+    // It waits like any writer, and is done at once.
+    let mut conn = get(writer).await?;
+    let connection = opened.load(Ordering::Acquire);
+    let watch = watch.clone();
+    let version = conn.spawn_blocking(move |inner| {
+        // No statement of tutord's work: it would be counted twice a second.
+        inner.set_instrumentation(|_: InstrumentationEvent<'_>| {});
+        let row = diesel::sql_query("PRAGMA data_version").get_result::<Row>(inner);
+        inner.set_instrumentation(watch.instrumentation());
+        row
+    });
+    Ok(Version { connection, version: version.await?.data_version })
+}
+
+#[async_trait]
+impl ChangeFeed for Follower {
+    async fn next(&mut self, _limit: i64) -> Result<Vec<Change>> {
+        sleep(POLL).await;
+        self.found = match look(&self.writer, &self.opened, &self.watch).await {
+            Ok(found) => found,
+            // While this process writes no other one does.
+            Err(Error::Overloaded) => return Ok(Vec::new()),
+            Err(error) => return Err(error),
+        };
+        if self.found == *self.done.lock().unwrap_or_else(PoisonError::into_inner) {
+            return Ok(Vec::new());
+        }
+        Ok(vec![Change { id: 0, kind: ChangeKind::Unknown, user_id: None, item_id: None }])
+    }
+
+    async fn done(&mut self, _changes: &[Change]) -> Result<()> {
+        *self.done.lock().unwrap_or_else(PoisonError::into_inner) = self.found;
+        Ok(())
+    }
+}

@@ -49,7 +49,8 @@ fn wrong_line(error: &dotenvy::Error) -> String {
         }
     };
     let first = wrong.lines().next().unwrap_or_default().trim();
-    match file.lines().position(|line| line.trim() == first) {
+    // dotenvy names the whole line or its value alone.
+    match file.lines().position(|line| !first.is_empty() && line.trim().ends_with(first)) {
         Some(index) => format!("line {} can't be read: must be NAME=value, with quotes around spaces", index + 1),
         None => "a line can't be read: must be NAME=value, with quotes around spaces".to_owned(),
     }

@@ -106,14 +106,15 @@ async fn idle_connections_are_closed_and_those_beyond_the_limit_serve_the_livene
     let app = TestApp::sqlite(&["--max-connections", "16", "--trusted-proxies", "127.0.0.1"]).await;
     let ada = app.student("ada").await;
     let address = self::address(&app.base);
-    let request = format!(
-        "POST /api/chat/message HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {}\r\ncontent-type: application/json\r\n\
-         content-length: 17\r\n\r\n{{\"message\": \"hi\"}}",
-        ada.token
-    );
     let mut waiting = Vec::new();
     for number in 1..=15 {
         app.model.next(Behaviour::Hang);
+        // Each its own text: the same request of one student is asked once.
+        let request = format!(
+            "POST /api/chat/message HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {}\r\ncontent-type: application/json\r\n\
+             content-length: 18\r\n\r\n{{\"message\": \"h{number:02}\"}}",
+            ada.token
+        );
         waiting.push(open(address, request.as_bytes()));
         app.model.until_arrived(number).await;
     }

@@ -341,6 +341,7 @@ fn starts_at_the_same_time_all_succeed() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_start_that_waits_for_another_lives_and_is_not_ready() {
+    let _ = rustls::crypto::ring::default_provider().install_default();
     let postgres = Postgres::shared().await.unwrap();
     let url = postgres.empty_database().await.unwrap();
     let client = postgres.client(url.rsplit('/').next().unwrap()).await.unwrap();
@@ -366,9 +367,9 @@ async fn a_start_that_waits_for_another_lives_and_is_not_ready() {
 fn a_disk_without_room_is_named() {
     let directory = tempfile::tempdir().unwrap();
     assert_eq!(run(&mut tutord(directory.path(), &["migrate"])).0, Some(0));
-    // Blocks of 512 bytes that a file may have: the log of a write that needs room does not fit. The signal would end
+    // Blocks that a file may have: the database opens, and the log of a write that needs room does not fit. The signal would end
     // the process, and ENOSPC has none.
-    let script = "trap '' XFSZ; ulimit -f 16; exec \"$0\" doctor";
+    let script = "trap '' XFSZ; ulimit -f 80; exec \"$0\" doctor";
     let mut limited = Command::new("sh");
     limited.args(["-c", script, env!("CARGO_BIN_EXE_tutord")]).current_dir(directory.path());
     limited.env_remove("DATABASE_URL").env_remove("REDIS_URL");

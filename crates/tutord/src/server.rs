@@ -38,6 +38,8 @@ const MAX_CONNECTIONS: u64 = 10_000;
 const RESERVED_DESCRIPTORS: u64 = 64;
 /// How long accepting pauses when the process has no file descriptor left.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+/// The most headers that hyper reads: more than [`crate::http`] takes, whose refusal has a body.
+const MAX_HEADERS: usize = 256;
 /// The paths that answer on connections beyond all others.
 const LIVE_PATHS: [&str; 2] = ["/live", "/api/health/live"];
 
@@ -196,7 +198,8 @@ async fn connection(
         }
     });
     // Heads are timed where their bytes are read.
-    let mut served = http1::Builder::new().header_read_timeout(None).serve_connection(io, service);
+    let mut served =
+        http1::Builder::new().header_read_timeout(None).max_headers(MAX_HEADERS).serve_connection(io, service);
     tokio::select! {
         biased;
         result = &mut served => {

@@ -13,6 +13,7 @@ mod edge;
 mod exercises;
 mod harness;
 mod health;
+mod identity;
 mod llm_cache;
 mod mails;
 #[cfg(feature = "otlp")]

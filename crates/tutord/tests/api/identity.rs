@@ -72,7 +72,8 @@ async fn tables_that_were_restored_in_place_are_another_database() {
     // As `pg_restore --clean` does: the tables are made anew, and no trigger notes what is copied into them.
     execute(
         &url,
-        "CREATE SCHEMA dump; CREATE TABLE dump.users AS SELECT * FROM users; CREATE TABLE dump.sessions AS SELECT * FROM sessions",
+        "CREATE SCHEMA dump; CREATE TABLE dump.users AS SELECT * FROM users; CREATE TABLE dump.sessions AS SELECT * FROM sessions; \
+         CREATE TABLE dump.session_tokens AS SELECT * FROM session_tokens",
     )
     .await;
     execute(&url, "DROP SCHEMA public CASCADE; CREATE SCHEMA public").await;
@@ -81,7 +82,8 @@ async fn tables_that_were_restored_in_place_are_another_database() {
     execute(
         &url,
         "SET session_replication_role = replica; UPDATE dump.users SET name = 'restored'; \
-         INSERT INTO users SELECT * FROM dump.users; INSERT INTO sessions SELECT * FROM dump.sessions",
+         INSERT INTO users SELECT * FROM dump.users; INSERT INTO sessions SELECT * FROM dump.sessions; \
+         INSERT INTO session_tokens SELECT * FROM dump.session_tokens",
     )
     .await;
     until_named(&ada, "restored").await;

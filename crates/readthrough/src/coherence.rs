@@ -74,6 +74,17 @@
 //! they owe. Every stored value carries an *epoch*, made of the server's run id and of the numbers of flushed
 //! namespaces: what a restarted server or a promoted replica still has from before is a miss.
 //!
+//! # Other data
+//!
+//! Keys in Redis begin with an [identity](crate::Cache::set_identity). A change of the identity begins a new *term*: copies in
+//! the process are dropped, and the connection for the old keys is used no more. A fill is sent only if the term is still
+//! the one in which its lease was granted.
+//!
+//! *Why it holds.* The program tells the identity before it reads through a new connection, so a load that began and ended in
+//! one term read the data of that term. If the term has changed, the value is not stored. If it changes after the check, the
+//! fill goes to the old keys, where it belongs. A process that wrote to the new data before it was told has invalidated the old
+//! keys. It therefore flushes the new ones when it is told, and every process waits a second before it reads them.
+//!
 //! # Evidence
 //!
 //! The tests run all of this, unchanged, on a simulated server and a paused clock through random schedules of

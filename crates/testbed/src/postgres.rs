@@ -97,6 +97,16 @@ impl Postgres {
         self.until_ready().await
     }
 
+    /// Makes a primary of a [`replica`](Self::replica): it takes writes, on a timeline of its own, from then on.
+    ///
+    /// # Errors
+    /// When it is none, or does not answer.
+    pub async fn promote(&self) -> anyhow::Result<()> {
+        // Waits until it is done.
+        let promoted = self.client("postgres").await?.query_one("SELECT pg_promote()", &[]).await?;
+        if promoted.get::<_, bool>(0) { Ok(()) } else { bail!("the replica was not promoted") }
+    }
+
     fn own(&mut self) -> anyhow::Result<&mut Supervised> {
         self.server.as_mut().context("the server belongs to another process")
     }

@@ -242,12 +242,13 @@ impl Connection {
         [&self.scope, EPOCHS].concat()
     }
 
-    /// What is removed with a name.
-    fn removed(&self, names: &[String]) -> impl Iterator<Item = String> {
-        names.iter().flat_map(|name| {
-            let lease = (!name.starts_with("group:")).then(|| key::lease(&self.scope, name));
-            [Some([&self.scope, name.as_str()].concat()), lease].into_iter().flatten()
-        })
+    /// The keys that are removed with a name, which are in one slot.
+    fn removed(&self, name: &str) -> Vec<String> {
+        let mut keys = vec![[&self.scope, name].concat()];
+        if !name.starts_with("group:") {
+            keys.push(key::lease(&self.scope, name));
+        }
+        keys
     }
 
     /// Fails where a command of the scripts would fail: for want of memory or of a permission.
@@ -345,13 +346,14 @@ impl Wire for Connection {
 
     async fn invalidate(&self, names: &[String], node: u64) -> Result<()> {
         if let Transport::Single(_) = self.transport {
-            return self.remove(self.removed(names).collect(), names, node).await;
+            return self.remove(names.iter().flat_map(|name| self.removed(name)).collect(), names, node).await;
         }
         // The names are in many slots. All are gone before anybody is told, or one who is told could fetch the
-        // old value once more.
+        // old value once more. An entry goes with its lease in one command: a fill between the two would stay.
         try_join_all(
-            self.removed(names)
-                .map(async |name| cmd("UNLINK").arg(name).query_async::<()>(&mut self.transport()).await),
+            names
+                .iter()
+                .map(async |name| cmd("UNLINK").arg(self.removed(name)).query_async::<()>(&mut self.transport()).await),
         )
         .await?;
         self.remove(Vec::new(), names, node).await

@@ -121,6 +121,9 @@ async fn addresses_that_cannot_be_used_are_refused() {
         "postgres://localhost/x?sslmode=sometimes",
         "sqlite://",
         "sqlite://:memory:",
+        "sqlite:///",
+        "sqlite:///tmp",
+        "sqlite:///no/such/directory/x.db",
     ] {
         let Err(error) = tutord_store::open(url, &tutord_store::StoreOptions::default()).await else {
             panic!("{url} was accepted")

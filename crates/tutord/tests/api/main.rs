@@ -16,6 +16,7 @@ mod exercises;
 mod generators;
 mod harness;
 mod health;
+mod identity;
 mod llm_cache;
 mod mails;
 #[cfg(feature = "otlp")]

@@ -399,8 +399,8 @@ fn no_read_is_stale_without_l1() {
 
 #[test]
 fn no_read_is_of_a_state_of_the_database_that_is_no_more() {
-    check(Options { tokens: true, l1: true, faults: false, restores: true }, 0..schedules(400));
-    check(Options { tokens: true, l1: false, faults: true, restores: true }, 0..schedules(400));
+    check(Options { tokens: true, l1: true, faults: false, restores: true }, 0..schedules(150));
+    check(Options { tokens: true, l1: false, faults: true, restores: true }, 0..schedules(150));
 }
 
 #[test]

@@ -23,11 +23,15 @@ const HEAD: &str = "\
 The most SQL statements that a request may issue (its budget), and those that it issues until its answer begins: with an empty cache, and
 once more when the cache holds what the first request left there (warm). Log-in included, `BEGIN` and `COMMIT` too. A test counts
 them, on SQLite and on PostgreSQL with Redis, and fails when one is not as written here. Where a route changes something, the second request
-does the like: it completes another exercise, sends another message.
+does the like: it completes another exercise, sends another message. The readiness and metrics routes are left out: their answers are
+computed at most once a second, whoever asks.
 
 | route | budget | SQLite | warm | PostgreSQL | warm |
 |---|--:|--:|--:|--:|--:|
 ";
+
+/// Routes whose answer is shared for a second: whether a request issues statements depends on the time.
+const SHARED: [&str; 2] = ["/api/health/ready", "/metrics"];
 
 /// One request, ready to be sent.
 struct Ready {
@@ -144,6 +148,9 @@ async fn counts(app: &TestApp) -> Vec<(String, u32, [u32; 2])> {
     load_catalogue(app).await;
     let mut counts = Vec::new();
     for (index, route) in routes(&description(app).await).iter().enumerate() {
+        if SHARED.contains(&route.path.as_str()) {
+            continue;
+        }
         let most = budget(&route.method, &route.path).unwrap();
         let issued = count(app, route, &format!("student-{index}")).await;
         counts.push((format!("{} {}", route.method, route.path), most, issued));

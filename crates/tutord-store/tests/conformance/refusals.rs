@@ -190,9 +190,8 @@ async fn a_database_that_takes_no_writes_is_read_and_written_to_when_it_does_aga
     ] {
         assert_eq!(refused.refusal(), Some(Refusal::ReadOnly), "{refused}");
     }
-    let reset =
-        format!("SET default_transaction_read_only = off; ALTER DATABASE {name} RESET default_transaction_read_only");
-    store.execute(&reset).await;
+    let reset = format!("ALTER DATABASE {name} RESET default_transaction_read_only");
+    store.execute(&format!("BEGIN READ WRITE; {reset}; COMMIT")).await;
     other.try_write().await.unwrap();
 }
 

@@ -79,8 +79,11 @@ mod tests {
         about_it.then(|| error.to_string())
     }
 
-    /// Each option with a value of each command: the command, the flag, its variable, its default.
-    fn options() -> Vec<(&'static [&'static str], String, Option<String>, Option<String>)> {
+    /// The command of an option, its flag, its variable and its default.
+    type Described = (&'static [&'static str], String, Option<String>, Option<String>);
+
+    /// Each option with a value of each command.
+    fn options() -> Vec<Described> {
         let mut found = Vec::new();
         for path in COMMANDS {
             let root = prepared(Cli::command());

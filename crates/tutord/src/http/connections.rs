@@ -144,7 +144,6 @@ impl Connection {
 
     fn phase(&self) -> (Phase, Instant) {
         let packed = self.phase.load(Ordering::Relaxed);
-        #[expect(clippy::cast_possible_truncation, reason = "two bits")]
         let phase = Phase::ALL[(packed & 3) as usize];
         (phase, self.began + Duration::from_millis(packed >> 2))
     }

@@ -83,7 +83,7 @@ async fn timeout(app: &App, request: Request, next: Next) -> Response {
     });
     let limit = async {
         if awaits_model {
-            std::future::pending().await
+            std::future::pending::<()>().await;
         } else {
             tokio::time::sleep(app.config.http.request_timeout()).await;
         }

@@ -179,11 +179,11 @@ pub(super) async fn connect_to(
     }
     let (mut conn, identity) = match &connector.tls {
         Some(tls) => {
-            let (client, connection) = connector.config.connect(tls.clone()).await.map_err(refused)?;
+            let (client, connection) = connector.config.connect(tls.clone()).await.map_err(|error| refused(&error))?;
             set_up(client, connection, &settings, identify).await?
         }
         None => {
-            let (client, connection) = connector.config.connect(NoTls).await.map_err(refused)?;
+            let (client, connection) = connector.config.connect(NoTls).await.map_err(|error| refused(&error))?;
             set_up(client, connection, &settings, identify).await?
         }
     };
@@ -191,8 +191,8 @@ pub(super) async fn connect_to(
     Ok((Connection::new(conn, connector.comments), identity))
 }
 
-fn refused(error: tokio_postgres::Error) -> ConnectionError {
-    ConnectionError::BadConnection(describe(&error))
+fn refused(error: &tokio_postgres::Error) -> ConnectionError {
+    ConnectionError::BadConnection(describe(error))
 }
 
 /// Sends the settings, and the question for the identity with them.
@@ -217,7 +217,7 @@ where
         client.simple_query(settings).await.map(|_| None)
     };
     let identity = tokio::select! {
-        answer = answer => answer.map_err(refused)?,
+        answer = answer => answer.map_err(|error| refused(&error))?,
         _ = &mut connection => return Err(ConnectionError::BadConnection("the server closed the connection".to_owned())),
     };
     Ok((AsyncPgConnection::try_from_client_and_connection(client, connection).await?, identity))

@@ -6,12 +6,14 @@
 //! flight over answers a second. Waiting for the model and open streams count as neither.
 //!
 //! As in DAGOR (Zhou et al., "Overload Control for Scaling WeChat Microservices", `SoCC` 2018) the queueing delay, not the
-//! response time of single requests, says whether the server is overloaded; the rate of admission then falls
-//! multiplicatively below what was answered, and rises step by step afterwards. As in `CoDel` (Nichols and Jacobson, ACM
-//! Queue 2012) a delay that shrinks is a queue that drains, and is left alone. A token bucket enforces the rate. Requests
-//! of lower priority need more tokens to be left in it: sessions that were confirmed come before unknown tokens, and those
+//! response time of single requests, says whether the server is overloaded. As in BBR (Cardwell et al., "BBR:
+//! Congestion-Based Congestion Control", ACM Queue 2016) the capacity is the highest rate of answers of the last seconds:
+//! while the delay is above its target, the rate of admission is a share of the capacity, so that the queue drains and
+//! the rate never falls because less was admitted. Below the target the rate rises step by step. A token bucket enforces
+//! the rate. Requests of lower priority need more tokens to be left in it: sessions that were confirmed come before unknown tokens, and those
 //! before log-ins and other requests without a token.
 
+use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -27,7 +29,12 @@ const WINDOW: Duration = Duration::from_millis(100);
 /// How often the delay is measured.
 const PROBE: Duration = Duration::from_millis(5);
 /// The factor by which the rate rises in each window.
-const RISE: f64 = 1.05;
+const RISE: f64 = 1.03;
+/// The shares of the capacity that are admitted while a queue drains: the longer it is, the fewer.
+const DRAINING: (f64, f64) = (0.5, 0.95);
+/// How many windows the rate of answers is smoothed over, and how many the highest is remembered.
+const SMOOTHED: f64 = 4.0;
+const REMEMBERED: usize = 30;
 /// The lowest rate, in requests a second.
 const LOWEST: f64 = 20.0;
 /// How long a burst the token bucket lets pass, in seconds.
@@ -78,20 +85,26 @@ struct Window {
 struct Controller {
     /// Requests a second; `None` admits all.
     rate: Option<f64>,
-    last_delay: Duration,
+    /// Answers a second, smoothed.
+    answered: f64,
+    /// The same of the last windows, the newest last.
+    history: VecDeque<f64>,
 }
 
 impl Controller {
     fn close(&mut self, window: Window) {
-        let draining = window.delay < self.last_delay;
-        self.last_delay = window.delay;
+        self.answered += (window.answered / window.seconds - self.answered) / SMOOTHED;
+        self.history.push_back(self.answered);
+        if self.history.len() > REMEMBERED {
+            self.history.pop_front();
+        }
         if window.delay <= TARGET {
             self.rate =
                 self.rate.map(|rate| rate * RISE + 1.0).filter(|rate| *rate < 2.0 * window.arrived / window.seconds);
-        } else if !draining {
-            let factor = (TARGET.as_secs_f64() / window.delay.as_secs_f64()).clamp(0.6, 0.95);
-            let rate = (window.answered / window.seconds * factor).max(LOWEST);
-            self.rate = Some(self.rate.map_or(rate, |current| rate.min(current)));
+        } else {
+            let capacity = self.history.iter().copied().fold(LOWEST, f64::max);
+            let share = TARGET.as_secs_f64() / window.delay.as_secs_f64();
+            self.rate = Some(capacity * share.clamp(DRAINING.0, DRAINING.1));
         }
     }
 }

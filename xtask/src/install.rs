@@ -6,7 +6,7 @@ use std::process::Command;
 
 use anyhow::{Context as _, bail};
 
-/// Makes sure that PostgreSQL, Redis, Chromium, Python, Node.js and cargo-nextest are there.
+/// Makes sure that PostgreSQL, Redis, nginx, Chromium, Python, Node.js and cargo-nextest are there.
 pub(crate) fn missing() -> anyhow::Result<()> {
     let mut packages = testbed::missing_packages();
     packages.extend(

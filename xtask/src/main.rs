@@ -19,7 +19,7 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Check format and lints, run all tests against real servers, and build the docs. Installs PostgreSQL,
-    /// Redis, Chromium, Python, Node.js and cargo-nextest where they are missing.
+    /// Redis, nginx, Chromium, Python, Node.js and cargo-nextest where they are missing.
     Test {
         /// Also run the tests that take minutes: schemathesis calls every operation of the API's description.
         #[arg(long)]

@@ -1,4 +1,4 @@
-//! Throwaway servers for tests: PostgreSQL, Redis, a fake model, and a browser.
+//! Throwaway servers for tests: PostgreSQL, Redis, nginx, a fake model, and a browser.
 //!
 //! Each is the real program, started on a free port in a temporary directory, and stopped when the
 //! process that started it ends, however it ends.
@@ -6,12 +6,14 @@
 
 pub mod browser;
 pub mod model;
+pub mod nginx;
 pub mod postgres;
 mod process;
 pub mod redis;
 
 pub use browser::Chromedriver;
 pub use model::FakeModel;
+pub use nginx::Nginx;
 pub use postgres::Postgres;
 pub use redis::{Redis, RedisCluster};
 
@@ -20,6 +22,7 @@ pub fn missing_packages() -> Vec<&'static str> {
     let programs = [
         (postgres::program("initdb"), "postgresql"),
         (redis::program(), "redis-server"),
+        (nginx::program(), "nginx-light"),
         (browser::chromium(), "chromium"),
         (browser::program(), "chromium-driver"),
     ];

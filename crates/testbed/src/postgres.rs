@@ -11,7 +11,7 @@ use tempfile::TempDir;
 use tokio::sync::OnceCell;
 use tokio_postgres::{Client, NoTls};
 
-use crate::process::{self, Supervised, directory, free_port};
+use crate::process::{self, Supervised, directory, free_port, is_root, run};
 
 /// Names a running server for all test processes, so that they share one.
 pub const URL_VARIABLE: &str = "TESTBED_POSTGRES_URL";
@@ -204,9 +204,8 @@ struct Home {
 impl Home {
     fn new() -> anyhow::Result<Self> {
         let directory = directory("testbed-postgres-")?;
-        let is_root = run(Command::new("id").arg("-u"))?.trim() == "0";
         let mut drop_root = Vec::new();
-        if is_root {
+        if is_root()? {
             run(Command::new("chown").arg(UNPRIVILEGED).arg(directory.path()))?;
             let user = format!("--reuid={UNPRIVILEGED}");
             let group = format!("--regid={}", run(Command::new("id").args(["-g", UNPRIVILEGED]))?.trim());
@@ -270,14 +269,6 @@ pub fn program(name: &str) -> anyhow::Result<PathBuf> {
     versions.sort_by_key(|(version, _)| std::cmp::Reverse(*version));
     let elsewhere: Vec<PathBuf> = versions.into_iter().map(|(_, path)| path).collect();
     process::program(name, &elsewhere, "postgresql")
-}
-
-fn run(command: &mut Command) -> anyhow::Result<String> {
-    let output = command.output().with_context(|| format!("{command:?}"))?;
-    if !output.status.success() {
-        bail!("{command:?} failed: {}", String::from_utf8_lossy(&output.stderr));
-    }
-    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
 #[cfg(test)]

@@ -1,13 +1,17 @@
 //! Starting a server so that it can't outlive this process.
 
 use std::io::{BufRead as _, BufReader, Write as _};
-use std::net::TcpListener;
+use std::net::{TcpListener, TcpStream};
 use std::os::unix::process::CommandExt as _;
 use std::path::PathBuf;
 use std::process::{Child, ChildStdout, Command, Stdio};
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
 use tempfile::TempDir;
+
+/// How long a server that recovers nothing may take to start.
+pub(crate) const START_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// A server below a small shell that stops it when its standard input closes. The pipe's other end is
 /// ours: it closes when this is dropped, and also when the process is killed, for which Rust has no
@@ -94,6 +98,19 @@ impl Supervised {
         Ok(())
     }
 
+    /// Waits until the server accepts connections; `name` is for the error.
+    pub(crate) async fn until_listening(&self, name: &str, port: u16) -> anyhow::Result<()> {
+        let began = Instant::now();
+        // There is no event to wait for: the server opens its port when it is ready.
+        while TcpStream::connect(("127.0.0.1", port)).is_err() {
+            if began.elapsed() > START_TIMEOUT {
+                bail!("{name} did not start: {}", self.log());
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        Ok(())
+    }
+
     /// What the server wrote so far.
     pub(crate) fn log(&self) -> String {
         std::fs::read_to_string(&self.log).unwrap_or_default()
@@ -127,6 +144,20 @@ pub(crate) fn program(name: &str, elsewhere: &[PathBuf], package: &str) -> anyho
     }
 }
 
+/// Runs a program to its end; what it printed.
+pub(crate) fn run(command: &mut Command) -> anyhow::Result<String> {
+    let output = command.output().with_context(|| format!("{command:?}"))?;
+    if !output.status.success() {
+        bail!("{command:?} failed: {}", String::from_utf8_lossy(&output.stderr));
+    }
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
+/// Whether this process is root's.
+pub(crate) fn is_root() -> anyhow::Result<bool> {
+    Ok(run(Command::new("id").arg("-u"))?.trim() == "0")
+}
+
 /// A temporary directory for a server to come.
 pub(crate) fn directory(prefix: &str) -> anyhow::Result<TempDir> {
     tempfile::Builder::new().prefix(prefix).tempdir().context("temporary directory")
@@ -135,7 +166,6 @@ pub(crate) fn directory(prefix: &str) -> anyhow::Result<TempDir> {
 #[cfg(test)]
 mod tests {
     use std::os::unix::process::ExitStatusExt as _;
-    use std::time::Duration;
 
     use super::*;
 

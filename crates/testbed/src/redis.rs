@@ -1,14 +1,11 @@
 //! A throwaway Redis server.
 
-use std::net::TcpStream;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use anyhow::bail;
 
-use crate::process::{self, Supervised, directory, free_port};
-
-const READY_TIMEOUT: Duration = Duration::from_secs(10);
+use crate::process::{self, START_TIMEOUT, Supervised, directory, free_port};
 
 /// A single server without persistence.
 #[derive(Debug)]
@@ -79,15 +76,7 @@ impl Redis {
     }
 
     async fn until_ready(&self) -> anyhow::Result<()> {
-        let began = Instant::now();
-        // There is no event to wait for: the server opens its port when it is ready.
-        while TcpStream::connect(("127.0.0.1", self.port)).is_err() {
-            if began.elapsed() > READY_TIMEOUT {
-                bail!("Redis did not start: {}", self.server.log());
-            }
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
-        Ok(())
+        self.server.until_listening("Redis", self.port).await
     }
 }
 
@@ -118,7 +107,7 @@ impl RedisCluster {
         for node in &cluster.nodes {
             let port = node.port.to_string();
             while !cli(&["-p", &port, "cluster", "info"]).await?.contains("cluster_state:ok") {
-                if began.elapsed() > READY_TIMEOUT {
+                if began.elapsed() > START_TIMEOUT {
                     bail!("the Redis Cluster did not form: {}", node.server.log());
                 }
                 tokio::time::sleep(Duration::from_millis(50)).await;
@@ -154,6 +143,7 @@ pub(crate) fn program() -> anyhow::Result<PathBuf> {
 #[cfg(test)]
 mod tests {
     use std::io::{Read as _, Write as _};
+    use std::net::TcpStream;
 
     use super::*;
 

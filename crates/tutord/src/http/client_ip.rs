@@ -19,7 +19,7 @@ use crate::error::ApiError;
 
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 /// Proxies that are logged, each once. Anybody can look like a proxy.
-const MAX_LOGGED: usize = 100;
+pub(super) const MAX_LOGGED: usize = 100;
 
 /// The client's address: the peer's, or, where the peer is one of `TRUSTED_PROXIES`, the last address
 /// in `X-Forwarded-For` or `Forwarded` that is not a trusted proxy itself.

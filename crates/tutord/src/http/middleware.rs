@@ -210,10 +210,11 @@ fn panicked(payload: Box<dyn Any + Send + 'static>) -> Response {
 
 #[cfg(test)]
 mod tests {
+    use std::net::SocketAddr;
     use std::sync::Mutex;
 
     use axum::body::{Body, to_bytes};
-    use axum::extract::Path;
+    use axum::extract::{ConnectInfo, Path};
     use axum::routing::get;
     use clap::Parser;
     use futures_util::StreamExt as _;
@@ -231,7 +232,7 @@ mod tests {
 
     async fn app(directory: &tempfile::TempDir) -> App {
         let data_dir = directory.path().display().to_string();
-        let config = Cli::parse_from(["tutord", "--data-dir", &data_dir]).config;
+        let config = Cli::parse_from(["tutord", "--data-dir", &data_dir, "--trusted-proxies", "10.0.0.0/8"]).config;
         let (watch, plans) = config.watch.build();
         let store = tutord_store::open(&config.database.url(), &config.store_options(&watch)).await.unwrap();
         App::new(config, (watch, plans), store, false).unwrap()
@@ -256,9 +257,27 @@ mod tests {
         let details = serde_json::json!({"request_id": headers["x-request-id"].to_str().unwrap()});
         assert_eq!(body["error"]["details"], details, "nothing but the request's id");
     }
+
     /// Log lines as they are written.
     #[derive(Clone, Default)]
     struct Lines(Arc<Mutex<Vec<u8>>>);
+
+    impl Lines {
+        /// Collects what this thread logs as long as the guard is there.
+        fn collect(&self) -> tracing::subscriber::DefaultGuard {
+            let lines = self.clone();
+            let log = tracing_subscriber::fmt()
+                .with_ansi(false)
+                .with_max_level(tracing::Level::DEBUG)
+                .with_writer(move || lines.clone());
+            tracing::subscriber::set_default(log.finish())
+        }
+
+        /// What came since the last call.
+        fn take(&self) -> String {
+            String::from_utf8(std::mem::take(&mut self.0.lock().unwrap())).unwrap()
+        }
+    }
 
     impl std::io::Write for Lines {
         fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
@@ -268,6 +287,37 @@ mod tests {
         fn flush(&mut self) -> std::io::Result<()> {
             Ok(())
         }
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_proxy_that_is_not_trusted_is_logged_once() {
+        let directory = tempfile::tempdir().unwrap();
+        let app = app(&directory).await;
+        let lines = Lines::default();
+        let _collected = lines.collect();
+        let warnings = async |peer: String, header: &'static str| {
+            let peer: SocketAddr = peer.parse().unwrap();
+            let mut request = Request::get("/").header(header, "for=192.0.2.1").body(Body::empty()).unwrap();
+            request.extensions_mut().insert(ConnectInfo(peer));
+            wrap(Router::new(), &app).with_state(app.clone()).oneshot(request).await.unwrap();
+            let log = lines.take();
+            log.lines().filter(|line| line.contains("TRUSTED_PROXIES")).map(str::to_owned).collect::<Vec<_>>()
+        };
+        let nothing: [&str; 0] = [];
+        assert_eq!(warnings("10.0.0.1:5000".to_owned(), "x-forwarded-for").await, nothing, "a trusted one");
+        assert_eq!(warnings("198.51.100.1:5000".to_owned(), "accept").await, nothing, "not forwarded");
+        for header in ["x-forwarded-for", "forwarded"] {
+            let peer = if header == "forwarded" { "[2001:db8::7]:5000" } else { "203.0.113.7:5000" };
+            let first = warnings(peer.to_owned(), header).await;
+            assert!(matches!(&first[..], [line] if line.contains("WARN") && line.contains(header)), "{first:?}");
+            assert_eq!(warnings(peer.replace("5000", "5001"), header).await, nothing, "{header} again");
+        }
+        // Anybody can send the header: the log is bounded.
+        let mut logged = 2;
+        for number in 0..client_ip::MAX_LOGGED {
+            logged += warnings(format!("198.51.100.{number}:5000"), "forwarded").await.len();
+        }
+        assert_eq!(logged, client_ip::MAX_LOGGED);
     }
 
     /// Pieces, then an error, a panic, the end, or nothing more.
@@ -299,14 +349,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let app = app(&directory).await;
         let lines = Lines::default();
-        let log = {
-            let lines = lines.clone();
-            tracing_subscriber::fmt()
-                .with_ansi(false)
-                .with_max_level(tracing::Level::DEBUG)
-                .with_writer(move || lines.clone())
-        };
-        let _logged = tracing::subscriber::set_default(log.finish());
+        let _collected = lines.collect();
         for coding in ["identity", "gzip"] {
             for (end, failure) in [
                 ("error", Some("no more pieces")),
@@ -336,7 +379,7 @@ mod tests {
                 }
                 assert_eq!(whole, !matches!(end, "error" | "panic"), "{id}");
                 assert_eq!(app.requests.recent.overall().failed - failed_before, u64::from(failure.is_some()), "{id}");
-                let log = String::from_utf8(std::mem::take(&mut lines.0.lock().unwrap())).unwrap();
+                let log = lines.take();
                 let of_body = log.lines().find(|line| line.contains("response body failed"));
                 assert_eq!(of_body.is_some(), failure.is_some(), "{log}");
                 if let (Some(line), Some(failure)) = (of_body, failure) {

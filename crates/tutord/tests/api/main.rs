@@ -24,6 +24,7 @@ mod otlp;
 mod outbox;
 mod process;
 mod progress;
+mod proxies;
 mod queries;
 mod rate_limits;
 mod replicas;

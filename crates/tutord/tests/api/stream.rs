@@ -1,7 +1,7 @@
 use std::time::Duration;
 
 use futures_util::StreamExt as _;
-use reqwest::Method;
+use reqwest::{Method, RequestBuilder};
 use serde_json::{Value, json};
 use testbed::model::Behaviour;
 use tokio::sync::mpsc;
@@ -17,14 +17,19 @@ crate::on_both!(
 );
 
 /// A stream of server-sent events, read one event at a time.
-struct Events {
+pub(crate) struct Events {
     bytes: std::pin::Pin<Box<dyn futures_util::Stream<Item = reqwest::Result<axum::body::Bytes>> + Send>>,
     text: String,
 }
 
 impl Events {
     async fn open(client: &Client<'_>, body: Value) -> Self {
-        let response = client.request(Method::POST, "/api/chat/stream").json(&body).send().await.unwrap();
+        Self::of(client.request(Method::POST, "/api/chat/stream").json(&body)).await
+    }
+
+    /// What a request is answered with.
+    pub(crate) async fn of(request: RequestBuilder) -> Self {
+        let response = request.send().await.unwrap();
         assert_eq!(response.status(), 200);
         assert_eq!(response.headers()["content-type"], "text/event-stream");
         assert!(!response.headers().contains_key("content-encoding"));
@@ -32,7 +37,7 @@ impl Events {
     }
 
     /// The next event's name and data; `None` at the end.
-    async fn next(&mut self) -> Option<(String, Value)> {
+    pub(crate) async fn next(&mut self) -> Option<(String, Value)> {
         loop {
             if let Some((event, rest)) = self.text.split_once("\n\n") {
                 let line = |name: &str| event.lines().find_map(|line| line.strip_prefix(name)).map(str::to_owned);

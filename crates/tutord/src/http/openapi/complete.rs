@@ -147,7 +147,7 @@ fn complete_operation(method: &str, path: &str, operation: &mut Value, examples:
         }
     }
 
-    let mut facts: Vec<Shared> = Vec::new();
+    let mut facts: Vec<Shared> = vec![errors::URI_TOO_LONG, errors::HEADERS_TOO_LARGE];
     if takes_body {
         facts.extend([errors::MALFORMED, errors::TOO_LARGE, errors::UNSUPPORTED]);
     }

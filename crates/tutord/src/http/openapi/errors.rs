@@ -77,6 +77,9 @@ pub(super) const NOT_FOUND: Shared = Shared::new("404", "NotFound", "NOT_FOUND",
 pub(super) const TOO_LARGE: Shared =
     Shared::new("413", "BodyTooLarge", "PAYLOAD_TOO_LARGE", "the body must be at most 1048576 bytes")
         .described("The body is longer than `MAX_BODY_BYTES`.");
+pub(super) const URI_TOO_LONG: Shared =
+    Shared::new("414", "UriTooLong", "URI_TOO_LONG", "path and query must be at most 8192 bytes")
+        .described("The path with its query is too long; the message names the bound.");
 pub(super) const UNSUPPORTED: Shared = Shared::new(
     "415",
     "UnsupportedMediaType",
@@ -90,6 +93,13 @@ pub(super) const RATE_LIMITED: Shared =
     Shared::new("429", "RateLimited", "RATE_LIMIT_EXCEEDED", "too many requests; please wait")
         .described("A rate limit is used up.")
         .with_headers(&["Retry-After", "X-RateLimit-Limit", "X-RateLimit-Remaining"]);
+pub(super) const HEADERS_TOO_LARGE: Shared = Shared::new(
+    "431",
+    "HeadersTooLarge",
+    "HEADERS_TOO_LARGE",
+    "at most 96 headers of 32768 bytes together are accepted",
+)
+.described("There are too many headers, or they are too long together; the message names both bounds.");
 pub(super) const INTERNAL: Shared =
     Shared::new("500", "InternalError", "INTERNAL_SERVER_ERROR", "something went wrong on our side")
         .described("The server failed; `details.request_id` names the request in its log.");
@@ -105,7 +115,7 @@ pub(super) const MODEL_UNAVAILABLE: Shared =
         )
         .with_headers(&["Retry-After"]);
 
-const SHARED: [Shared; 13] = [
+const SHARED: [Shared; 15] = [
     MALFORMED,
     UNAUTHENTICATED,
     LOG_IN_FORBIDDEN,
@@ -113,9 +123,11 @@ const SHARED: [Shared; 13] = [
     NOT_ADMIN,
     NOT_FOUND,
     TOO_LARGE,
+    URI_TOO_LONG,
     UNSUPPORTED,
     INVALID,
     RATE_LIMITED,
+    HEADERS_TOO_LARGE,
     INTERNAL,
     OVERLOADED,
     MODEL_UNAVAILABLE,

@@ -181,7 +181,7 @@ where
 /// Opens a connection with tutord's settings.
 ///
 /// # Errors
-/// A [`ConnectionError`] that holds an [`Error`]: see [`connection_error`].
+/// A [`ConnectionError`] that holds an [`Error`].
 pub async fn connect(connector: &Connector) -> std::result::Result<Connection, ConnectionError> {
     Ok(connect_to(connector, false).await?.0)
 }

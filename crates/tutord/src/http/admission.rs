@@ -335,7 +335,7 @@ mod tests {
         controller.close(window(Duration::from_millis(200), 300.0));
         assert!(controller.rate.is_some_and(|rate| rate < 1_000.0));
         controller.close(window(Duration::ZERO, 50.0));
-        for _ in 0..60 {
+        for _ in 0..100 {
             controller.close(window(Duration::ZERO, 50.0));
         }
         assert_eq!(controller.rate, None);

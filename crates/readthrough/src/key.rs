@@ -30,7 +30,7 @@ impl Key {
     }
 }
 
-/// What one value is called in this process, and in Redis behind a scope. The part in braces is Redis Cluster's hash tag: all
+/// The name of one value in this process, and in Redis behind a scope. The part in braces is Redis Cluster's hash tag: all
 /// names of a group are in one slot, so that one script may touch them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Names {

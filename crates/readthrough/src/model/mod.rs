@@ -123,7 +123,7 @@ impl World {
         let kept = database.last().unwrap().map(|version| state * STATE + (version % STATE).saturating_sub(lost));
         database.push(kept);
         drop(database);
-        // What was written to the state before is completed no more.
+        // Writes to the earlier state of the database are not completed.
         for completed in self.completed.lock().unwrap().iter_mut() {
             completed.retain(|done| done.at.is_none() && done.version % STATE == 0);
         }

@@ -16,7 +16,7 @@ pub(crate) const MAX_SIBLINGS: i64 = 16;
 /// The generations of used refresh tokens that are stored. An older token is unknown instead of retired.
 pub(crate) const MAX_GENERATIONS: i64 = 100;
 
-/// What becomes of a refresh token that is presented.
+/// The verdict on a refresh token that a client presents.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Verdict {
     /// It is the first of its generation to be used: a new generation begins.

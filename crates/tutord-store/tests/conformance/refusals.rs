@@ -1,4 +1,4 @@
-//! What the database refuses is told by kind, and repeated only where nothing may have been committed.
+//! The store reports refusals of the database by kind, and repeats a call only if nothing can have been committed.
 
 use std::sync::Arc;
 

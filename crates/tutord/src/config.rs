@@ -215,7 +215,7 @@ pub struct DatabaseConfig {
     /// Where SQLite and mails that are not sent are kept.
     #[arg(long, env = "DATA_DIR", default_value = "./data")]
     pub data_dir: PathBuf,
-    /// Connections kept open.
+    /// Connections kept open. On SQLite those that read; it opens at most one for each core and one more.
     #[arg(long, env = "DATABASE_POOL_SIZE", default_value_t = 10, value_parser = size(1, 10_000))]
     pub database_pool_size: usize,
     /// Connections opened beyond that under load, and closed some seconds after it (PostgreSQL).

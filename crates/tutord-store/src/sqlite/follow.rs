@@ -5,14 +5,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use diesel::connection::InstrumentationEvent;
 use diesel::prelude::*;
 use diesel::sql_types::BigInt;
 use diesel_async::pooled_connection::deadpool::Pool;
 use querywatch::Watch;
 use tokio::time::sleep;
 
-use super::{Conn, get};
+use super::{Conn, get, unwatched};
 use crate::error::{Error, Result};
 use crate::model::change::{Change, ChangeKind};
 use crate::store::ChangeFeed;
@@ -60,11 +59,7 @@ async fn look(writer: &Pool<Conn>, opened: &AtomicU64, watch: &Watch) -> Result<
     let connection = opened.load(Ordering::Acquire);
     let watch = watch.clone();
     let version = conn.spawn_blocking(move |inner| {
-        // No statement of tutord's work: it would be counted twice a second.
-        inner.set_instrumentation(|_: InstrumentationEvent<'_>| {});
-        let row = diesel::sql_query("PRAGMA data_version").get_result::<Row>(inner);
-        inner.set_instrumentation(watch.instrumentation());
-        row
+        unwatched(inner, &watch, |inner| diesel::sql_query("PRAGMA data_version").get_result::<Row>(inner))
     });
     Ok(Version { connection, version: version.await?.data_version })
 }

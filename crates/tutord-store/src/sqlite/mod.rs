@@ -12,15 +12,16 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use deadpool::managed::{PoolError, TimeoutType};
-use diesel::Connection as _;
-use diesel::connection::{AnsiTransactionManager, SimpleConnection as _};
+use diesel::connection::{AnsiTransactionManager, InstrumentationEvent, SimpleConnection as _};
 use diesel::sqlite::SqliteConnection;
+use diesel::{Connection as _, QueryResult};
 use diesel_async::pooled_connection::deadpool::{Object, Pool};
 use diesel_async::pooled_connection::{AsyncDieselConnectionManager, ManagerConfig, RecyclingMethod};
 use diesel_async::sync_connection_wrapper::{SpawnBlocking, SyncConnectionWrapper};
 use diesel_async::{AsyncConnection, RunQueryDsl, SimpleAsyncConnection};
 use diesel_migrations::{EmbeddedMigrations, MigrationHarness, embed_migrations};
 use futures_util::future::BoxFuture;
+use querywatch::Watch;
 
 use crate::acquires::Acquires;
 use crate::error::{Error, Refusal, Result};
@@ -115,6 +116,7 @@ pub struct Sqlite {
     writer: Pool<Conn>,
     path: PathBuf,
     settings: String,
+    watch: Watch,
     /// Whether the disk may be full: so at the start, and since a write failed for that.
     may_be_full: AtomicBool,
     /// Of a process that serves.
@@ -146,9 +148,10 @@ impl Sqlite {
         let opened = Arc::<AtomicU64>::default();
         let mut store = Self {
             acquires: Acquires::default(),
-            readers: pool(&path, options, options.pool_size, "PRAGMA query_only = ON;", &Arc::default())?,
+            readers: pool(&path, options, readers(options.pool_size), "PRAGMA query_only = ON;", &Arc::default())?,
             writer: pool(&path, options, 1, "", &opened)?,
             settings: settings(options),
+            watch: options.watch.clone(),
             may_be_full: AtomicBool::new(true),
             path,
             serving: None,
@@ -214,6 +217,15 @@ impl Sqlite {
     }
 }
 
+/// How many connections read.
+///
+/// A statement keeps its thread busy from its first row to its last. More statements at once than cores finish no
+/// earlier, and their threads take the processor from the runtime's workers, which read and refuse requests meanwhile.
+fn readers(pool_size: usize) -> usize {
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    pool_size.min(cores + 1)
+}
+
 /// What every connection is told first.
 fn settings(options: &StoreOptions) -> String {
     let busy = options.statement_timeout.as_millis();
@@ -221,6 +233,18 @@ fn settings(options: &StoreOptions) -> String {
         "PRAGMA busy_timeout = {busy}; PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; \
          PRAGMA foreign_keys = ON; PRAGMA temp_store = MEMORY; PRAGMA cache_size = -16000; "
     )
+}
+
+/// Runs statements that are not counted among those of requests.
+fn unwatched<T>(
+    connection: &mut SqliteConnection,
+    watch: &Watch,
+    work: impl FnOnce(&mut SqliteConnection) -> QueryResult<T>,
+) -> QueryResult<T> {
+    connection.set_instrumentation(|_: InstrumentationEvent<'_>| {});
+    let outcome = work(connection);
+    connection.set_instrumentation(watch.instrumentation());
+    outcome
 }
 
 /// A pool that counts the connections that it opens.
@@ -294,16 +318,25 @@ impl Administration for Sqlite {
 
     async fn migrate(&self) -> Result<Vec<String>> {
         self.schema().await?.check()?;
-        let mut conn = self.own_connection()?;
-        let applied = tokio::task::block_in_place(|| {
-            // One process at a time: the lock is taken before anybody looks which migrations are pending.
-            conn.batch_execute(&format!("PRAGMA busy_timeout = {}", MIGRATION_WAIT.as_millis()))?;
-            conn.immediate_transaction(|conn| {
-                let applied = conn.run_pending_migrations(MIGRATIONS);
-                let applied = applied.map_err(|error| Error::Migration(error.to_string()))?;
-                Ok::<_, Error>(applied.iter().map(ToString::to_string).collect())
-            })
-        })?;
+        let (settings, watch) = (self.settings.clone(), self.watch.clone());
+        // On the writer: the commit of any other connection looks like another process's.
+        let applied = self.write(async |conn| {
+            let outcome = conn.spawn_blocking(move |inner| {
+                unwatched(inner, &watch, |inner| {
+                    // One process at a time: the lock is taken before anybody looks which migrations are pending.
+                    inner.batch_execute(&format!("PRAGMA busy_timeout = {}", MIGRATION_WAIT.as_millis()))?;
+                    let outcome = inner.immediate_transaction(|inner| {
+                        let applied = inner.run_pending_migrations(MIGRATIONS);
+                        let applied = applied.map_err(|error| Error::Migration(error.to_string()))?;
+                        Ok::<_, Error>(applied.iter().map(ToString::to_string).collect())
+                    });
+                    inner.batch_execute(&settings)?;
+                    Ok(outcome)
+                })
+            });
+            outcome.await?
+        });
+        let applied = applied.await?;
         self.write(async |conn| users::backfill_addresses(conn).await).await?;
         Ok(applied)
     }

@@ -132,3 +132,22 @@ async fn sqlite_notes_nothing() {
     assert_eq!(store.own_changes(10).await.unwrap(), Vec::<i64>::new());
     assert_eq!(store.purge_changes(Timestamp::now(), 10).await.unwrap(), 0);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sqlite_tells_its_own_writes_from_those_of_another_process() {
+    let directory = tempfile::tempdir().unwrap();
+    let url = format!("sqlite://{}", directory.path().join("test.db").display());
+    let store = tutord_store::open(&url, &StoreOptions { serves: true, ..StoreOptions::default() }).await.unwrap();
+    let mut feed = store.follow_changes().await.unwrap().unwrap();
+    store.migrate().await.unwrap();
+    store.purge_conversations(1).await.unwrap();
+    assert_eq!(feed.next(10).await.unwrap(), []);
+    let other = tutord_store::open(&url, &StoreOptions::default()).await.unwrap();
+    other.purge_expired(Timestamp::now(), 1).await.unwrap();
+    assert_eq!(feed.next(10).await.unwrap(), [], "nothing was removed");
+    other.try_write().await.unwrap();
+    let changes = feed.next(10).await.unwrap();
+    assert_eq!(changes.len(), 1, "{changes:?}");
+    feed.done(&changes).await.unwrap();
+    assert_eq!(feed.next(10).await.unwrap(), []);
+}

@@ -97,6 +97,22 @@ impl Postgres {
         self.until_ready().await
     }
 
+    /// Stops the server's processes as they are: connections stay open, and none of them is answered.
+    ///
+    /// # Errors
+    /// When the server is another process's.
+    pub fn pause(&mut self) -> anyhow::Result<()> {
+        self.own()?.pause()
+    }
+
+    /// Ends a [`pause`](Self::pause).
+    ///
+    /// # Errors
+    /// When the server is another process's.
+    pub fn resume(&mut self) -> anyhow::Result<()> {
+        self.own()?.resume()
+    }
+
     /// Makes a primary of a [`replica`](Self::replica): it takes writes, on a timeline of its own, from then on.
     ///
     /// # Errors

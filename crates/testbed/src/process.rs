@@ -27,6 +27,7 @@ pub(crate) struct Supervised {
 /// input, which also removes the directory `$1`. Each order is answered once it is carried out.
 const SUPERVISOR: &str = r#"
 directory=$1; signal=$2; shift 2
+children() { cat /proc/$server/task/$server/children 2>/dev/null; }
 start() { "$@" </dev/null >>"$directory/server.log" 2>&1 & server=$!; }
 end() { kill -"$signal" $server 2>/dev/null; kill -CONT $server 2>/dev/null; wait $server; }
 start "$@"
@@ -34,8 +35,9 @@ while read -r order; do
     case $order in
         kill) end ;;
         restart) start "$@" ;;
-        pause) kill -STOP $server ;;
-        resume) kill -CONT $server ;;
+        # With its processes: PostgreSQL has one for each connection.
+        pause) kill -STOP $server; kill -STOP $(children) 2>/dev/null ;;
+        resume) kill -CONT $(children) $server ;;
     esac
     echo "$order"
 done

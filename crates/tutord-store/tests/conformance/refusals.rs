@@ -3,11 +3,11 @@
 use std::sync::Arc;
 
 use testbed::Postgres;
-use tutord_store::model::{Difficulty, NewAchievement, NewExercise};
+use tutord_store::model::{Difficulty, NewAchievement, NewExercise, NewUserMessage, Target};
 use tutord_store::{Error, Refusal, Store, StoreOptions};
 
 use crate::exercises::exercise;
-use crate::fixture::{Fixture, new_user, open, postgres, sqlite};
+use crate::fixture::{Fixture, message, new_user, open, postgres, sqlite, stored};
 
 crate::on_both!(
     it_takes_writes_and_says_so,
@@ -134,6 +134,39 @@ async fn what_passes_is_repeated_and_succeeds() {
         fail(&store, code, 2).await;
         store.set_exercise_difficulty(ada.id, Difficulty::Hard).await.unwrap();
         assert_eq!(attempts(&store).await, "3", "{code}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_transaction_that_loses_a_deadlock_is_repeated_and_stores_once() {
+    let store = postgres().await;
+    let ada = store.student("ada").await;
+    let conversation = store.conversation(ada.id, "contended").await;
+    let name = store.url.rsplit('/').next().unwrap();
+    store.execute(&format!("ALTER DATABASE {name} SET deadlock_timeout = '2s'")).await;
+    // Connections from now on have it.
+    let victim = open(&store.url).await;
+    let client = store.client().await;
+    let lock = format!("SELECT FROM users WHERE id = {} FOR UPDATE", ada.id);
+    client.batch_execute(&format!("BEGIN; SET LOCAL deadlock_timeout = '1h'; {lock}")).await.unwrap();
+    let key = Some("once".to_owned());
+    let new = NewUserMessage { idempotency_key: key, ..message(ada.id, Target::Existing(conversation), "hello") };
+    let appending = tokio::spawn(async move { victim.append_user_message(new).await });
+    // It holds the conversation, and waits for the user.
+    let waiting = "SELECT count(*)::text AS line FROM pg_stat_activity
+                   WHERE datname = current_database() AND wait_event_type = 'Lock'";
+    while store.lines(waiting).await != ["1"] {
+        tokio::task::yield_now().await;
+    }
+    client
+        .batch_execute(&format!("UPDATE conversations SET title = 'changed' WHERE id = {conversation}; COMMIT"))
+        .await
+        .unwrap();
+    stored(appending.await.unwrap().unwrap());
+    assert_eq!(store.count("messages").await, 1);
+    let deadlocks = "SELECT deadlocks::text AS line FROM pg_stat_database WHERE datname = current_database()";
+    while store.lines(deadlocks).await != ["1"] {
+        tokio::task::yield_now().await;
     }
 }
 

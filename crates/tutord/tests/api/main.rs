@@ -22,6 +22,7 @@ mod mails;
 #[cfg(feature = "otlp")]
 mod otlp;
 mod outbox;
+mod overload;
 mod process;
 mod progress;
 mod proxies;

@@ -328,15 +328,40 @@ async fn what_a_killed_first_start_left_out_is_made_up_for() {
     }
 }
 
-#[test]
-fn starts_at_the_same_time_all_succeed() {
+/// `serve` and `migrate` on a database that is empty.
+fn start_at_the_same_time(url: &str) {
     let directory = tempfile::tempdir().unwrap();
-    let migrate = || tutord(directory.path(), &["migrate"]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
-    let children: Vec<_> = (0..4).map(|_| migrate().unwrap()).collect();
+    let start = |arguments: &[&str]| {
+        let arguments = [arguments, &["--database-url", url]].concat();
+        tutord(directory.path(), &arguments).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap()
+    };
+    let mut server = start(&["serve", "--listen", "127.0.0.1:0"]);
+    let children: Vec<_> = (0..4).map(|_| start(&["migrate"])).collect();
     for child in children {
         let output = child.wait_with_output().unwrap();
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     }
+    let mut lines = std::io::BufRead::lines(std::io::BufReader::new(server.stderr.take().unwrap()));
+    let mut log = String::new();
+    assert!(
+        lines.any(|line| {
+            let line = line.unwrap();
+            log += &line;
+            log += "\n";
+            line.contains("serving")
+        }),
+        "{log}"
+    );
+    server.kill().unwrap();
+    server.wait().unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn starts_at_the_same_time_all_succeed() {
+    let url = Postgres::shared().await.unwrap().empty_database().await.unwrap();
+    start_at_the_same_time(&url);
+    let directory = tempfile::tempdir().unwrap();
+    start_at_the_same_time(&format!("sqlite://{}", directory.path().join("new.db").display()));
 }
 
 #[tokio::test(flavor = "multi_thread")]

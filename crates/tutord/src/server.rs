@@ -28,7 +28,7 @@ use crate::app::{App, STREAMS_GRACE};
 use crate::auth::presented_token;
 use crate::config::Config;
 use crate::error::ApiError;
-use crate::http::admission::Admission;
+use crate::http::admission::{Access, Admission};
 use crate::http::connections::{Closure, Connections, InFlight, Limits, Slot};
 use crate::http::timed_io::TimedIo;
 
@@ -181,13 +181,13 @@ async fn connection(
         let (mut router, state) = (router.clone(), Arc::clone(&state));
         let (connections, admission) = (Arc::clone(&connections), Arc::clone(&admission));
         async move {
-            let path = request.uri().path();
+            let (path, access) = (request.uri().path(), Access::by(request.method()));
             let mut response = if state.is_live_only() && !LIVE_PATHS.contains(&path) {
                 ApiError::overloaded("too many connections are open").into_response()
             } else if HEALTH_PATHS.contains(&path) {
                 router.call(request).await?
-            } else if admission.admits(|| admission.priority(presented_token(request.headers()))) {
-                admission.serve(router.call(request)).await?
+            } else if admission.admits(access, || admission.priority(presented_token(request.headers()))) {
+                admission.serve(access, router.call(request)).await?
             } else {
                 shed()
             };

@@ -10,14 +10,19 @@
 //! Congestion-Based Congestion Control", ACM Queue 2016) the capacity is the highest rate of answers of the last seconds:
 //! while the delay is above its target, the rate of admission is a share of the capacity, so that the queue drains and
 //! the rate never falls because less was admitted. Below the target the rate rises step by step. A token bucket enforces
-//! the rate. Requests of lower priority need more tokens to be left in it: sessions that were confirmed come before unknown tokens, and those
-//! before log-ins and other requests without a token.
+//! the rate. Requests of lower priority need more tokens to be left in it: sessions that were confirmed come before
+//! unknown tokens, and those before log-ins and other requests without a token.
+//!
+//! Requests that read and requests that write have a rate each. They queue at different places: a database commits one
+//! write after the other, while the cache answers reads. A single rate would not see the queue of the few writes among
+//! many quick reads, and would shed reads once it did.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use axum::http::Method;
 use moka::sync::Cache;
 
 use super::clock;
@@ -132,42 +137,95 @@ impl Bucket {
     }
 }
 
-/// Admits requests or sheds them.
+/// What a request does, by its method.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Access {
+    Read,
+    Write,
+}
+
+impl Access {
+    const NAMES: [&str; 2] = ["read", "write"];
+
+    /// What requests with this method do.
+    pub(crate) fn by(method: &Method) -> Self {
+        if method.is_safe() { Self::Read } else { Self::Write }
+    }
+}
+
+/// The requests of one kind.
 #[derive(Debug)]
-pub struct Admission {
-    enabled: bool,
+struct Lane {
     limiting: AtomicBool,
     bucket: Mutex<Bucket>,
     in_flight: AtomicUsize,
     arrived: AtomicU64,
     answered: AtomicU64,
+    /// By priority.
     shed: [AtomicU64; 3],
+}
+
+impl Lane {
+    fn new() -> Self {
+        Self {
+            limiting: AtomicBool::new(false),
+            bucket: Mutex::new(Bucket { rate: 0.0, tokens: 0.0, filled: clock::now() }),
+            in_flight: AtomicUsize::new(0),
+            arrived: AtomicU64::new(0),
+            answered: AtomicU64::new(0),
+            shed: Default::default(),
+        }
+    }
+
+    fn bucket(&self) -> MutexGuard<'_, Bucket> {
+        self.bucket.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Requests that arrived and that were answered so far.
+    fn counts(&self) -> [u64; 2] {
+        [&self.arrived, &self.answered].map(|counter| counter.load(Ordering::Relaxed))
+    }
+
+    fn limit(&self, rate: Option<f64>) {
+        if let Some(rate) = rate {
+            self.bucket().rate = rate;
+        }
+        self.limiting.store(rate.is_some(), Ordering::Relaxed);
+    }
+}
+
+/// Admits requests or sheds them.
+#[derive(Debug)]
+pub struct Admission {
+    enabled: bool,
+    /// By [`Access`].
+    lanes: [Lane; 2],
     sessions: Cache<[u8; 32], ()>,
 }
 
 tokio::task_local! {
-    static CURRENT: Arc<Admission>;
+    static CURRENT: (Arc<Admission>, Access);
 }
 
 /// Waits for something that is no load of the server's, such as the model: meanwhile the request is not in flight.
 pub(crate) async fn without_load<F: Future>(waiting: F) -> F::Output {
-    struct Back(Arc<Admission>);
+    struct Back(Arc<Admission>, Access);
     impl Drop for Back {
         fn drop(&mut self) {
-            self.0.in_flight.fetch_add(1, Ordering::Relaxed);
+            self.0.lane(self.1).in_flight.fetch_add(1, Ordering::Relaxed);
         }
     }
-    let _back = CURRENT.try_with(Arc::clone).ok().map(|admission| {
-        admission.in_flight.fetch_sub(1, Ordering::Relaxed);
-        Back(admission)
+    let _back = CURRENT.try_with(Clone::clone).ok().map(|(admission, access)| {
+        admission.lane(access).in_flight.fetch_sub(1, Ordering::Relaxed);
+        Back(admission, access)
     });
     waiting.await
 }
 
 /// A request that was admitted.
-struct Admitted(Arc<Admission>);
+struct Admitted<'a>(&'a Lane);
 
-impl Drop for Admitted {
+impl Drop for Admitted<'_> {
     fn drop(&mut self) {
         self.0.in_flight.fetch_sub(1, Ordering::Relaxed);
         self.0.answered.fetch_add(1, Ordering::Relaxed);
@@ -179,18 +237,13 @@ impl Admission {
     pub fn new(enabled: bool) -> Arc<Self> {
         Arc::new(Self {
             enabled,
-            limiting: AtomicBool::new(false),
-            bucket: Mutex::new(Bucket { rate: 0.0, tokens: 0.0, filled: clock::now() }),
-            in_flight: AtomicUsize::new(0),
-            arrived: AtomicU64::new(0),
-            answered: AtomicU64::new(0),
-            shed: Default::default(),
+            lanes: [Lane::new(), Lane::new()],
             sessions: Cache::builder().max_capacity(SESSIONS).time_to_live(SESSION_TTL).build(),
         })
     }
 
-    fn bucket(&self) -> MutexGuard<'_, Bucket> {
-        self.bucket.lock().unwrap_or_else(PoisonError::into_inner)
+    const fn lane(&self, access: Access) -> &Lane {
+        &self.lanes[access as usize]
     }
 
     /// Remembers that a token is one of a session.
@@ -210,29 +263,38 @@ impl Admission {
     }
 
     /// Whether a request is admitted; its priority is read only while the server is overloaded.
-    pub(crate) fn admits(&self, priority: impl FnOnce() -> Priority) -> bool {
-        self.arrived.fetch_add(1, Ordering::Relaxed);
-        if !self.limiting.load(Ordering::Relaxed) {
+    pub(crate) fn admits(&self, access: Access, priority: impl FnOnce() -> Priority) -> bool {
+        let lane = self.lane(access);
+        lane.arrived.fetch_add(1, Ordering::Relaxed);
+        if !lane.limiting.load(Ordering::Relaxed) {
             return true;
         }
         let priority = priority();
-        let admitted = self.bucket().take(priority);
+        let admitted = lane.bucket().take(priority);
         if !admitted {
-            self.shed[priority as usize].fetch_add(1, Ordering::Relaxed);
+            lane.shed[priority as usize].fetch_add(1, Ordering::Relaxed);
         }
         admitted
     }
 
     /// Serves an admitted request.
-    pub(crate) async fn serve<F: Future>(self: &Arc<Self>, request: F) -> F::Output {
-        self.in_flight.fetch_add(1, Ordering::Relaxed);
-        let _admitted = Admitted(Arc::clone(self));
-        CURRENT.scope(Arc::clone(self), request).await
+    pub(crate) async fn serve<F: Future>(self: &Arc<Self>, access: Access, request: F) -> F::Output {
+        let lane = self.lane(access);
+        lane.in_flight.fetch_add(1, Ordering::Relaxed);
+        let _admitted = Admitted(lane);
+        CURRENT.scope((Arc::clone(self), access), request).await
     }
 
-    /// Requests that were shed, by priority.
-    pub fn shed(&self) -> impl Iterator<Item = (&'static str, u64)> {
-        Priority::NAMES.into_iter().zip(self.shed.iter().map(|count| count.load(Ordering::Relaxed)))
+    /// Requests that were shed, by what they do and by priority.
+    pub fn shed(&self) -> impl Iterator<Item = (&'static str, &'static str, u64)> {
+        Access::NAMES.into_iter().zip(&self.lanes).flat_map(|(access, lane)| {
+            let counts = lane.shed.iter().map(|count| count.load(Ordering::Relaxed));
+            Priority::NAMES.into_iter().zip(counts).map(move |(priority, count)| (access, priority, count))
+        })
+    }
+
+    fn shed_in_all(&self) -> u64 {
+        self.shed().map(|(.., count)| count).sum()
     }
 
     /// Measures and controls, until it is dropped.
@@ -240,50 +302,71 @@ impl Admission {
         if !self.enabled {
             return;
         }
-        let cores = std::thread::available_parallelism().map_or(1, usize::from);
-        let mut controller = Controller::default();
-        let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        let mut controllers = [Controller::default(), Controller::default()];
         let mut overloaded_since = None::<(Instant, u64)>;
         loop {
-            let (began, arrived, answered) = (clock::now(), count(&self.arrived), count(&self.answered));
-            let (mut probes, mut late, mut in_flight) = (0_u32, Duration::ZERO, 0);
-            while clock::since(began) < WINDOW {
-                let due = clock::now() + PROBE;
-                tokio::time::sleep_until(due.into()).await;
-                probes += 1;
-                late += clock::since(due);
-                in_flight += self.in_flight.load(Ordering::Relaxed);
+            let (windows, delay) = self.observe().await;
+            for ((controller, window), lane) in controllers.iter_mut().zip(windows).zip(&self.lanes) {
+                controller.close(window);
+                lane.limit(controller.rate);
             }
-            let seconds = clock::since(began).as_secs_f64();
-            #[expect(clippy::cast_precision_loss, reason = "counts of a fraction of a second")]
-            let [arrived, answered, in_flight] =
-                [count(&self.arrived) - arrived, count(&self.answered) - answered, in_flight as u64].map(|n| n as f64);
-            let in_flight = in_flight / f64::from(probes);
-            let mut delay = Duration::ZERO;
-            if arrived / seconds >= QUIET {
-                delay = late / probes;
-            }
-            if in_flight >= f64::from(u32::try_from(cores * IN_FLIGHT_PER_CORE).unwrap_or(u32::MAX)) {
-                delay = delay.max(Duration::from_secs_f64(in_flight * seconds / answered.max(1.0)));
-            }
-            controller.close(Window { seconds, arrived, answered, delay });
-            if let Some(rate) = controller.rate {
-                self.bucket().rate = rate;
-            }
-            self.limiting.store(controller.rate.is_some(), Ordering::Relaxed);
-            let shed = self.shed.iter().map(count).sum::<u64>();
-            match (&mut overloaded_since, controller.rate) {
-                (None, Some(rate)) => {
-                    tracing::warn!(delay_ms = delay.as_millis(), rate, "overloaded: requests beyond the rate are shed");
-                    overloaded_since = Some((clock::now(), shed));
+            let [reads, writes] = [&controllers[0], &controllers[1]].map(|controller| controller.rate);
+            let limited = reads.is_some() || writes.is_some();
+            match (&mut overloaded_since, limited) {
+                (None, true) => {
+                    tracing::warn!(
+                        delay_ms = delay.as_millis(),
+                        reads,
+                        writes,
+                        "overloaded: requests beyond the rates are shed"
+                    );
+                    overloaded_since = Some((clock::now(), self.shed_in_all()));
                 }
-                (Some((since, before)), None) if clock::since(*since) >= Duration::from_secs(1) => {
-                    tracing::info!(shed = shed - *before, "no longer overloaded: all requests are admitted");
+                (Some((since, before)), false) if clock::since(*since) >= Duration::from_secs(1) => {
+                    tracing::info!(
+                        shed = self.shed_in_all() - *before,
+                        "no longer overloaded: all requests are admitted"
+                    );
                     overloaded_since = None;
                 }
                 _ => {}
             }
         }
+    }
+
+    /// Waits for a window to pass: what happened in it to the requests of each kind, and the longest of their delays.
+    async fn observe(&self) -> ([Window; 2], Duration) {
+        let (began, before) = (clock::now(), [self.lanes[0].counts(), self.lanes[1].counts()]);
+        let (mut probes, mut late, mut in_flight) = (0_u32, Duration::ZERO, [0_usize; 2]);
+        while clock::since(began) < WINDOW {
+            let due = clock::now() + PROBE;
+            tokio::time::sleep_until(due.into()).await;
+            probes += 1;
+            late += clock::since(due);
+            for (sum, lane) in in_flight.iter_mut().zip(&self.lanes) {
+                *sum += lane.in_flight.load(Ordering::Relaxed);
+            }
+        }
+        let seconds = clock::since(began).as_secs_f64();
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        let window = |number: usize| {
+            let [arrived, answered] = self.lanes[number].counts();
+            #[expect(clippy::cast_precision_loss, reason = "counts of a fraction of a second")]
+            let [arrived, answered, in_flight] =
+                [arrived - before[number][0], answered - before[number][1], in_flight[number] as u64]
+                    .map(|count| count as f64);
+            let in_flight = in_flight / f64::from(probes);
+            let waits = in_flight >= f64::from(u32::try_from(cores * IN_FLIGHT_PER_CORE).unwrap_or(u32::MAX));
+            let delay = if waits { in_flight * seconds / answered.max(1.0) } else { 0.0 };
+            Window { seconds, arrived, answered, delay: Duration::from_secs_f64(delay) }
+        };
+        let mut windows = [window(0), window(1)];
+        if windows.iter().map(|window| window.arrived).sum::<f64>() / seconds >= QUIET {
+            for window in &mut windows {
+                window.delay = window.delay.max(late / probes);
+            }
+        }
+        (windows, windows[0].delay.max(windows[1].delay))
     }
 }
 
@@ -345,8 +428,9 @@ mod tests {
     fn confirmed_sessions_come_first_and_log_ins_have_the_rest() {
         let admission = Admission::new(true);
         admission.confirm([1; 32]);
-        *admission.bucket() = Bucket { rate: 1_000.0, tokens: 0.0, filled: clock::now() };
-        admission.limiting.store(true, Ordering::Relaxed);
+        let lane = admission.lane(Access::Read);
+        *lane.bucket() = Bucket { rate: 1_000.0, tokens: 0.0, filled: clock::now() };
+        lane.limiting.store(true, Ordering::Relaxed);
         let run = |sessions: u32| {
             let mut admitted = [0; 3];
             for _ in 0..1_000 {
@@ -354,7 +438,7 @@ mod tests {
                 let requests = std::iter::repeat_n(Some([1; 32]), sessions as usize).chain([Some([2; 32]), None]);
                 for token in requests {
                     let priority = admission.priority(token);
-                    admitted[priority as usize] += i32::from(admission.admits(|| priority));
+                    admitted[priority as usize] += i32::from(admission.admits(Access::Read, || priority));
                 }
             }
             admitted
@@ -365,11 +449,21 @@ mod tests {
         assert!(sessions == 0 && tokens >= 900 && anonymous <= 110, "{sessions} {tokens} {anonymous}");
     }
 
+    #[test]
+    fn writes_that_queue_leave_reads_alone() {
+        let admission = Admission::new(true);
+        admission.lane(Access::Write).limit(Some(0.0));
+        let admits = |access| admission.admits(access, || Priority::Session);
+        assert_eq!((admits(Access::Read), admits(Access::Write)), (true, false));
+        let shed: Vec<_> = admission.shed().filter(|(.., count)| *count > 0).collect();
+        assert_eq!(shed, [("write", "session", 1)]);
+    }
+
     #[tokio::test]
     async fn waiting_for_the_model_is_not_in_flight() {
         let admission = Admission::new(true);
-        let in_flight = || admission.in_flight.load(Ordering::Relaxed);
-        let request = admission.serve(async {
+        let in_flight = || admission.lane(Access::Write).in_flight.load(Ordering::Relaxed);
+        let request = admission.serve(Access::Write, async {
             assert_eq!(in_flight(), 1);
             without_load(async { assert_eq!(in_flight(), 0) }).await;
             assert_eq!(in_flight(), 1);

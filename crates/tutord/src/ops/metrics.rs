@@ -136,7 +136,9 @@ impl Collected {
     }
 
     fn shed(&mut self, admission: &Admission) {
-        let values = admission.shed().map(|(priority, count)| (vec![("priority", priority.to_owned())], count));
+        let values = admission.shed().map(|(access, priority, count)| {
+            (vec![("access", access.to_owned()), ("priority", priority.to_owned())], count)
+        });
         self.counters("requests_shed", "Requests that were refused under too much load", values);
     }
 
@@ -229,6 +231,11 @@ impl Collected {
         counters("cache_evictions", "Copies dropped for want of memory", &[("", |stats| stats.evictions)]);
         let bytes = namespaces.iter().map(|stats| (vec![("namespace", stats.name.to_owned())], stats.l1_bytes));
         self.gauges("cache_l1_bytes", "Memory of this process's own copies", bytes);
+        self.counters(
+            "cache_identity_changes",
+            "Times that the database became known, unknown or another one: the cache starts empty",
+            [(vec![], app.cache.identity_changes())],
+        );
         if let Some(link) = app.cache.link() {
             self.gauges("cache_redis_up", "1 while Redis is used", [(vec![], u64::from(link.up))]);
             self.counters("cache_redis_breaks", "Times that Redis was given up", [(vec![], link.breaks)]);

@@ -34,6 +34,20 @@ async fn node(url: &str, redis: &Redis) -> TestApp {
     node
 }
 
+/// A node that limits requests.
+async fn limited_node(url: &str, redis: &Redis) -> TestApp {
+    let arguments = ["--database-url", url, "--redis-url", &redis.url(), "--rate-limit-enabled", "true"];
+    let node = TestApp::sqlite(&arguments).await;
+    node.app.cache.until_connected().await;
+    node
+}
+
+/// The status of a log-in with a wrong password.
+async fn wrong_log_in(node: &TestApp) -> u16 {
+    let body = serde_json::json!({"email": "ada@example.com", "password": "wrong password"});
+    node.post("/api/auth/login", body).await.status.as_u16()
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn two_databases_and_two_schemas_share_nothing_in_one_redis() {
     let redis = Redis::start().await.unwrap();
@@ -127,6 +141,8 @@ async fn what_a_promotion_lost_is_not_read_from_the_cache() {
     let nodes = [node(&url, &redis).await, node(&url, &redis).await];
     let ada = nodes[0].student("ada").await;
     let elsewhere = ada.at(&nodes[1]);
+    let limited = limited_node(&url, &redis).await;
+    while wrong_log_in(&limited).await != 429 {}
     let replayed = replica.client(url.rsplit('/').next().unwrap()).await.unwrap();
     let known = "SELECT count(*) FROM sessions";
     while replayed.query_one(known, &[]).await.map_or(0, |row| row.get::<_, i64>(0)) == 0 {
@@ -143,6 +159,7 @@ async fn what_a_promotion_lost_is_not_read_from_the_cache() {
     for client in [&ada, &elsewhere, &ada, &elsewhere] {
         until_named(client, "lost").await;
     }
+    let changes = nodes[0].app.cache.identity_changes();
     primary.kill().unwrap();
     *target.lock().unwrap() = address(&replica);
     replica.promote().await.unwrap();
@@ -154,6 +171,9 @@ async fn what_a_promotion_lost_is_not_read_from_the_cache() {
     for client in [&ada, &elsewhere, &ada, &elsewhere] {
         assert_eq!(name(client).await, kept);
     }
+    // A process that knows nothing but what Redis holds: a failover gives no one new attempts.
+    assert_eq!(wrong_log_in(&limited_node(&url, &redis).await).await, 429);
+    assert!(nodes[0].app.cache.identity_changes() > changes, "it is counted");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -46,6 +46,12 @@ const LOWEST: f64 = 20.0;
 const BURST: f64 = 0.1;
 /// Arrivals a second below which a late probe is another program's doing.
 const QUIET: f64 = 200.0;
+/// How long the requests in flight may take together at the highest rate of answers seen, in seconds; any number up to
+/// [`MIN_IN_FLIGHT`] may be in flight.
+const MAX_BACKLOG: f64 = 0.25;
+const MIN_IN_FLIGHT: usize = 256;
+/// The share of the highest rate of answers that is remembered after each window: half of it after a minute.
+const DECAY: f64 = 0.999;
 /// Requests in flight for each core below which none of them waits for another.
 const IN_FLIGHT_PER_CORE: usize = 8;
 /// Sessions that are remembered as confirmed, and for how long.
@@ -94,11 +100,14 @@ struct Controller {
     answered: f64,
     /// The same of the last windows, the newest last.
     history: VecDeque<f64>,
+    /// The highest of a longer time.
+    highest: f64,
 }
 
 impl Controller {
     fn close(&mut self, window: Window) {
         self.answered += (window.answered / window.seconds - self.answered) / SMOOTHED;
+        self.highest = self.answered.max(self.highest * DECAY);
         self.history.push_back(self.answered);
         if self.history.len() > REMEMBERED {
             self.history.pop_front();
@@ -111,6 +120,13 @@ impl Controller {
             let share = TARGET.as_secs_f64() / window.delay.as_secs_f64();
             self.rate = Some(capacity * share.clamp(DRAINING.0, DRAINING.1));
         }
+    }
+
+    /// The most requests that may be in flight.
+    fn max_in_flight(&self) -> usize {
+        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a positive count")]
+        let backlog = (self.highest * MAX_BACKLOG) as usize;
+        backlog.max(MIN_IN_FLIGHT)
     }
 }
 
@@ -159,6 +175,7 @@ struct Lane {
     limiting: AtomicBool,
     bucket: Mutex<Bucket>,
     in_flight: AtomicUsize,
+    max_in_flight: AtomicUsize,
     arrived: AtomicU64,
     answered: AtomicU64,
     /// By priority.
@@ -171,6 +188,7 @@ impl Lane {
             limiting: AtomicBool::new(false),
             bucket: Mutex::new(Bucket { rate: 0.0, tokens: 0.0, filled: clock::now() }),
             in_flight: AtomicUsize::new(0),
+            max_in_flight: AtomicUsize::new(MIN_IN_FLIGHT),
             arrived: AtomicU64::new(0),
             answered: AtomicU64::new(0),
             shed: Default::default(),
@@ -186,11 +204,18 @@ impl Lane {
         [&self.arrived, &self.answered].map(|counter| counter.load(Ordering::Relaxed))
     }
 
-    fn limit(&self, rate: Option<f64>) {
+    fn limit(&self, rate: Option<f64>, max_in_flight: usize) {
         if let Some(rate) = rate {
             self.bucket().rate = rate;
         }
         self.limiting.store(rate.is_some(), Ordering::Relaxed);
+        self.max_in_flight.store(max_in_flight, Ordering::Relaxed);
+    }
+
+    /// Whether more requests are in flight than are answered in time: so it is when a load comes at once, before the
+    /// first window has shown it.
+    fn is_full(&self) -> bool {
+        self.in_flight.load(Ordering::Relaxed) >= self.max_in_flight.load(Ordering::Relaxed)
     }
 }
 
@@ -266,11 +291,12 @@ impl Admission {
     pub(crate) fn admits(&self, access: Access, priority: impl FnOnce() -> Priority) -> bool {
         let lane = self.lane(access);
         lane.arrived.fetch_add(1, Ordering::Relaxed);
-        if !lane.limiting.load(Ordering::Relaxed) {
+        let (limiting, full) = (lane.limiting.load(Ordering::Relaxed), lane.is_full());
+        if !limiting && !full {
             return true;
         }
         let priority = priority();
-        let admitted = lane.bucket().take(priority);
+        let admitted = !full && lane.bucket().take(priority);
         if !admitted {
             lane.shed[priority as usize].fetch_add(1, Ordering::Relaxed);
         }
@@ -308,7 +334,7 @@ impl Admission {
             let (windows, delay) = self.observe().await;
             for ((controller, window), lane) in controllers.iter_mut().zip(windows).zip(&self.lanes) {
                 controller.close(window);
-                lane.limit(controller.rate);
+                lane.limit(controller.rate, controller.max_in_flight());
             }
             let [reads, writes] = [&controllers[0], &controllers[1]].map(|controller| controller.rate);
             let limited = reads.is_some() || writes.is_some();
@@ -449,10 +475,36 @@ mod tests {
         assert!(sessions == 0 && tokens >= 900 && anonymous <= 110, "{sessions} {tokens} {anonymous}");
     }
 
+    #[tokio::test]
+    async fn a_load_that_comes_at_once_is_bounded_before_a_window_has_passed() {
+        let admission = Admission::new(true);
+        let mut controller = Controller::default();
+        for answered in [4_000.0, 10.0] {
+            controller.close(Window { seconds: 0.1, arrived: answered, answered, delay: Duration::ZERO });
+        }
+        // A quarter of 40,000 requests a second, smoothed.
+        let most = controller.max_in_flight();
+        assert!((2_400..=2_600).contains(&most), "{most}");
+        admission.lane(Access::Read).limit(None, most);
+        let mut requests = Vec::new();
+        let mut admitted = 0;
+        for _ in 0..5_000 {
+            if admission.admits(Access::Read, || Priority::Session) {
+                let mut request = Box::pin(admission.serve(Access::Read, std::future::pending::<()>()));
+                assert!(futures_util::poll!(&mut request).is_pending());
+                requests.push(request);
+                admitted += 1;
+            }
+        }
+        assert_eq!(admitted, most);
+        drop(requests.pop());
+        assert!(admission.admits(Access::Read, || Priority::Session));
+    }
+
     #[test]
     fn writes_that_queue_leave_reads_alone() {
         let admission = Admission::new(true);
-        admission.lane(Access::Write).limit(Some(0.0));
+        admission.lane(Access::Write).limit(Some(0.0), MIN_IN_FLIGHT);
         let admits = |access| admission.admits(access, || Priority::Session);
         assert_eq!((admits(Access::Read), admits(Access::Write)), (true, false));
         let shed: Vec<_> = admission.shed().filter(|(.., count)| *count > 0).collect();

@@ -4,6 +4,7 @@
 //! [`Behaviour`] a request, and can watch requests arrive and clients leave.
 
 use std::collections::VecDeque;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use axum::Json;
@@ -31,6 +32,12 @@ pub enum Behaviour {
     Fail(u16, Option<&'static str>),
     /// Answers 200 with a body that is no chat completion.
     Garbage,
+    /// Answers with these bytes, whatever was requested; the body ends after them.
+    Raw(u16, &'static str, Vec<u8>),
+    /// Repeats these bytes after the first ones until the client leaves.
+    Endless(Vec<u8>, Vec<u8>),
+    /// Redirects to this address.
+    Redirect(String),
     /// Never answers.
     Hang,
     /// Streams what the channel brings; a closed channel breaks the connection off without an end.
@@ -59,6 +66,7 @@ pub struct FakeModel {
     script: Arc<Mutex<Script>>,
     arrived: Arc<watch::Sender<usize>>,
     left: Arc<watch::Sender<usize>>,
+    sent: Arc<AtomicUsize>,
 }
 
 impl FakeModel {
@@ -81,6 +89,7 @@ impl FakeModel {
             script: Arc::default(),
             arrived: Arc::new(watch::Sender::new(0)),
             left: Arc::new(watch::Sender::new(0)),
+            sent: Arc::default(),
         };
         let router = Router::new()
             .route("/v1/chat/completions", post(complete))
@@ -103,6 +112,11 @@ impl FakeModel {
     /// All requests so far.
     pub fn received(&self) -> Vec<Received> {
         self.lock().received.clone()
+    }
+
+    /// Bytes of [endless](Behaviour::Endless) bodies that were handed to the connection.
+    pub fn sent(&self) -> usize {
+        self.sent.load(Ordering::Relaxed)
     }
 
     /// Waits until this many requests have arrived.
@@ -168,6 +182,19 @@ async fn complete(State(model): State<FakeModel>, headers: HeaderMap, Json(body)
             }
             response
         }
+        Behaviour::Raw(status, content_type, body) => {
+            let status = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+            (status, [(header::CONTENT_TYPE, content_type)], body).into_response()
+        }
+        Behaviour::Endless(first, again) => {
+            let sent = Arc::clone(&model.sent);
+            let pieces = stream::iter([first]).chain(stream::repeat(again)).inspect(move |piece| {
+                sent.fetch_add(piece.len(), Ordering::Relaxed);
+            });
+            let body = Body::from_stream(pieces.map(Ok::<_, std::convert::Infallible>));
+            return ([(header::CONTENT_TYPE, "text/event-stream")], body).into_response();
+        }
+        Behaviour::Redirect(to) => (StatusCode::TEMPORARY_REDIRECT, [(header::LOCATION, to)]).into_response(),
         Behaviour::Garbage if streams => {
             return event_stream(guard, stream::iter(["data: {not json\n\n".to_owned()]).map(Ok));
         }

@@ -29,7 +29,7 @@ use crate::http::client_ip::UntrustedProxies;
 use crate::http::connections::Connections;
 use crate::http::rate_limit::RateLimits;
 use crate::http::{aliases, middleware, openapi};
-use crate::llm::{Cached, Counted, OpenAi, OpenAiConfig, Provider, ReplyCacheOptions, Usage};
+use crate::llm::{Breaker, Cached, Counted, OpenAi, OpenAiConfig, Provider, ReplyCacheOptions, Usage};
 use crate::mail::Mailer;
 use crate::ops::dashboard::LivePages;
 use crate::ops::health::Readiness;
@@ -106,17 +106,19 @@ impl Deref for App {
 ///
 /// # Errors
 /// When its HTTP client can't be made.
-pub fn provider(config: &LlmConfig) -> anyhow::Result<Option<Arc<dyn Provider>>> {
+pub fn model(config: &LlmConfig, usage: Arc<Usage>) -> anyhow::Result<Option<OpenAi>> {
     let (Some(base_url), Some(model)) = (&config.llm_base_url, &config.model) else { return Ok(None) };
-    let provider = OpenAi::new(OpenAiConfig {
-        base_url: base_url.to_string(),
+    let options = OpenAiConfig {
+        base_url: base_url.clone(),
         api_key: config.api_key.as_ref().map(|key| key.reveal().to_owned()),
         model: model.clone(),
         timeout: Duration::from_secs(config.timeout_seconds),
         max_retries: config.max_retries,
-    })
-    .context("the model's HTTP client")?;
-    Ok(Some(Arc::new(provider)))
+        max_reply_bytes: config.max_reply_bytes,
+        system_role: config.system_role,
+        extra_body: config.extra_body.0.clone(),
+    };
+    Ok(Some(OpenAi::new(options, usage).context("the model's HTTP client")?))
 }
 
 /// The model with the replies that it gave before it, where those are kept.
@@ -158,8 +160,9 @@ impl App {
         let mailer = Mailer::start(&config.mail, &config.database.data_dir, &config.http.public_url, demo, &tasks)?;
         let llm_usage = Arc::<Usage>::default();
         let app = Self(Arc::new(Parts {
-            llm: provider(&config.llm)?.map(|provider| {
-                let provider = kept(provider, &config.llm, &cache);
+            llm: model(&config.llm, Arc::clone(&llm_usage))?.map(|model| {
+                let guarded = Arc::new(Breaker::new(Arc::new(model), Arc::clone(&llm_usage)));
+                let provider = kept(guarded, &config.llm, &cache);
                 Arc::new(Counted::new(provider, Arc::clone(&llm_usage))) as Arc<dyn Provider>
             }),
             llm_usage,

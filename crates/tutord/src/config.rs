@@ -17,6 +17,10 @@ use url::Url;
 use crate::http::rate_limit::{Rule, Windows};
 use crate::ops::plans::Plans;
 
+mod llm;
+
+pub use llm::{ExtraBody, LlmConfig};
+
 /// Everything that `serve` and `demo` can be told.
 #[derive(Debug, Clone, Args)]
 pub struct Config {
@@ -248,39 +252,6 @@ pub struct AuthConfig {
     pub cookie_secure: Option<bool>,
 }
 
-/// The model.
-#[derive(Debug, Clone, Args)]
-#[command(next_help_heading = "Model")]
-pub struct LlmConfig {
-    /// An OpenAI-compatible endpoint, such as `https://api.openai.com/v1`; without it, new replies answer 503.
-    #[arg(long, env = "LLM_BASE_URL", requires = "model", value_parser = http_url)]
-    pub llm_base_url: Option<Url>,
-    /// The endpoint's key.
-    #[arg(long = "llm-api-key", env = "LLM_API_KEY", hide_env_values = true)]
-    pub api_key: Option<Secret>,
-    /// The model's name at the endpoint.
-    #[arg(long = "llm-model", env = "LLM_MODEL", requires = "llm_base_url")]
-    pub model: Option<String>,
-    /// Seconds that a whole reply may take; of a stream, the wait for its next piece.
-    #[arg(long = "llm-timeout-seconds", env = "LLM_TIMEOUT_SECONDS", default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..=3_600))]
-    pub timeout_seconds: u64,
-    /// How often a request that failed is repeated.
-    #[arg(long = "llm-max-retries", env = "LLM_MAX_RETRIES", default_value_t = 2, value_parser = clap::value_parser!(u32).range(0..=10))]
-    pub max_retries: u32,
-    /// How much of a conversation the model is shown, in tokens of about four characters.
-    #[arg(long = "llm-context-tokens", env = "LLM_CONTEXT_TOKENS", default_value_t = 4_000, value_parser = clap::value_parser!(u32).range(256..=2_000_000))]
-    pub context_tokens: u32,
-    /// How long a reply is kept to answer the same request of the same student again, in seconds; 0 keeps none.
-    #[arg(long = "llm-cache-ttl", env = "LLM_CACHE_TTL", default_value_t = 3_600, value_parser = clap::value_parser!(u64).range(0..=604_800))]
-    pub cache_ttl: u64,
-    /// Requests that ask for more variety than this are always answered anew (0 to 2; the chat asks for 0.7).
-    #[arg(long = "llm-cache-max-temperature", env = "LLM_CACHE_MAX_TEMPERATURE", default_value_t = 0.7, value_parser = temperature)]
-    pub cache_max_temperature: f32,
-    /// The longest reply, in tokens.
-    #[arg(long = "llm-max-reply-tokens", env = "LLM_MAX_REPLY_TOKENS", default_value_t = 1_024, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
-    pub max_reply_tokens: u32,
-}
-
 /// Mails.
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Mail")]
@@ -492,13 +463,6 @@ impl Config {
     }
 }
 
-impl LlmConfig {
-    /// The model's name, or nothing where none is configured.
-    pub fn model_name(&self) -> &str {
-        self.model.as_deref().unwrap_or_default()
-    }
-}
-
 impl RateLimitConfig {
     /// The windows of a rule.
     pub const fn windows(&self, rule: Rule) -> &Windows {
@@ -543,10 +507,6 @@ fn cache_prefix(text: &str) -> Result<String, String> {
     } else {
         Err("must be at most 32 ASCII letters, digits, '-', '_' and '.'".to_owned())
     }
-}
-
-fn temperature(text: &str) -> Result<f32, String> {
-    text.parse().ok().filter(|value| (0.0..=2.0).contains(value)).ok_or_else(|| "must be between 0 and 2".to_owned())
 }
 
 /// A number between two bounds. clap's own ranges know no `usize`.

@@ -16,9 +16,6 @@ use crate::error::ApiError;
 use crate::http::rate_limit::{Rule, Subject};
 use crate::llm::{ChatRequest, LlmError, Provider};
 
-/// How warm the tutor's answers are: varied enough to rephrase, cool enough to stay with the facts.
-const TEMPERATURE: f32 = 0.7;
-
 /// A stored message of a student's that waits for its reply.
 #[derive(Debug, Clone)]
 pub(super) struct Question {
@@ -129,12 +126,15 @@ impl Question {
             return Err(no_conversation());
         }
         let llm = &app.config.llm;
+        // In tokens as they are estimated, of which the endpoint may count more.
+        let context_tokens = u64::from(llm.context_tokens) * 100 / u64::from(provider.tokens_percent().max(100));
+        let context_tokens = u32::try_from(context_tokens).unwrap_or(llm.context_tokens);
         Ok((
             provider,
             ChatRequest {
-                messages: prompt::build(&student, &skills, &history, llm.context_tokens),
+                messages: prompt::build(&student, &skills, &history, context_tokens),
                 max_tokens: llm.max_reply_tokens,
-                temperature: TEMPERATURE,
+                temperature: llm.temperature,
                 student: Some(self.user_id),
             },
         ))

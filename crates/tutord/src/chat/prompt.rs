@@ -7,7 +7,7 @@ use tutord_store::model::{Message, MessageRole, PASSING_GRADE, User};
 use tutord_store::text::head;
 
 use crate::http::text::is_invisible;
-use crate::llm::{ChatMessage, Role, estimate_tokens};
+use crate::llm::{ChatMessage, MESSAGE_OVERHEAD, Role, estimate_tokens};
 
 /// The most messages that are read for one prompt, however short they are.
 pub(super) const MAX_HISTORY: i64 = 100;
@@ -63,7 +63,8 @@ fn system_prompt(student: &User, skills: &[TopicSkill]) -> String {
 }
 
 /// The messages for the model, oldest first: the system prompt, then as many of the newest messages as
-/// fit into `context_tokens` together with it.
+/// fit into `context_tokens` together with it. After the system prompt the roles alternate, and the first message is the
+/// student's: chat templates of Mistral's and Google's models refuse anything else.
 ///
 /// `newest_first` begins with the question to be answered, which is always included.
 pub(super) fn build(
@@ -73,23 +74,33 @@ pub(super) fn build(
     context_tokens: u32,
 ) -> Vec<ChatMessage> {
     let system = ChatMessage { role: Role::System, content: system_prompt(student, skills) };
-    let mut left = context_tokens.saturating_sub(estimate_tokens(&system.content));
-    let mut messages = Vec::with_capacity(newest_first.len() + 1);
-    for (index, message) in newest_first.iter().enumerate() {
-        let tokens = estimate_tokens(&message.content);
-        if index > 0 && tokens > left {
-            break;
-        }
-        left = left.saturating_sub(tokens);
+    let tokens = |content: &str| estimate_tokens(content).saturating_add(MESSAGE_OVERHEAD);
+    let mut left = context_tokens.saturating_sub(tokens(&system.content));
+    let fitting = newest_first.iter().enumerate().take_while(|(index, message)| {
+        let needed = tokens(&message.content);
+        let fits = *index == 0 || needed <= left;
+        left = left.saturating_sub(needed);
+        fits
+    });
+    let shown = &newest_first[..fitting.count()];
+    let mut messages = vec![system];
+    // A reply whose question is cut off says nothing.
+    for message in shown.iter().rev().skip_while(|message| message.role != MessageRole::User) {
         let role = match message.role {
             MessageRole::User => Role::User,
             MessageRole::Assistant => Role::Assistant,
-            MessageRole::System => Role::System,
+            // There are none: the instructions are made for each prompt.
+            MessageRole::System => continue,
         };
-        messages.push(ChatMessage { role, content: message.content.clone() });
+        match messages.last_mut() {
+            // Questions whose replies failed.
+            Some(last) if last.role == role => {
+                last.content.push_str("\n\n");
+                last.content.push_str(&message.content);
+            }
+            _ => messages.push(ChatMessage { role, content: message.content.clone() }),
+        }
     }
-    messages.push(system);
-    messages.reverse();
     messages
 }
 
@@ -104,6 +115,7 @@ pub(super) fn title_from(message: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
     use tutord_store::Timestamp;
     use tutord_store::model::SkillLevel;
 
@@ -194,13 +206,30 @@ mod tests {
 
     #[test]
     fn the_newest_messages_that_fit_are_sent_oldest_first() {
-        let history: Vec<Message> = (1..=9).rev().map(|position| message(position, &"x".repeat(400))).collect();
-        let system = estimate_tokens(TUTOR);
-        let built = build(&student(), &[], &history, system + 350);
-        let roles: Vec<Role> = built.iter().map(|message| message.role).collect();
-        assert_eq!(roles, [Role::System, Role::User, Role::Assistant, Role::User]);
-        let alone = build(&student(), &[], &history, 1);
-        assert_eq!(alone.len(), 2, "the question is sent even when nothing else fits");
+        let history: Vec<Message> = (1..=9).rev().map(|position| message(position, &"a word ".repeat(40))).collect();
+        let one = estimate_tokens(&history[0].content) + MESSAGE_OVERHEAD;
+        let system = estimate_tokens(TUTOR) + MESSAGE_OVERHEAD;
+        let roles = |context: u32| -> Vec<Role> {
+            build(&student(), &[], &history, context).iter().map(|message| message.role).collect()
+        };
+        assert_eq!(roles(system + 3 * one), [Role::System, Role::User, Role::Assistant, Role::User]);
+        // The reply that would come first is left out.
+        assert_eq!(roles(system + 4 * one), [Role::System, Role::User, Role::Assistant, Role::User]);
+        assert_eq!(roles(1), [Role::System, Role::User], "the question is sent even when nothing else fits");
+    }
+
+    proptest! {
+        #[test]
+        fn roles_alternate_whatever_failed(of_student in proptest::collection::vec(any::<bool>(), 0..30), context in 1..2_000_u32) {
+            let mut history = vec![message(1, "the question")];
+            history.extend(of_student.iter().map(|of_student| message(if *of_student { 1 } else { 2 }, "some words before")));
+            let built = build(&student(), &[], &history, context);
+            prop_assert_eq!(built[0].role, Role::System);
+            for (number, message) in built[1..].iter().enumerate() {
+                prop_assert_eq!(message.role, if number % 2 == 0 { Role::User } else { Role::Assistant });
+            }
+            prop_assert!(built.last().unwrap().content.ends_with("the question"));
+        }
     }
 
     #[test]

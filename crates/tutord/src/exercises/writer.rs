@@ -16,8 +16,8 @@ use crate::llm::{ChatMessage, ChatRequest, LlmError, Provider, Role};
 /// How often the model is asked when its answer can't be used.
 const ATTEMPTS: usize = 2;
 /// Grades should not depend on luck; exercises should differ.
-const STEADY: f32 = 0.0;
-const INVENTIVE: f32 = 0.9;
+const STEADY: f64 = 0.0;
+const INVENTIVE: f64 = 0.9;
 /// The longest answer: an exercise with its solution.
 const MAX_TOKENS: u32 = 2_048;
 
@@ -158,9 +158,8 @@ async fn answer<T: DeserializeOwned>(
     request: ChatRequest,
     usable: impl Fn(&T) -> bool,
 ) -> Result<T, LlmError> {
-    let mut content = String::new();
     for _ in 0..ATTEMPTS {
-        content = provider.complete(request.clone()).await?.content;
+        let content = provider.complete(request.clone()).await?.content;
         // Models like to wrap JSON into a fenced block or a sentence.
         let object = content.find('{').zip(content.rfind('}')).and_then(|(from, to)| content.get(from..=to));
         let object = object.filter(|object| !escapes_nul(object.as_bytes()));
@@ -168,14 +167,11 @@ async fn answer<T: DeserializeOwned>(
             return Ok(value);
         }
     }
-    Err(LlmError::Protocol(format!(
-        "not the JSON that was asked for: {}",
-        content.chars().take(200).collect::<String>()
-    )))
+    Err(LlmError::Protocol("not the JSON that was requested".to_owned()))
 }
 
 /// A request whose answer has to be new: one that can't be used is asked for again.
-fn request(system: &str, task: String, temperature: f32, max_tokens: u32) -> ChatRequest {
+fn request(system: &str, task: String, temperature: f64, max_tokens: u32) -> ChatRequest {
     let messages = vec![
         ChatMessage { role: Role::System, content: system.to_owned() },
         ChatMessage { role: Role::User, content: task },
@@ -185,6 +181,6 @@ fn request(system: &str, task: String, temperature: f32, max_tokens: u32) -> Cha
 
 /// What a student is told of a model that failed; the operator reads the cause in the log.
 pub(super) fn unavailable(error: &LlmError, message: &str) -> ApiError {
-    tracing::error!(%error, "the model was of no use");
+    tracing::error!(%error, "the model returned an unusable response");
     ApiError::llm_unavailable(message, error.retry_after())
 }

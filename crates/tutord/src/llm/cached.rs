@@ -26,7 +26,7 @@ pub struct ReplyCacheOptions {
     /// How long a reply is kept.
     pub ttl: Duration,
     /// Requests that ask for more variety than this are answered anew.
-    pub max_temperature: f32,
+    pub max_temperature: f64,
     /// The longest that the model takes.
     pub timeout: Duration,
 }
@@ -35,7 +35,7 @@ pub struct ReplyCacheOptions {
 pub struct Cached {
     provider: Arc<dyn Provider>,
     replies: Namespace<Kept>,
-    max_temperature: f32,
+    max_temperature: f64,
 }
 
 /// What is kept of a reply.
@@ -72,7 +72,8 @@ impl Cached {
             model: &'a str,
             messages: &'a [ChatMessage],
             max_tokens: u32,
-            temperature: f32,
+            temperature: f64,
+            parameters: serde_json::Value,
         }
         let student = request.student.filter(|_| request.temperature <= self.max_temperature)?;
         let identity = Identity {
@@ -80,6 +81,7 @@ impl Cached {
             messages: &request.messages,
             max_tokens: request.max_tokens,
             temperature: request.temperature,
+            parameters: self.provider.parameters(),
         };
         let hash = Sha256::digest(serde_json::to_vec(&identity).ok()?);
         let hash = hash.iter().fold(String::with_capacity(64), |text, byte| text + &format!("{byte:02x}"));
@@ -100,6 +102,14 @@ impl Provider for Cached {
 
     fn model(&self) -> &str {
         self.provider.model()
+    }
+
+    fn parameters(&self) -> serde_json::Value {
+        self.provider.parameters()
+    }
+
+    fn tokens_percent(&self) -> u32 {
+        self.provider.tokens_percent()
     }
 
     async fn complete(&self, request: ChatRequest) -> Result<Reply, LlmError> {

@@ -1,7 +1,8 @@
 //! Counts what the model is asked.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use futures_util::stream::{BoxStream, StreamExt};
@@ -17,6 +18,25 @@ pub struct Usage {
     cached: AtomicU64,
     failed: AtomicU64,
     tokens: AtomicU64,
+    retries: AtomicU64,
+    is_open: AtomicBool,
+    replies: AtomicU64,
+    first_token_micros: AtomicU64,
+    reply_micros: AtomicU64,
+    reply_tokens: AtomicU64,
+}
+
+/// How fast the model wrote its replies, in all.
+#[derive(Debug, Clone, Copy)]
+pub struct Speed {
+    /// Replies that the model wrote to their end.
+    pub replies: u64,
+    /// From a request to the first text.
+    pub first_token: Duration,
+    /// From the first text to the end.
+    pub writing: Duration,
+    /// Tokens of the replies, estimated.
+    pub tokens: u64,
 }
 
 impl Usage {
@@ -30,6 +50,44 @@ impl Usage {
     /// Tokens of prompts and replies.
     pub fn tokens(&self) -> u64 {
         self.tokens.load(Ordering::Relaxed)
+    }
+
+    /// Requests that were sent again.
+    pub fn retries(&self) -> u64 {
+        self.retries.load(Ordering::Relaxed)
+    }
+
+    /// Whether requests are refused because the endpoint is down.
+    pub fn is_open(&self) -> bool {
+        self.is_open.load(Ordering::Relaxed)
+    }
+
+    /// How fast the model wrote.
+    pub fn speed(&self) -> Speed {
+        let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        Speed {
+            replies: count(&self.replies),
+            first_token: Duration::from_micros(count(&self.first_token_micros)),
+            writing: Duration::from_micros(count(&self.reply_micros)),
+            tokens: count(&self.reply_tokens),
+        }
+    }
+
+    pub(super) fn retried(&self) {
+        self.retries.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(super) fn set_open(&self, is_open: bool) {
+        self.is_open.store(is_open, Ordering::Relaxed);
+    }
+
+    /// A reply was read to its end, `whole` after its request.
+    pub(super) fn replied(&self, first_token: Duration, whole: Duration, tokens: u32) {
+        let micros = |duration: Duration| u64::try_from(duration.as_micros()).unwrap_or(u64::MAX);
+        self.replies.fetch_add(1, Ordering::Relaxed);
+        self.first_token_micros.fetch_add(micros(first_token), Ordering::Relaxed);
+        self.reply_micros.fetch_add(micros(whole.saturating_sub(first_token)), Ordering::Relaxed);
+        self.reply_tokens.fetch_add(tokens.into(), Ordering::Relaxed);
     }
 
     fn ended(&self, cached: bool, tokens: u32) {
@@ -65,6 +123,14 @@ impl Provider for Counted {
 
     fn model(&self) -> &str {
         self.provider.model()
+    }
+
+    fn parameters(&self) -> serde_json::Value {
+        self.provider.parameters()
+    }
+
+    fn tokens_percent(&self) -> u32 {
+        self.provider.tokens_percent()
     }
 
     async fn complete(&self, request: ChatRequest) -> Result<Reply, LlmError> {

@@ -1,14 +1,20 @@
 //! The model behind the tutor.
 //!
-//! [`Provider`] is what the chat asks; [`OpenAi`] serves it by any endpoint that speaks OpenAI's chat
-//! completions: OpenAI, Groq, Ollama, vLLM, llama.cpp. [`Cached`] answers what was asked before,
+//! The chat and the exercises use a [`Provider`]. [`OpenAi`] implements it for any endpoint that speaks OpenAI's chat
+//! completions: `transport` sends and retries, `dialect` adapts to what an endpoint refuses, `sse` and `shapes` read
+//! what it answers. [`Breaker`] answers at once while the endpoint is down, [`Cached`] answers repeated requests, and
 //! [`Counted`] counts.
 
+mod breaker;
 mod cached;
 mod counted;
+mod dialect;
 mod openai;
+mod shapes;
+mod sse;
 #[cfg(test)]
 mod tests;
+mod tokens;
 mod transport;
 
 use std::fmt;
@@ -17,10 +23,14 @@ use std::time::Duration;
 use async_trait::async_trait;
 use futures_util::stream::BoxStream;
 use serde::Serialize;
+use serde_json::Value;
 
+pub use breaker::Breaker;
 pub use cached::{Cached, ReplyCacheOptions};
-pub use counted::{Counted, Usage};
-pub use openai::{OpenAi, OpenAiConfig};
+pub use counted::{Counted, Speed, Usage};
+pub use dialect::{RESERVED_FIELDS, SystemRole};
+pub use openai::{Check, OpenAi, OpenAiConfig};
+pub use tokens::{MESSAGE_OVERHEAD, estimate_tokens};
 
 /// Who speaks in a prompt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -51,7 +61,7 @@ pub struct ChatRequest {
     /// The longest reply, in tokens.
     pub max_tokens: u32,
     /// 0 (always the likeliest word) to 2.
-    pub temperature: f32,
+    pub temperature: f64,
     /// Whose words the prompt is made of: the reply to the same request of the same student may be given again.
     /// `None` for a reply that has to be new.
     pub student: Option<i64>,
@@ -92,7 +102,7 @@ pub enum Chunk {
     },
 }
 
-/// Why a model gave no reply. The texts are for operators: they may hold an endpoint's words.
+/// Why a model gave no reply. The texts are for operators; they hold no words of the prompt or of the answer.
 #[derive(Debug, thiserror::Error)]
 pub enum LlmError {
     /// Overloaded, broken or unreachable, also after the retries; worth asking again later.
@@ -108,13 +118,13 @@ pub enum LlmError {
     Rejected {
         /// The HTTP status.
         status: u16,
-        /// The beginning of its answer.
+        /// The names that it gives to the error, and the size of its answer.
         cause: String,
     },
     /// The endpoint answered something that is no chat completion.
-    #[error("the model endpoint's answer can't be read: {0}")]
+    #[error("the model returned an unusable response: {0}")]
     Protocol(String),
-    /// No answer, or no further piece of one, within the time-out.
+    /// No answer, or no further byte of one, within the time-out.
     #[error("the model did not answer within {0:?}")]
     Timeout(Duration),
 }
@@ -138,6 +148,16 @@ pub trait Provider: Send + Sync + fmt::Debug {
     /// The model that is asked.
     fn model(&self) -> &str;
 
+    /// What else is sent with each request: two providers that differ in it give other replies.
+    fn parameters(&self) -> Value {
+        Value::Null
+    }
+
+    /// Tokens by the endpoint's count for each 100 that [`estimate_tokens`] gives, as far as is known: 100 or more.
+    fn tokens_percent(&self) -> u32 {
+        100
+    }
+
     /// Waits for a whole reply.
     async fn complete(&self, request: ChatRequest) -> Result<Reply, LlmError>;
 
@@ -146,10 +166,4 @@ pub trait Provider: Send + Sync + fmt::Debug {
 
     /// Whether the endpoint answers and takes the key. Costs no tokens.
     async fn ping(&self) -> Result<(), LlmError>;
-}
-
-/// How many tokens a text has, roughly: a quarter of its characters, rounded up. English prose and
-/// code come to three to five characters a token with the tokenizers in use; a bound needs no more.
-pub fn estimate_tokens(text: &str) -> u32 {
-    u32::try_from(text.chars().count().div_ceil(4)).unwrap_or(u32::MAX)
 }

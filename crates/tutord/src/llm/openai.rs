@@ -1,148 +1,210 @@
 //! The client for endpoints that speak OpenAI's chat completions.
 
+use std::borrow::Cow;
 use std::fmt;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use async_openai::Client;
-use async_openai::config::OpenAIConfig;
-use async_openai::error::OpenAIError;
 use async_trait::async_trait;
 use futures_util::stream::{BoxStream, StreamExt, unfold};
-use serde::{Deserialize, Serialize};
+use reqwest::redirect::Policy;
+use reqwest::{Response, Url};
+use serde_json::{Map, Value};
 
-use super::transport::{Transport, unreachable};
-use super::{ChatMessage, ChatRequest, Chunk, LlmError, Provider, Reply, estimate_tokens};
+use super::dialect::{Dialect, SystemRole, shorten};
+use super::shapes::{EndpointError, Piece};
+use super::tokens::MESSAGE_OVERHEAD;
+use super::transport::{AnswerReader, Failure, Transport, unreachable};
+use super::{ChatRequest, Chunk, LlmError, Provider, Reply, Usage, estimate_tokens};
+
+/// How long an endpoint that is checked may take.
+const PING_TIMEOUT: Duration = Duration::from_secs(5);
+/// How much of the list of models is read.
+const MAX_MODELS_BYTES: usize = 1_024 * 1_024;
+/// How long a stream is read after the model has given its reason to end: the count of tokens may follow.
+const AFTER_THE_END: Duration = Duration::from_secs(5);
+/// How many times `LLM_TIMEOUT_SECONDS` a stream may bring comments and no text.
+const SILENCE: u32 = 10;
 
 /// Where the model is and how long it may take.
 #[derive(Clone)]
 pub struct OpenAiConfig {
     /// Such as `https://api.openai.com/v1`.
-    pub base_url: String,
+    pub base_url: Url,
     /// The key, where the endpoint wants one.
     pub api_key: Option<String>,
     /// The model's name at the endpoint.
     pub model: String,
-    /// The longest that a whole reply may take, retries included; of a stream, its first piece and the wait for each next one.
+    /// The longest that a whole reply may take, retries included; of a stream, its first byte and the wait for each next one.
     pub timeout: Duration,
     /// How often a failed request is repeated.
     pub max_retries: u32,
+    /// The longest text of a reply, in bytes.
+    pub max_reply_bytes: usize,
+    /// Who speaks the instructions.
+    pub system_role: SystemRole,
+    /// Fields that are added to each request.
+    pub extra_body: Map<String, Value>,
 }
 
 /// A [`Provider`] by any OpenAI-compatible endpoint.
 pub struct OpenAi {
-    client: Client<OpenAIConfig>,
-    http: reqwest::Client,
+    transport: Transport,
+    dialect: Arc<Dialect>,
     config: OpenAiConfig,
 }
 
 impl fmt::Debug for OpenAi {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         // Without the key.
-        f.debug_struct("OpenAi").field("base_url", &self.config.base_url).field("model", &self.config.model).finish()
+        f.debug_struct("OpenAi").field("model", &self.config.model).finish_non_exhaustive()
     }
 }
 
-// Own shapes instead of async-openai's: those demand fields (`id`, `created`, known finish reasons)
-// that compatible servers leave out or extend.
-
-#[derive(Serialize)]
-struct Request<'a> {
-    model: &'a str,
-    messages: &'a [ChatMessage],
-    max_tokens: u32,
-    temperature: f32,
-    stream: bool,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    stream_options: Option<StreamOptions>,
-}
-
-#[derive(Serialize)]
-struct StreamOptions {
-    include_usage: bool,
-}
-
-#[derive(Deserialize)]
-struct Response {
-    model: Option<String>,
-    #[serde(default)]
-    choices: Vec<Choice>,
-    usage: Option<Usage>,
-}
-
-#[derive(Deserialize)]
-struct Choice {
-    /// Of a whole reply.
-    message: Option<Content>,
-    /// Of a piece of one.
-    delta: Option<Content>,
-    finish_reason: Option<String>,
-}
-
-#[derive(Deserialize)]
-struct Content {
-    content: Option<String>,
-}
-
-#[derive(Deserialize)]
-struct Usage {
-    total_tokens: u32,
+/// What a tiny request has shown of an endpoint.
+#[derive(Debug)]
+pub struct Check {
+    /// Whether the endpoint lists the model; `None` when it has no list.
+    pub is_listed: Option<bool>,
+    /// From the request to the first text.
+    pub first_token: Duration,
+    /// Tokens of the reply a second.
+    pub tokens_per_second: f64,
+    /// What is sent otherwise than to OpenAI, as the endpoint refused it.
+    pub differences: Vec<String>,
 }
 
 impl OpenAi {
-    /// Makes the client; nothing is contacted.
+    /// Makes the client; nothing is contacted. Retries are counted in `usage`.
     ///
     /// # Errors
     /// When the TLS roots of the system can't be read.
-    pub fn new(config: OpenAiConfig) -> Result<Self, reqwest::Error> {
+    pub fn new(config: OpenAiConfig, usage: Arc<Usage>) -> Result<Self, reqwest::Error> {
         let http = reqwest::Client::builder()
             .connect_timeout(config.timeout.min(Duration::from_secs(5)))
+            .redirect(Policy::none())
             .user_agent(concat!("tutord/", env!("CARGO_PKG_VERSION")))
             .build()?;
-        let openai = OpenAIConfig::new()
-            .with_api_base(config.base_url.trim_end_matches('/'))
-            .with_api_key(config.api_key.clone().unwrap_or_default());
-        let transport = Transport { http: http.clone(), max_retries: config.max_retries };
-        let client = Client::build(http.clone(), openai).with_http_service(transport);
-        Ok(Self { client, http, config })
+        let transport = Transport {
+            http,
+            url: endpoint(&config.base_url, "chat/completions"),
+            api_key: config.api_key.clone(),
+            max_retries: config.max_retries,
+            usage,
+        };
+        let dialect = Arc::new(Dialect::new(config.system_role, config.extra_body.clone()));
+        Ok(Self { transport, dialect, config })
     }
 
-    fn request<'a>(&'a self, request: &'a ChatRequest, stream: bool) -> Request<'a> {
-        Request {
-            model: &self.config.model,
-            messages: &request.messages,
-            max_tokens: request.max_tokens,
-            temperature: request.temperature,
-            stream,
-            stream_options: stream.then_some(StreamOptions { include_usage: true }),
+    /// Sends a request, in other words where the endpoint refuses some of it.
+    async fn send(&self, request: &ChatRequest, stream: bool) -> Result<Response, LlmError> {
+        let mut messages = Cow::Borrowed(request.messages.as_slice());
+        let mut is_shortened = false;
+        loop {
+            let body = self.dialect.body(&self.config.model, request, &messages, stream);
+            let refusal = match self.transport.send(&body).await {
+                Ok(response) => return Ok(response),
+                Err(Failure::Other(error)) => return Err(error),
+                Err(Failure::Refused(refusal)) => refusal,
+            };
+            if self.dialect.learn(&refusal, &body) {
+                continue;
+            }
+            if refusal.error.is_too_long() || refusal.status == 413 {
+                self.dialect.raise_estimate();
+                if let Some(shorter) = shorten(&messages).filter(|_| !is_shortened) {
+                    is_shortened = true;
+                    messages = Cow::Owned(shorter);
+                    continue;
+                }
+            }
+            return Err(refusal.into());
         }
     }
 
-    async fn within<T>(&self, work: impl Future<Output = Result<T, OpenAIError>>) -> Result<T, LlmError> {
-        match tokio::time::timeout(self.config.timeout, work).await {
-            Ok(outcome) => outcome.map_err(explain),
-            Err(_) => Err(LlmError::Timeout(self.config.timeout)),
+    async fn open(&self, request: &ChatRequest, stream: bool) -> Result<Reading, LlmError> {
+        let began = Instant::now();
+        let sent = tokio::time::timeout(self.config.timeout, self.send(request, stream)).await;
+        let response = sent.map_err(|_| LlmError::Timeout(self.config.timeout))??;
+        Ok(Reading {
+            answer: AnswerReader::new(response, self.config.timeout, self.config.max_reply_bytes),
+            dialect: Arc::clone(&self.dialect),
+            usage: Arc::clone(&self.transport.usage),
+            began,
+            first_token: None,
+            silent_until: Instant::now() + self.config.timeout.saturating_mul(SILENCE),
+            timeout: self.config.timeout,
+            room: self.config.max_reply_bytes,
+            model: self.config.model.clone(),
+            counted: None,
+            estimated: prompt_tokens(request),
+            reply_tokens: 0,
+            has_text: false,
+            reasons: false,
+            finish_reason: None,
+            ended: false,
+        })
+    }
+
+    /// Whether the endpoint lists the model; `None` when it has no list.
+    async fn is_listed(&self) -> Option<bool> {
+        let response = self.models().await.ok()?;
+        let mut body = Vec::new();
+        let mut chunks = response.bytes_stream();
+        while let Some(chunk) = chunks.next().await {
+            body.extend_from_slice(&chunk.ok()?);
+            if body.len() > MAX_MODELS_BYTES {
+                return None;
+            }
         }
+        let body: Value = serde_json::from_slice(&body).ok()?;
+        let models = body["data"].as_array().filter(|models| !models.is_empty())?;
+        Some(models.iter().any(|model| model["id"] == self.config.model.as_str()))
+    }
+
+    async fn models(&self) -> Result<Response, LlmError> {
+        let url = endpoint(&self.config.base_url, "models");
+        let mut request = self.transport.http.get(url).timeout(PING_TIMEOUT);
+        if let Some(key) = &self.config.api_key {
+            request = request.bearer_auth(key);
+        }
+        request.send().await.map_err(|error| unreachable(&error))
+    }
+
+    /// Asks for a tiny reply, streamed, and tells what the endpoint made of it.
+    ///
+    /// # Errors
+    /// When no reply comes.
+    pub async fn check(&self) -> Result<Check, LlmError> {
+        let is_listed = self.is_listed().await;
+        let message = super::ChatMessage { role: super::Role::User, content: "Say: ready".to_owned() };
+        // Models that reason spend tokens before they say something.
+        let request = ChatRequest { messages: vec![message], max_tokens: 256, temperature: 0.0, student: None };
+        let began = Instant::now();
+        let mut chunks = self.stream(request).await?;
+        let (mut first_token, mut tokens) = (None, 0);
+        while let Some(chunk) = chunks.next().await {
+            if let Chunk::Delta(text) = chunk? {
+                first_token.get_or_insert_with(|| began.elapsed());
+                tokens += estimate_tokens(&text);
+            }
+        }
+        let first_token = first_token.unwrap_or_default();
+        let rest = began.elapsed().saturating_sub(first_token).max(Duration::from_millis(1));
+        let tokens_per_second = f64::from(tokens) / rest.as_secs_f64();
+        Ok(Check { is_listed, first_token, tokens_per_second, differences: self.dialect.differences() })
     }
 }
 
-fn explain(error: OpenAIError) -> LlmError {
-    match error {
-        OpenAIError::Boxed(error) => match error.downcast::<LlmError>() {
-            Ok(error) => *error,
-            Err(error) => LlmError::Protocol(error.to_string()),
-        },
-        OpenAIError::Reqwest(error) => unreachable(&error),
-        OpenAIError::StreamError(error) => {
-            LlmError::Unavailable { cause: format!("the stream broke: {error}"), retry_after: None }
-        }
-        // Without the answer's text: it may repeat what the student wrote.
-        OpenAIError::JSONDeserialize(error, _) => LlmError::Protocol(error.to_string()),
-        other => LlmError::Protocol(other.to_string()),
-    }
+/// An address below the base, whose query stays: Azure has the version there.
+fn endpoint(base: &Url, path: &str) -> Url {
+    let mut url = base.clone();
+    url.set_path(&format!("{}/{path}", base.path().trim_end_matches('/')));
+    url
 }
 
 fn prompt_tokens(request: &ChatRequest) -> u32 {
-    request.messages.iter().map(|message| estimate_tokens(&message.content)).sum()
+    request.messages.iter().map(|message| estimate_tokens(&message.content) + MESSAGE_OVERHEAD).sum()
 }
 
 #[async_trait]
@@ -155,126 +217,166 @@ impl Provider for OpenAi {
         &self.config.model
     }
 
+    fn parameters(&self) -> Value {
+        Value::Object(self.config.extra_body.clone())
+    }
+
+    fn tokens_percent(&self) -> u32 {
+        self.dialect.percent()
+    }
+
     async fn complete(&self, request: ChatRequest) -> Result<Reply, LlmError> {
         let began = Instant::now();
-        let chat = self.client.chat();
-        let response: Response = self.within(chat.create_byot(self.request(&request, false))).await?;
-        let choice = response.choices.into_iter().next();
-        let (content, finish_reason) = choice
-            .and_then(|choice| Some((choice.message?.content?, choice.finish_reason)))
-            .filter(|(content, _)| !content.trim().is_empty())
-            .ok_or_else(|| LlmError::Protocol("no text in the first choice".to_owned()))?;
-        let counted = response.usage.map(|usage| usage.total_tokens);
-        Ok(Reply {
-            tokens_used: counted.unwrap_or_else(|| prompt_tokens(&request) + estimate_tokens(&content)),
-            model: response.model.unwrap_or_else(|| self.config.model.clone()),
-            finish_reason: finish_reason.unwrap_or_else(|| "stop".to_owned()),
-            response_time: began.elapsed(),
-            cached: false,
-            content,
-        })
+        let work = async {
+            let mut reading = self.open(&request, false).await?;
+            let mut content = String::new();
+            loop {
+                match reading.chunk().await? {
+                    Chunk::Delta(text) => content.push_str(&text),
+                    Chunk::Done { model, tokens_used, finish_reason, cached } => {
+                        let response_time = began.elapsed();
+                        return Ok(Reply { content, model, tokens_used, finish_reason, response_time, cached });
+                    }
+                }
+            }
+        };
+        let outcome = tokio::time::timeout(self.config.timeout, work).await;
+        outcome.unwrap_or(Err(LlmError::Timeout(self.config.timeout)))
     }
 
     async fn stream(&self, request: ChatRequest) -> Result<BoxStream<'static, Result<Chunk, LlmError>>, LlmError> {
-        let chat = self.client.chat();
-        let events = self.within(chat.create_stream_byot(self.request(&request, true))).await?;
-        let reading = Reading {
-            events,
-            timeout: self.config.timeout,
-            model: self.config.model.clone(),
-            counted: None,
-            asked: prompt_tokens(&request),
-            reply: String::new(),
-            finish_reason: None,
-            ended: false,
-        };
-        Ok(unfold(reading, Reading::next).boxed())
+        let reading = self.open(&request, true).await?;
+        let chunks = unfold(reading, async |mut reading| {
+            if reading.ended {
+                return None;
+            }
+            let chunk = reading.chunk().await;
+            reading.ended = !matches!(chunk, Ok(Chunk::Delta(_)));
+            Some((chunk, reading))
+        });
+        Ok(chunks.boxed())
     }
 
     async fn ping(&self) -> Result<(), LlmError> {
-        let url = format!("{}/models", self.config.base_url.trim_end_matches('/'));
-        let mut request = self.http.get(url).timeout(Duration::from_secs(5));
-        if let Some(key) = &self.config.api_key {
-            request = request.bearer_auth(key);
-        }
-        let response = request.send().await.map_err(|error| unreachable(&error))?;
-        match response.status() {
+        match self.models().await?.status() {
             status if status.is_success() => Ok(()),
             status => Err(LlmError::Rejected { status: status.as_u16(), cause: "GET /models".to_owned() }),
         }
     }
 }
 
-/// A stream in the middle of being read.
+/// An answer in the middle of being read.
 struct Reading {
-    events: std::pin::Pin<Box<dyn futures_util::Stream<Item = Result<Response, OpenAIError>> + Send>>,
+    answer: AnswerReader,
+    dialect: Arc<Dialect>,
+    usage: Arc<Usage>,
+    began: Instant,
+    /// From the request to the first text.
+    first_token: Option<Duration>,
+    /// When comments alone are no sign of life any more.
+    silent_until: Instant,
     timeout: Duration,
+    /// Bytes that the reply may still have.
+    room: usize,
     model: String,
+    /// Tokens of prompt and reply by the endpoint's count.
     counted: Option<u32>,
-    asked: u32,
-    /// The text so far, for an estimate of its tokens.
-    reply: String,
+    /// Tokens of the prompt by the estimate.
+    estimated: u32,
+    reply_tokens: u32,
+    has_text: bool,
+    reasons: bool,
     finish_reason: Option<String>,
     ended: bool,
 }
 
 impl Reading {
-    async fn next(mut self) -> Option<(Result<Chunk, LlmError>, Self)> {
-        if self.ended {
-            return None;
-        }
+    /// Returns the next text, or the end.
+    async fn chunk(&mut self) -> Result<Chunk, LlmError> {
         loop {
-            let event = match tokio::time::timeout(self.timeout, self.events.next()).await {
-                Ok(Some(Ok(event))) => event,
-                Ok(Some(Err(error))) => return Some(self.end(Err(explain(error)))),
-                Ok(None) => {
-                    let chunk = self.done();
-                    return Some(self.end(chunk));
-                }
-                Err(_) => {
-                    let error = LlmError::Timeout(self.timeout);
-                    return Some(self.end(Err(error)));
-                }
+            if self.room == 0 {
+                return self.done();
+            }
+            let event = match self.event().await {
+                Ok(Some(event)) => event,
+                Ok(None) => return self.done(),
+                // The reply is whole: only the count of its tokens is missing.
+                Err(_) if self.finish_reason.is_some() => return self.done(),
+                Err(error) => return Err(error),
             };
-            if let Some(model) = event.model {
-                self.model = model;
+            let data = event.data.trim();
+            if data == "[DONE]" {
+                return self.done();
             }
-            if let Some(usage) = event.usage {
-                self.counted = Some(usage.total_tokens);
+            // What is no JSON keeps the connection open.
+            let Ok(value) = serde_json::from_str::<Value>(data) else { continue };
+            let error = if event.is_error { Some(EndpointError::read(&value)) } else { EndpointError::within(&value) };
+            if let Some(error) = error {
+                let cause = format!("an error instead of the reply's end: {error}");
+                return Err(LlmError::Unavailable { cause, retry_after: None });
             }
-            let Some(choice) = event.choices.into_iter().next() else { continue };
-            if choice.finish_reason.is_some() {
-                self.finish_reason = choice.finish_reason;
-            }
-            match choice.delta.and_then(|delta| delta.content) {
-                Some(content) if !content.is_empty() => {
-                    self.reply.push_str(&content);
-                    return Some((Ok(Chunk::Delta(content)), self));
-                }
-                _ => {}
+            if let Some(text) = self.take(Piece::read(&value)) {
+                return Ok(Chunk::Delta(text));
             }
         }
+    }
+
+    async fn event(&mut self) -> Result<Option<super::sse::Event>, LlmError> {
+        let until = match self.finish_reason {
+            Some(_) => Instant::now() + AFTER_THE_END,
+            None => self.silent_until,
+        };
+        let event = tokio::time::timeout_at(until.into(), self.answer.next()).await;
+        event.unwrap_or(Err(LlmError::Timeout(self.timeout)))
+    }
+
+    /// Takes over what a piece says; returns its text.
+    fn take(&mut self, piece: Piece) -> Option<String> {
+        if let Some(model) = piece.model {
+            self.model = model;
+        }
+        if let Some(counted) = piece.prompt_tokens {
+            self.dialect.observe(self.estimated, counted);
+        }
+        self.counted = piece.total_tokens.filter(|total| *total > 0).or(self.counted);
+        self.reasons |= piece.reasons;
+        self.finish_reason = piece.finish_reason.or_else(|| self.finish_reason.take());
+        if piece.reasons || piece.text.is_some() {
+            self.silent_until = Instant::now() + self.timeout.saturating_mul(SILENCE);
+        }
+        let mut text = piece.text?;
+        if text.len() > self.room {
+            text.truncate(text.floor_char_boundary(self.room));
+            self.room = 0;
+            self.finish_reason = Some("length".to_owned());
+            tracing::warn!("a reply was cut at LLM_MAX_REPLY_BYTES");
+        } else {
+            self.room -= text.len();
+        }
+        self.first_token.get_or_insert_with(|| self.began.elapsed());
+        self.has_text |= !text.trim().is_empty();
+        self.reply_tokens = self.reply_tokens.saturating_add(estimate_tokens(&text));
+        Some(text)
     }
 
     fn done(&mut self) -> Result<Chunk, LlmError> {
-        // A connection that closes early looks like an end, but a model that ends says why.
-        let finish_reason = self.finish_reason.take().ok_or_else(|| LlmError::Unavailable {
-            cause: "the stream ended before the reply did".to_owned(),
-            retry_after: None,
-        })?;
-        if self.reply.trim().is_empty() {
-            return Err(LlmError::Protocol("no text in the stream".to_owned()));
+        if !self.has_text {
+            let cause = if self.reasons {
+                "the model reasoned until its tokens were used up; raise LLM_MAX_REPLY_TOKENS, or lower the effort by \
+                 LLM_EXTRA_BODY"
+            } else {
+                "no text in the answer"
+            };
+            return Err(LlmError::Protocol(cause.to_owned()));
+        }
+        if let Some(first_token) = self.first_token {
+            self.usage.replied(first_token, self.began.elapsed(), self.reply_tokens);
         }
         Ok(Chunk::Done {
             model: std::mem::take(&mut self.model),
-            tokens_used: self.counted.unwrap_or_else(|| self.asked + estimate_tokens(&self.reply)),
-            finish_reason,
+            tokens_used: self.counted.unwrap_or_else(|| self.estimated.saturating_add(self.reply_tokens)),
+            finish_reason: self.finish_reason.take().unwrap_or_else(|| "stop".to_owned()),
             cached: false,
         })
-    }
-
-    fn end(mut self, chunk: Result<Chunk, LlmError>) -> (Result<Chunk, LlmError>, Self) {
-        self.ended = true;
-        (chunk, self)
     }
 }

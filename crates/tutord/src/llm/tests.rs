@@ -1,5 +1,6 @@
 //! The client against a fake endpoint over real HTTP.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::StreamExt as _;
@@ -7,7 +8,10 @@ use testbed::FakeModel;
 use testbed::model::Behaviour;
 use tokio::sync::mpsc;
 
-use super::{ChatMessage, ChatRequest, Chunk, LlmError, OpenAi, OpenAiConfig, Provider, Role, estimate_tokens};
+use super::{
+    ChatMessage, ChatRequest, Chunk, LlmError, MESSAGE_OVERHEAD, OpenAi, OpenAiConfig, Provider, Role, SystemRole,
+    estimate_tokens,
+};
 
 async fn setup() -> (FakeModel, OpenAi) {
     let model = FakeModel::start().await.unwrap();
@@ -19,13 +23,16 @@ fn provider(base_url: &str, timeout: Duration) -> OpenAi {
     // Another test of this process may have been first.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let config = OpenAiConfig {
-        base_url: base_url.to_owned(),
+        base_url: base_url.parse().unwrap(),
         api_key: Some("sk-secret".to_owned()),
         model: "configured".to_owned(),
         timeout,
         max_retries: 1,
+        max_reply_bytes: 20_000,
+        system_role: SystemRole::System,
+        extra_body: serde_json::Map::new(),
     };
-    OpenAi::new(config).unwrap()
+    OpenAi::new(config, Arc::default()).unwrap()
 }
 
 fn ask(text: &str) -> ChatRequest {
@@ -57,9 +64,12 @@ async fn a_whole_reply() {
 #[tokio::test]
 async fn tokens_are_estimated_where_the_endpoint_does_not_tell() {
     let (model, provider) = setup().await;
-    let expected = estimate_tokens("hello") + estimate_tokens("one two three");
+    let asked = estimate_tokens("hello") + MESSAGE_OVERHEAD;
     model.next(Behaviour::SayWithoutUsage("one two three".to_owned()));
-    assert_eq!(provider.complete(ask("hello")).await.unwrap().tokens_used, expected);
+    let whole = provider.complete(ask("hello")).await.unwrap().tokens_used;
+    assert_eq!(whole, asked + estimate_tokens("one two three"));
+    // Each piece is rounded up.
+    let expected = asked + ["one ", "two ", "three"].map(estimate_tokens).iter().sum::<u32>();
     model.next(Behaviour::SayWithoutUsage("one two three".to_owned()));
     let Some(Ok(Chunk::Done { tokens_used, .. })) = chunks(&provider).await.pop() else { panic!() };
     assert_eq!(tokens_used, expected);
@@ -174,4 +184,144 @@ async fn dropping_a_call_ends_it_upstream() {
     model.next(Behaviour::Feed(pieces));
     drop(provider.stream(ask("hello")).await.unwrap());
     model.until_left(2).await;
+}
+
+/// The text, the finish reason and the tokens of a stream that consists of these bytes.
+async fn read(body: &str) -> Result<(String, String, u32), LlmError> {
+    let (model, provider) = setup().await;
+    model.next(Behaviour::Raw(200, "text/event-stream", body.as_bytes().to_vec()));
+    let mut content = String::new();
+    let mut chunks = provider.stream(ask("hello")).await?;
+    while let Some(chunk) = chunks.next().await {
+        match chunk? {
+            Chunk::Delta(text) => content.push_str(&text),
+            Chunk::Done { finish_reason, tokens_used, .. } => return Ok((content, finish_reason, tokens_used)),
+        }
+    }
+    panic!("a stream without an end")
+}
+
+#[tokio::test]
+async fn streams_of_all_shapes_are_read() {
+    const HI: &str = "data: {\"choices\":[{\"delta\":{\"content\":\"hi\"}}]}\n\n";
+    const STOP: &str = "data: {\"choices\":[{\"delta\":{},\"finish_reason\":\"stop\"}]}\n\n";
+    for (name, body) in [
+        ("done", format!("{HI}{STOP}data: [DONE]\n\n")),
+        ("no done", format!("{HI}{STOP}")),
+        ("no finish reason", format!("{HI}data: [DONE]\n\n")),
+        ("neither", HI.to_owned()),
+        ("comments", format!(": OPENROUTER PROCESSING\n\n{HI}:\n\n{STOP}")),
+        ("empty data", format!("data:\n\ndata: \n\n{HI}{STOP}")),
+        ("carriage returns", format!("{HI}{STOP}").replace('\n', "\r\n")),
+        ("byte order mark", format!("\u{feff}{HI}{STOP}")),
+        ("several lines", format!("data: {{\"choices\":\ndata: [{{\"delta\":{{\"content\":\"hi\"}}}}]}}\n\n{STOP}")),
+        ("null choices", format!("data: {{\"choices\":null}}\n\n{HI}{STOP}")),
+        (
+            "role first",
+            format!("data: {{\"choices\":[{{\"delta\":{{\"role\":\"assistant\",\"content\":null}}}}]}}\n\n{HI}{STOP}"),
+        ),
+        ("null delta", format!("{HI}data: {{\"choices\":[{{\"delta\":null,\"finish_reason\":\"stop\"}}]}}\n\n")),
+        ("empty usage", format!("{HI}{STOP}data: {{\"choices\":[],\"usage\":{{}}}}\n\n")),
+        ("null usage", format!("{HI}{STOP}data: {{\"usage\":null}}\n\n")),
+        ("negative usage", format!("{HI}{STOP}data: {{\"usage\":{{\"total_tokens\":-3}}}}\n\n")),
+        ("no json", format!("data: ping\n\n{HI}{STOP}")),
+        ("a whole answer", r#"{"choices":[{"message":{"content":"hi"},"finish_reason":"stop"}]}"#.to_owned()),
+        (
+            "parts",
+            format!(
+                "data: {{\"choices\":[{{\"delta\":{{\"content\":[{{\"type\":\"text\",\"text\":\"hi\"}}]}}}}]}}\n\n{STOP}"
+            ),
+        ),
+        ("reasoning", format!("data: {{\"choices\":[{{\"delta\":{{\"reasoning_content\":\"hm\"}}}}]}}\n\n{HI}{STOP}")),
+    ] {
+        let (text, finish_reason, tokens) = read(&body).await.unwrap_or_else(|error| panic!("{name}: {error}"));
+        assert_eq!((text.as_str(), finish_reason.as_str()), ("hi", "stop"), "{name}");
+        assert_eq!(tokens, estimate_tokens("hello") + MESSAGE_OVERHEAD + estimate_tokens("hi"), "{name}");
+    }
+    let odd = format!(
+        "{HI}data: {{\"choices\":[{{\"finish_reason\":\"Eos Token!\"}}],\"usage\":{{\"total_tokens\":6.7}}}}\n\n"
+    );
+    assert_eq!(read(&odd).await.unwrap(), ("hi".to_owned(), "stop".to_owned(), 7));
+    for (body, cause) in [
+        (
+            format!("{HI}data: {{\"error\":{{\"message\":\"the prompt\",\"code\":\"overloaded\"}}}}\n\n"),
+            "code overloaded",
+        ),
+        (format!("{HI}event: error\ndata: {{\"message\":\"the prompt\"}}\n\n"), "an error instead"),
+        ("<html>the prompt</html>".to_owned(), "HTML"),
+        (STOP.to_owned(), "no text"),
+        (
+            "data: {\"choices\":[{\"delta\":{\"reasoning\":\"hm\"},\"finish_reason\":\"length\"}]}\n\n".to_owned(),
+            "LLM_EXTRA_BODY",
+        ),
+        (String::new(), "no text"),
+    ] {
+        let error = read(&body).await.unwrap_err().to_string();
+        assert!(error.contains(cause) && !error.contains("the prompt"), "{error}");
+    }
+}
+
+#[tokio::test]
+async fn an_answer_of_any_length_costs_little() {
+    let (model, provider) = setup().await;
+    let (first, more) = (b"data: {\"choices\":[{\"delta\":{\"content\":\"".to_vec(), vec![b'x'; 1_024]);
+    let text = [&first[..], &more, b"\"}}]}\n\n"].concat();
+    // One event without an end, for a stream and for a whole answer; the bound is three times 20,000 and 64 KiB.
+    let body = br#"{"choices":[{"message":{"content":""#.to_vec();
+    model.next(Behaviour::Endless(first, more.clone()));
+    let chunks = chunks(&provider).await;
+    assert!(matches!(chunks.as_slice(), [Err(LlmError::Protocol(_))]), "{chunks:?}");
+    model.next(Behaviour::Endless(body, more));
+    let error = provider.complete(ask("hello")).await.unwrap_err();
+    assert!(error.to_string().contains("longer than"), "{error}");
+    // Many events: the reply is cut.
+    model.next(Behaviour::Endless(text.clone(), text));
+    let reply = provider.complete(ask("hello")).await.unwrap();
+    assert_eq!((reply.content.len(), reply.finish_reason.as_str()), (20_000, "length"));
+    model.next(Behaviour::Endless(b": ".to_vec(), vec![b'x'; 1_024]));
+    assert!(provider.complete(ask("hello")).await.is_err(), "a comment without an end");
+    // What the sockets hold is more than what was read.
+    assert!(model.sent() < 4 * 6_000_000, "{}", model.sent());
+}
+
+#[tokio::test]
+async fn refusals_show_names_and_no_text() {
+    let (model, provider) = setup().await;
+    let body = br#"{"error":{"message":"the prompt","type":"invalid_request_error","code":"no_such_model"}}"#.to_vec();
+    model.next(Behaviour::Raw(404, "application/json", body));
+    let error = provider.complete(ask("hello")).await.unwrap_err().to_string();
+    assert!(error.contains("404") && error.contains("code no_such_model, type invalid_request_error"), "{error}");
+    assert!(!error.contains("the prompt"), "{error}");
+    model.next(Behaviour::Redirect("http://127.0.0.1:1/elsewhere".to_owned()));
+    let error = provider.complete(ask("hello")).await.unwrap_err().to_string();
+    assert!(error.contains("307") && error.contains("LLM_BASE_URL"), "{error}");
+    model.next(Behaviour::Raw(400, "text/html", vec![b'x'; 1_000_000]));
+    let error = provider.complete(ask("hello")).await.unwrap_err().to_string();
+    assert!(error.contains("8192 bytes of text/html"), "{error}");
+}
+
+#[tokio::test]
+async fn a_prompt_that_is_too_long_is_shortened_once_and_teaches_the_estimate() {
+    let (model, provider) = setup().await;
+    let refused = || {
+        let body = r#"{"error":{"message":"This model's maximum context length is 10 tokens","code":null}}"#;
+        Behaviour::Raw(400, "application/json", body.into())
+    };
+    let message = |role, content: &str| ChatMessage { role, content: content.to_owned() };
+    let mut request = ask("the question");
+    for _ in 0..4 {
+        request.messages.insert(0, message(Role::Assistant, "an answer"));
+        request.messages.insert(0, message(Role::User, "a question"));
+    }
+    request.messages.insert(0, message(Role::System, "teach"));
+    model.next(refused());
+    provider.complete(request.clone()).await.unwrap();
+    let sent: Vec<usize> =
+        model.received().iter().map(|received| received.body["messages"].as_array().unwrap().len()).collect();
+    assert_eq!(sent, [10, 4]);
+    assert_eq!(provider.tokens_percent(), 125);
+    model.next(refused());
+    model.next(refused());
+    assert!(matches!(provider.complete(request).await, Err(LlmError::Rejected { status: 400, .. })));
+    assert_eq!(model.received().len(), 4, "once");
 }

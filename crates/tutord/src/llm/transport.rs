@@ -1,79 +1,118 @@
-//! Sends a request to the endpoint, again where that can help.
+//! Sends a request to the endpoint, again where that can help, and reads what comes back.
 
-use std::future::Future;
-use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::collections::VecDeque;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use async_openai::error::OpenAIError;
-use async_openai::middleware::HttpRequestFactory;
-use reqwest::header::{HeaderMap, RETRY_AFTER};
-use reqwest::{Response, StatusCode};
+use bytes::Bytes;
+use futures_util::stream::{BoxStream, StreamExt};
+use reqwest::header::{CONTENT_TYPE, HeaderMap, RETRY_AFTER};
+use reqwest::{Response, StatusCode, Url};
+use serde_json::Value;
 
-use super::LlmError;
+use super::shapes::EndpointError;
+use super::sse::{Event, EventReader};
+use super::{LlmError, Usage};
 
 /// The first pause; it doubles with each attempt, and up to half of it again is added at random.
 const FIRST_PAUSE: Duration = Duration::from_millis(250);
 /// An endpoint that wants a longer pause than this is reported as unavailable instead.
 const LONGEST_PAUSE: Duration = Duration::from_secs(20);
-/// How much of an endpoint's refusal is kept for the log.
-const CAUSE_CHARS: usize = 300;
+/// How much of the answer to a request that failed is read.
+const MAX_ERROR_BYTES: usize = 8 * 1_024;
+/// How much longer than its text a reply may be in JSON: each character escaped, and everything around it.
+const JSON_FACTOR: usize = 3;
+const JSON_OVERHEAD: usize = 64 * 1_024;
 
-/// The HTTP service below async-openai: it retries 429, 5xx and failed connections, as often as told and
-/// no earlier than `Retry-After` asks, and turns every other failure into an [`LlmError`].
-///
-/// async-openai's own retry layer neither bounds the pause nor keeps the status of a refusal whose
-/// body is not OpenAI's.
-#[derive(Debug, Clone)]
+/// Why a request brought no answer.
+#[derive(Debug)]
+pub(super) enum Failure {
+    /// The endpoint refuses this request; another one may be taken.
+    Refused(Refusal),
+    Other(LlmError),
+}
+
+/// A 4xx of the endpoint's.
+#[derive(Debug)]
+pub(super) struct Refusal {
+    pub(super) status: u16,
+    pub(super) error: EndpointError,
+    summary: String,
+}
+
+impl From<Refusal> for LlmError {
+    fn from(refusal: Refusal) -> Self {
+        Self::Rejected { status: refusal.status, cause: refusal.summary }
+    }
+}
+
+/// Retries 429, 5xx and failed connections, as often as configured and no earlier than `Retry-After` says.
+#[derive(Debug)]
 pub(super) struct Transport {
     pub(super) http: reqwest::Client,
+    pub(super) url: Url,
+    pub(super) api_key: Option<String>,
     pub(super) max_retries: u32,
+    pub(super) usage: Arc<Usage>,
 }
 
-impl tower::Service<HttpRequestFactory> for Transport {
-    type Response = Response;
-    type Error = OpenAIError;
-    type Future = Pin<Box<dyn Future<Output = Result<Response, OpenAIError>> + Send>>;
-
-    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), OpenAIError>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn call(&mut self, request: HttpRequestFactory) -> Self::Future {
-        let Self { http, max_retries } = self.clone();
-        Box::pin(async move {
-            let mut attempt = 0;
-            loop {
-                let error = match http.execute(request.build().await?).await {
-                    Ok(response) if response.status().is_success() => return Ok(response),
-                    Ok(response) => refused(response).await,
-                    Err(error) => unreachable(&error),
-                };
-                let LlmError::Unavailable { retry_after, .. } = &error else {
-                    return Err(OpenAIError::Boxed(error.into()));
-                };
-                let pause = backoff(attempt).max(retry_after.unwrap_or_default());
-                if attempt == max_retries || pause > LONGEST_PAUSE {
-                    return Err(OpenAIError::Boxed(error.into()));
-                }
-                tracing::warn!(%error, attempt, ?pause, "asking the model endpoint again");
-                tokio::time::sleep(pause).await;
-                attempt += 1;
+impl Transport {
+    /// Returns the answer once its head says that it is one.
+    pub(super) async fn send(&self, body: &Value) -> Result<Response, Failure> {
+        let mut attempt = 0;
+        loop {
+            let mut request = self.http.post(self.url.clone()).json(body);
+            if let Some(key) = &self.api_key {
+                request = request.bearer_auth(key);
             }
-        })
+            let error = match request.send().await {
+                Ok(response) if response.status().is_success() => return Ok(response),
+                Ok(response) => refused(response).await?,
+                Err(error) => unreachable(&error),
+            };
+            let LlmError::Unavailable { cause, retry_after } = &error else { return Err(Failure::Other(error)) };
+            let pause = backoff(attempt).max(retry_after.unwrap_or_default());
+            if attempt == self.max_retries || pause > LONGEST_PAUSE {
+                return Err(Failure::Other(error));
+            }
+            tracing::warn!(cause, attempt, ?pause, "retrying the request to the model endpoint");
+            self.usage.retried();
+            tokio::time::sleep(pause).await;
+            attempt += 1;
+        }
     }
 }
 
-async fn refused(response: Response) -> LlmError {
+/// Reads an answer that is no success: as something that may pass, or as a refusal.
+async fn refused(response: Response) -> Result<LlmError, Failure> {
     let status = response.status();
     let retry_after = retry_after(response.headers(), SystemTime::now());
-    let body = response.text().await.unwrap_or_default();
-    let cause: String = body.chars().take(CAUSE_CHARS).collect();
-    if status == StatusCode::TOO_MANY_REQUESTS || status.is_server_error() {
-        LlmError::Unavailable { cause: format!("{status}: {cause}"), retry_after }
-    } else {
-        LlmError::Rejected { status: status.as_u16(), cause }
+    let content_type = content_type(&response);
+    let mut body = Vec::new();
+    let mut chunks = response.bytes_stream();
+    while let Some(Ok(chunk)) = chunks.next().await {
+        let room = MAX_ERROR_BYTES - body.len();
+        body.extend_from_slice(&chunk[..chunk.len().min(room)]);
+        if body.len() == MAX_ERROR_BYTES {
+            break;
+        }
     }
+    let error = serde_json::from_slice(&body).map(|value| EndpointError::read(&value)).unwrap_or_default();
+    let summary = format!("{status}, {error}, {} bytes of {content_type}", body.len());
+    if status == StatusCode::TOO_MANY_REQUESTS || status.is_server_error() {
+        return Ok(LlmError::Unavailable { cause: summary, retry_after });
+    }
+    if status.is_redirection() {
+        let cause = format!("{status}: redirects are not followed; set LLM_BASE_URL to the address that it leads to");
+        return Ok(LlmError::Rejected { status: status.as_u16(), cause });
+    }
+    Err(Failure::Refused(Refusal { status: status.as_u16(), error, summary }))
+}
+
+/// The media type of an answer, without parameters.
+fn content_type(response: &Response) -> String {
+    let text = response.headers().get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or("no content type");
+    text.split(';').next().unwrap_or_default().chars().take(64).collect()
 }
 
 /// reqwest tells where it failed; its sources tell why. The address is left out: it may hold a key.
@@ -98,6 +137,95 @@ fn retry_after(headers: &HeaderMap, now: SystemTime) -> Option<Duration> {
     match value.parse() {
         Ok(seconds) => Some(Duration::from_secs(seconds)),
         Err(_) => httpdate::parse_http_date(value).ok()?.duration_since(now).ok(),
+    }
+}
+
+/// The form of an answer, by its first bytes: gateways give it the wrong content type.
+#[derive(Debug)]
+enum Form {
+    Unknown,
+    /// One JSON object, as far as it has come.
+    Whole(Vec<u8>),
+    Events(EventReader),
+}
+
+/// Reads an answer as events, of which a whole JSON object is one. It holds no more than the longest event.
+pub(super) struct AnswerReader {
+    bytes: BoxStream<'static, reqwest::Result<Bytes>>,
+    /// The longest pause between two pieces of any content, comments included.
+    idle_timeout: Duration,
+    max_bytes: usize,
+    form: Form,
+    events: VecDeque<Event>,
+    ended: bool,
+}
+
+impl AnswerReader {
+    /// Reads an answer whose text has at most `max_reply_bytes`.
+    pub(super) fn new(response: Response, idle_timeout: Duration, max_reply_bytes: usize) -> Self {
+        Self {
+            bytes: response.bytes_stream().boxed(),
+            idle_timeout,
+            max_bytes: max_reply_bytes.saturating_mul(JSON_FACTOR).saturating_add(JSON_OVERHEAD),
+            form: Form::Unknown,
+            events: VecDeque::new(),
+            ended: false,
+        }
+    }
+
+    /// Returns the next event; `None` at the end.
+    pub(super) async fn next(&mut self) -> Result<Option<Event>, LlmError> {
+        loop {
+            if let Some(event) = self.events.pop_front() {
+                return Ok(Some(event));
+            }
+            if self.ended {
+                return Ok(None);
+            }
+            match tokio::time::timeout(self.idle_timeout, self.bytes.next()).await {
+                Ok(Some(Ok(bytes))) => self.push(&bytes)?,
+                Ok(Some(Err(error))) => return Err(unreachable(&error)),
+                Ok(None) => self.end(),
+                Err(_) => return Err(LlmError::Timeout(self.idle_timeout)),
+            }
+        }
+    }
+
+    fn push(&mut self, bytes: &[u8]) -> Result<(), LlmError> {
+        if let Form::Unknown = self.form {
+            let space = |byte: &u8| byte.is_ascii_whitespace() || b"\xef\xbb\xbf".contains(byte);
+            match bytes.iter().find(|byte| !space(byte)) {
+                // Blank lines may begin either.
+                None => return Ok(()),
+                Some(b'{' | b'[') => self.form = Form::Whole(Vec::new()),
+                Some(b'<') => return Err(LlmError::Protocol("an HTML page; is LLM_BASE_URL an API?".to_owned())),
+                Some(_) => self.form = Form::Events(EventReader::new(self.max_bytes)),
+            }
+        }
+        let fits = match &mut self.form {
+            Form::Events(reader) => reader.push(bytes, &mut self.events).is_ok(),
+            Form::Whole(body) => {
+                let fits = body.len() + bytes.len() <= self.max_bytes;
+                if fits {
+                    body.extend_from_slice(bytes);
+                }
+                fits
+            }
+            Form::Unknown => true,
+        };
+        if fits { Ok(()) } else { Err(LlmError::Protocol(format!("longer than {} bytes", self.max_bytes))) }
+    }
+
+    fn end(&mut self) {
+        self.ended = true;
+        match &mut self.form {
+            Form::Unknown => {}
+            Form::Whole(body) => {
+                let text = String::from_utf8_lossy(&std::mem::take(body)).into_owned();
+                self.events.push_back(Event { is_error: false, data: text.trim_start_matches('\u{feff}').to_owned() });
+            }
+            Form::Events(reader) => self.events.extend(reader.end()),
+        }
     }
 }
 

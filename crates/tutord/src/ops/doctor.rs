@@ -1,13 +1,14 @@
 //! Checks what tutord depends on, one line each.
 
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tutord_store::{DatabaseIdentity, Timestamp};
 
 use crate::app;
 use crate::config::Config;
-use crate::llm::Provider;
+use crate::llm::Check;
 
 /// A clock that is further off than this makes tokens expire at the wrong time.
 const MAX_CLOCK_SKEW: Duration = Duration::from_secs(2);
@@ -23,6 +24,9 @@ enum Finding {
 
 /// How long Redis may take to be connected to.
 const REDIS_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// How long the model may take for a tiny reply. Local ones are loaded first.
+const MODEL_TIMEOUT: Duration = Duration::from_mins(1);
 
 /// Prints the findings; `true` when nothing failed.
 pub async fn run(config: &Config) -> bool {
@@ -95,11 +99,12 @@ pub async fn run(config: &Config) -> bool {
     ));
     findings.push((
         "model",
-        match app::provider(&config.llm) {
+        match app::model(&config.llm, Arc::default()) {
             Ok(None) => Finding::Skipped("LLM_BASE_URL is not set: new replies answer 503"),
-            Ok(Some(provider)) => match Provider::ping(provider.as_ref()).await {
-                Ok(()) => Finding::Ok(format!("answers, model {}", config.llm.model_name())),
-                Err(error) => Finding::Failed(error.to_string()),
+            Ok(Some(model)) => match tokio::time::timeout(MODEL_TIMEOUT, model.check()).await {
+                Ok(Ok(check)) => Finding::Ok(model_finding(config.llm.model_name(), &check)),
+                Ok(Err(error)) => Finding::Failed(error.to_string()),
+                Err(_) => Finding::Failed(format!("no reply within {MODEL_TIMEOUT:?}")),
             },
             Err(error) => Finding::Failed(error.to_string()),
         },
@@ -138,6 +143,23 @@ async fn redis(config: &Config) -> Finding {
             None => format!("no answer within {REDIS_TIMEOUT:?}"),
         }),
     }
+}
+
+/// What a tiny reply has shown of the model.
+fn model_finding(model: &str, check: &Check) -> String {
+    let mut text = format!(
+        "{model} replies: first token after {} ms, {:.0} tokens a second",
+        check.first_token.as_millis(),
+        check.tokens_per_second
+    );
+    if check.is_listed == Some(false) {
+        text.push_str("; the endpoint's list of models does not name it");
+    }
+    if !check.differences.is_empty() {
+        text.push_str("; it is sent ");
+        text.push_str(&check.differences.join(", "));
+    }
+    text
 }
 
 /// Accounts whose address is another form of an earlier account's: they work, with the address exactly as it was registered.

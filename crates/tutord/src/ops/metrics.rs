@@ -242,10 +242,26 @@ impl Collected {
         }
     }
 
-    fn llm(&mut self, usage: &Usage) {
+    fn llm(&mut self, usage: &Usage, model: &str) {
         let outcomes = usage.outcomes().map(|(outcome, count)| (vec![("outcome", outcome.to_owned())], count));
         self.counters("llm_requests", "Requests to the model by outcome", outcomes);
+        let of = || vec![("model", model.to_owned())];
         self.counters("llm_tokens", "Tokens that the model used", [(vec![], usage.tokens())]);
+        self.counters("llm_retries", "Requests to the model that were sent again", [(of(), usage.retries())]);
+        self.gauges("llm_breaker_open", "1 while the model endpoint is down", [(of(), u64::from(usage.is_open()))]);
+        let speed = usage.speed();
+        self.counters("llm_replies", "Replies that the model wrote to their end", [(of(), speed.replies)]);
+        self.counters("llm_reply_tokens", "Tokens of these replies, estimated", [(of(), speed.tokens)]);
+        self.seconds(
+            "llm_first_token",
+            "Time from the requests to the first text of these replies",
+            [(of(), speed.first_token.as_secs_f64())],
+        );
+        self.seconds(
+            "llm_writing",
+            "Time from the first text of these replies to their end",
+            [(of(), speed.writing.as_secs_f64())],
+        );
     }
 }
 
@@ -323,7 +339,7 @@ async fn collect(app: &App) -> Result<Bytes, ApiError> {
     collected.pool(app);
     collected.replicas(replicas.as_deref());
     collected.cache(app);
-    collected.llm(&app.llm_usage);
+    collected.llm(&app.llm_usage, app.config.llm.model_name());
     let mut body = String::new();
     text::encode(&mut body, &collected.0).map_err(|error| ApiError::internal(&error))?;
     Ok(body.into())

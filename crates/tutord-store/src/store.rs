@@ -157,6 +157,10 @@ pub trait Conversations: Send + Sync {
     /// [`Error::Conflict`](crate::Error::Conflict) when the message was answered before.
     async fn append_reply(&self, new: NewReply) -> Result<Option<Stored>>;
 
+    /// Replaces a reply that [broke off](Message::is_incomplete) by a whole one, or by a longer piece, in one transaction;
+    /// `None` when there is no such reply.
+    async fn replace_reply(&self, new: NewReply) -> Result<Option<Stored>>;
+
     /// The messages of a conversation up to `position`, newest first, at most `limit`. 1 statement.
     async fn history(&self, user_id: i64, id: i64, position: i64, limit: i64) -> Result<Vec<Message>>;
 

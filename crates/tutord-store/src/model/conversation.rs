@@ -16,6 +16,15 @@ pub const PREVIEW_CHARS: usize = 120;
 /// How long a repeated request with the same idempotency key is recognised.
 pub const IDEMPOTENCY_KEY_LIFETIME: Duration = Duration::from_secs(24 * 60 * 60);
 
+/// The `finish_reason` of a reply whose student left before its end, or whose server stopped.
+pub const INTERRUPTED: &str = "interrupted";
+
+/// The `finish_reason` of a reply that the model's endpoint broke off.
+pub const BROKEN_OFF: &str = "error";
+
+/// The `finish_reason`s of replies that can be replaced.
+pub const INCOMPLETE_REASONS: [&str; 2] = [INTERRUPTED, BROKEN_OFF];
+
 /// A conversation, with what a list shows of its messages.
 #[derive(Debug, Clone, PartialEq, Eq, Queryable, Selectable, Serialize, Deserialize)]
 #[diesel(table_name = conversations)]
@@ -90,6 +99,13 @@ pub struct Message {
     pub reply_to: Option<i64>,
     /// When it was written; never earlier than the message before it.
     pub created_at: Timestamp,
+}
+
+impl Message {
+    /// Whether it is a reply that broke off, which a [retry](crate::store::Conversations::replace_reply) replaces.
+    pub fn is_incomplete(&self) -> bool {
+        self.finish_reason.as_deref().is_some_and(|reason| INCOMPLETE_REASONS.contains(&reason))
+    }
 }
 
 /// Which end of a conversation a page begins at.
@@ -245,7 +261,7 @@ pub struct NewReply {
     pub user_id: i64,
     /// The conversation.
     pub conversation_id: i64,
-    /// The student's message that it answers; a second reply to it is a conflict.
+    /// The student's message that it answers; a second reply to it is a conflict, unless the first broke off.
     pub reply_to: i64,
     /// The text.
     pub content: String,

@@ -11,8 +11,8 @@ mod user;
 
 pub(crate) use conversation::message_page;
 pub use conversation::{
-    Appended, Conversation, ConversationPage, IDEMPOTENCY_KEY_LIFETIME, Message, NewConversation, NewReply,
-    NewUserMessage, Order, PREVIEW_CHARS, Stored, StoredExchange, Target,
+    Appended, BROKEN_OFF, Conversation, ConversationPage, IDEMPOTENCY_KEY_LIFETIME, INCOMPLETE_REASONS, INTERRUPTED,
+    Message, NewConversation, NewReply, NewUserMessage, Order, PREVIEW_CHARS, Stored, StoredExchange, Target,
 };
 pub use enums::{
     AchievementCategory, ContextType, Difficulty, EmailTokenPurpose, ExerciseStatus, ExerciseType, MessageRole, Metric,

@@ -167,6 +167,10 @@ impl Conversations for Adapter {
         self.transaction(async |conn| messages::append_reply(conn, &new).await).await
     }
 
+    async fn replace_reply(&self, new: NewReply) -> Result<Option<Stored>> {
+        self.transaction(async |conn| messages::replace_reply(conn, &new).await).await
+    }
+
     async fn history(&self, user_id: i64, id: i64, position: i64, limit: i64) -> Result<Vec<Message>> {
         self.read(async |conn| messages::up_to(conn, user_id, id, position, limit).await).await
     }

@@ -2,6 +2,7 @@
 
 use diesel::dsl::{case_when, exists};
 use diesel::prelude::*;
+use diesel::sql_types::Text;
 use diesel_async::RunQueryDsl;
 
 use super::Conn;
@@ -9,13 +10,18 @@ use super::conversations::{begun_by_message, insert, own};
 use crate::error::Result;
 use crate::model::time::Timestamp;
 use crate::model::{
-    Appended, Conversation, ConversationPage, Message, MessageRole, NewReply, NewUserMessage, Order, PREVIEW_CHARS,
-    Stored, StoredExchange, Target, message_page,
+    Appended, Conversation, ConversationPage, INCOMPLETE_REASONS, Message, MessageRole, NewReply, NewUserMessage,
+    Order, PREVIEW_CHARS, Stored, StoredExchange, Target, message_page,
 };
 use crate::page::{PageRequest, Position};
 use crate::prepared::Prepared;
 use crate::schema::{conversations, idempotency_keys, messages};
 use crate::text::head;
+
+diesel::define_sql_function! {
+    /// Characters of a text.
+    fn length(text: Text) -> diesel::sql_types::Integer;
+}
 
 /// A page of a conversation. Positions have no gaps, so every page is one range of the index on
 /// (conversation, position): the cost of a page is the same at any depth, by offset and by cursor.
@@ -128,6 +134,40 @@ pub(super) async fn append_reply(conn: &mut Conn, new: &NewReply) -> Result<Opti
             messages::created_at.eq(conversation.last_message_at),
         ))
         .returning(Message::as_returning())
+        .get_result(conn)
+        .await?;
+    Ok(Some(Stored { message, conversation }))
+}
+
+/// Replaces a reply that broke off: by a whole one, or by a longer piece of one.
+pub(super) async fn replace_reply(conn: &mut Conn, new: &NewReply) -> Result<Option<Stored>> {
+    let present = messages::table
+        .filter(messages::reply_to.eq(new.reply_to))
+        .filter(messages::finish_reason.eq_any(INCOMPLETE_REASONS))
+        .filter(exists(own(new.user_id, new.conversation_id)));
+    let characters = i32::try_from(new.content.chars().count()).unwrap_or(i32::MAX);
+    let longest = if INCOMPLETE_REASONS.contains(&new.finish_reason.as_str()) { characters } else { i32::MAX };
+    let message = diesel::update(present.filter(length(messages::content).lt(longest)))
+        .set((
+            messages::content.eq(&new.content),
+            messages::tokens_used.eq(new.tokens_used),
+            messages::model_used.eq(&new.model_used),
+            messages::provider.eq(&new.provider),
+            messages::finish_reason.eq(&new.finish_reason),
+            messages::cached.eq(new.cached),
+            messages::response_time_ms.eq(new.response_time_ms),
+        ))
+        .returning(Message::as_returning())
+        .get_result::<Message>(conn)
+        .await
+        .optional()?;
+    let Some(message) = message else { return Ok(None) };
+    // The preview is of the newest message.
+    let is_older = conversations::message_count.ne(message.position);
+    let preview = case_when(is_older, conversations::last_message_preview).otherwise(head(&new.content, PREVIEW_CHARS));
+    let conversation = diesel::update(own(new.user_id, new.conversation_id))
+        .set((conversations::last_message_preview.eq(preview), conversations::updated_at.eq(Timestamp::now())))
+        .returning(Conversation::as_returning())
         .get_result(conn)
         .await?;
     Ok(Some(Stored { message, conversation }))

@@ -1,4 +1,4 @@
-use tutord_store::model::{Appended, Message, MessageRole, Order, Target};
+use tutord_store::model::{Appended, Message, MessageRole, NewReply, Order, Target};
 use tutord_store::{Error, Page, PageRequest, Position};
 
 use crate::fixture::{self, Fixture, message, reply, stored};
@@ -12,6 +12,7 @@ crate::on_both!(
     a_repeated_request_stores_nothing_again,
     concurrent_repeats_store_one_message,
     a_message_is_answered_once,
+    a_reply_that_broke_off_is_replaced_by_a_better_one,
     of_concurrent_replies_one_is_stored,
     others_conversations_do_not_exist,
     history_is_bounded,
@@ -225,6 +226,38 @@ async fn a_message_is_answered_once(store: &Fixture) {
     store.delete_conversation(user.id, id).await.unwrap();
     let question = Message { id: question.id + 100, ..question };
     assert!(store.append_reply(reply(user.id, &question, "late")).await.unwrap().is_none(), "deleted meanwhile");
+}
+
+async fn a_reply_that_broke_off_is_replaced_by_a_better_one(store: &Fixture) {
+    let (ada, eve) = (store.student("ada").await, store.student("eve").await);
+    let id = store.conversation(ada.id, "talk").await;
+    let question = store.say(ada.id, id, "why?").await;
+    let of = |user: i64, text: &str, reason: &str| NewReply {
+        finish_reason: reason.to_owned(),
+        ..reply(user, &question, text)
+    };
+    let replace = async |new: NewReply| store.replace_reply(new).await.unwrap();
+    assert_eq!(replace(of(ada.id, "because", "stop")).await, None, "there is nothing to replace");
+    let first = store.append_reply(of(ada.id, "be", "interrupted")).await.unwrap().unwrap();
+    assert_eq!(replace(of(ada.id, "b", "error")).await, None, "a shorter piece");
+    assert_eq!(replace(of(eve.id, "because", "stop")).await, None, "another student's");
+    let longer = replace(of(ada.id, "beca", "error")).await.unwrap();
+    assert_eq!((longer.message.id, longer.message.position), (first.message.id, 2));
+    assert_eq!(longer.conversation.last_message_preview.as_deref(), Some("beca"));
+    let later = store.say(ada.id, id, "and then?").await;
+    let tasks = (0..8).map(|number| {
+        let (store, new) = (store.store.clone(), of(ada.id, &number.to_string(), "stop"));
+        tokio::spawn(async move { store.replace_reply(new).await.unwrap() })
+    });
+    let mut stored = Vec::new();
+    for task in tasks.collect::<Vec<_>>() {
+        stored.extend(task.await.unwrap());
+    }
+    assert_eq!(stored.len(), 1, "one of them replaces it");
+    assert_eq!((stored[0].conversation.message_count, later.position), (3, 3));
+    assert_eq!(stored[0].conversation.last_message_preview.as_deref(), Some("and then?"));
+    let found = store.conversation_page(ada.id, id, Order::Asc, &PageRequest::first(9)).await.unwrap().unwrap();
+    assert_eq!(found.messages.items[1], stored[0].message);
 }
 
 async fn of_concurrent_replies_one_is_stored(store: &Fixture) {

@@ -5,6 +5,7 @@
 
 use std::time::Duration;
 
+use tracing::Instrument as _;
 use tutord_store::Error;
 use tutord_store::model::{Appended, Identity, Message, NewReply, NewUserMessage, StoredExchange, Target};
 
@@ -13,6 +14,7 @@ use super::service::no_conversation;
 use super::wire::SendRequest;
 use crate::app::App;
 use crate::error::ApiError;
+use crate::http::admission::without_load;
 use crate::http::rate_limit::{Rule, Subject};
 use crate::llm::{ChatRequest, LlmError, Provider};
 
@@ -21,6 +23,15 @@ use crate::llm::{ChatRequest, LlmError, Provider};
 pub(super) struct Question {
     pub(super) user_id: i64,
     pub(super) message: Message,
+    /// Whether a reply that broke off is stored, which the next one replaces.
+    has_incomplete_reply: bool,
+}
+
+/// What became of a reply.
+pub(super) enum Outcome {
+    Stored(Message),
+    /// Another request has stored this one, which is complete or longer.
+    Superseded(Message),
 }
 
 /// Where an exchange stands once the student's message is known to be stored.
@@ -34,6 +45,7 @@ pub(super) enum Begun {
 /// Stores the student's message, or recognises it by its idempotency key.
 pub(super) async fn begin(app: &App, identity: &Identity, request: SendRequest) -> Result<Begun, ApiError> {
     limit(app, identity).await?;
+    let (text, named) = (request.idempotency_key.as_ref().map(|_| request.message.clone()), request.conversation_id);
     let target = match request.conversation_id {
         Some(id) => Target::Existing(id),
         None => Target::New { title: prompt::title_from(&request.message) },
@@ -48,27 +60,40 @@ pub(super) async fn begin(app: &App, identity: &Identity, request: SendRequest) 
         })
         .await?;
     match appended {
-        Appended::Stored(stored) => Ok(Begun::Open(Question { user_id: identity.user_id, message: stored.message })),
-        Appended::Repeated(exchange) => Ok(begun(identity.user_id, exchange)),
+        Appended::Stored(stored) => Ok(Begun::Open(Question {
+            user_id: identity.user_id,
+            message: stored.message,
+            has_incomplete_reply: false,
+        })),
+        Appended::Repeated(exchange) if is_repetition(&exchange.question, text.as_deref(), named) => {
+            Ok(begun(identity.user_id, exchange))
+        }
+        Appended::Repeated(_) => {
+            Err(ApiError::validation("idempotency_key", "was used for another message within the last 24 hours"))
+        }
         Appended::NotFound => Err(no_conversation()),
     }
 }
 
-/// Takes up the newest message of a conversation again, where it has no reply.
-pub(super) async fn resume(app: &App, identity: &Identity, conversation_id: i64) -> Result<Question, ApiError> {
+/// Whether a request is the one that stored this message. The conversation that a message began may be named or not.
+fn is_repetition(stored: &Message, text: Option<&str>, conversation: Option<i64>) -> bool {
+    let is_there = conversation.map_or(stored.position == 1, |conversation| conversation == stored.conversation_id);
+    text == Some(stored.content.as_str()) && is_there
+}
+
+/// Begins the newest exchange of a conversation again, unless its reply is complete.
+pub(super) async fn resume(app: &App, identity: &Identity, conversation_id: i64) -> Result<Begun, ApiError> {
     limit(app, identity).await?;
     let exchange = app.store.last_exchange(identity.user_id, conversation_id).await?.ok_or_else(no_conversation)?;
-    match begun(identity.user_id, exchange) {
-        Begun::Open(question) => Ok(question),
-        Begun::Answered(..) => Err(answered()),
-    }
+    Ok(begun(identity.user_id, exchange))
 }
 
 fn begun(user_id: i64, exchange: StoredExchange) -> Begun {
-    let question = Question { user_id, message: exchange.question };
+    let has_incomplete_reply = exchange.reply.as_ref().is_some_and(Message::is_incomplete);
+    let question = Question { user_id, message: exchange.question, has_incomplete_reply };
     match exchange.reply {
-        Some(reply) => Begun::Answered(question, reply),
-        None => Begun::Open(question),
+        Some(reply) if !has_incomplete_reply => Begun::Answered(question, reply),
+        _ => Begun::Open(question),
     }
 }
 
@@ -80,9 +105,25 @@ pub(super) fn answered() -> ApiError {
     ApiError::conflict("the newest message of this conversation has its reply already")
 }
 
+impl Begun {
+    /// The question and its reply. A client that leaves meanwhile finds the reply later.
+    pub(super) async fn reply(self, app: &App) -> Result<(i64, Message), ApiError> {
+        let question = match self {
+            Self::Answered(question, reply) => return Ok((question.message.id, reply)),
+            Self::Open(question) => question,
+        };
+        let (id, failed, app_) = (question.message.id, question.clone(), app.clone());
+        let answering = querywatch::carry(async move { question.answer(&app_).await });
+        // The request waits and does nothing else meanwhile: that is the model's time, and what the task does is short.
+        let answered = without_load(app.tasks.spawn(answering.in_current_span())).await;
+        let reply = answered.unwrap_or_else(|error| Err(failed.explain(ApiError::internal(&error))))?;
+        Ok((id, reply))
+    }
+}
+
 impl Question {
     /// Asks the model and stores its reply.
-    pub(super) async fn answer(self, app: &App) -> Result<Message, ApiError> {
+    async fn answer(self, app: &App) -> Result<Message, ApiError> {
         let outcome = async {
             let (provider, request) = self.prepare(app).await?;
             let reply = provider.complete(request).await.map_err(|error| unavailable(&error))?;
@@ -95,20 +136,12 @@ impl Question {
                 cached: reply.cached,
                 ..self.reply(provider.name())
             };
-            match store(app, new).await? {
-                Some(message) => Ok(message),
-                None => self.stored(app).await,
+            // Whoever repeats a request whose reply is on its way is told that reply.
+            match self.store(app, new).await? {
+                Outcome::Stored(message) | Outcome::Superseded(message) => Ok(message),
             }
         };
         outcome.await.map_err(|error| self.explain(error))
-    }
-
-    /// The reply that another request for the same question stored first: whoever repeats a request
-    /// whose reply is on its way is told that reply.
-    async fn stored(&self, app: &App) -> Result<Message, ApiError> {
-        let newest = app.store.last_exchange(self.user_id, self.message.conversation_id).await?;
-        let own = newest.filter(|exchange| exchange.question.id == self.message.id);
-        own.and_then(|exchange| exchange.reply).ok_or_else(answered)
     }
 
     /// The provider and what to ask it: one bounded read of the history, one of the student, one of the
@@ -156,28 +189,47 @@ impl Question {
         }
     }
 
+    /// Stores a reply, or replaces one that broke off.
+    pub(super) async fn store(&self, app: &App, mut reply: NewReply) -> Result<Outcome, ApiError> {
+        // No database keeps the character U+0000; a model that writes it must not cost the reply.
+        for text in [&mut reply.content, &mut reply.model_used, &mut reply.finish_reason] {
+            if text.contains('\0') {
+                *text = text.replace('\0', "\u{fffd}");
+            }
+        }
+        if !self.has_incomplete_reply {
+            match app.store.append_reply(reply.clone()).await {
+                Ok(Some(stored)) => return Ok(Outcome::Stored(stored.message)),
+                // Deleted while the model answered.
+                Ok(None) => return Err(no_conversation()),
+                // Another request has stored one meanwhile, which may have broken off.
+                Err(Error::Conflict(_)) => {
+                    let other = self.stored_reply(app).await?;
+                    if !other.is_incomplete() {
+                        return Ok(Outcome::Superseded(other));
+                    }
+                }
+                Err(error) => return Err(error.into()),
+            }
+        }
+        match app.store.replace_reply(reply).await? {
+            Some(stored) => Ok(Outcome::Stored(stored.message)),
+            None => Ok(Outcome::Superseded(self.stored_reply(app).await?)),
+        }
+    }
+
+    /// The reply that another request for the same question has stored.
+    async fn stored_reply(&self, app: &App) -> Result<Message, ApiError> {
+        let newest = app.store.last_exchange(self.user_id, self.message.conversation_id).await?;
+        let own = newest.filter(|exchange| exchange.question.id == self.message.id);
+        own.and_then(|exchange| exchange.reply).ok_or_else(answered)
+    }
+
     /// Tells the client, with any failure, which message is safely stored.
     pub(super) fn explain(&self, error: ApiError) -> ApiError {
         error
             .with_detail("conversation_id", self.message.conversation_id)
             .with_detail("user_message_id", self.message.id)
-    }
-}
-
-/// Stores a reply; `None` when the question has one already.
-pub(super) async fn store(app: &App, mut reply: NewReply) -> Result<Option<Message>, ApiError> {
-    // No database keeps the character U+0000; a model that writes it must not cost the reply.
-    for text in [&mut reply.content, &mut reply.model_used, &mut reply.finish_reason] {
-        if text.contains('\0') {
-            *text = text.replace('\0', "\u{fffd}");
-        }
-    }
-    match app.store.append_reply(reply).await {
-        Ok(Some(stored)) => Ok(Some(stored.message)),
-        // Deleted while the model answered.
-        Ok(None) => Err(no_conversation()),
-        Err(Error::Conflict(_)) => Ok(None),
-        Err(error) => Err(error.into()),
     }
 }
 

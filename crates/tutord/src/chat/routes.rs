@@ -1,7 +1,8 @@
 //! `/api/chat`: HTTP in and out.
 
 use axum::extract::State;
-use axum::http::StatusCode;
+use axum::http::header::ACCEPT;
+use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
 use tutord_store::model::Order;
@@ -147,20 +148,21 @@ async fn delete(
     Ok(axum::Json(DeletedResponse { message: "Conversation deleted.", conversation_id: id }))
 }
 
-/// Asks the tutor again for a reply to the newest message, where it has none.
+/// Asks the tutor again for a reply to the newest message, where it has none or one that broke off, which it replaces. A
+/// complete reply is returned as it is. With `Accept: text/event-stream` the reply streams.
 #[utoipa::path(post, path = "/conversations/{id}/retry", tag = "chat", params(("id" = i64, Path)),
-    responses((status = 200, body = ReplyResponse), (status = 401), (status = 403), (status = 404), (status = 409), (status = 429), (status = 503)))]
+    responses((status = 200, body = ReplyResponse), (status = 401), (status = 403), (status = 404), (status = 429), (status = 503)))]
 async fn retry(
     State(app): State<App>,
     Verified(identity): Verified,
     Id(id): Id,
-) -> Result<axum::Json<ReplyResponse>, ApiError> {
-    let question = exchange::resume(&app, &identity, id).await?;
-    let user_message_id = question.message.id;
-    Ok(axum::Json(ReplyResponse::new(user_message_id, question.answer(&app).await?)))
+    headers: HeaderMap,
+) -> Result<Response, ApiError> {
+    let begun = exchange::resume(&app, &identity, id).await?;
+    if accepts_events(&headers) { respond_streaming(&app, begun) } else { respond(&app, begun).await }
 }
 
-/// Sends a message and waits for the tutor's whole reply.
+/// Sends a message and waits for the tutor's whole reply. A client that leaves meanwhile finds the reply later.
 #[utoipa::path(post, path = "/message", tag = "chat", request_body = SendRequest,
     responses((status = 200, body = ReplyResponse), (status = 401), (status = 403), (status = 404), (status = 422), (status = 429),
         (status = 503, description = "the message is stored; details name it")))]
@@ -168,12 +170,8 @@ async fn send(
     State(app): State<App>,
     Verified(identity): Verified,
     Json(request): Json<SendRequest>,
-) -> Result<axum::Json<ReplyResponse>, ApiError> {
-    let (question_id, reply) = match exchange::begin(&app, &identity, request).await? {
-        Begun::Open(question) => (question.message.id, question.answer(&app).await?),
-        Begun::Answered(question, reply) => (question.message.id, reply),
-    };
-    Ok(axum::Json(ReplyResponse::new(question_id, reply)))
+) -> Result<Response, ApiError> {
+    respond(&app, exchange::begin(&app, &identity, request).await?).await
 }
 
 /// Sends a message and streams the tutor's reply as server-sent events: `start`, `delta`…, then `done` or `error`.
@@ -184,11 +182,23 @@ async fn send_streaming(
     Verified(identity): Verified,
     Json(request): Json<SendRequest>,
 ) -> Result<Response, ApiError> {
-    let begun = exchange::begin(&app, &identity, request).await?;
-    if let Begun::Open(question) = &begun
-        && app.llm.is_none()
-    {
-        return Err(question.explain(ApiError::llm_not_configured()));
+    respond_streaming(&app, exchange::begin(&app, &identity, request).await?)
+}
+
+async fn respond(app: &App, begun: Begun) -> Result<Response, ApiError> {
+    let (question_id, reply) = begun.reply(app).await?;
+    Ok(axum::Json(ReplyResponse::new(question_id, reply)).into_response())
+}
+
+fn respond_streaming(app: &App, begun: Begun) -> Result<Response, ApiError> {
+    match &begun {
+        Begun::Open(question) if app.llm.is_none() => Err(question.explain(ApiError::llm_not_configured())),
+        _ => Ok(stream::respond(app, begun).into_response()),
     }
-    Ok(stream::respond(&app, begun).into_response())
+}
+
+/// Whether a client prefers server-sent events.
+fn accepts_events(headers: &HeaderMap) -> bool {
+    let accepted = headers.get(ACCEPT).and_then(|accept| accept.to_str().ok()).unwrap_or_default();
+    accepted.split(',').filter_map(|range| range.split(';').next()).any(|kind| kind.trim() == "text/event-stream")
 }

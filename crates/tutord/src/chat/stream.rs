@@ -13,9 +13,9 @@ use futures_util::stream::{Stream, StreamExt, unfold};
 use serde::Serialize;
 use tokio::sync::mpsc;
 use tracing::Instrument as _;
-use tutord_store::model::{Message, NewReply};
+use tutord_store::model::{BROKEN_OFF, INTERRUPTED, Message, NewReply};
 
-use super::exchange::{Begun, Question, answered, milliseconds, store, tokens, unavailable};
+use super::exchange::{Begun, Outcome, Question, answered, milliseconds, tokens, unavailable};
 use crate::app::App;
 use crate::error::ApiError;
 use crate::http::body::{FailureFlag, panic_message};
@@ -28,8 +28,6 @@ const BUFFER: usize = 32;
 /// How long a client may read nothing before it counts as gone. The connection tells of one that closes it, but not
 /// of one that keeps it and reads no more.
 const STALLED: Duration = Duration::from_secs(60);
-/// The `finish_reason` of a reply whose student left before its end.
-const INTERRUPTED: &str = "interrupted";
 
 #[derive(Serialize)]
 struct Start {
@@ -169,19 +167,28 @@ async fn relay(app: &App, client: &Client, question: &Question) -> Result<(), St
         () = app.streams_end.cancelled() => Err(Stopped::Interrupted),
     };
     reply.response_time_ms = milliseconds(began.elapsed());
-    match outcome {
-        // What was sent already is not what another request has stored: the client is told, and reads it.
-        Ok(()) => client.done(store(app, reply).await?.ok_or_else(answered)?).await,
-        Err(Stopped::Interrupted) if !reply.content.is_empty() => {
-            reply.tokens_used = tokens(asked + estimate_tokens(&reply.content));
-            reply.finish_reason = INTERRUPTED.to_owned();
-            store(app, reply).await?;
-            // Only a client of a server that shuts down still reads this.
-            Err(Stopped::Failed(ApiError::overloaded("the server is shutting down")))
-        }
+    let stopped = match outcome {
+        Ok(()) => match question.store(app, reply).await? {
+            Outcome::Stored(reply) => return client.done(reply).await,
+            // What was sent already is not what another request has stored: the client is told, and reads it.
+            Outcome::Superseded(_) => return Err(answered().into()),
+        },
+        Err(stopped) => stopped,
+    };
+    if reply.content.is_empty() {
         // Without a stored reply the question stays open, and can be asked again.
-        Err(stopped) => Err(stopped),
+        return Err(stopped);
     }
+    // What the student has read is not lost; a retry replaces it.
+    reply.tokens_used = tokens(asked.saturating_add(estimate_tokens(&reply.content)));
+    let (finish_reason, error) = match stopped {
+        // Only a client of a server that shuts down still reads this.
+        Stopped::Interrupted => (INTERRUPTED, ApiError::overloaded("the server is shutting down")),
+        Stopped::Failed(error) => (BROKEN_OFF, error),
+    };
+    reply.finish_reason = finish_reason.to_owned();
+    question.store(app, reply).await?;
+    Err(Stopped::Failed(error))
 }
 
 #[cfg(test)]

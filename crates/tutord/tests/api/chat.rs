@@ -18,6 +18,8 @@ crate::on_both!(
     a_failing_model_loses_no_message("--llm-timeout-seconds", "1"),
     a_reply_with_a_character_that_no_database_keeps_is_kept,
     retrying_answers_the_newest_message_once,
+    a_key_belongs_to_one_message,
+    a_client_that_gives_up_finds_the_reply_later,
     a_repeated_request_is_answered_from_the_store,
     a_request_that_is_repeated_too_early_is_told_the_one_reply("--llm-cache-ttl", "0"),
     without_a_model_messages_are_kept("--llm-model", "none", "--llm-base-url", "http://127.0.0.1:1"),
@@ -255,10 +257,63 @@ async fn retrying_answers_the_newest_message_once(app: &TestApp) {
     let answered = ada.post(&retry, json!({})).await.ok().body;
     assert_eq!(answered["user_message_id"], details["user_message_id"]);
     assert_eq!(answered["response"], "You said: why?");
-    ada.post(&retry, json!({})).await.fails(409, "CONFLICT");
+    // A client that lost the answer is told it.
+    let again = ada.post(&retry, json!({})).await.ok().body;
+    assert_eq!(again, answered);
     let empty = ada.post("/api/chat/conversations", json!({})).await.has(201).body;
     let retry = format!("/api/chat/conversations/{}/retry", empty["conversation"]["id"]);
     ada.post(&retry, json!({})).await.fails(404, "NOT_FOUND");
+}
+
+async fn a_key_belongs_to_one_message(app: &TestApp) {
+    let ada = app.student("ada").await;
+    let elsewhere = ada.talk("another conversation").await;
+    let send = async |mut body: Value| {
+        body["idempotency_key"] = "key".into();
+        ada.post("/api/chat/message", body).await
+    };
+    let first = send(json!({"message": "why?"})).await.ok().body;
+    let conversation = &first["conversation_id"];
+    for same in [json!({"message": " why? "}), json!({"message": "why?", "conversation_id": conversation})] {
+        assert_eq!(send(same).await.ok().body, first);
+    }
+    for other in [json!({"message": "how?"}), json!({"message": "why?", "conversation_id": elsewhere})] {
+        let refused = send(other.clone()).await;
+        refused.fails(422, "VALIDATION_ERROR");
+        assert_eq!(refused.body["error"]["details"]["field"], "idempotency_key", "{other}");
+        let mut streamed = other;
+        streamed["idempotency_key"] = "key".into();
+        ada.post("/api/chat/stream", streamed).await.fails(422, "VALIDATION_ERROR");
+    }
+    let second = json!({"message": "and then?", "conversation_id": conversation, "idempotency_key": "second"});
+    ada.post("/api/chat/message", second.clone()).await.ok();
+    let unnamed = json!({"message": "and then?", "idempotency_key": "second"});
+    ada.post("/api/chat/message", unnamed).await.fails(422, "VALIDATION_ERROR");
+    ada.post("/api/chat/message", second).await.ok();
+}
+
+async fn a_client_that_gives_up_finds_the_reply_later(app: &TestApp) {
+    let ada = app.student("ada").await;
+    let (answer, told) = oneshot::channel();
+    app.model.next(Behaviour::SayLater("at last".to_owned(), told));
+    let request = app.request(Method::POST, "/api/chat/message").bearer_auth(&ada.token);
+    let request = request.json(&json!({"message": "hello", "idempotency_key": "key"})).send();
+    let call = tokio::spawn(request);
+    app.model.until_arrived(1).await;
+    call.abort();
+    let _ = call.await;
+    answer.send(()).unwrap();
+    // The same key asks the model a second time only if the reply is not stored yet.
+    loop {
+        let list = ada.get("/api/chat/conversations").await.ok().body;
+        if list["conversations"][0]["last_message_preview"] == "at last" {
+            break;
+        }
+        tokio::task::yield_now().await;
+    }
+    let again = ada.post("/api/chat/message", json!({"message": "hello", "idempotency_key": "key"})).await.ok().body;
+    assert_eq!(again["response"], "at last");
+    assert_eq!(app.model.received().len(), 1);
 }
 
 async fn a_repeated_request_is_answered_from_the_store(app: &TestApp) {

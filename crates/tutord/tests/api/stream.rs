@@ -27,6 +27,10 @@ impl Events {
         Self::of(client.request(Method::POST, "/api/chat/stream").json(&body)).await
     }
 
+    async fn retry(client: &Client<'_>, path: &str) -> Self {
+        Self::of(client.request(Method::POST, path).header("accept", "text/event-stream").json(&json!({}))).await
+    }
+
     /// What a request is answered with.
     pub(crate) async fn of(request: RequestBuilder) -> Self {
         let response = request.send().await.unwrap();
@@ -111,6 +115,27 @@ async fn a_client_that_leaves_ends_the_upstream_call(app: &TestApp) {
     let messages = messages(&ada, &start["conversation_id"], 2).await;
     assert_eq!(messages[1]["content"], "Once upon ");
     assert_eq!(messages[1]["metadata"]["finish_reason"], "interrupted");
+    // A retry that breaks off earlier keeps the longer piece.
+    let retry = format!("/api/chat/conversations/{}/retry", start["conversation_id"]);
+    let (feed, pieces) = mpsc::channel(4);
+    feed.send("Once".to_owned()).await.unwrap();
+    app.model.next(Behaviour::Feed(pieces));
+    let mut events = Events::retry(&ada, &retry).await;
+    for expected in ["start", "delta"] {
+        assert_eq!(events.next().await.unwrap().0, expected);
+    }
+    drop(feed);
+    assert_eq!(names(&events.rest().await), ["error"]);
+    assert_eq!(self::messages(&ada, &start["conversation_id"], 2).await, messages);
+    // A whole one replaces it.
+    let events = Events::retry(&ada, &retry).await.rest().await;
+    assert_eq!(names(&events).last(), Some(&"done"));
+    let replaced = self::messages(&ada, &start["conversation_id"], 2).await;
+    assert_eq!((&replaced[1]["content"], &replaced[1]["id"]), (&json!("You said: tell me"), &messages[1]["id"]));
+    assert_eq!(replaced[1]["metadata"]["finish_reason"], "stop");
+    let list = ada.get("/api/chat/conversations").await.ok().body;
+    assert_eq!(list["conversations"][0]["last_message_preview"], "You said: tell me");
+    assert_eq!(list["conversations"][0]["message_count"], 2);
 }
 
 async fn a_model_that_fails_is_an_error_event(app: &TestApp) {
@@ -129,9 +154,12 @@ async fn a_model_that_fails_is_an_error_event(app: &TestApp) {
     }
     drop(feed);
     assert_eq!(names(&events.rest().await), ["error"]);
-    // Nothing was stored in its place, so the question can be asked again.
-    assert_eq!(messages(&ada, &conversation, 2).await[1]["content"], "two");
+    // What the student has read is stored, and the question can be asked again.
+    let stored = messages(&ada, &conversation, 3).await;
+    assert_eq!((&stored[1]["content"], &stored[2]["content"]), (&json!("two"), &json!("half a")));
+    assert_eq!(stored[2]["metadata"]["finish_reason"], "error");
     ada.post(&format!("/api/chat/conversations/{conversation}/retry"), json!({})).await.ok();
+    assert_eq!(messages(&ada, &conversation, 3).await[2]["metadata"]["finish_reason"], "stop");
 }
 
 async fn a_repeated_stream_is_answered_from_the_store(app: &TestApp) {

@@ -158,6 +158,12 @@ impl Conversations for CachedStore {
         .await
     }
 
+    async fn replace_reply(&self, new: NewReply) -> Result<Option<Stored>> {
+        let (store, user, conversation) = (Arc::clone(&self.store), new.user_id, new.conversation_id);
+        let write = async move { store.replace_reply(new).await };
+        self.write(write, move |_| vec![Write::Conversation { user, conversation }]).await
+    }
+
     async fn history(&self, user_id: i64, id: i64, position: i64, limit: i64) -> Result<Vec<Message>> {
         self.store.history(user_id, id, position, limit).await
     }

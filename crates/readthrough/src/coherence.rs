@@ -25,6 +25,7 @@
 //!    generation of the entry's group (made if there is none), in one script.
 //! 2. It loads, and asks to store the value. A second script stores it only if the lease still holds the
 //!    reader's token and the group still has that generation.
+//!    While it loads, it renews the lease: a third script extends it if it still holds the reader's token.
 //! 3. An invalidation removes the entry and its lease; for a group, its generation. An entry whose generation is not
 //!    the group's is a miss.
 //!

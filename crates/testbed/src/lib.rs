@@ -1,4 +1,4 @@
-//! Throwaway servers for tests: PostgreSQL, Redis, nginx, a fake model, and a browser.
+//! Throwaway servers for tests: PostgreSQL, Redis, nginx, a fake model, a mail server, and a browser.
 //!
 //! Each is the real program, started on a free port in a temporary directory, and stopped when the
 //! process that started it ends, however it ends.
@@ -10,12 +10,14 @@ pub mod nginx;
 pub mod postgres;
 mod process;
 pub mod redis;
+pub mod smtp;
 
 pub use browser::Chromedriver;
 pub use model::FakeModel;
 pub use nginx::Nginx;
 pub use postgres::Postgres;
 pub use redis::{Redis, RedisCluster};
+pub use smtp::SmtpSink;
 
 /// The Debian packages of those programs that are not installed.
 pub fn missing_packages() -> Vec<&'static str> {

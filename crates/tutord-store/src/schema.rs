@@ -92,6 +92,20 @@ table! {
 }
 
 table! {
+    mails (id) {
+        id -> BigInt,
+        user_id -> BigInt,
+        kind -> Text,
+        message_id -> Text,
+        created_at -> crate::sql_types::Instant,
+        due_at -> crate::sql_types::Instant,
+        attempts -> Integer,
+        last_error -> Nullable<Text>,
+        failed_at -> Nullable<crate::sql_types::Instant>,
+    }
+}
+
+table! {
     conversations (id) {
         id -> BigInt,
         user_id -> BigInt,
@@ -302,6 +316,7 @@ table! {
 joinable!(session_tokens -> sessions (session_id));
 joinable!(sessions -> users (user_id));
 joinable!(email_tokens -> users (user_id));
+joinable!(mails -> users (user_id));
 joinable!(messages -> conversations (conversation_id));
 joinable!(user_exercises -> exercises (exercise_id));
 joinable!(submissions -> user_exercises (user_exercise_id));
@@ -311,6 +326,7 @@ allow_tables_to_appear_in_same_query!(
     sessions,
     session_tokens,
     email_tokens,
+    mails,
     conversations,
     messages,
     idempotency_keys,

@@ -17,6 +17,8 @@ use crate::model::time::{LocalDate, Timestamp};
 #[diesel(sqlite_type(name = "Long"))]
 pub struct Instant;
 
+impl diesel::sql_types::SqlOrd for Instant {}
+
 /// A calendar day: `date` on PostgreSQL, `YYYY-MM-DD` on SQLite.
 #[derive(Debug, Clone, Copy, SqlType, QueryId)]
 #[diesel(postgres_type(oid = 1082, array_oid = 1182))]

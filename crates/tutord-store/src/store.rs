@@ -21,21 +21,24 @@ use crate::model::progress::{
 };
 use crate::model::time::{LocalDate, Timestamp};
 use crate::model::{
-    Appended, Assigned, Candidate, CatalogueLoaded, Choice, Completion, Conversation, ConversationPage, Credentials,
-    Daily, Difficulty, EmailTokenPurpose, Exercise, ExerciseStatus, Graded, Grading, HintTaken, HistoryItem, Identity,
-    LearningProfile, Message, Moment, NewAchievement, NewConversation, NewEmailToken, NewExercise, NewReply,
-    NewSessionTokens, NewUser, NewUserMessage, NewestDaily, Order, Rotation, Stored, StoredExchange, StoredSubmission,
-    TokenHash, Transition, User, UserChanges,
+    Appended, Assigned, Candidate, CatalogueLoaded, Choice, ClaimedMail, Completion, Conversation, ConversationPage,
+    Credentials, Daily, Difficulty, EmailTokenPurpose, Exercise, ExerciseStatus, Graded, Grading, HintTaken,
+    HistoryItem, Identity, LearningProfile, MailCounts, MailKind, Message, Moment, NewAchievement, NewConversation,
+    NewEmailToken, NewExercise, NewReply, NewSessionTokens, NewUser, NewUserMessage, NewestDaily, Order, Rotation,
+    Stored, StoredExchange, StoredSubmission, TokenHash, Transition, User, UserChanges,
 };
 use crate::page::{Cursor, Page, PageRequest};
 use crate::seed::SeedPlan;
 
 /// All aggregates together.
 pub trait Store:
-    Users + Sessions + EmailTokens + Conversations + Exercises + Progress + Outbox + Administration
+    Users + Sessions + EmailTokens + Mails + Conversations + Exercises + Progress + Outbox + Administration
 {
 }
-impl<T: Users + Sessions + EmailTokens + Conversations + Exercises + Progress + Outbox + Administration> Store for T {}
+impl<T: Users + Sessions + EmailTokens + Mails + Conversations + Exercises + Progress + Outbox + Administration> Store
+    for T
+{
+}
 
 /// Accounts and profiles.
 #[async_trait]
@@ -108,7 +111,8 @@ pub trait Sessions: Send + Sync {
 /// Single-use tokens that go out by mail.
 #[async_trait]
 pub trait EmailTokens: Send + Sync {
-    /// Stores a token and makes the user's earlier ones of the same purpose unusable.
+    /// Stores a token. Earlier ones of the same user and purpose become unusable, unless it [keeps](NewEmailToken::keeps_earlier)
+    /// them.
     async fn create_email_token(&self, token: NewEmailToken) -> Result<()>;
 
     /// The owner of a token that is unused and unexpired. 1 statement.
@@ -119,6 +123,29 @@ pub trait EmailTokens: Send + Sync {
 
     /// Spends a reset token, stores the new password hash, and revokes all sessions and trusted browsers; `None` when the token is not good.
     async fn reset_password(&self, hash: &TokenHash, password_hash: &str) -> Result<Option<i64>>;
+}
+
+/// The queue of mails. A user has at most one mail of each kind in it.
+#[async_trait]
+pub trait Mails: Send + Sync {
+    /// Stores a mail to be sent at once, in the place of an earlier one of its kind; returns whether there is a recipient: an
+    /// active user with this id, for a verification one whose address is not verified. 1 statement.
+    async fn enqueue_mail(&self, user_id: i64, kind: MailKind, message_id: &str) -> Result<bool>;
+
+    /// Claims at most `limit` mails that are due at `now`, in one transaction. No other process claims them before `until`.
+    async fn claim_mails(&self, now: Timestamp, until: Timestamp, limit: i64) -> Result<Vec<ClaimedMail>>;
+
+    /// Removes a mail that was sent, unless a newer one took its place. 1 statement.
+    async fn remove_mail(&self, mail: &ClaimedMail) -> Result<()>;
+
+    /// Sets the time of the next attempt, and why the last one failed. 1 statement.
+    async fn postpone_mail(&self, mail: &ClaimedMail, due_at: Timestamp, error: &str) -> Result<()>;
+
+    /// Gives a mail up. It is kept for 30 days. 1 statement.
+    async fn fail_mail(&self, mail: &ClaimedMail, error: &str) -> Result<()>;
+
+    /// Counts the mails. 2 statements.
+    async fn mail_counts(&self) -> Result<MailCounts>;
 }
 
 /// Conversations and messages.

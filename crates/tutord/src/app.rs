@@ -19,7 +19,7 @@ use utoipa::OpenApi as _;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use crate::auth::Passwords;
+use crate::auth::{Mailer, Passwords};
 use crate::cache::{self, CachedStore};
 use crate::config::{Config, LlmConfig};
 use crate::error::ApiError;
@@ -30,7 +30,7 @@ use crate::http::connections::Connections;
 use crate::http::rate_limit::RateLimits;
 use crate::http::{aliases, middleware, openapi};
 use crate::llm::{Breaker, Cached, Counted, OpenAi, OpenAiConfig, Provider, ReplyCacheOptions, Usage};
-use crate::mail::Mailer;
+use crate::mail::Transport;
 use crate::ops::dashboard::LivePages;
 use crate::ops::health::Readiness;
 use crate::ops::metrics::Requests;
@@ -157,7 +157,8 @@ impl App {
         }
         let cached = Arc::new(CachedStore::new(store, cache.clone(), &config.cache));
         let store: Arc<dyn Store> = Arc::clone(&cached) as Arc<dyn Store>;
-        let mailer = Mailer::start(&config.mail, &config.database.data_dir, &config.http.public_url, demo, &tasks)?;
+        let mailer = Mailer::new(Arc::clone(&store), &config.mail.mail_from);
+        let transport = Transport::new(&config.mail, &config.database.data_dir)?;
         let llm_usage = Arc::<Usage>::default();
         let app = Self(Arc::new(Parts {
             llm: model(&config.llm, Arc::clone(&llm_usage))?.map(|model| {
@@ -188,6 +189,7 @@ impl App {
             untrusted_proxies: UntrustedProxies::default(),
             live_pages: LivePages::default(),
         }));
+        auth::spawn_mails(&app, transport, demo);
         chat::spawn_purge(&app);
         progress::spawn_upkeep(&app);
         plans::spawn(&app);
@@ -219,6 +221,7 @@ impl App {
             .route("/health", get(ops::health::health))
             .route("/live", get(ops::health::live))
             .route("/ready", get(ops::health::ready))
+            .merge(auth::pages())
             .merge(ops::dashboard::router())
             .merge(openapi::router(&description))
             .merge(further);
@@ -242,7 +245,6 @@ impl App {
     pub(crate) async fn stop(self) {
         self.shutdown.cancel();
         let tasks = self.tasks.clone();
-        // The mailer's task ends when its last sender is dropped.
         drop(self);
         tasks.close();
         if tokio::time::timeout(STREAMS_GRACE, tasks.wait()).await.is_err() {

@@ -4,6 +4,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
+use std::sync::LazyLock;
 use std::time::Duration;
 
 use axum::http::HeaderValue;
@@ -169,6 +170,10 @@ impl CacheConfig {
     }
 }
 
+/// Where a browser on the same machine reaches this service; the port is that of LISTEN_ADDR.
+#[expect(clippy::expect_used, reason = "a constant")]
+static LOCAL: LazyLock<Url> = LazyLock::new(|| Url::parse("http://localhost").expect("an address"));
+
 /// Listening, limits and headers.
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "HTTP")]
@@ -176,10 +181,11 @@ pub struct HttpConfig {
     /// Address and port to listen on.
     #[arg(long, env = "LISTEN_ADDR", default_value = "127.0.0.1:8080")]
     pub listen: SocketAddr,
-    /// The frontend's address, for links in mails. With https, HSTS is sent and cookies are Secure.
-    #[arg(long, env = "PUBLIC_URL", default_value = "http://localhost:3000", value_parser = http_url)]
-    pub public_url: Url,
-    /// Origins that may call with credentials, separated by commas. Without it, that of PUBLIC_URL.
+    /// Where students reach tutord, for links in mails. With https, HSTS is sent and cookies are Secure. Without it,
+    /// http://localhost and the port of LISTEN_ADDR.
+    #[arg(long, env = "PUBLIC_URL", value_parser = http_url)]
+    public_url: Option<Url>,
+    /// Origins of other frontends, which may call with credentials, separated by commas. Without it, that of PUBLIC_URL.
     #[arg(long, env = "CORS_ORIGINS", value_delimiter = ',', value_parser = origin)]
     pub cors_origins: Vec<HeaderValue>,
     /// Addresses and networks (10.0.0.0/8) of proxies whose X-Forwarded-For or Forwarded is believed, separated by commas.
@@ -386,10 +392,25 @@ impl HttpConfig {
         self.trusted_proxies.iter().any(|network| network.contains(&address))
     }
 
-    /// The origins that may call with credentials: the frontend's, where none are listed.
+    /// Where students reach this service.
+    pub fn public_url(&self) -> Url {
+        let mut local = self.public_url.clone().unwrap_or_else(|| LOCAL.clone());
+        if self.public_url.is_none() {
+            // An address with a host takes any port.
+            let _ = local.set_port(Some(self.listen.port()));
+        }
+        local
+    }
+
+    /// Whether links lead to the recipient's own machine, though other machines can connect.
+    pub fn lacks_public_url(&self) -> bool {
+        self.public_url.is_none() && !self.listen.ip().is_loopback()
+    }
+
+    /// The origins that may call with credentials: that of [`public_url`](Self::public_url), where none are listed.
     pub fn allowed_origins(&self) -> Vec<HeaderValue> {
         if self.cors_origins.is_empty() {
-            self.public_url.origin().ascii_serialization().parse().into_iter().collect()
+            self.public_url().origin().ascii_serialization().parse().into_iter().collect()
         } else {
             self.cors_origins.clone()
         }
@@ -397,11 +418,11 @@ impl HttpConfig {
 
     /// Whether browsers reach this service by TLS.
     pub fn uses_tls(&self) -> bool {
-        self.public_url.scheme() == "https"
+        self.public_url().scheme() == "https"
     }
 
     fn is_local(&self) -> bool {
-        !self.uses_tls() && matches!(self.public_url.host_str(), Some("localhost" | "127.0.0.1" | "[::1]"))
+        !self.uses_tls() && matches!(self.public_url().host_str(), Some("localhost" | "127.0.0.1" | "[::1]"))
     }
 }
 

@@ -192,6 +192,16 @@ impl ApiError {
         &self.message
     }
 
+    /// The status.
+    pub const fn status(&self) -> StatusCode {
+        self.status
+    }
+
+    /// The field of the request that is out of bounds, if it is that.
+    pub fn field(&self) -> Option<&str> {
+        self.details.get("field").and_then(Value::as_str)
+    }
+
     /// Whether the server failed, and not the client.
     pub fn is_failure(&self) -> bool {
         is_failure(self.status)

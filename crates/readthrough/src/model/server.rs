@@ -252,6 +252,17 @@ impl Wire for Connection {
         .await
     }
 
+    async fn renew(&self, names: &Names, token: u64, ttl: Duration) -> Result<()> {
+        let lease = names.keys(&self.scope).lease;
+        self.send(move |state| {
+            let token = token.to_string().into_bytes();
+            if state.get(&lease).as_ref() == Some(&token) {
+                state.set(lease, token, ttl);
+            }
+        })
+        .await
+    }
+
     async fn release(&self, names: &Names, token: u64) -> Result<()> {
         let lease = names.keys(&self.scope).lease;
         self.send(move |state| {

@@ -1,11 +1,12 @@
 //! The right to store what was loaded, and storing it.
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout};
 
 use super::Shared;
 use crate::entry::{Entry, Header, encode};
@@ -17,8 +18,11 @@ use crate::stats::add;
 
 /// The part of a time to live that is left to chance, so that what was stored together does not expire together.
 const JITTER: f64 = 0.1;
-/// The first pause of a reader that waits for a load in another process; each is twice the one before.
+/// The first pause of a reader that waits for a load in another process; each is twice the one before, up to the longest.
 const PAUSE: Duration = Duration::from_millis(5);
+const LONGEST_PAUSE: Duration = Duration::from_millis(250);
+/// A lease is renewed this many times before it would expire.
+const RENEWALS: u32 = 3;
 
 /// A lease that is given back when its holder goes away.
 pub(super) struct Lease {
@@ -108,7 +112,26 @@ impl<V: Serialize + DeserializeOwned + Send + Sync + 'static> Shared<V> {
             }
             add(&self.counters.lease_waits, u64::from(pause == PAUSE));
             sleep(pause).await;
-            pause *= 2;
+            pause = (pause * 2).min(LONGEST_PAUSE);
+        }
+    }
+
+    /// Runs a load, and renews its lease meanwhile.
+    pub(super) async fn renewing<T>(&self, asked: &[&Asked<V>], load: impl Future<Output = T>) -> T {
+        let mut load = pin!(load);
+        loop {
+            let pause = self.options.lease / RENEWALS;
+            if let Ok(loaded) = timeout(pause, &mut load).await {
+                return loaded;
+            }
+            for asked in asked {
+                if let Asked::Granted(lease) = asked {
+                    let (link, live, names) = (Arc::clone(&lease.link), lease.live.clone(), lease.names.clone());
+                    let (token, ttl) = (lease.token, self.options.lease);
+                    // Beside the load: a Redis that answers late must not hold it up.
+                    tokio::spawn(async move { link.call(&live, live.wire.renew(&names, token, ttl)).await });
+                }
+            }
         }
     }
 

@@ -230,7 +230,8 @@ impl<V: Serialize + DeserializeOwned + Send + Sync + 'static> Namespace<V> {
         let open = missing(&found);
         if !open.is_empty() {
             let asked = join_all(open.iter().map(|place| shared.ask(&all[*place].0))).await;
-            let (values, took) = shared.timed(load(open.clone())).await?;
+            let leases: Vec<_> = asked.iter().collect();
+            let (values, took) = shared.timed(shared.renewing(&leases, load(open.clone()))).await?;
             let mut values = values.into_iter();
             let fills = open.into_iter().zip(asked).map(|(place, asked)| {
                 let (names, stamp) = &all[place];
@@ -353,7 +354,7 @@ impl<V: Serialize + DeserializeOwned + Send + Sync + 'static> Shared<V> {
             }
             (asked, _) => asked,
         };
-        match (self.timed(load()).await, known) {
+        match (self.timed(self.renewing(&[&asked], load())).await, known) {
             (Ok((value, took)), known) => {
                 let counter = if known.is_some() { &self.counters.early_refreshes } else { &self.counters.misses };
                 let entry = self.keep(names, stamp, asked, value, took).await;

@@ -72,13 +72,15 @@ impl<V> NamespaceOptions<V> {
         self
     }
 
-    /// How long a load may take and still be stored. Default: 5 s.
+    /// How long the lease of a load outlives its process: meanwhile readers in other processes wait for it, or load without
+    /// storing. The lease is renewed three times as often while the load runs, however long that takes. Default: 5 s.
     pub const fn lease(mut self, lease: Duration) -> Self {
         self.lease = lease;
         self
     }
 
-    /// How long a reader waits for a load in another process before it loads itself. Default: 200 ms.
+    /// How long a reader waits for a load in another process before it loads itself; less when the lease of that process
+    /// expires. Default: 200 ms.
     pub const fn lease_wait(mut self, wait: Duration) -> Self {
         self.lease_wait = wait;
         self

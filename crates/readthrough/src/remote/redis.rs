@@ -63,6 +63,11 @@ static FILL: LazyLock<Script> = LazyLock::new(|| {
 static RELEASE: LazyLock<Script> = LazyLock::new(|| {
     Script::new("if redis.call('GET', KEYS[1]) == ARGV[1] then redis.call('DEL', KEYS[1]) end return 1")
 });
+static RENEW: LazyLock<Script> = LazyLock::new(|| {
+    Script::new(
+        "if redis.call('GET', KEYS[1]) == ARGV[1] then return redis.call('PEXPIRE', KEYS[1], ARGV[2]) end return 0",
+    )
+});
 static REPLACE: LazyLock<Script> = LazyLock::new(|| {
     Script::new(
         r"
@@ -331,6 +336,11 @@ impl Wire for Connection {
         call.arg(fill.token).arg(fill.generation).arg(fill.bytes).arg(millis(fill.ttl));
         call.arg(millis(fill.generation_ttl));
         Ok(call.invoke_async(&mut self.transport()).await?)
+    }
+
+    async fn renew(&self, names: &Names, token: u64, ttl: Duration) -> Result<()> {
+        let mut call = RENEW.key(names.keys(&self.scope).lease);
+        Ok(call.arg(token).arg(millis(ttl)).invoke_async(&mut self.transport()).await?)
     }
 
     async fn release(&self, names: &Names, token: u64) -> Result<()> {

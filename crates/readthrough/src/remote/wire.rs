@@ -114,6 +114,9 @@ pub(crate) trait Wire: Send + Sync {
     /// Stores an entry if the lease and the generation are still those, atomically, and ends the lease.
     async fn fill(&self, names: &Names, fill: Fill<'_>) -> Result<bool>;
 
+    /// Lets a lease last for `ttl` from now on, unless it was revoked or has expired, atomically.
+    async fn renew(&self, names: &Names, token: u64, ttl: Duration) -> Result<()>;
+
     /// Ends a lease without storing.
     async fn release(&self, names: &Names, token: u64) -> Result<()>;
 

@@ -135,6 +135,58 @@ async fn many_readers_of_a_key_share_one_load() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_lease_lasts_as_long_as_its_load_and_not_much_longer_than_its_process() {
+    let redis = Redis::start().await.unwrap();
+    let loads = Arc::new(AtomicUsize::new(0));
+    let open = async || {
+        let cache = Cache::builder().redis(redis.url()).redis_timeout(Duration::from_secs(5)).build().unwrap();
+        let options = NamespaceOptions::new("thing").lease(Duration::from_millis(300));
+        let values = cache.namespace::<String>(options.lease_wait(Duration::from_secs(600)));
+        cache.until_connected().await;
+        (cache, values)
+    };
+    let (first, second) = (open().await, open().await);
+    let gate = Arc::new(tokio::sync::Semaphore::new(0));
+    let read = |values: &Namespace<String>| {
+        let (values, loads, gate) = (values.clone(), Arc::clone(&loads), Arc::clone(&gate));
+        tokio::spawn(async move {
+            let load = || async move {
+                loads.fetch_add(1, Ordering::Relaxed);
+                let _permit = gate.acquire().await;
+                Ok::<_, ()>(Some("value".to_owned()))
+            };
+            values.get_or_load(&Key::new(1), load).await.unwrap().unwrap().to_string()
+        })
+    };
+    let client = redis::Client::open(redis.url()).unwrap();
+    let mut connection = client.get_multiplexed_async_connection().await.unwrap();
+    let leader = read(&first.1);
+    let lease = loop {
+        let keys: Vec<String> = redis::cmd("KEYS").arg("*lease:*").query_async(&mut connection).await.unwrap();
+        if let Some(key) = keys.into_iter().next() {
+            break key;
+        }
+    };
+    let follower = read(&second.1);
+    // Renewed so often it would have expired in between.
+    let (mut renewals, mut left) = (0, i64::MAX);
+    while renewals < 6 {
+        let now: i64 = redis::cmd("PTTL").arg(&lease).query_async(&mut connection).await.unwrap();
+        assert!(now > 0, "the lease expired during its load");
+        renewals += i32::from(now > left);
+        left = now;
+    }
+    gate.add_permits(2);
+    assert_eq!((leader.await.unwrap(), follower.await.unwrap()), ("value".to_owned(), "value".to_owned()));
+    assert_eq!(loads.load(Ordering::Relaxed), 1);
+    // The lease of a process that was killed: nobody renews it, and nobody waits 600 s.
+    let _ = second.1.invalidate(&Key::new(1)).await;
+    let _: () = redis::cmd("SET").arg(&lease).arg("1").arg("PX").arg(300).query_async(&mut connection).await.unwrap();
+    assert_eq!(read(&second.1).await.unwrap(), "value");
+    assert_eq!(loads.load(Ordering::Relaxed), 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_reader_who_goes_away_hands_the_load_on() {
     let redis = Redis::start().await.unwrap();
     let (_cache, values) = process(&redis.url()).await;

@@ -142,6 +142,10 @@ text_enum! {
     /// What a mailed token is good for.
     EmailTokenPurpose { VerifyEmail = "verify_email", PasswordReset = "password_reset" }
 }
+text_enum! {
+    /// What a mail says.
+    MailKind { VerifyEmail = "verify_email", PasswordReset = "password_reset", AddressTaken = "address_taken" }
+}
 
 #[cfg(test)]
 mod tests {

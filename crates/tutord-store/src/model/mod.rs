@@ -4,6 +4,7 @@ pub mod change;
 mod conversation;
 mod enums;
 mod exercise;
+mod mail;
 pub mod progress;
 mod session;
 pub(crate) mod time;
@@ -15,13 +16,14 @@ pub use conversation::{
     Message, NewConversation, NewReply, NewUserMessage, Order, PREVIEW_CHARS, Stored, StoredExchange, Target,
 };
 pub use enums::{
-    AchievementCategory, ContextType, Difficulty, EmailTokenPurpose, ExerciseStatus, ExerciseType, MessageRole, Metric,
-    Period, Rarity, Requirement, Role, SessionTokenPurpose, SkillLevel, UnknownValue,
+    AchievementCategory, ContextType, Difficulty, EmailTokenPurpose, ExerciseStatus, ExerciseType, MailKind,
+    MessageRole, Metric, Period, Rarity, Requirement, Role, SessionTokenPurpose, SkillLevel, UnknownValue,
 };
 pub use exercise::{
     Achievement, Assigned, Candidate, CatalogueLoaded, Choice, Completion, Daily, Exercise, ExerciseKey, Graded,
     Grading, HintTaken, HistoryItem, Moment, NewAchievement, NewExercise, NewestDaily, PASSING_GRADE, StoredSubmission,
     Transition, UserExercise,
 };
+pub use mail::{ClaimedMail, MailCounts};
 pub use session::{Identity, NewEmailToken, NewSessionTokens, Rotation, TokenHash};
 pub use user::{Credentials, LearningProfile, NewUser, User, UserChanges};

@@ -66,4 +66,6 @@ pub struct NewEmailToken {
     pub hash: TokenHash,
     /// When it stops being accepted.
     pub expires_at: Timestamp,
+    /// Whether earlier tokens of the same user and purpose stay good.
+    pub keeps_earlier: bool,
 }

@@ -1,6 +1,7 @@
 //! Ends transactions, tells which migrations are applied, and removes what is no longer needed.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use diesel::dsl::{exists, not};
 use diesel::prelude::*;
@@ -13,7 +14,7 @@ use crate::model::IDEMPOTENCY_KEY_LIFETIME;
 use crate::model::time::Timestamp;
 use crate::prepared::Prepared;
 use crate::schema::{
-    conversations, email_tokens, idempotency_keys, messages, metadata, session_tokens, sessions, trusted_devices,
+    conversations, email_tokens, idempotency_keys, mails, messages, metadata, session_tokens, sessions, trusted_devices,
 };
 
 /// Commits when the outcome is good, otherwise rolls back.
@@ -104,7 +105,10 @@ pub(super) async fn purge_conversations(conn: &mut Conn, batch: i64) -> Result<u
     Ok(removed)
 }
 
-/// Removes sessions, tokens and idempotency keys that ended before `before`, about `batch` of each.
+/// How long a mail is kept that was given up.
+const FAILED_MAIL_LIFETIME: Duration = Duration::from_hours(30 * 24);
+
+/// Removes sessions, tokens, mails that were given up and idempotency keys that ended before `before`, about `batch` of each.
 pub(super) async fn purge_expired(conn: &mut Conn, before: Timestamp, batch: i64) -> Result<usize> {
     /// Deletes the oldest rows up to the time of the `batch`-th: keys of any shape will do, and rows of the
     /// same microsecond go together.
@@ -125,9 +129,12 @@ pub(super) async fn purge_expired(conn: &mut Conn, before: Timestamp, batch: i64
         }};
     }
     let oldest_key = before - IDEMPOTENCY_KEY_LIFETIME;
+    // A user has at most one of each kind.
+    let failed_mails = mails::table.filter(mails::failed_at.lt(before - FAILED_MAIL_LIFETIME));
     Ok(purge_oldest!(session_tokens, expires_at, before)
         + purge_oldest!(sessions, expires_at, before)
         + purge_oldest!(email_tokens, expires_at, before)
         + purge_oldest!(trusted_devices, expires_at, before)
-        + purge_oldest!(idempotency_keys, created_at, oldest_key))
+        + purge_oldest!(idempotency_keys, created_at, oldest_key)
+        + diesel::delete(failed_mails).execute(conn).await?)
 }

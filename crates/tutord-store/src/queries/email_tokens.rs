@@ -16,15 +16,17 @@ use crate::store::EmailTokens;
 impl EmailTokens for Adapter {
     async fn create_email_token(&self, token: NewEmailToken) -> Result<()> {
         self.transaction(async |conn| {
-            diesel::update(
-                email_tokens::table
-                    .filter(email_tokens::user_id.eq(token.user_id))
-                    .filter(email_tokens::purpose.eq(token.purpose))
-                    .filter(email_tokens::used_at.is_null()),
-            )
-            .set(email_tokens::used_at.eq(Timestamp::now()))
-            .execute(conn)
-            .await?;
+            if !token.keeps_earlier {
+                diesel::update(
+                    email_tokens::table
+                        .filter(email_tokens::user_id.eq(token.user_id))
+                        .filter(email_tokens::purpose.eq(token.purpose))
+                        .filter(email_tokens::used_at.is_null()),
+                )
+                .set(email_tokens::used_at.eq(Timestamp::now()))
+                .execute(conn)
+                .await?;
+            }
             diesel::insert_into(email_tokens::table)
                 .values((
                     email_tokens::token_hash.eq(token.hash.as_slice()),

@@ -69,6 +69,8 @@ mod email_tokens;
 mod exercises;
 #[path = "../queries/leaderboards.rs"]
 mod leaderboards;
+#[path = "../queries/mails.rs"]
+mod mails;
 #[path = "../queries/messages.rs"]
 mod messages;
 #[path = "../queries/progress.rs"]

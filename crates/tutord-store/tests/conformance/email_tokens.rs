@@ -14,7 +14,13 @@ crate::on_both!(
 );
 
 fn token(user_id: i64, purpose: EmailTokenPurpose, hash: TokenHash) -> NewEmailToken {
-    NewEmailToken { user_id, purpose, hash, expires_at: Timestamp::now() + Duration::from_secs(3_600) }
+    NewEmailToken {
+        user_id,
+        purpose,
+        hash,
+        expires_at: Timestamp::now() + Duration::from_secs(3_600),
+        keeps_earlier: false,
+    }
 }
 
 async fn verification_is_single_use(store: &Fixture) {

@@ -340,7 +340,7 @@ async fn resend_verification(
     Json(request): Json<EmailRequest>,
 ) -> Result<axum::Json<WithData<MessageResponse>>, ApiError> {
     app.limits.check(Rule::ResendVerification, &Subject::Ip(address)).await?;
-    service::resend_verification(&app, request.email);
+    service::resend_verification(&app, &request.email).await?;
     let message = "If the address has an account that is not verified yet, a new link is on its way.";
     Ok(axum::Json(WithData::new(MessageResponse { message })))
 }
@@ -354,7 +354,7 @@ async fn request_reset(
     Json(request): Json<EmailRequest>,
 ) -> Result<axum::Json<MessageResponse>, ApiError> {
     app.limits.check(Rule::ResetRequest, &Subject::Ip(address)).await?;
-    service::request_reset(&app, request.email);
+    service::request_reset(&app, &request.email).await?;
     Ok(axum::Json(MessageResponse {
         message: "If the address has an account, a link to reset its password is on its way.",
     }))

@@ -1,11 +1,9 @@
 //! The rules of accounts and log-ins.
 
 use std::net::IpAddr;
-use std::time::Duration;
 
-use tracing::Instrument as _;
 use tutord_store::model::{
-    Credentials, EmailTokenPurpose, NewEmailToken, NewSessionTokens, NewUser, Role, Rotation, TokenHash, User,
+    Credentials, EmailTokenPurpose, MailKind, NewSessionTokens, NewUser, Role, Rotation, TokenHash, User,
 };
 use tutord_store::rules::address::key as address_key;
 use tutord_store::{Error, Timestamp};
@@ -16,9 +14,6 @@ use super::token::{self, Token};
 use crate::app::App;
 use crate::error::ApiError;
 use crate::http::rate_limit::{Rule, Subject, network};
-
-const VERIFICATION_TTL: Duration = Duration::from_secs(24 * 60 * 60);
-const RESET_TTL: Duration = Duration::from_secs(60 * 60);
 
 /// What a registration led to.
 pub(super) enum Registration {
@@ -47,13 +42,13 @@ pub(super) async fn register(app: &App, email: &str, password: String, name: &st
             let tokens = start_session(app, user.id).await?;
             let device = Token::random();
             trust(app, user.id, device.as_str()).await?;
-            mail_verification(app, &user).await?;
+            app.mailer.enqueue(user.id, MailKind::VerifyEmail).await?;
             Ok(Registration::Created(Box::new(user), tokens, device))
         }
         Err(Error::Conflict(_)) => {
             // To the address on record: the typed one is another form of it, which may be somebody else's mailbox.
             if let Some(owner) = app.store.credentials(email).await? {
-                app.mailer.address_taken(&owner.user.email);
+                app.mailer.enqueue(owner.user.id, MailKind::AddressTaken).await?;
             }
             Ok(Registration::Taken)
         }
@@ -201,40 +196,20 @@ pub(super) async fn verify_email(app: &App, presented: &str) -> Result<User, Api
 
 /// Mails a new verification link, where the address has an account that still needs one.
 ///
-/// In the background, as is [`request_reset`]: neither the answer nor its time tells whether the account exists.
-pub(super) fn resend_verification(app: &App, email: String) {
-    let (app, tasks) = (app.clone(), app.tasks.clone());
-    let sending = async move {
-        let sent = match app.store.credentials(&email).await {
-            Ok(Some(found)) if !found.user.email_verified && found.user.is_active => {
-                mail_verification(&app, &found.user).await
-            }
-            Ok(_) => Ok(()),
-            Err(error) => Err(error.into()),
-        };
-        if let Err(error) = sent {
-            tracing::error!(?error, "could not send a verification mail");
-        }
-    };
-    tasks.spawn(sending.in_current_span());
+/// As of [`request_reset`], neither the answer nor its time tells whether the account exists: the statements are the same.
+pub(super) async fn resend_verification(app: &App, email: &str) -> Result<(), ApiError> {
+    enqueue(app, email, MailKind::VerifyEmail).await
 }
 
 /// Mails a link to reset the password, where the address has an account.
-pub(super) fn request_reset(app: &App, email: String) {
-    let (app, tasks) = (app.clone(), app.tasks.clone());
-    let sending = async move {
-        let sent = match app.store.credentials(&email).await {
-            Ok(Some(found)) if found.user.is_active => {
-                mail_token(&app, &found.user, EmailTokenPurpose::PasswordReset, RESET_TTL).await
-            }
-            Ok(_) => Ok(()),
-            Err(error) => Err(error.into()),
-        };
-        if let Err(error) = sent {
-            tracing::error!(?error, "could not send a password reset mail");
-        }
-    };
-    tasks.spawn(sending.in_current_span());
+pub(super) async fn request_reset(app: &App, email: &str) -> Result<(), ApiError> {
+    enqueue(app, email, MailKind::PasswordReset).await
+}
+
+async fn enqueue(app: &App, email: &str, kind: MailKind) -> Result<(), ApiError> {
+    // No user has the id 0.
+    let user_id = app.store.credentials(email).await?.map_or(0, |found| found.user.id);
+    Ok(app.mailer.enqueue(user_id, kind).await?)
 }
 
 /// Replaces the password of the account behind a mailed token, and ends all its sessions.
@@ -246,27 +221,6 @@ pub(super) async fn reset_password(app: &App, presented: &str, new_password: Str
     }
     let password_hash = app.passwords.hash(new_password).await?;
     app.store.reset_password(&hash, &password_hash).await?.ok_or_else(bad_token)?;
-    Ok(())
-}
-
-async fn mail_verification(app: &App, user: &User) -> Result<(), ApiError> {
-    mail_token(app, user, EmailTokenPurpose::VerifyEmail, VERIFICATION_TTL).await
-}
-
-async fn mail_token(app: &App, user: &User, purpose: EmailTokenPurpose, ttl: Duration) -> Result<(), ApiError> {
-    let token = Token::random();
-    app.store
-        .create_email_token(NewEmailToken {
-            user_id: user.id,
-            purpose,
-            hash: token.hash(),
-            expires_at: Timestamp::now() + ttl,
-        })
-        .await?;
-    match purpose {
-        EmailTokenPurpose::VerifyEmail => app.mailer.verify_email(&user.email, token.as_str()),
-        EmailTokenPurpose::PasswordReset => app.mailer.password_reset(&user.email, token.as_str()),
-    }
     Ok(())
 }
 

@@ -27,8 +27,23 @@ pub(super) async fn run(config: Config) -> anyhow::Result<()> {
         Ok::<_, anyhow::Error>(store)
     };
     let (listener, store) = while_starting(listener, prepare).await?;
+    warn(&config);
     let app = App::new(config, (watch, plans), store, false)?;
     until_signal(app, listener, Router::new()).await
+}
+
+/// Warns of settings that suit a trial and no more.
+fn warn(config: &Config) {
+    if config.mail.smtp_url.is_none() {
+        let directory = config.database.data_dir.join("mail");
+        tracing::warn!(directory = %directory.display(), "SMTP_URL is not set: mails are written to files and reach nobody");
+    }
+    if config.http.lacks_public_url() {
+        tracing::warn!(
+            public_url = %config.http.public_url(),
+            "PUBLIC_URL is not set, but other machines can connect: links in mails lead to the recipient's own machine"
+        );
+    }
 }
 
 /// Serves until SIGINT or SIGTERM; `further` routes are not part of the API.

@@ -17,8 +17,8 @@ use sha2::{Digest as _, Sha256};
 
 use super::{ChatMessage, ChatRequest, Chunk, LlmError, Provider, Reply};
 
-/// How long a request waits for the same one that another process has asked the model.
-const WAIT: Duration = Duration::from_secs(10);
+/// How long a request goes on waiting for the same one of another process that was killed meanwhile.
+const LEASE: Duration = Duration::from_millis(1_500);
 
 /// Which replies are kept, and for how long.
 #[derive(Debug, Clone, Copy)]
@@ -61,7 +61,7 @@ impl fmt::Debug for Cached {
 impl Cached {
     /// Keeps the replies of a provider in a cache.
     pub fn new(provider: Arc<dyn Provider>, cache: &Cache, options: ReplyCacheOptions) -> Self {
-        let namespace = NamespaceOptions::new("llm:reply").ttl(options.ttl).lease(options.timeout).lease_wait(WAIT);
+        let namespace = NamespaceOptions::new("llm:reply").ttl(options.ttl).lease(LEASE).lease_wait(options.timeout);
         Self { provider, replies: cache.namespace(namespace), max_temperature: options.max_temperature }
     }
 

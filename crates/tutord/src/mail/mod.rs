@@ -1,7 +1,4 @@
 //! Mails: to a server by SMTP, or into files where none is configured.
-//!
-//! A mail is handed to a task and sent off the request's path: the answer waits for no mail server,
-//! and its time does not tell whether a mail was sent.
 
 mod text;
 
@@ -13,125 +10,122 @@ use lettre::address::AddressError;
 use lettre::message::Mailbox;
 use lettre::message::header::ContentType;
 use lettre::{Address, AsyncSmtpTransport, AsyncTransport, Message, Tokio1Executor};
-use tokio::sync::mpsc;
-use tokio_util::task::TaskTracker;
 use tutord_store::Timestamp;
 use tutord_store::rules::address::ascii_domain;
-use url::Url;
 
 use crate::config::MailConfig;
-use text::Text;
 
-/// Mails that may wait for a slow server; beyond it they are dropped and logged.
-const QUEUE: usize = 1_000;
+pub(crate) use text::Text;
+
+/// The longest that one step of SMTP may take.
+const STEP_TIMEOUT: Duration = Duration::from_secs(15);
 /// The longest that sending one mail may take.
-const SEND_TIMEOUT: Duration = Duration::from_secs(30);
+const SEND_TIMEOUT: Duration = Duration::from_mins(1);
+/// The reply codes by which a server refuses a mail for good. Others that begin with 5 are about the connection or the
+/// log-in, which an operator can mend.
+const REFUSED: std::ops::RangeInclusive<u16> = 550..=559;
 
-/// Hands mails to the task that sends them; cheap to clone.
-#[derive(Clone)]
-pub struct Mailer {
-    queue: mpsc::Sender<(String, Text)>,
-    public_url: Url,
-    /// Demo mode: the links are also logged, for a person without a mailbox.
-    log_links: bool,
+/// Why a mail was not sent.
+#[derive(Debug)]
+pub(crate) struct Failure {
+    /// Whether another attempt would fail, too.
+    pub(crate) is_permanent: bool,
+    /// The reply code, or what happened instead; without the server's text, which may hold an address.
+    pub(crate) cause: String,
 }
 
-enum Transport {
+/// Sends mails.
+pub struct Transport {
+    from: Mailbox,
+    target: Target,
+}
+
+enum Target {
     Smtp(AsyncSmtpTransport<Tokio1Executor>),
     Files(PathBuf),
 }
 
-impl Mailer {
-    /// Starts the sending task; it ends when the last mailer is gone and the queue is empty.
+impl Transport {
+    /// The configured mail server, or the directory `mail` in `data_dir`.
     ///
     /// # Errors
     /// When the SMTP address can't be used.
-    pub fn start(
-        config: &MailConfig,
-        data_dir: &Path,
-        public_url: &Url,
-        log_links: bool,
-        tasks: &TaskTracker,
-    ) -> anyhow::Result<Self> {
-        let transport = match &config.smtp_url {
+    pub fn new(config: &MailConfig, data_dir: &Path) -> anyhow::Result<Self> {
+        let target = match &config.smtp_url {
             Some(url) => {
                 let builder = AsyncSmtpTransport::<Tokio1Executor>::from_url(url.reveal()).context("SMTP_URL")?;
-                Transport::Smtp(builder.timeout(Some(SEND_TIMEOUT)).build())
+                Target::Smtp(builder.timeout(Some(STEP_TIMEOUT)).build())
             }
-            None => Transport::Files(data_dir.join("mail")),
+            None => Target::Files(data_dir.join("mail")),
         };
-        let from = config.mail_from.clone();
-        let (queue, mut waiting) = mpsc::channel::<(String, Text)>(QUEUE);
-        tasks.spawn(async move {
-            while let Some((to, text)) = waiting.recv().await {
-                if let Err(error) = transport.send(&from, &to, text).await {
-                    tracing::error!(error = format!("{error:#}"), "a mail was not sent");
+        Ok(Self { from: config.mail_from.clone(), target })
+    }
+
+    /// Connects to the mail server, and logs in where the address has a user; `None` when mails are written to files.
+    pub async fn check(&self) -> Option<Result<(), String>> {
+        let Target::Smtp(transport) = &self.target else { return None };
+        Some(match tokio::time::timeout(STEP_TIMEOUT, transport.test_connection()).await {
+            Ok(Ok(true)) => Ok(()),
+            Ok(Ok(false)) => Err("the mail server closed the connection".to_owned()),
+            Ok(Err(error)) => Err(cause(&error)),
+            Err(_) => Err(format!("no answer within {STEP_TIMEOUT:?}")),
+        })
+    }
+
+    /// Sends a mail once.
+    pub(crate) async fn send(&self, to: &str, message_id: &str, text: Text) -> Result<(), Failure> {
+        let lasting = |cause: String| Failure { is_permanent: true, cause };
+        let passing = |cause: String| Failure { is_permanent: false, cause };
+        let recipient = recipient(to).map_err(|_| lasting("no mail can be sent to the address".to_owned()))?;
+        let message = Message::builder()
+            .from(self.from.clone())
+            .to(Mailbox::new(None, recipient))
+            .subject(text.subject)
+            .message_id(Some(format!("<{message_id}>")))
+            .header(ContentType::TEXT_PLAIN)
+            .body(text.body)
+            .map_err(|_| lasting("the mail can't be written".to_owned()))?;
+        match &self.target {
+            Target::Smtp(transport) => match tokio::time::timeout(SEND_TIMEOUT, transport.send(message)).await {
+                Ok(Ok(_)) => Ok(()),
+                Ok(Err(error)) => {
+                    let is_permanent = error.status().is_some_and(|code| REFUSED.contains(&u16::from(code)));
+                    Err(Failure { is_permanent, cause: cause(&error) })
                 }
+                Err(_) => Err(passing(format!("not sent within {SEND_TIMEOUT:?}"))),
+            },
+            Target::Files(directory) => {
+                write(directory, &message.formatted()).await.map_err(|error| passing(format!("{error:#}")))
             }
-        });
-        Ok(Self { queue, public_url: public_url.clone(), log_links })
-    }
-
-    /// Asks the owner of an address to verify it.
-    pub fn verify_email(&self, to: &str, token: &str) {
-        let link = self.link("verify-email", token);
-        self.enqueue(to, Text::verify_email(&link));
-    }
-
-    /// Sends the link by which a password is reset.
-    pub fn password_reset(&self, to: &str, token: &str) {
-        let link = self.link("reset-password", token);
-        self.enqueue(to, Text::password_reset(&link));
-    }
-
-    /// Tells the owner of an account that somebody tried to register with its address.
-    pub fn address_taken(&self, to: &str) {
-        self.enqueue(to, Text::address_taken(self.public_url.as_str()));
-    }
-
-    fn link(&self, page: &str, token: &str) -> String {
-        let mut link = self.public_url.clone();
-        if let Ok(mut segments) = link.path_segments_mut() {
-            segments.pop_if_empty().push(page);
-        }
-        link.query_pairs_mut().append_pair("token", token);
-        if self.log_links {
-            tracing::info!(%link, "mailed link");
-        }
-        link.into()
-    }
-
-    fn enqueue(&self, to: &str, text: Text) {
-        if self.queue.try_send((to.to_owned(), text)).is_err() {
-            tracing::error!("a mail was dropped: {QUEUE} are waiting already");
         }
     }
 }
 
-impl Transport {
-    async fn send(&self, from: &Mailbox, to: &str, text: Text) -> anyhow::Result<()> {
-        let message = Message::builder()
-            .from(from.clone())
-            .to(Mailbox::new(None, recipient(to).context("recipient")?))
-            .subject(text.subject)
-            .header(ContentType::TEXT_PLAIN)
-            .body(text.body)
-            .context("message")?;
-        match self {
-            Self::Smtp(transport) => {
-                transport.send(message).await.context("SMTP")?;
+/// What an operator is told of an attempt that failed.
+fn cause(error: &lettre::transport::smtp::Error) -> String {
+    match error.status() {
+        Some(code) => format!("the mail server answered {code}"),
+        None if error.is_timeout() => format!("the mail server did not answer within {STEP_TIMEOUT:?}"),
+        None => {
+            let mut text = "the mail server can't be used".to_owned();
+            let mut source = std::error::Error::source(error);
+            while let Some(inner) = source {
+                text = format!("{text}: {inner}");
+                source = inner.source();
             }
-            Self::Files(directory) => {
-                tokio::fs::create_dir_all(directory).await.with_context(|| directory.display().to_string())?;
-                let name = format!("{}-{:08x}.eml", Timestamp::now().as_micros(), rand::random::<u32>());
-                // Renamed into place: whoever watches the directory never sees half a mail.
-                let (part, path) = (directory.join(format!("{name}.part")), directory.join(&name));
-                tokio::fs::write(&part, message.formatted()).await.with_context(|| part.display().to_string())?;
-                tokio::fs::rename(&part, &path).await.with_context(|| path.display().to_string())?;
-            }
+            text.chars().take(200).collect()
         }
-        Ok(())
     }
+}
+
+/// Writes a mail into a file of its own.
+async fn write(directory: &Path, mail: &[u8]) -> anyhow::Result<()> {
+    tokio::fs::create_dir_all(directory).await.with_context(|| directory.display().to_string())?;
+    let name = format!("{}-{:08x}.eml", Timestamp::now().as_micros(), rand::random::<u32>());
+    // Renamed into place: whoever watches the directory never sees half a mail.
+    let (part, path) = (directory.join(format!("{name}.part")), directory.join(&name));
+    tokio::fs::write(&part, mail).await.with_context(|| part.display().to_string())?;
+    tokio::fs::rename(&part, &path).await.with_context(|| path.display().to_string())
 }
 
 /// The address with its domain in ASCII, which every mail server understands. One that is not ASCII before the `@` needs a
@@ -157,20 +151,18 @@ mod tests {
     #[tokio::test]
     async fn mails_land_in_files_with_a_usable_link() {
         let directory = tempfile::tempdir().unwrap();
-        let tasks = TaskTracker::new();
         let config = MailConfig { smtp_url: None, mail_from: "tutord <no-reply@example.com>".parse().unwrap() };
-        let url = Url::parse("https://tutor.example/app/").unwrap();
-        let mailer = Mailer::start(&config, directory.path(), &url, false, &tasks).unwrap();
-        mailer.verify_email("student@example.com", "abc-123");
-        drop(mailer);
-        tasks.close();
-        tasks.wait().await;
+        let transport = Transport::new(&config, directory.path()).unwrap();
+        let link = format!("https://tutor.example/app/verify-email?token={}", "abc-123".repeat(9));
+        transport.send("student@example.com", "one@example.com", Text::verify_email(&link)).await.unwrap();
         let mut files = std::fs::read_dir(directory.path().join("mail")).unwrap();
         let text = std::fs::read_to_string(files.next().unwrap().unwrap().path()).unwrap();
         assert!(files.next().is_none());
-        assert!(text.contains("To: student@example.com\r\n"));
+        assert!(text.contains("To: student@example.com\r\n") && text.contains("Message-ID: <one@example.com>\r\n"));
         // Long lines are folded, and the sign that folds them is escaped itself (RFC 2045, quoted-printable).
         let text = text.replace("=\r\n", "").replace("=3D", "=");
-        assert!(text.contains("https://tutor.example/app/verify-email?token=abc-123"), "{text}");
+        assert!(text.contains(&link), "{text}");
+        let refused = transport.send("no address", "two@example.com", Text::address_taken("x")).await.unwrap_err();
+        assert!(refused.is_permanent);
     }
 }

@@ -1,13 +1,13 @@
 //! What the mails say.
 
 /// A mail's subject and plain-text body.
-pub(super) struct Text {
-    pub(super) subject: &'static str,
-    pub(super) body: String,
+pub(crate) struct Text {
+    pub(crate) subject: &'static str,
+    pub(crate) body: String,
 }
 
 impl Text {
-    pub(super) fn verify_email(link: &str) -> Self {
+    pub(crate) fn verify_email(link: &str) -> Self {
         Self {
             subject: "Please verify your e-mail address",
             body: format!(
@@ -17,7 +17,7 @@ impl Text {
         }
     }
 
-    pub(super) fn password_reset(link: &str) -> Self {
+    pub(crate) fn password_reset(link: &str) -> Self {
         Self {
             subject: "Reset your password",
             body: format!(
@@ -28,7 +28,7 @@ impl Text {
         }
     }
 
-    pub(super) fn address_taken(address: &str) -> Self {
+    pub(crate) fn address_taken(address: &str) -> Self {
         Self {
             subject: "You already have an account",
             body: format!(

@@ -9,6 +9,7 @@ use tutord_store::{DatabaseIdentity, Timestamp};
 use crate::app;
 use crate::config::Config;
 use crate::llm::Check;
+use crate::mail::Transport;
 
 /// A clock that is further off than this makes tokens expire at the wrong time.
 const MAX_CLOCK_SKEW: Duration = Duration::from_secs(2);
@@ -107,6 +108,17 @@ pub async fn run(config: &Config) -> bool {
                 Err(_) => Finding::Failed(format!("no reply within {MODEL_TIMEOUT:?}")),
             },
             Err(error) => Finding::Failed(error.to_string()),
+        },
+    ));
+    findings.push((
+        "mail",
+        match Transport::new(&config.mail, &config.database.data_dir) {
+            Ok(transport) => match transport.check().await {
+                None => Finding::Skipped("SMTP_URL is not set: mails are written to files, and reach nobody"),
+                Some(Ok(())) => Finding::Ok("the mail server takes connections and the log-in".to_owned()),
+                Some(Err(cause)) => Finding::Failed(cause),
+            },
+            Err(error) => Finding::Failed(format!("{error:#}")),
         },
     ));
     for (name, finding) in &findings {

@@ -20,9 +20,11 @@ use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Registry, Unit};
 
 use readthrough::NamespaceStats;
+use tutord_store::Timestamp;
 use tutord_store::store::Replica;
 
 use crate::app::App;
+use crate::auth::MailStats;
 use crate::error::ApiError;
 use crate::http::admission::Admission;
 use crate::http::connections::Connections;
@@ -242,6 +244,21 @@ impl Collected {
         }
     }
 
+    fn mails(&mut self, stats: &MailStats) {
+        let outcomes = stats.outcomes().into_iter().map(|(kind, outcome, count)| {
+            (vec![("kind", kind.as_str().to_owned()), ("outcome", outcome.to_owned())], count)
+        });
+        self.counters("mails", "Attempts to send a mail by outcome", outcomes);
+        let counts = stats.counts();
+        let rows = |count: i64| u64::try_from(count).unwrap_or_default();
+        self.gauges("mails_pending", "Mails that wait to be sent", [(vec![], rows(counts.pending))]);
+        self.gauges("mails_given_up", "Mails of the last 30 days that were given up", [(vec![], rows(counts.failed))]);
+        let age = counts
+            .oldest
+            .map_or(0, |oldest| Timestamp::now().as_micros().saturating_sub(oldest.as_micros()) / 1_000_000);
+        self.gauges("mails_oldest_seconds", "Age of the oldest mail that waits", [(vec![], rows(age))]);
+    }
+
     fn llm(&mut self, usage: &Usage, model: &str) {
         let outcomes = usage.outcomes().map(|(outcome, count)| (vec![("outcome", outcome.to_owned())], count));
         self.counters("llm_requests", "Requests to the model by outcome", outcomes);
@@ -339,6 +356,7 @@ async fn collect(app: &App) -> Result<Bytes, ApiError> {
     collected.pool(app);
     collected.replicas(replicas.as_deref());
     collected.cache(app);
+    collected.mails(&app.mailer.stats);
     collected.llm(&app.llm_usage, app.config.llm.model_name());
     let mut body = String::new();
     text::encode(&mut body, &collected.0).map_err(|error| ApiError::internal(&error))?;

@@ -179,6 +179,7 @@ async fn a_password_reset_and_a_verified_address_are_seen_on_both_nodes() {
             purpose,
             hash,
             expires_at: tutord_store::Timestamp::now() + std::time::Duration::from_secs(60),
+            keeps_earlier: false,
         };
         let store = &first.app.store;
         async move {

@@ -9,10 +9,10 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use readthrough::Key;
 use tutord_store::model::change::ChangeKind;
 use tutord_store::model::{
-    Credentials, EmailTokenPurpose, Identity, LearningProfile, NewEmailToken, NewSessionTokens, NewUser, Rotation,
-    TokenHash, User, UserChanges,
+    ClaimedMail, Credentials, EmailTokenPurpose, Identity, LearningProfile, MailCounts, MailKind, NewEmailToken,
+    NewSessionTokens, NewUser, Rotation, TokenHash, User, UserChanges,
 };
-use tutord_store::store::{EmailTokens, Sessions, Users};
+use tutord_store::store::{EmailTokens, Mails, Sessions, Users};
 use tutord_store::{Result, Timestamp};
 
 use super::super::namespaces::TokenOwner;
@@ -185,5 +185,33 @@ impl EmailTokens for CachedStore {
             Err(_) => vec![Write::Any(ChangeKind::Session), Write::Any(ChangeKind::Profile)],
         })
         .await
+    }
+}
+
+// Nothing of a mail is cached.
+#[async_trait]
+impl Mails for CachedStore {
+    async fn enqueue_mail(&self, user_id: i64, kind: MailKind, message_id: &str) -> Result<bool> {
+        self.store.enqueue_mail(user_id, kind, message_id).await
+    }
+
+    async fn claim_mails(&self, now: Timestamp, until: Timestamp, limit: i64) -> Result<Vec<ClaimedMail>> {
+        self.store.claim_mails(now, until, limit).await
+    }
+
+    async fn remove_mail(&self, mail: &ClaimedMail) -> Result<()> {
+        self.store.remove_mail(mail).await
+    }
+
+    async fn postpone_mail(&self, mail: &ClaimedMail, due_at: Timestamp, error: &str) -> Result<()> {
+        self.store.postpone_mail(mail, due_at, error).await
+    }
+
+    async fn fail_mail(&self, mail: &ClaimedMail, error: &str) -> Result<()> {
+        self.store.fail_mail(mail, error).await
+    }
+
+    async fn mail_counts(&self) -> Result<MailCounts> {
+        self.store.mail_counts().await
     }
 }

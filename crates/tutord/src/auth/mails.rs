@@ -1,0 +1,227 @@
+//! Mails to students: a queue in the store, and the task that sends them.
+//!
+//! A request stores that a mail is to be sent; the answer waits for no mail server. The sender of each process claims mails
+//! that are due, makes a token for each attempt, and sends. A mail that was refused for the moment is tried again for a day.
+//! A process that dies in between sends nothing twice but the mails that it had in its hands: their claims expire, and
+//! another process sends them, with the same `Message-ID`.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use anyhow::Context as _;
+use futures_util::stream::{StreamExt as _, iter};
+use tokio::sync::Notify;
+use tutord_store::model::{ClaimedMail, EmailTokenPurpose, MailCounts, MailKind, NewEmailToken};
+use tutord_store::{Store, Timestamp};
+use url::Url;
+
+use super::token::Token;
+use crate::app::App;
+use crate::mail::{Failure, Text, Transport};
+
+const VERIFICATION_TTL: Duration = Duration::from_hours(24);
+const RESET_TTL: Duration = Duration::from_hours(1);
+/// How often it is looked for mails that are due: those of other processes, and second attempts.
+const POLL: Duration = Duration::from_secs(2);
+/// How long the mails of a process that died are left alone: longer than an attempt takes.
+const CLAIM: Duration = Duration::from_mins(3);
+/// Mails that one process sends at once, and connections to the mail server.
+const AT_ONCE: usize = 8;
+/// The pauses after the first attempts; the last one is repeated.
+const PAUSES: [Duration; 7] = [
+    Duration::from_secs(20),
+    Duration::from_mins(2),
+    Duration::from_mins(5),
+    Duration::from_mins(15),
+    Duration::from_mins(30),
+    Duration::from_hours(1),
+    Duration::from_hours(2),
+];
+/// A mail that could not be sent for so long is given up.
+const PATIENCE: Duration = Duration::from_hours(24);
+
+/// Mails by kind and outcome, and what waits.
+#[derive(Debug, Default)]
+pub struct MailStats {
+    outcomes: Mutex<BTreeMap<(MailKind, &'static str), u64>>,
+    counts: Mutex<MailCounts>,
+    /// Failures in a row of the queue itself.
+    queue_failures: AtomicU64,
+}
+
+impl MailStats {
+    /// How many mails were sent, postponed and given up, by kind.
+    pub fn outcomes(&self) -> Vec<(MailKind, &'static str, u64)> {
+        let outcomes = self.outcomes.lock().unwrap_or_else(PoisonError::into_inner);
+        outcomes.iter().map(|((kind, outcome), count)| (*kind, *outcome, *count)).collect()
+    }
+
+    /// What waited some seconds ago.
+    pub fn counts(&self) -> MailCounts {
+        *self.counts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn add(&self, kind: MailKind, outcome: &'static str) {
+        *self.outcomes.lock().unwrap_or_else(PoisonError::into_inner).entry((kind, outcome)).or_default() += 1;
+    }
+}
+
+/// Stores mails; cheap to clone.
+#[derive(Clone)]
+pub struct Mailer {
+    store: Arc<dyn Store>,
+    /// Wakes the sender of this process.
+    stored: Arc<Notify>,
+    /// The domain of `Message-ID`s.
+    domain: Arc<str>,
+    /// What became of mails.
+    pub stats: Arc<MailStats>,
+}
+
+impl Mailer {
+    /// Stores mails in a store, for a sender address.
+    pub fn new(store: Arc<dyn Store>, from: &lettre::message::Mailbox) -> Self {
+        let domain = from.email.domain().into();
+        Self { store, stored: Arc::default(), domain, stats: Arc::default() }
+    }
+
+    /// Stores a mail to a user. One statement, whether there is such a user or not.
+    pub(super) async fn enqueue(&self, user_id: i64, kind: MailKind) -> Result<(), tutord_store::Error> {
+        let message_id = format!("{:032x}@{}", rand::random::<u128>(), self.domain);
+        if self.store.enqueue_mail(user_id, kind, &message_id).await? {
+            self.stored.notify_one();
+        }
+        Ok(())
+    }
+}
+
+/// Sends the mails that are due, until the server stops.
+pub(crate) fn spawn(app: &App, transport: Transport, log_links: bool) {
+    let sender = Sender {
+        store: Arc::clone(&app.store),
+        mailer: app.mailer.clone(),
+        transport,
+        public_url: app.config.http.public_url(),
+        log_links,
+    };
+    let stop = app.shutdown.clone();
+    app.tasks.spawn(async move {
+        loop {
+            match sender.send_due().await {
+                // There may be more.
+                Ok(AT_ONCE..) => {}
+                Ok(_) => {
+                    sender.mailer.stats.queue_failures.store(0, Ordering::Relaxed);
+                    let wait = tokio::time::timeout(POLL, sender.mailer.stored.notified());
+                    if stop.run_until_cancelled(wait).await.is_none() {
+                        break;
+                    }
+                }
+                Err(error) => {
+                    if sender.mailer.stats.queue_failures.fetch_add(1, Ordering::Relaxed) == 0 {
+                        tracing::warn!(%error, "mails can't be read from the database; trying again every {POLL:?}");
+                    }
+                    if stop.run_until_cancelled(tokio::time::sleep(POLL)).await.is_none() {
+                        break;
+                    }
+                }
+            }
+        }
+    });
+}
+
+struct Sender {
+    store: Arc<dyn Store>,
+    mailer: Mailer,
+    transport: Transport,
+    public_url: Url,
+    /// Demo mode: the links are also logged, for a person without a mailbox.
+    log_links: bool,
+}
+
+impl Sender {
+    /// Sends at most [`AT_ONCE`] mails; returns how many were due.
+    async fn send_due(&self) -> Result<usize, tutord_store::Error> {
+        let now = Timestamp::now();
+        let due = self.store.claim_mails(now, now + CLAIM, i64::try_from(AT_ONCE).unwrap_or(1)).await?;
+        let count = due.len();
+        iter(due).for_each_concurrent(AT_ONCE, |mail| async move { self.send(&mail).await }).await;
+        *self.mailer.stats.counts.lock().unwrap_or_else(PoisonError::into_inner) = self.store.mail_counts().await?;
+        Ok(count)
+    }
+
+    async fn send(&self, mail: &ClaimedMail) {
+        let outcome = match self.text(mail).await {
+            Ok(text) => self.transport.send(&mail.email, &mail.message_id, text).await,
+            Err(error) => Err(Failure { is_permanent: false, cause: format!("no token: {error:#}") }),
+        };
+        let kind = mail.kind;
+        let stored = match outcome {
+            Ok(()) => {
+                self.mailer.stats.add(kind, "sent");
+                self.store.remove_mail(mail).await
+            }
+            Err(Failure { is_permanent, cause }) => {
+                let pause = PAUSES[usize::try_from(mail.attempts - 1).unwrap_or(0).min(PAUSES.len() - 1)];
+                // Not all that failed together at the same moment again.
+                let due_at = Timestamp::now() + pause + pause.mul_f64(rand::random_range(0.0..0.1));
+                let attempts = mail.attempts;
+                if is_permanent || due_at > mail.created_at + PATIENCE {
+                    tracing::error!(mail = mail.id, %kind, attempts, cause, "a mail was given up");
+                    self.mailer.stats.add(kind, "failed");
+                    self.store.fail_mail(mail, &cause).await
+                } else {
+                    tracing::warn!(mail = mail.id, %kind, attempts, cause, ?pause, "a mail was not sent; it is retried");
+                    self.mailer.stats.add(kind, "postponed");
+                    self.store.postpone_mail(mail, due_at, &cause).await
+                }
+            }
+        };
+        if let Err(error) = stored {
+            tracing::error!(mail = mail.id, %error, "the outcome of a mail was not stored; it is sent again in {CLAIM:?}");
+        }
+    }
+
+    async fn text(&self, mail: &ClaimedMail) -> anyhow::Result<Text> {
+        Ok(match mail.kind {
+            MailKind::VerifyEmail => Text::verify_email(
+                &self.link(mail, "verify-email", EmailTokenPurpose::VerifyEmail, VERIFICATION_TTL).await?,
+            ),
+            MailKind::PasswordReset => Text::password_reset(
+                &self.link(mail, "reset-password", EmailTokenPurpose::PasswordReset, RESET_TTL).await?,
+            ),
+            MailKind::AddressTaken => Text::address_taken(self.public_url.as_str()),
+        })
+    }
+
+    /// A link with a new token.
+    async fn link(
+        &self,
+        mail: &ClaimedMail,
+        page: &str,
+        purpose: EmailTokenPurpose,
+        ttl: Duration,
+    ) -> anyhow::Result<String> {
+        let token = Token::random();
+        let new = NewEmailToken {
+            user_id: mail.user_id,
+            purpose,
+            hash: token.hash(),
+            expires_at: Timestamp::now() + ttl,
+            // An attempt that seemed to fail may have delivered its link.
+            keeps_earlier: mail.attempts > 1,
+        };
+        self.store.create_email_token(new).await.context("token")?;
+        let mut link = self.public_url.clone();
+        if let Ok(mut segments) = link.path_segments_mut() {
+            segments.pop_if_empty().push(page);
+        }
+        link.query_pairs_mut().append_pair("token", token.as_str());
+        if self.log_links {
+            tracing::info!(%link, "mailed link");
+        }
+        Ok(link.into())
+    }
+}

@@ -224,7 +224,7 @@ impl Cache {
             match (was_known, is_known) {
                 (true, true) => tracing::warn!("the data were replaced: the cache starts empty"),
                 (true, false) => {
-                    tracing::warn!("the data's identity is unknown: the cache is unused until it is known")
+                    tracing::warn!("the data's identity is unknown: the cache is unused until it is known");
                 }
                 (false, _) => tracing::debug!("the data's identity is known: the cache is used"),
             }

@@ -219,15 +219,7 @@ impl Cache {
     /// new identity as a whole, so each should be told within [a second](crate::coherence#other-data).
     pub fn set_identity(&self, identity: Option<Identity>) {
         let core = &self.0.core;
-        let is_known = identity.is_some();
         if let Some(was_known) = core.identity.set(identity) {
-            match (was_known, is_known) {
-                (true, true) => tracing::warn!("the data were replaced: the cache starts empty"),
-                (true, false) => {
-                    tracing::warn!("the data's identity is unknown: the cache is unused until it is known");
-                }
-                (false, _) => tracing::debug!("the data's identity is known: the cache is used"),
-            }
             core.stamps.flush();
             if let Some(link) = &core.link {
                 link.follow_identity(was_known);

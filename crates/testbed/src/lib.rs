@@ -5,6 +5,7 @@
 #![forbid(unsafe_code)]
 
 pub mod browser;
+pub mod endpoints;
 pub mod model;
 pub mod nginx;
 pub mod postgres;
@@ -13,6 +14,7 @@ pub mod redis;
 pub mod smtp;
 
 pub use browser::Chromedriver;
+pub use endpoints::Endpoint;
 pub use model::FakeModel;
 pub use nginx::Nginx;
 pub use postgres::Postgres;

@@ -19,6 +19,8 @@ use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, oneshot, watch};
 
+use crate::endpoints::Endpoint;
+
 /// What the model does with one request.
 #[derive(Debug)]
 pub enum Behaviour {
@@ -56,6 +58,7 @@ pub struct Received {
 #[derive(Debug, Default)]
 struct Script {
     behaviours: VecDeque<Behaviour>,
+    endpoint: Option<Endpoint>,
     received: Vec<Received>,
 }
 
@@ -109,6 +112,11 @@ impl FakeModel {
         self.lock().behaviours.push_back(behaviour);
     }
 
+    /// Answers as an endpoint of this kind from now on, where no [`Behaviour`] is lined up.
+    pub fn behave_as(&self, endpoint: Endpoint) {
+        self.lock().endpoint = Some(endpoint);
+    }
+
     /// All requests so far.
     pub fn received(&self) -> Vec<Received> {
         self.lock().received.clone()
@@ -157,8 +165,12 @@ async fn complete(State(model): State<FakeModel>, headers: HeaderMap, Json(body)
     let behaviour = {
         let mut script = model.lock();
         let authorization = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok()).map(str::to_owned);
+        let as_endpoint = script.endpoint.map(|endpoint| {
+            let (status, content_type, body) = endpoint.answer(&body, &echo);
+            Behaviour::Raw(status, content_type, body)
+        });
         script.received.push(Received { body, authorization });
-        script.behaviours.pop_front().unwrap_or(Behaviour::Say(echo))
+        script.behaviours.pop_front().or(as_endpoint).unwrap_or(Behaviour::Say(echo))
     };
     model.arrived.send_modify(|arrived| *arrived += 1);
     let behaviour = match behaviour {

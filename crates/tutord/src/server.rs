@@ -1,7 +1,7 @@
 //! The server: accepts connections, bounds them, and drains them when it stops.
 
 use std::convert::Infallible;
-use std::io::Write as _;
+use std::io::{self, Write as _};
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -20,7 +20,7 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 use tower::Service as _;
 
@@ -32,6 +32,8 @@ use crate::http::admission::{Access, Admission};
 use crate::http::connections::{Closure, Connections, InFlight, Limits, Slot};
 use crate::http::timed_io::TimedIo;
 
+/// Connections that may wait to be accepted; the kernel allows `net.core.somaxconn` at most, by default 4,096.
+const BACKLOG: u32 = 65_535;
 /// The most connections without `MAX_CONNECTIONS`: more than that take memory that nobody planned for.
 const MAX_CONNECTIONS: u64 = 10_000;
 /// File descriptors for what is neither a client's nor the database's: Redis, files, mails, the log.
@@ -58,14 +60,24 @@ const HEAD_TIMEOUT: &[u8] = b"HTTP/1.1 408 Request Timeout\r\nconnection: close\
 ///
 /// # Errors
 /// When the address is taken, or is none of this machine's.
-pub(crate) async fn bind(config: &Config) -> anyhow::Result<TcpListener> {
+pub(crate) fn bind(config: &Config) -> anyhow::Result<TcpListener> {
     let address = config.http.listen;
-    match TcpListener::bind(address).await {
+    match listen(address) {
         Err(error) if error.kind() == std::io::ErrorKind::AddrInUse => anyhow::bail!(
             "address in use: {address}; stop the other process or choose another address with LISTEN_ADDR/--listen"
         ),
         bound => bound.with_context(|| format!("listening on {address} (LISTEN_ADDR/--listen)")),
     }
+}
+
+/// Listens with room for many connections that come at once: the kernel drops what the backlog has no room for, and clients
+/// try again after 200 ms, 600 ms and 1.4 s.
+fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+    // As the standard library does: a restart must not wait for the connections of the process before.
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(BACKLOG)
 }
 
 /// The bounds of connections: as configured, or what the limit of file descriptors leaves.

@@ -84,7 +84,7 @@ pub(super) async fn run(Args { mut config, print, naive }: Args) -> anyhow::Resu
         let path = config.database.data_dir.join("demo.db");
         config.database.database_url = Some(format!("sqlite://{}", path.display()).parse::<Secret>()?);
     }
-    let listener = server::bind(&config).await?;
+    let listener = server::bind(&config)?;
     let base_url = format!("http://{}", listener.local_addr()?);
     let (watch, plans) = config.watch.build();
     let store = super::open_with(&config.database, config.store_options(&watch)).await?;

@@ -13,7 +13,7 @@ use crate::server;
 
 pub(super) async fn run(config: Config) -> anyhow::Result<()> {
     // Before anything is opened, migrated or begun.
-    let listener = server::bind(&config).await?;
+    let listener = server::bind(&config)?;
     let (watch, plans) = config.watch.build();
     // It may have to wait for another process that migrates: until then it lives, and is not ready.
     let prepare = async {

@@ -244,7 +244,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let app = app(&directory).await;
         let routes = Router::new().route("/panics", get(async || -> () { panic!("secret") }));
-        let request = Request::get("/panics").header("origin", "http://localhost:3000").body(Body::empty()).unwrap();
+        let request = Request::get("/panics").header("origin", "http://localhost:8080").body(Body::empty()).unwrap();
         let response = wrap(routes, &app).with_state(app).oneshot(request).await.unwrap();
         assert_eq!(response.status(), 500);
         let headers = response.headers().clone();

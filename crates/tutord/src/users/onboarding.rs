@@ -22,8 +22,14 @@ pub(super) struct Questions {
     estimated_time: &'static str,
 }
 
-/// One question for each learning field; its id is the field's name.
-pub(super) fn questions() -> Questions {
+/// The languages of the catalogue that comes with tutord.
+const IN_THE_CATALOGUE: [&str; 6] = ["python", "javascript", "java", "go", "rust", "sql"];
+/// Languages in which a model writes exercises.
+const WRITTEN_BY_A_MODEL: [&str; 7] = ["typescript", "csharp", "cpp", "ruby", "php", "swift", "kotlin"];
+
+/// One question for each learning field; its id is the field's name. Languages without exercises in the catalogue are
+/// offered only `with_model`, which writes them: without one, students would get exercises in another language.
+pub(super) fn questions(with_model: bool) -> Questions {
     let question = |id, question, options: Option<Vec<&'static str>>| Question {
         id,
         question,
@@ -31,20 +37,8 @@ pub(super) fn questions() -> Questions {
         options,
         required: true,
     };
-    let languages = vec![
-        "python",
-        "javascript",
-        "typescript",
-        "java",
-        "csharp",
-        "cpp",
-        "go",
-        "rust",
-        "ruby",
-        "php",
-        "swift",
-        "kotlin",
-    ];
+    let written: &[&str] = if with_model { &WRITTEN_BY_A_MODEL } else { &[] };
+    let languages = [&IN_THE_CATALOGUE, written].concat();
     let levels = SkillLevel::ALL.iter().map(|level| level.as_str()).collect();
     let questions = vec![
         question(

@@ -103,8 +103,8 @@ async fn progress(
 /// The questions of the onboarding.
 #[utoipa::path(get, path = "/onboarding/questions", tag = "users",
     responses((status = 200, body = Questions), (status = 401)))]
-async fn onboarding_questions(_: Authenticated) -> axum::Json<Questions> {
-    axum::Json(onboarding::questions())
+async fn onboarding_questions(State(app): State<App>, _: Authenticated) -> axum::Json<Questions> {
+    axum::Json(onboarding::questions(app.llm.is_some()))
 }
 
 /// Whether the onboarding was completed, and the answers so far.

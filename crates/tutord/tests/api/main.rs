@@ -18,6 +18,7 @@ mod harness;
 mod health;
 mod identity;
 mod llm_cache;
+mod llm_endpoints;
 mod mail_queue;
 mod mails;
 #[cfg(feature = "otlp")]

@@ -57,7 +57,7 @@ impl Events {
         }
     }
 
-    async fn rest(mut self) -> Vec<(String, Value)> {
+    pub(crate) async fn rest(mut self) -> Vec<(String, Value)> {
         let mut events = Vec::new();
         while let Some(event) = self.next().await {
             events.push(event);

@@ -108,3 +108,19 @@ async fn progress_begins_at_nothing(app: &TestApp) {
     let progress = ada.get("/api/users/me/progress").await.ok().body;
     insta::assert_json_snapshot!("progress_summary", progress, {".user_id" => "[id]", ".member_since" => "[time]"});
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_a_model_the_languages_that_are_offered_have_exercises() {
+    let app = TestApp::sqlite(&["--llm-model", "fake-1"]).await;
+    crate::exercises::load_catalogue(&app).await;
+    let ada = app.student("ada").await;
+    let questions = ada.get("/api/users/onboarding/questions").await.ok().body;
+    let offered = questions["questions"][0]["options"].as_array().unwrap();
+    assert!(offered.len() >= 5, "{questions}");
+    for language in offered {
+        let student = app.student(language.as_str().unwrap()).await;
+        student.put("/api/users/me", json!({"programming_language": language})).await.ok();
+        let daily = student.get("/api/exercises/daily").await.ok().body;
+        assert_eq!(&daily["exercise"]["programming_language"], language, "{daily}");
+    }
+}

@@ -22,10 +22,10 @@ use crate::model::progress::{
 use crate::model::time::{LocalDate, Timestamp};
 use crate::model::{
     Appended, Assigned, Candidate, CatalogueLoaded, Choice, ClaimedMail, Completion, Conversation, ConversationPage,
-    Credentials, Daily, Difficulty, EmailTokenPurpose, Exercise, ExerciseStatus, Graded, Grading, HintTaken,
-    HistoryItem, Identity, LearningProfile, MailCounts, MailKind, Message, Moment, NewAchievement, NewConversation,
-    NewEmailToken, NewExercise, NewReply, NewSessionTokens, NewUser, NewUserMessage, NewestDaily, Order, Rotation,
-    Stored, StoredExchange, StoredSubmission, TokenHash, Transition, User, UserChanges,
+    Credentials, Daily, Difficulty, EmailTokenPurpose, Exercise, ExerciseStatus, FailedMail, Graded, Grading,
+    HintTaken, HistoryItem, Identity, LearningProfile, MailCounts, MailKind, Message, Moment, NewAchievement,
+    NewConversation, NewEmailToken, NewExercise, NewReply, NewSessionTokens, NewUser, NewUserMessage, NewestDaily,
+    Order, Rotation, Stored, StoredExchange, StoredSubmission, TokenHash, Transition, User, UserChanges,
 };
 use crate::page::{Cursor, Page, PageRequest};
 use crate::seed::SeedPlan;
@@ -143,6 +143,9 @@ pub trait Mails: Send + Sync {
 
     /// Gives a mail up. It is kept for 30 days. 1 statement.
     async fn fail_mail(&self, mail: &ClaimedMail, error: &str) -> Result<()>;
+
+    /// The newest mails that were given up, at most `limit`. 1 statement.
+    async fn failed_mails(&self, limit: i64) -> Result<Vec<FailedMail>>;
 
     /// Counts the mails. 2 statements.
     async fn mail_counts(&self) -> Result<MailCounts>;

@@ -138,8 +138,12 @@ impl ApiError {
 
     /// 503: no model endpoint is configured.
     pub fn llm_not_configured() -> Self {
-        Self::new(StatusCode::SERVICE_UNAVAILABLE, "LLM_NOT_CONFIGURED", "the tutor's model is not configured")
-            .with_retry_after(MODEL_RETRY)
+        Self::new(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "LLM_NOT_CONFIGURED",
+            "no model is connected; whoever runs tutord connects one with LLM_BASE_URL and LLM_MODEL",
+        )
+        .with_retry_after(MODEL_RETRY)
     }
 
     /// 503: the model gave no reply.

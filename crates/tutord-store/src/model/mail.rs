@@ -34,3 +34,18 @@ pub struct MailCounts {
     /// Mails that are not tried any more.
     pub failed: i64,
 }
+
+/// A mail that is not tried any more, and its recipient.
+#[derive(Debug, Clone, PartialEq, Eq, Queryable)]
+pub struct FailedMail {
+    /// The recipient's address.
+    pub email: String,
+    /// What it says.
+    pub kind: MailKind,
+    /// Attempts in all.
+    pub attempts: i32,
+    /// Why the last attempt failed.
+    pub last_error: Option<String>,
+    /// Since when it is not tried any more.
+    pub failed_at: Timestamp,
+}

@@ -24,6 +24,6 @@ pub use exercise::{
     Grading, HintTaken, HistoryItem, Moment, NewAchievement, NewExercise, NewestDaily, PASSING_GRADE, StoredSubmission,
     Transition, UserExercise,
 };
-pub use mail::{ClaimedMail, MailCounts};
+pub use mail::{ClaimedMail, FailedMail, MailCounts};
 pub use session::{Identity, NewEmailToken, NewSessionTokens, Rotation, TokenHash};
 pub use user::{Credentials, LearningProfile, NewUser, User, UserChanges};

@@ -9,7 +9,7 @@ use diesel_async::RunQueryDsl;
 use super::{Adapter, Conn};
 use crate::error::Result;
 use crate::model::time::Timestamp;
-use crate::model::{ClaimedMail, MailCounts, MailKind};
+use crate::model::{ClaimedMail, FailedMail, MailCounts, MailKind};
 use crate::schema::{mails, users};
 use crate::sql_types::Instant;
 use crate::store::Mails;
@@ -82,6 +82,27 @@ impl Mails for Adapter {
                 .execute(conn)
                 .await?;
             Ok(())
+        })
+        .await
+    }
+
+    async fn failed_mails(&self, limit: i64) -> Result<Vec<FailedMail>> {
+        self.read(async |conn| {
+            let failed = mails::table
+                .inner_join(users::table)
+                .filter(mails::failed_at.is_not_null())
+                .order(mails::failed_at.desc())
+                .select((
+                    users::email,
+                    mails::kind,
+                    mails::attempts,
+                    mails::last_error,
+                    mails::failed_at.assume_not_null(),
+                ))
+                .limit(limit)
+                .load(conn)
+                .await?;
+            Ok(failed)
         })
         .await
     }

@@ -151,7 +151,8 @@ async fn delete(
 /// Asks the tutor again for a reply to the newest message, where it has none or one that broke off, which it replaces. A
 /// complete reply is returned as it is. With `Accept: text/event-stream` the reply streams.
 #[utoipa::path(post, path = "/conversations/{id}/retry", tag = "chat", params(("id" = i64, Path)),
-    responses((status = 200, body = ReplyResponse), (status = 401), (status = 403), (status = 404), (status = 429), (status = 503)))]
+    responses((status = 200, content((ReplyResponse = "application/json"), (String = "text/event-stream"))), (status = 401),
+        (status = 403), (status = 404), (status = 429), (status = 503)))]
 async fn retry(
     State(app): State<App>,
     Verified(identity): Verified,

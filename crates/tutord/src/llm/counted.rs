@@ -39,6 +39,17 @@ pub struct Speed {
     pub tokens: u64,
 }
 
+impl Speed {
+    /// The mean time to the first text in milliseconds, and the mean of tokens a second; `None` without a reply.
+    #[expect(clippy::cast_precision_loss, reason = "means")]
+    pub fn means(&self) -> Option<(f64, f64)> {
+        (self.replies > 0).then(|| {
+            let first_token = self.first_token.as_secs_f64() * 1e3 / self.replies as f64;
+            (first_token, self.tokens as f64 / self.writing.as_secs_f64().max(1e-3))
+        })
+    }
+}
+
 impl Usage {
     /// How many requests had which outcome. A stream that is left before its end has none.
     pub fn outcomes(&self) -> impl Iterator<Item = (&'static str, u64)> {

@@ -14,7 +14,7 @@ crate::on_both!(
     it_says_that_there_is_no_model("--llm-model", ""),
 );
 
-const PAGES: [&str; 9] = [
+const PAGES: [&str; 10] = [
     "/ops",
     "/ops/queries",
     "/ops/slow",
@@ -24,6 +24,7 @@ const PAGES: [&str; 9] = [
     "/ops/server",
     "/ops/replicas",
     "/ops/llm",
+    "/ops/mail",
 ];
 /// A session that is in no cache is looked up as token, session and user.
 const AUTHENTICATION: u32 = 3;
@@ -71,7 +72,7 @@ async fn only_admins_see_it(app: &TestApp) {
         assert!(policy.starts_with("default-src 'none'; script-src 'self'; style-src 'self';"), "{policy}");
         let own = match path {
             "/ops/server" => 2,
-            "/ops/replicas" => 1,
+            "/ops/replicas" | "/ops/mail" => 1,
             _ => 0,
         };
         assert!(page.statements() <= AUTHENTICATION + own, "{path} issued {}", page.statements());
@@ -93,6 +94,7 @@ async fn an_empty_system_explains_itself(app: &TestApp) {
         ("/ops/slow", "No statement took longer than 3600000 ms since the start."),
         ("/ops/findings", "Nothing was found since the start"),
         ("/ops/llm", "The model was not asked yet."),
+        ("/ops/mail", "No mail was given up within 30 days."),
         ("/ops/server", if sqlite { "SQLite counts nothing" } else { "does not count" }),
         ("/ops/replicas", if sqlite { "SQLite has no replicas" } else { "No replica is connected" }),
     ] {

@@ -9,8 +9,8 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use readthrough::Key;
 use tutord_store::model::change::ChangeKind;
 use tutord_store::model::{
-    ClaimedMail, Credentials, EmailTokenPurpose, Identity, LearningProfile, MailCounts, MailKind, NewEmailToken,
-    NewSessionTokens, NewUser, Rotation, TokenHash, User, UserChanges,
+    ClaimedMail, Credentials, EmailTokenPurpose, FailedMail, Identity, LearningProfile, MailCounts, MailKind,
+    NewEmailToken, NewSessionTokens, NewUser, Rotation, TokenHash, User, UserChanges,
 };
 use tutord_store::store::{EmailTokens, Mails, Sessions, Users};
 use tutord_store::{Result, Timestamp};
@@ -209,6 +209,10 @@ impl Mails for CachedStore {
 
     async fn fail_mail(&self, mail: &ClaimedMail, error: &str) -> Result<()> {
         self.store.fail_mail(mail, error).await
+    }
+
+    async fn failed_mails(&self, limit: i64) -> Result<Vec<FailedMail>> {
+        self.store.failed_mails(limit).await
     }
 
     async fn mail_counts(&self) -> Result<MailCounts> {

@@ -108,7 +108,7 @@ pub(super) const OVERLOADED: Shared =
         .described("The server or its database is overloaded.")
         .with_headers(&["Retry-After"]);
 pub(super) const MODEL_UNAVAILABLE: Shared =
-    Shared::new("503", "ModelUnavailable", "LLM_NOT_CONFIGURED", "the tutor's model is not configured")
+    Shared::new("503", "ModelUnavailable", "LLM_NOT_CONFIGURED", "no model is connected")
         .described(
             "No model is configured (`LLM_NOT_CONFIGURED`), the model gave no reply (`LLM_UNAVAILABLE`), or the server \
              is overloaded (`OVERLOADED`).",

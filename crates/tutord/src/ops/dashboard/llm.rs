@@ -33,6 +33,14 @@ fn usage(app: &App) -> Markup {
                 (tile(heading(outcome), &html! { span.bad[outcome == "failed" && count > 0] { (format::count(count)) } }))
             }
             (tile("Tokens", &html! { (format::count(app.llm_usage.tokens())) }))
+            (tile("Retries", &html! { (format::count(app.llm_usage.retries())) }))
+            @if let Some((first_token, per_second)) = app.llm_usage.speed().means() {
+                (tile("First token after", &html! { (format::milliseconds(first_token)) }))
+                (tile("Tokens a second", &html! { (format::decimal(Some(per_second))) }))
+            }
+        }
+        @if app.llm_usage.is_open() {
+            p.bad { "The endpoint is down: requests are refused at once, but for one that probes it." }
         }
         @if asked == 0 { (empty("The model was not asked yet.")) }
     }

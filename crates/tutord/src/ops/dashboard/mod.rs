@@ -1,7 +1,7 @@
 //! `/ops`: what operators look at, for admins.
 //!
 //! A page is a view, made from what the process counts anyway: but for what only the
-//! database server knows (`server`, `replicas`), showing it issues no statement.
+//! database knows (`server`, `replicas`, `mail`), showing it issues no statement.
 //! The same view is rendered as a page (`layout`) and, part by part, sent to open pages (`live`), so that both always show the
 //! same.
 //! Pages are complete without script; with it they keep themselves up to date, and charts are drawn.
@@ -16,6 +16,7 @@ mod layout;
 mod live;
 mod llm;
 mod login;
+mod mail;
 mod overview;
 mod page;
 mod pool;

@@ -4,7 +4,7 @@ use serde::Deserialize;
 
 use super::queries::Ordering;
 use super::view::View;
-use super::{cache, findings, llm, overview, pool, queries, replicas, server, shape, slow};
+use super::{cache, findings, llm, mail, overview, pool, queries, replicas, server, shape, slow};
 use crate::app::App;
 
 /// An entry of the navigation.
@@ -20,11 +20,12 @@ pub(super) enum Page {
     Server,
     Replicas,
     Llm,
+    Mail,
 }
 
 impl Page {
     /// In the order of the navigation.
-    pub(super) const ALL: [Self; 9] = [
+    pub(super) const ALL: [Self; 10] = [
         Self::Overview,
         Self::Queries,
         Self::Slow,
@@ -34,6 +35,7 @@ impl Page {
         Self::Server,
         Self::Replicas,
         Self::Llm,
+        Self::Mail,
     ];
 
     pub(super) const fn path(self) -> &'static str {
@@ -47,6 +49,7 @@ impl Page {
             Self::Server => "/ops/server",
             Self::Replicas => "/ops/replicas",
             Self::Llm => "/ops/llm",
+            Self::Mail => "/ops/mail",
         }
     }
 
@@ -61,6 +64,7 @@ impl Page {
             Self::Server => "Server",
             Self::Replicas => "Replicas",
             Self::Llm => "Model",
+            Self::Mail => "Mail",
         }
     }
 }
@@ -90,6 +94,7 @@ impl Subject {
             (Page::Server, _) => server::view(app).await,
             (Page::Replicas, _) => replicas::view(app).await,
             (Page::Llm, _) => llm::view(app),
+            (Page::Mail, _) => mail::view(app).await,
         })
     }
 
@@ -108,6 +113,7 @@ impl Subject {
             Page::Server => "server",
             Page::Replicas => "replicas",
             Page::Llm => "llm",
+            Page::Mail => "mail",
         };
         query.append_pair("page", page);
         if let Some(shape) = &self.shape {

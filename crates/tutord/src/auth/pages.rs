@@ -21,7 +21,7 @@ use crate::http::rate_limit::{Rule, Subject};
 use crate::http::validation;
 
 const POLICY: HeaderValue = HeaderValue::from_static(
-    "default-src 'none'; style-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'",
+    "default-src 'none'; style-src 'self'; img-src data:; form-action 'self'; base-uri 'none'; frame-ancestors 'none'",
 );
 const ROBOTS: HeaderName = HeaderName::from_static("x-robots-tag");
 /// Enough for a token and a password, each byte of it escaped.

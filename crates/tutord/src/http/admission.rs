@@ -291,7 +291,7 @@ impl Admission {
     pub(crate) fn admits(&self, access: Access, priority: impl FnOnce() -> Priority) -> bool {
         let lane = self.lane(access);
         lane.arrived.fetch_add(1, Ordering::Relaxed);
-        let (limiting, full) = (lane.limiting.load(Ordering::Relaxed), lane.is_full());
+        let (limiting, full) = (lane.limiting.load(Ordering::Relaxed), self.enabled && lane.is_full());
         if !limiting && !full {
             return true;
         }
@@ -499,6 +499,9 @@ mod tests {
         assert_eq!(admitted, most);
         drop(requests.pop());
         assert!(admission.admits(Access::Read, || Priority::Session));
+        let disabled = Admission::new(false);
+        disabled.lane(Access::Read).limit(None, 0);
+        assert!(disabled.admits(Access::Read, || Priority::Anonymous));
     }
 
     #[test]

@@ -178,9 +178,15 @@ async fn pages_are_accessible() {
         "queries/{}",
         app.app.watch.slow().into_iter().find(|slow| slow.sql.starts_with("WITH RECURSIVE")).unwrap().shape
     );
-    for page in ["", "queries", &shape, "slow", "findings", "cache", "pool", "server", "replicas", "llm"] {
+    for page in ["", "queries", &shape, "slow", "findings", "cache", "pool", "server", "replicas", "llm", "mail"] {
         browser.go(format!("{}/ops/{page}", app.base).trim_end_matches('/')).await;
         assert_eq!(violations(&browser).await, Vec::<Value>::new(), "{page}");
+    }
+    for page in ["verify-email", "reset-password"] {
+        for token in ["a".repeat(43), "stale".to_owned()] {
+            browser.go(&format!("{}/{page}?token={token}", app.base)).await;
+            assert_eq!(violations(&browser).await, Vec::<Value>::new(), "{page}");
+        }
     }
     browser.go(&format!("{}/ops", app.base)).await;
     browser.find(".plot canvas").await;

@@ -109,7 +109,7 @@ impl Endpoint {
             Self::Ollama => chunks.push(json!({"choices": [{"index": 0, "delta": null}]})),
             Self::StrictVllm => chunks.push(json!({"choices": [], "usage": null})),
             Self::LlamaCpp => {
-                chunks.push(json!({"choices": [], "usage": {}, "timings": {"predicted_per_second": 40.5}}))
+                chunks.push(json!({"choices": [], "usage": {}, "timings": {"predicted_per_second": 40.5}}));
             }
             Self::AzureGateway => chunks.insert(0, json!({"choices": [], "prompt_filter_results": []})),
             Self::BrokenProxy => {}

@@ -266,7 +266,7 @@ async fn an_answer_of_any_length_costs_little() {
     let (model, provider) = setup().await;
     let (first, more) = (b"data: {\"choices\":[{\"delta\":{\"content\":\"".to_vec(), vec![b'x'; 1_024]);
     let text = [&first[..], &more, b"\"}}]}\n\n"].concat();
-    // One event without an end, for a stream and for a whole answer; the bound is three times 20,000 and 64 KiB.
+    // One event without an end, for a stream and for a whole answer; the bound is twice 20,000 and 32 KiB.
     let body = br#"{"choices":[{"message":{"content":""#.to_vec();
     model.next(Behaviour::Endless(first, more.clone()));
     let chunks = chunks(&provider).await;

@@ -21,8 +21,8 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(20);
 /// How much of the answer to a request that failed is read.
 const MAX_ERROR_BYTES: usize = 8 * 1_024;
 /// How much longer than its text a reply may be in JSON: each character escaped, and everything around it.
-const JSON_FACTOR: usize = 3;
-const JSON_OVERHEAD: usize = 64 * 1_024;
+const JSON_FACTOR: usize = 2;
+const JSON_OVERHEAD: usize = 32 * 1_024;
 
 /// Why a request brought no answer.
 #[derive(Debug)]
@@ -207,6 +207,10 @@ impl AnswerReader {
             Form::Whole(body) => {
                 let fits = body.len() + bytes.len() <= self.max_bytes;
                 if fits {
+                    // By steps: a vector that doubles holds three times as much while it moves.
+                    if body.capacity() - body.len() < bytes.len() {
+                        body.reserve_exact(bytes.len().max(self.max_bytes / 8));
+                    }
                     body.extend_from_slice(bytes);
                 }
                 fits

@@ -197,7 +197,9 @@ impl AnswerReader {
             match bytes.iter().find(|byte| !space(byte)) {
                 // Blank lines may begin either.
                 None => return Ok(()),
-                Some(b'{' | b'[') => self.form = Form::Whole(Vec::new()),
+                // Once as large as it may become: a vector that grows leaves its smaller places behind. Pages that are not
+                // written to take no memory.
+                Some(b'{' | b'[') => self.form = Form::Whole(Vec::with_capacity(self.max_bytes)),
                 Some(b'<') => return Err(LlmError::Protocol("an HTML page; is LLM_BASE_URL an API?".to_owned())),
                 Some(_) => self.form = Form::Events(EventReader::new(self.max_bytes)),
             }
@@ -207,10 +209,6 @@ impl AnswerReader {
             Form::Whole(body) => {
                 let fits = body.len() + bytes.len() <= self.max_bytes;
                 if fits {
-                    // By steps: a vector that doubles holds three times as much while it moves.
-                    if body.capacity() - body.len() < bytes.len() {
-                        body.reserve_exact(bytes.len().max(self.max_bytes / 8));
-                    }
                     body.extend_from_slice(bytes);
                 }
                 fits

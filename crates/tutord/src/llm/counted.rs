@@ -11,6 +11,18 @@ use crate::http::admission::without_load;
 
 use super::{ChatRequest, Chunk, LlmError, Provider, Reply};
 
+/// Why a request was sent again.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum RetryCause {
+    RateLimited,
+    ServerError,
+    Connection,
+}
+
+impl RetryCause {
+    const NAMES: [&str; 3] = ["rate_limited", "server_error", "connection"];
+}
+
 /// Counts since the start.
 #[derive(Debug, Default)]
 pub struct Usage {
@@ -18,7 +30,8 @@ pub struct Usage {
     cached: AtomicU64,
     failed: AtomicU64,
     tokens: AtomicU64,
-    retries: AtomicU64,
+    /// By cause.
+    retries: [AtomicU64; 3],
     is_open: AtomicBool,
     replies: AtomicU64,
     first_token_micros: AtomicU64,
@@ -63,9 +76,9 @@ impl Usage {
         self.tokens.load(Ordering::Relaxed)
     }
 
-    /// Requests that were sent again.
-    pub fn retries(&self) -> u64 {
-        self.retries.load(Ordering::Relaxed)
+    /// Requests that were sent again, by cause.
+    pub fn retries(&self) -> impl Iterator<Item = (&'static str, u64)> {
+        RetryCause::NAMES.into_iter().zip(self.retries.iter().map(|count| count.load(Ordering::Relaxed)))
     }
 
     /// Whether requests are refused because the endpoint is down.
@@ -84,8 +97,8 @@ impl Usage {
         }
     }
 
-    pub(super) fn retried(&self) {
-        self.retries.fetch_add(1, Ordering::Relaxed);
+    pub(super) fn retried(&self, cause: RetryCause) {
+        self.retries[cause as usize].fetch_add(1, Ordering::Relaxed);
     }
 
     pub(super) fn set_open(&self, is_open: bool) {

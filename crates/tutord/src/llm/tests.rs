@@ -22,7 +22,11 @@ async fn setup() -> (FakeModel, OpenAi) {
 fn provider(base_url: &str, timeout: Duration) -> OpenAi {
     // Another test of this process may have been first.
     let _ = rustls::crypto::ring::default_provider().install_default();
-    let config = OpenAiConfig {
+    OpenAi::new(config(base_url, timeout), Arc::default()).unwrap()
+}
+
+fn config(base_url: &str, timeout: Duration) -> OpenAiConfig {
+    OpenAiConfig {
         base_url: base_url.parse().unwrap(),
         api_key: Some("sk-secret".to_owned()),
         model: "configured".to_owned(),
@@ -31,8 +35,7 @@ fn provider(base_url: &str, timeout: Duration) -> OpenAi {
         max_reply_bytes: 20_000,
         system_role: SystemRole::System,
         extra_body: serde_json::Map::new(),
-    };
-    OpenAi::new(config, Arc::default()).unwrap()
+    }
 }
 
 fn ask(text: &str) -> ChatRequest {
@@ -282,6 +285,20 @@ async fn an_answer_of_any_length_costs_little() {
     assert!(provider.complete(ask("hello")).await.is_err(), "a comment without an end");
     // What the sockets hold is more than what was read.
     assert!(model.sent() < 4 * 6_000_000, "{}", model.sent());
+}
+
+#[tokio::test]
+async fn retries_are_counted_by_cause() {
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let model = FakeModel::start().await.unwrap();
+    let usage = Arc::<crate::llm::Usage>::default();
+    let counting = OpenAi::new(config(&model.base_url(), Duration::from_secs(30)), Arc::clone(&usage)).unwrap();
+    model.next(Behaviour::Fail(429, None));
+    counting.complete(ask("hello")).await.unwrap();
+    model.next(Behaviour::Fail(503, None));
+    counting.complete(ask("hello")).await.unwrap();
+    let counted: Vec<_> = usage.retries().collect();
+    assert_eq!(counted, [("rate_limited", 1), ("server_error", 1), ("connection", 0)]);
 }
 
 #[tokio::test]

@@ -10,6 +10,7 @@ use reqwest::header::{CONTENT_TYPE, HeaderMap, RETRY_AFTER};
 use reqwest::{Response, StatusCode, Url};
 use serde_json::Value;
 
+use super::counted::RetryCause;
 use super::shapes::EndpointError;
 use super::sse::{Event, EventReader};
 use super::{LlmError, Usage};
@@ -65,10 +66,14 @@ impl Transport {
             if let Some(key) = &self.api_key {
                 request = request.bearer_auth(key);
             }
-            let error = match request.send().await {
+            let (error, retry) = match request.send().await {
                 Ok(response) if response.status().is_success() => return Ok(response),
-                Ok(response) => refused(response).await?,
-                Err(error) => unreachable(&error),
+                Ok(response) => {
+                    let limited = response.status() == StatusCode::TOO_MANY_REQUESTS;
+                    let retry = if limited { RetryCause::RateLimited } else { RetryCause::ServerError };
+                    (refused(response).await?, retry)
+                }
+                Err(error) => (unreachable(&error), RetryCause::Connection),
             };
             let LlmError::Unavailable { cause, retry_after } = &error else { return Err(Failure::Other(error)) };
             let pause = backoff(attempt).max(retry_after.unwrap_or_default());
@@ -76,7 +81,7 @@ impl Transport {
                 return Err(Failure::Other(error));
             }
             tracing::warn!(cause, attempt, ?pause, "retrying the request to the model endpoint");
-            self.usage.retried();
+            self.usage.retried(retry);
             tokio::time::sleep(pause).await;
             attempt += 1;
         }

@@ -264,7 +264,10 @@ impl Collected {
         self.counters("llm_requests", "Requests to the model by outcome", outcomes);
         let of = || vec![("model", model.to_owned())];
         self.counters("llm_tokens", "Tokens that the model used", [(vec![], usage.tokens())]);
-        self.counters("llm_retries", "Requests to the model that were sent again", [(of(), usage.retries())]);
+        let retries = usage
+            .retries()
+            .map(|(cause, count)| (vec![("model", model.to_owned()), ("cause", cause.to_owned())], count));
+        self.counters("llm_retries", "Requests to the model that were sent again", retries);
         self.gauges("llm_breaker_open", "1 while the model endpoint is down", [(of(), u64::from(usage.is_open()))]);
         let speed = usage.speed();
         self.counters("llm_replies", "Replies that the model wrote to their end", [(of(), speed.replies)]);

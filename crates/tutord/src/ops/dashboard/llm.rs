@@ -33,7 +33,7 @@ fn usage(app: &App) -> Markup {
                 (tile(heading(outcome), &html! { span.bad[outcome == "failed" && count > 0] { (format::count(count)) } }))
             }
             (tile("Tokens", &html! { (format::count(app.llm_usage.tokens())) }))
-            (tile("Retries", &html! { (format::count(app.llm_usage.retries())) }))
+            (tile("Retries", &html! { (format::count(app.llm_usage.retries().map(|(_, count)| count).sum())) }))
             @if let Some((first_token, per_second)) = app.llm_usage.speed().means() {
                 (tile("First token after", &html! { (format::milliseconds(first_token)) }))
                 (tile("Tokens a second", &html! { (format::decimal(Some(per_second))) }))

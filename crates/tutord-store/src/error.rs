@@ -13,6 +13,9 @@ pub enum Error {
     /// A unique constraint forbids the row; the text names the constraint or its columns.
     #[error("a unique constraint forbids the row: {0}")]
     Conflict(String),
+    /// The idempotency key was used for another request.
+    #[error("the idempotency key was used for another request")]
+    KeyReused,
     /// No connection came free within the acquire time-out.
     #[error("no database connection came free in time")]
     Overloaded,

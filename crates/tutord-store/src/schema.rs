@@ -207,6 +207,19 @@ table! {
         grade -> Nullable<Integer>,
         feedback -> Nullable<Text>,
         created_at -> crate::sql_types::Instant,
+        strengths -> Nullable<Text>,
+        improvements -> Nullable<Text>,
+    }
+}
+
+table! {
+    exercise_requests (user_id, key) {
+        user_id -> BigInt,
+        key -> Text,
+        fingerprint -> Binary,
+        exercise_id -> BigInt,
+        submission_id -> Nullable<BigInt>,
+        created_at -> crate::sql_types::Instant,
     }
 }
 
@@ -320,6 +333,7 @@ joinable!(mails -> users (user_id));
 joinable!(messages -> conversations (conversation_id));
 joinable!(user_exercises -> exercises (exercise_id));
 joinable!(submissions -> user_exercises (user_exercise_id));
+joinable!(exercise_requests -> exercises (exercise_id));
 joinable!(user_achievements -> achievements (achievement_id));
 allow_tables_to_appear_in_same_query!(
     users,
@@ -333,6 +347,7 @@ allow_tables_to_appear_in_same_query!(
     exercises,
     user_exercises,
     submissions,
+    exercise_requests,
     achievements,
     user_achievements,
     leaderboards,

@@ -24,8 +24,9 @@ use crate::model::{
     Appended, Assigned, Candidate, CatalogueLoaded, Choice, ClaimedMail, Completion, Conversation, ConversationPage,
     Credentials, Daily, Difficulty, EmailTokenPurpose, Exercise, ExerciseStatus, FailedMail, Graded, Grading,
     HintTaken, HistoryItem, Identity, LearningProfile, MailCounts, MailKind, Message, Moment, NewAchievement,
-    NewConversation, NewEmailToken, NewExercise, NewReply, NewSessionTokens, NewUser, NewUserMessage, NewestDaily,
-    Order, Rotation, Stored, StoredExchange, StoredSubmission, TokenHash, Transition, User, UserChanges,
+    NewConversation, NewEmailToken, NewExercise, NewReply, NewSessionTokens, NewSubmission, NewUser, NewUserMessage,
+    NewestDaily, Order, RequestKey, Rotation, Stored, StoredExchange, StoredSubmission, Submitted, TokenHash,
+    Transition, User, UserChanges,
 };
 use crate::page::{Cursor, Page, PageRequest};
 use crate::seed::SeedPlan;
@@ -241,8 +242,18 @@ pub trait Exercises: Send + Sync {
     /// the student took up the chosen exercise meanwhile.
     async fn assign_daily(&self, user_id: i64, moment: &Moment, chosen: &Daily) -> Result<Option<(Assigned, bool)>>;
 
-    /// Stores a generated exercise that this student alone sees, and takes it up.
-    async fn create_exercise(&self, user_id: i64, new: &NewExercise) -> Result<Assigned>;
+    /// Stores a generated exercise that this student alone sees, and takes it up. A repeated request is answered with the
+    /// exercise that the first one stored.
+    ///
+    /// # Errors
+    /// [`Error::KeyReused`](crate::Error::KeyReused).
+    async fn create_exercise(&self, user_id: i64, new: &NewExercise, request: Option<&RequestKey>) -> Result<Assigned>;
+
+    /// The exercise that an earlier request with the same key stored. 1 statement, and 1 more where there was one.
+    ///
+    /// # Errors
+    /// [`Error::KeyReused`](crate::Error::KeyReused).
+    async fn created_exercise(&self, user_id: i64, request: &RequestKey) -> Result<Option<Assigned>>;
 
     /// A page of the student's exercises, newest first. 1 statement, or 2 beyond the end.
     async fn exercise_history(
@@ -261,17 +272,19 @@ pub trait Exercises: Send + Sync {
     /// Counts the next step of the hints and tells it; `None` when all were taken.
     async fn take_hint(&self, user_id: i64, exercise_id: i64, at: Timestamp) -> Result<Transition<Option<HintTaken>>>;
 
-    /// Stores a solution that is still to be graded.
+    /// Stores a solution that is still to be graded, unless the request is a repeated one.
+    ///
+    /// # Errors
+    /// [`Error::KeyReused`](crate::Error::KeyReused).
     async fn submit_solution(
         &self,
         user_id: i64,
         exercise_id: i64,
-        solution: &str,
-        time_spent_seconds: Option<i32>,
+        new: &NewSubmission,
         at: Timestamp,
-    ) -> Result<Transition<StoredSubmission>>;
+    ) -> Result<Transition<Submitted>>;
 
-    /// Stores a grade; one that passes completes the exercise.
+    /// Stores a grade, once for each submission; one that passes completes the exercise.
     async fn grade_submission(
         &self,
         user_id: i64,

@@ -249,6 +249,9 @@ impl From<tutord_store::Error> for ApiError {
                 tracing::error!(error = %Bounded(&error), "the database did not serve a request");
                 Self::overloaded("the database is busy; please try again")
             }
+            Error::KeyReused => {
+                Self::validation("idempotency_key", "was used for another request within the last 24 hours")
+            }
             other => Self::internal(&other),
         }
     }

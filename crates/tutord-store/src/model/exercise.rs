@@ -3,6 +3,7 @@
 use diesel::prelude::*;
 use jiff::tz::TimeZone;
 use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
 
 use super::{AchievementCategory, Difficulty, ExerciseStatus, ExerciseType, Rarity, Requirement};
 use crate::model::time::{LocalDate, Timestamp};
@@ -234,6 +235,55 @@ pub struct HintTaken {
     pub steps: i32,
 }
 
+/// An idempotency key, with what tells the request that it came with from other ones.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RequestKey {
+    /// Chosen by the client, 1 to 64 characters; of this user alone.
+    pub key: String,
+    /// SHA-256 of what the request asks for.
+    pub fingerprint: [u8; 32],
+}
+
+impl RequestKey {
+    /// The key of a request that asks for `parts`.
+    pub fn new(key: String, parts: &[&str]) -> Self {
+        let mut hash = Sha256::new();
+        for part in parts {
+            // The length first, so that a part does not pass for two.
+            hash.update((part.len() as u64).to_le_bytes());
+            hash.update(part);
+        }
+        Self { key, fingerprint: hash.finalize().into() }
+    }
+}
+
+/// A solution as a student hands it in.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NewSubmission {
+    /// The code.
+    pub solution: String,
+    /// Seconds spent on the exercise so far.
+    pub time_spent_seconds: Option<i32>,
+    /// Recognises the same request when it is repeated within [`IDEMPOTENCY_KEY_LIFETIME`](super::IDEMPOTENCY_KEY_LIFETIME).
+    pub request: Option<RequestKey>,
+}
+
+impl NewSubmission {
+    /// One without an idempotency key.
+    pub fn new(solution: &str, time_spent_seconds: Option<i32>) -> Self {
+        Self { solution: solution.to_owned(), time_spent_seconds, request: None }
+    }
+}
+
+/// What became of a solution that was handed in.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Submitted {
+    /// It waits for its grade: it is new, or was repeated before it got one.
+    Ungraded(StoredSubmission),
+    /// It was repeated, and has its grade.
+    Graded(Graded),
+}
+
 /// A submission that is stored and waits for its grade.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StoredSubmission {
@@ -271,6 +321,10 @@ pub struct Grading {
     pub grade: i32,
     /// What is said of it.
     pub feedback: String,
+    /// What is good about it.
+    pub strengths: Vec<String>,
+    /// What would be better.
+    pub improvements: Vec<String>,
 }
 
 /// The lowest grade that completes an exercise. Below it, an exercise counts as a struggle.
@@ -279,6 +333,8 @@ pub const PASSING_GRADE: i32 = 60;
 /// A submission with its grade.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Graded {
+    /// Of the submission: the first one, where it was graded twice.
+    pub grading: Grading,
     /// Where the student stands now.
     pub user_exercise: UserExercise,
     /// The solution, where the exercise is completed now.

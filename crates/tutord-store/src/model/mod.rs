@@ -21,8 +21,8 @@ pub use enums::{
 };
 pub use exercise::{
     Achievement, Assigned, Candidate, CatalogueLoaded, Choice, Completion, Daily, Exercise, ExerciseKey, Graded,
-    Grading, HintTaken, HistoryItem, Moment, NewAchievement, NewExercise, NewestDaily, PASSING_GRADE, StoredSubmission,
-    Transition, UserExercise,
+    Grading, HintTaken, HistoryItem, Moment, NewAchievement, NewExercise, NewSubmission, NewestDaily, PASSING_GRADE,
+    RequestKey, StoredSubmission, Submitted, Transition, UserExercise,
 };
 pub use mail::{ClaimedMail, FailedMail, MailCounts};
 pub use session::{Identity, NewEmailToken, NewSessionTokens, Rotation, TokenHash};

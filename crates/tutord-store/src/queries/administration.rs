@@ -14,7 +14,8 @@ use crate::model::IDEMPOTENCY_KEY_LIFETIME;
 use crate::model::time::Timestamp;
 use crate::prepared::Prepared;
 use crate::schema::{
-    conversations, email_tokens, idempotency_keys, mails, messages, metadata, session_tokens, sessions, trusted_devices,
+    conversations, email_tokens, exercise_requests, idempotency_keys, mails, messages, metadata, session_tokens,
+    sessions, trusted_devices,
 };
 
 /// Commits when the outcome is good, otherwise rolls back.
@@ -136,5 +137,6 @@ pub(super) async fn purge_expired(conn: &mut Conn, before: Timestamp, batch: i64
         + purge_oldest!(email_tokens, expires_at, before)
         + purge_oldest!(trusted_devices, expires_at, before)
         + purge_oldest!(idempotency_keys, created_at, oldest_key)
+        + purge_oldest!(exercise_requests, created_at, oldest_key)
         + diesel::delete(failed_mails).execute(conn).await?)
 }

@@ -11,14 +11,14 @@ use diesel::dsl::{count_star, exists, not};
 use diesel::prelude::*;
 use diesel_async::RunQueryDsl;
 
-use super::{Adapter, Conn, administration, progress};
+use super::{Adapter, Conn, administration, progress, requests};
 use crate::error::{Error, Result};
 use crate::metadata::CATALOGUE;
 use crate::model::time::{LocalDate, Timestamp};
 use crate::model::{
     Assigned, Candidate, CatalogueLoaded, Choice, Completion, Daily, Difficulty, Exercise, ExerciseKey, ExerciseStatus,
-    ExerciseType, Graded, Grading, HintTaken, HistoryItem, Moment, NewAchievement, NewExercise, NewestDaily,
-    PASSING_GRADE, StoredSubmission, Transition, UserExercise,
+    ExerciseType, Graded, Grading, HintTaken, HistoryItem, Moment, NewAchievement, NewExercise, NewSubmission,
+    NewestDaily, PASSING_GRADE, RequestKey, StoredSubmission, Submitted, Transition, UserExercise,
 };
 use crate::page::{Cursor, Page, PageRequest, Position, counted};
 use crate::prepared::Prepared;
@@ -151,13 +151,26 @@ impl Exercises for Adapter {
         }
     }
 
-    async fn create_exercise(&self, user_id: i64, new: &NewExercise) -> Result<Assigned> {
+    async fn create_exercise(&self, user_id: i64, new: &NewExercise, request: Option<&RequestKey>) -> Result<Assigned> {
         self.transaction(async |conn| {
+            if let Some(request) = request {
+                progress::lock_student(conn, user_id).await?;
+                if let Some(created) = requests::created(conn, user_id, request).await? {
+                    return Ok(created);
+                }
+            }
             let exercise = insert_exercise(conn, new, Some(user_id)).await?;
             let standing = take_up(conn, user_id, exercise.id, None).await?;
+            if let Some(request) = request {
+                requests::remember(conn, user_id, request, (exercise.id, None)).await?;
+            }
             Ok((exercise, standing))
         })
         .await
+    }
+
+    async fn created_exercise(&self, user_id: i64, request: &RequestKey) -> Result<Option<Assigned>> {
+        self.read(async |conn| requests::created(conn, user_id, request).await).await
     }
 
     async fn exercise_history(
@@ -237,33 +250,43 @@ impl Exercises for Adapter {
         &self,
         user_id: i64,
         exercise_id: i64,
-        solution: &str,
-        time_spent_seconds: Option<i32>,
+        new: &NewSubmission,
         at: Timestamp,
-    ) -> Result<Transition<StoredSubmission>> {
+    ) -> Result<Transition<Submitted>> {
         self.transaction(async |conn| {
-            let Some((exercise, _, standing)) = locked(conn, user_id, exercise_id).await? else {
+            let Some((exercise, key, standing)) = locked(conn, user_id, exercise_id).await? else {
                 return Ok(Transition::NotFound);
             };
+            if let Some(request) = &new.request
+                && let Some(id) = requests::submission(conn, user_id, request).await?
+            {
+                return Ok(Transition::Done(match grading_of(conn, id).await? {
+                    Some(grading) => Submitted::Graded(graded(grading, key, standing)),
+                    None => Submitted::Ungraded(StoredSubmission { id, exercise, user_exercise: standing }),
+                }));
+            }
             if !is_open(standing.status) {
                 return Ok(Transition::Forbidden(standing.status));
             }
             let id = diesel::insert_into(submissions::table)
                 .values((
                     submissions::user_exercise_id.eq(standing.id),
-                    submissions::solution.eq(solution),
+                    submissions::solution.eq(&new.solution),
                     submissions::created_at.eq(at),
                 ))
                 .returning(submissions::id)
                 .get_result(conn)
                 .await?;
+            if let Some(request) = &new.request {
+                requests::remember(conn, user_id, request, (exercise_id, Some(id))).await?;
+            }
             let counted = Changes {
                 submission_count: Some(standing.submission_count + 1),
-                time_spent_seconds: Some(longest(&standing, time_spent_seconds)),
+                time_spent_seconds: Some(longest(&standing, new.time_spent_seconds)),
                 ..Changes::default()
             };
             let user_exercise = begin(conn, &standing, at, counted).await?;
-            Ok(Transition::Done(StoredSubmission { id, exercise, user_exercise }))
+            Ok(Transition::Done(Submitted::Ungraded(StoredSubmission { id, exercise, user_exercise })))
         })
         .await
     }
@@ -279,25 +302,33 @@ impl Exercises for Adapter {
             let Some((exercise, key, standing)) = locked(conn, user_id, submission.exercise.id).await? else {
                 return Ok(Transition::NotFound);
             };
-            Prepared(
-                diesel::update(submissions::table.find(submission.id))
-                    .set((submissions::grade.eq(grading.grade), submissions::feedback.eq(&grading.feedback))),
+            let is_first = Prepared(
+                diesel::update(submissions::table.find(submission.id).filter(submissions::grade.is_null())).set((
+                    submissions::grade.eq(grading.grade),
+                    submissions::feedback.eq(&grading.feedback),
+                    submissions::strengths.eq(serde_json::json!(grading.strengths).to_string()),
+                    submissions::improvements.eq(serde_json::json!(grading.improvements).to_string()),
+                )),
             )
             .execute(conn)
-            .await?;
+            .await?
+                == 1;
+            if !is_first {
+                // A repeated request was graded meanwhile.
+                let first = grading_of(conn, submission.id).await?.unwrap_or_else(|| grading.clone());
+                return Ok(Transition::Done(graded(first, key, standing)));
+            }
             if !is_open(standing.status) {
                 // Completed or skipped while the grader was reading: what was counted stays as it is.
-                let solution = key.solution.filter(|_| standing.status == ExerciseStatus::Completed);
-                return Ok(Transition::Done(Graded { user_exercise: standing, solution }));
+                return Ok(Transition::Done(graded(grading.clone(), key, standing)));
             }
-            let graded =
+            let changes =
                 Changes { grade: Some(grading.grade), feedback: Some(grading.feedback.clone()), ..Changes::default() };
-            let mut user_exercise = begin(conn, &standing, moment.at, graded).await?;
-            let passed = grading.grade >= PASSING_GRADE;
-            if passed {
+            let mut user_exercise = begin(conn, &standing, moment.at, changes).await?;
+            if grading.grade >= PASSING_GRADE {
                 user_exercise = progress::complete(conn, &exercise, &user_exercise, &moment).await?.user_exercise;
             }
-            Ok(Transition::Done(Graded { user_exercise, solution: key.solution.filter(|_| passed) }))
+            Ok(Transition::Done(graded(grading.clone(), key, user_exercise)))
         })
         .await
     }
@@ -425,6 +456,30 @@ async fn found(
         .await
         .optional()?;
     Ok(Some((exercise, key, standing)))
+}
+
+/// A grade as the student is told it: with the solution once the exercise is completed.
+fn graded(grading: Grading, key: ExerciseKey, user_exercise: UserExercise) -> Graded {
+    let solution = key.solution.filter(|_| user_exercise.status == ExerciseStatus::Completed);
+    Graded { grading, user_exercise, solution }
+}
+
+/// The grade of a submission, where it has one.
+async fn grading_of(conn: &mut Conn, submission_id: i64) -> QueryResult<Option<Grading>> {
+    type Columns = (Option<i32>, Option<String>, Option<String>, Option<String>);
+    let (grade, feedback, strengths, improvements): Columns = submissions::table
+        .find(submission_id)
+        .select((submissions::grade, submissions::feedback, submissions::strengths, submissions::improvements))
+        .first(conn)
+        .await?;
+    // Rows of an earlier version have neither.
+    let texts = |json: Option<String>| json.and_then(|json| serde_json::from_str(&json).ok()).unwrap_or_default();
+    Ok(grade.map(|grade| Grading {
+        grade,
+        feedback: feedback.unwrap_or_default(),
+        strengths: texts(strengths),
+        improvements: texts(improvements),
+    }))
 }
 
 async fn take_up(

@@ -75,6 +75,8 @@ mod mails;
 mod messages;
 #[path = "../queries/progress.rs"]
 mod progress;
+#[path = "../queries/requests.rs"]
+mod requests;
 #[path = "../queries/sessions.rs"]
 mod sessions;
 #[path = "../queries/users.rs"]

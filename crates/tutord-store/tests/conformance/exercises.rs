@@ -1,10 +1,12 @@
 use std::collections::HashSet;
 
+use std::time::Duration;
+
 use tutord_store::model::{
     Choice, Daily, Difficulty, ExerciseStatus, ExerciseType, Grading, HistoryItem, Moment, NewAchievement, NewExercise,
-    Requirement, Transition,
+    NewSubmission, RequestKey, Requirement, StoredSubmission, Submitted, Transition,
 };
-use tutord_store::{PageRequest, Position, Timestamp};
+use tutord_store::{Error, PageRequest, Position, Timestamp};
 
 use crate::fixture::Fixture;
 
@@ -16,6 +18,8 @@ crate::on_both!(
     a_skipped_exercise_comes_back_when_it_is_due,
     hints_come_in_steps_until_none_is_left,
     a_passing_grade_completes,
+    a_repeated_submission_is_stored_and_graded_once,
+    a_repeated_generation_gives_the_same_exercise,
     forbidden_transitions_change_nothing,
     concurrent_completions_count_once,
     a_history_is_paged_and_filtered,
@@ -76,10 +80,36 @@ pub(crate) fn done<T>(transition: Transition<T>) -> T {
     }
 }
 
+/// A submission that waits for its grade.
+#[track_caller]
+pub(crate) fn ungraded(submitted: Transition<Submitted>) -> StoredSubmission {
+    match done(submitted) {
+        Submitted::Ungraded(submission) => submission,
+        Submitted::Graded(graded) => panic!("graded: {graded:?}"),
+    }
+}
+
+pub(crate) fn grading(grade: i32) -> Grading {
+    Grading { grade, feedback: format!("grade {grade}"), strengths: vec!["names".to_owned()], improvements: Vec::new() }
+}
+
 impl Fixture {
+    /// Hands in a solution that is new.
+    pub(crate) async fn submit(
+        &self,
+        user: i64,
+        exercise: i64,
+        new: &NewSubmission,
+        at: Timestamp,
+    ) -> StoredSubmission {
+        ungraded(self.submit_solution(user, exercise, new, at).await.unwrap())
+    }
+
     /// Hands in a solution that nobody grades, so that the exercise can be completed.
     pub(crate) async fn start(&self, user_id: i64, exercise_id: i64) {
-        done(self.submit_solution(user_id, exercise_id, "x", None, moment(0, 0).at).await.unwrap());
+        done(
+            self.submit_solution(user_id, exercise_id, &NewSubmission::new("x", None), moment(0, 0).at).await.unwrap(),
+        );
     }
 
     /// Loads exercises 1 to `count`; their ids.
@@ -124,7 +154,7 @@ async fn objectives_and_time_are_authored_or_follow_from_the_exercise(store: &Fi
 async fn a_generated_exercise_is_seen_by_its_owner_alone(store: &Fixture) {
     let (ada, eve) = (store.student("ada").await, store.student("eve").await);
     let new = NewExercise { slug: None, generation_prompt: Some("a prompt".to_owned()), ..exercise(1) };
-    let (exercise, standing) = store.create_exercise(ada.id, &new).await.unwrap();
+    let (exercise, standing) = store.create_exercise(ada.id, &new, None).await.unwrap();
     assert!(exercise.generated_by_ai);
     assert_eq!((standing.status, standing.user_id), (ExerciseStatus::Pending, ada.id));
     assert_eq!(store.exercise(ada.id, exercise.id).await.unwrap().as_deref(), Some(&exercise));
@@ -208,13 +238,12 @@ async fn hints_come_in_steps_until_none_is_left(store: &Fixture) {
 async fn a_passing_grade_completes(store: &Fixture) {
     let ids = store.catalogue(1).await;
     let ada = store.student("ada").await;
-    let grading = |grade| Grading { grade, feedback: format!("grade {grade}") };
     let now = moment(0, 0);
-    let submission = done(store.submit_solution(ada.id, ids[0], "attempt", Some(60), now.at).await.unwrap());
+    let submission = store.submit(ada.id, ids[0], &NewSubmission::new("attempt", Some(60)), now.at).await;
     assert_eq!(submission.user_exercise.status, ExerciseStatus::InProgress);
     let graded = done(store.grade_submission(ada.id, &submission, &grading(59), now.clone()).await.unwrap());
     assert_eq!((graded.user_exercise.status, graded.solution), (ExerciseStatus::InProgress, None));
-    let second = done(store.submit_solution(ada.id, ids[0], "better", Some(30), now.at).await.unwrap());
+    let second = store.submit(ada.id, ids[0], &NewSubmission::new("better", Some(30)), now.at).await;
     assert_eq!((second.user_exercise.submission_count, second.user_exercise.time_spent_seconds), (2, 60));
     let graded = done(store.grade_submission(ada.id, &second, &grading(60), now.clone()).await.unwrap());
     assert_eq!(graded.user_exercise.status, ExerciseStatus::Completed);
@@ -224,6 +253,57 @@ async fn a_passing_grade_completes(store: &Fixture) {
     assert_eq!((late.user_exercise.grade, late.solution.is_some()), (Some(60), true));
     let all = store.progress(ada.id).await.unwrap().all.unwrap();
     assert_eq!((all.exercises_completed, all.grade_sum, all.graded_count), (1, 60, 1));
+}
+
+async fn a_repeated_submission_is_stored_and_graded_once(store: &Fixture) {
+    let ids = store.catalogue(2).await;
+    let (ada, eve) = (store.student("ada").await, store.student("eve").await);
+    let now = moment(0, 0);
+    let keyed = |solution: &str| NewSubmission {
+        request: Some(RequestKey::new("key".to_owned(), &["submit", solution])),
+        ..NewSubmission::new(solution, None)
+    };
+    let submit =
+        async |user: i64, id: i64, solution: &str| store.submit_solution(user, id, &keyed(solution), now.at).await;
+    let first = ungraded(submit(ada.id, ids[0], "x").await.unwrap());
+    let repeated = ungraded(submit(ada.id, ids[0], "x").await.unwrap());
+    assert_eq!((repeated.id, repeated.user_exercise.submission_count), (first.id, 1));
+    let reused = submit(ada.id, ids[0], "y").await;
+    assert!(matches!(reused, Err(Error::KeyReused)), "{reused:?}");
+    assert_ne!(ungraded(submit(eve.id, ids[0], "x").await.unwrap()).id, first.id, "another student's key");
+    let graded = done(store.grade_submission(ada.id, &first, &grading(80), now.clone()).await.unwrap());
+    let second = done(store.grade_submission(ada.id, &repeated, &grading(20), now.clone()).await.unwrap());
+    assert_eq!(second, graded, "the first grade counts");
+    assert_eq!((graded.grading, graded.solution.as_deref()), (grading(80), Some("solution 1")));
+    let later = done(submit(ada.id, ids[0], "x").await.unwrap());
+    assert_eq!(later, Submitted::Graded(second), "also of an exercise that is completed");
+    assert_eq!(store.count("submissions").await, 2);
+    let expired = Timestamp::now() + Duration::from_hours(25);
+    assert_eq!(store.purge_expired(expired, 10).await.unwrap(), 2);
+    let refused = submit(ada.id, ids[0], "x").await.unwrap();
+    assert_eq!(refused, Transition::Forbidden(ExerciseStatus::Completed), "the key is forgotten after a day");
+}
+
+async fn a_repeated_generation_gives_the_same_exercise(store: &Fixture) {
+    let ada = store.student("ada").await;
+    let request = |topic: &str| RequestKey::new("key".to_owned(), &["generate", topic]);
+    assert_eq!(store.created_exercise(ada.id, &request("loops")).await.unwrap(), None);
+    let [new, other] = [1, 2].map(|number| NewExercise { slug: None, ..exercise(number) });
+    let loops = request("loops");
+    let (one, two) = tokio::join!(
+        store.create_exercise(ada.id, &new, Some(&loops)),
+        store.create_exercise(ada.id, &other, Some(&loops)),
+    );
+    let one = one.unwrap();
+    assert_eq!(two.unwrap(), one);
+    assert_eq!(store.created_exercise(ada.id, &request("loops")).await.unwrap(), Some(one));
+    for reused in [
+        store.created_exercise(ada.id, &request("trees")).await.map(drop),
+        store.create_exercise(ada.id, &new, Some(&request("trees"))).await.map(drop),
+    ] {
+        assert!(matches!(reused, Err(Error::KeyReused)), "{reused:?}");
+    }
+    assert_eq!(store.count("exercises").await, 1);
 }
 
 async fn forbidden_transitions_change_nothing(store: &Fixture) {
@@ -241,7 +321,7 @@ async fn forbidden_transitions_change_nothing(store: &Fixture) {
     let before = everything().await;
     let later = moment(1, 0);
     for (id, status) in [(ids[0], ExerciseStatus::Completed), (ids[1], ExerciseStatus::Skipped)] {
-        let submitted = store.submit_solution(ada.id, id, "x", None, later.at).await.unwrap();
+        let submitted = store.submit_solution(ada.id, id, &NewSubmission::new("x", None), later.at).await.unwrap();
         assert_eq!(submitted, Transition::Forbidden(status));
         assert_eq!(store.take_hint(ada.id, id, later.at).await.unwrap(), Transition::Forbidden(status));
     }

@@ -1,10 +1,10 @@
 use rand::{RngExt as _, SeedableRng as _};
 use rand_xoshiro::Xoshiro256PlusPlus;
 use tutord_store::model::progress::{Board, starts_on, utc_day};
-use tutord_store::model::{Grading, Metric, Moment, Period, Requirement};
+use tutord_store::model::{Grading, Metric, Moment, NewSubmission, Period, Requirement};
 use tutord_store::{PageRequest, Position, Timestamp};
 
-use crate::exercises::{achievement, done, exercise, moment};
+use crate::exercises::{achievement, done, exercise, grading, moment, ungraded};
 use crate::fixture::Fixture;
 
 crate::on_both!(
@@ -28,8 +28,8 @@ async fn a_completion_is_counted_everywhere(store: &Fixture) {
     store.start(ada.id, ids[0]).await;
     let first = done(store.complete_exercise(ada.id, ids[0], Some(100), moment(0, 0)).await.unwrap());
     assert_eq!((first.streak, first.user_exercise.points_earned, first.achievements.len()), (1, 20, 0));
-    let submission = done(store.submit_solution(ada.id, ids[1], "x", Some(50), moment(1, 0).at).await.unwrap());
-    let grading = Grading { grade: 100, feedback: "perfect".to_owned() };
+    let submission = store.submit(ada.id, ids[1], &NewSubmission::new("x", Some(50)), moment(1, 0).at).await;
+    let grading = Grading { grade: 100, feedback: "perfect".to_owned(), ..grading(100) };
     done(store.grade_submission(ada.id, &submission, &grading, moment(1, 0)).await.unwrap());
     let second = done(store.complete_exercise(ada.id, ids[1], None, moment(1, 5)).await.unwrap());
     assert_eq!((second.streak, second.user_exercise.points_earned), (2, 30 + 15 + 25));
@@ -152,15 +152,16 @@ async fn random_history(store: &Fixture, seed: u64) -> Timestamp {
             0 => drop(store.skip_exercise(user, id, moment).await.unwrap()),
             1 => drop(store.take_hint(user, id, instant).await.unwrap()),
             2 | 3 => {
-                let submitted = store.submit_solution(user, id, "x", Some(random.random_range(0..900)), instant).await;
-                if let tutord_store::model::Transition::Done(submission) = submitted.unwrap() {
+                let new = NewSubmission::new("x", Some(random.random_range(0..900)));
+                let submitted = store.submit_solution(user, id, &new, instant).await.unwrap();
+                if let tutord_store::model::Transition::Done(_) = submitted {
+                    let submission = ungraded(submitted);
                     let grade = [40, 60, 75, 100, 100][random.random_range(0..5)];
-                    let grading = Grading { grade, feedback: String::new() };
-                    done(store.grade_submission(user, &submission, &grading, moment).await.unwrap());
+                    done(store.grade_submission(user, &submission, &grading(grade), moment).await.unwrap());
                 }
             }
             _ => {
-                drop(store.submit_solution(user, id, "x", None, instant).await.unwrap());
+                drop(store.submit_solution(user, id, &NewSubmission::new("x", None), instant).await.unwrap());
                 drop(store.complete_exercise(user, id, Some(60), moment).await.unwrap());
             }
         }

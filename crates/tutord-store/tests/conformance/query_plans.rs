@@ -5,7 +5,7 @@
 
 use testbed::Postgres;
 use tutord_store::model::progress::{Board, starts_on};
-use tutord_store::model::{Choice, Difficulty, ExerciseStatus, Metric, Order, Period};
+use tutord_store::model::{Choice, Difficulty, ExerciseStatus, Metric, NewSubmission, Order, Period};
 use tutord_store::{PageRequest, Position, Store};
 
 use crate::exercises::moment;
@@ -148,7 +148,7 @@ async fn read_exercises(store: &dyn Store, user: i64) {
     // An exercise that was completed before: told the same.
     store.complete_exercise(user, 1, None, now.clone()).await.unwrap();
     let next = store.daily_candidates(user, &language, 1).await.unwrap()[0].id;
-    store.submit_solution(user, next, "x", None, now.at).await.unwrap();
+    store.submit_solution(user, next, &NewSubmission::new("x", None), now.at).await.unwrap();
     store.complete_exercise(user, next, None, now).await.unwrap();
 }
 

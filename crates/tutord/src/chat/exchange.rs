@@ -68,9 +68,7 @@ pub(super) async fn begin(app: &App, identity: &Identity, request: SendRequest) 
         Appended::Repeated(exchange) if is_repetition(&exchange.question, text.as_deref(), named) => {
             Ok(begun(identity.user_id, exchange))
         }
-        Appended::Repeated(_) => {
-            Err(ApiError::validation("idempotency_key", "was used for another message within the last 24 hours"))
-        }
+        Appended::Repeated(_) => Err(Error::KeyReused.into()),
         Appended::NotFound => Err(no_conversation()),
     }
 }

@@ -50,17 +50,20 @@ pub const AWAIT_MODEL: &[&str] =
 /// Statements of a first request of the day, which chooses the exercise.
 const CHOICE_BUDGET: u32 = 24;
 
+/// Statements of an idempotency key: to look it up, lock the student, look it up again, read what it stands for, and store it.
+const KEY_BUDGET: u32 = 5;
+
 /// What each route may issue.
 pub const BUDGETS: &[Budget] = &[
     ("GET", "/daily", DAILY_BUDGET + CHOICE_BUDGET),
     ("GET", "/history", HISTORY_BUDGET),
     // A generated exercise is looked for among those of the catalogue first.
     ("GET", "/{id}", EXERCISE_BUDGET + 1),
-    ("POST", "/{id}/submit", COMPLETE_BUDGET + STEP_BUDGET),
+    ("POST", "/{id}/submit", COMPLETE_BUDGET + STEP_BUDGET + KEY_BUDGET),
     ("POST", "/{id}/hint", STEP_BUDGET),
     ("POST", "/{id}/complete", COMPLETE_BUDGET),
     ("POST", "/{id}/skip", STEP_BUDGET),
-    ("POST", "/generate", STEP_BUDGET),
+    ("POST", "/generate", STEP_BUDGET + KEY_BUDGET),
     ("GET", "/difficulty/performance", PERFORMANCE_BUDGET),
     ("GET", "/difficulty/analyze", DIFFICULTY_BUDGET),
     ("POST", "/difficulty/adjust", DIFFICULTY_BUDGET),

@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use tutord_store::Timestamp;
 use tutord_store::model::{
-    Assigned, Completion, ExerciseStatus, Grading, HistoryItem, Identity, Moment, Transition, User,
+    Assigned, Completion, Difficulty, ExerciseStatus, ExerciseType, Grading, HistoryItem, Identity, Moment,
+    NewSubmission, RequestKey, Submitted, Transition, User,
 };
 use tutord_store::rules::streak::daily_date;
 
@@ -14,7 +15,7 @@ use super::wire::{
     AdjustRequest, AdjustResponse, AnalysisResponse, Change, CompleteRequest, GenerateRequest, GenerateResponse,
     HintRequest, HintResponse, Notification, SubmitRequest, SubmitResponse,
 };
-use super::writer::{self, Wish};
+use super::writer::{self, Review, Wish};
 use crate::app::App;
 use crate::error::ApiError;
 use crate::http::rate_limit::{Rule, Subject};
@@ -88,33 +89,32 @@ pub(super) async fn submit(
 ) -> Result<SubmitResponse, ApiError> {
     app.limits.check(Rule::Submit, &Subject::User(identity.user_id)).await?;
     let student = student(app, identity).await?;
-    let SubmitRequest { solution, time_spent_seconds } = request;
-    let stored =
-        app.store.submit_solution(student.id, exercise_id, &solution, time_spent_seconds, Timestamp::now()).await?;
-    let submission = allowed(stored, "submitted")?;
+    let SubmitRequest { solution, time_spent_seconds, idempotency_key } = request;
+    let request = idempotency_key.map(|key| {
+        let time = time_spent_seconds.map(|seconds| seconds.to_string()).unwrap_or_default();
+        RequestKey::new(key, &["submit", &exercise_id.to_string(), &solution, &time])
+    });
+    let new = NewSubmission { solution, time_spent_seconds, request };
+    let stored = app.store.submit_solution(student.id, exercise_id, &new, Timestamp::now()).await?;
+    let submission = match allowed(stored, "submitted")? {
+        Submitted::Ungraded(submission) => submission,
+        Submitted::Graded(graded) => return Ok(graded.into()),
+    };
     let explain = |error: ApiError| {
         error
             .with_detail("status", submission.user_exercise.status.as_str())
             .with_detail("submission_count", submission.user_exercise.submission_count)
     };
     let provider = app.llm.clone().ok_or_else(|| explain(ApiError::llm_not_configured()))?;
-    let review = writer::grade(provider.as_ref(), &submission, &solution)
+    let review = writer::grade(provider.as_ref(), &submission, &new.solution)
         .await
         .map_err(|error| explain(writer::unavailable(&error, "your solution could not be graded; it is saved")))?;
-    let grading = Grading { grade: review.grade, feedback: review.feedback };
+    let Review { grade, feedback, strengths, improvements } = review;
+    let grading = Grading { grade, feedback, strengths, improvements };
     let graded = app.store.grade_submission(student.id, &submission, &grading, moment(&student)).await?;
     let graded = allowed(graded, "graded")?;
     app.leaderboards.notify_one();
-    Ok(SubmitResponse {
-        grade: grading.grade,
-        feedback: grading.feedback,
-        strengths: review.strengths,
-        improvements: review.improvements,
-        status: graded.user_exercise.status,
-        hints_used: graded.user_exercise.hints_used,
-        submission_count: graded.user_exercise.submission_count,
-        solution: graded.solution,
-    })
+    Ok(graded.into())
 }
 
 /// The next step of the hints; the model fits it to what the student has written, where it can.
@@ -175,19 +175,29 @@ pub(super) async fn generate(
         return Err(ApiError::llm_not_configured());
     }
     app.limits.check(Rule::generate(identity.role), &Subject::User(identity.user_id)).await?;
+    let GenerateRequest { topic, difficulty, exercise_type, idempotency_key } = request;
+    let request = idempotency_key.map(|key| {
+        let difficulty = difficulty.map(Difficulty::as_str).unwrap_or_default();
+        let exercise_type = exercise_type.map(ExerciseType::as_str).unwrap_or_default();
+        RequestKey::new(key, &["generate", topic.as_deref().unwrap_or_default(), difficulty, exercise_type])
+    });
+    if let Some(request) = &request
+        && let Some(created) = app.store.created_exercise(identity.user_id, request).await?
+    {
+        return Ok(GenerateResponse::new(created));
+    }
     let student = student(app, identity).await?;
     let wish = Wish {
         language: daily::language_of(&student).unwrap_or_else(|| DEFAULT_LANGUAGE.to_owned()),
-        difficulty: match request.difficulty {
+        difficulty: match difficulty {
             Some(difficulty) => difficulty,
             None => daily::difficulty_of(app, &student).await?,
         },
-        exercise_type: request.exercise_type.unwrap_or(tutord_store::model::ExerciseType::Practical),
-        topic: request.topic,
+        exercise_type: exercise_type.unwrap_or(ExerciseType::Practical),
+        topic,
     };
     let new = writer::exercise(app, &student, &wish).await?;
-    let (exercise, standing) = app.store.create_exercise(student.id, &new).await?;
-    Ok(GenerateResponse { exercise: exercise.into(), user_exercise_id: standing.id, status: standing.status })
+    Ok(GenerateResponse::new(app.store.create_exercise(student.id, &new, request.as_ref()).await?))
 }
 
 pub(super) async fn performance(app: &App, identity: &Identity, limit: i64) -> Result<Performance, ApiError> {

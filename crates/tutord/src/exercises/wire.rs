@@ -2,7 +2,9 @@
 
 use garde::Validate;
 use serde::{Deserialize, Serialize};
-use tutord_store::model::{Completion, Difficulty, Exercise, ExerciseStatus, ExerciseType, HistoryItem, UserExercise};
+use tutord_store::model::{
+    Assigned, Completion, Difficulty, Exercise, ExerciseStatus, ExerciseType, Graded, HistoryItem, UserExercise,
+};
 use tutord_store::{Page, PageRequest, Timestamp};
 use utoipa::ToSchema;
 
@@ -149,6 +151,10 @@ pub(super) struct SubmitRequest {
     #[schema(minimum = 0, maximum = 86_400)]
     #[garde(range(min = 0, max = 86_400))]
     pub(super) time_spent_seconds: Option<i32>,
+    /// A repeated request with the same key, within 24 hours, stores nothing again. At most 64 characters.
+    #[schema(min_length = 1, max_length = 64)]
+    #[garde(length(chars, min = 1, max = 64))]
+    pub(super) idempotency_key: Option<String>,
 }
 
 #[derive(Serialize, ToSchema)]
@@ -164,6 +170,22 @@ pub(super) struct SubmitResponse {
     /// Only once the exercise is completed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) solution: Option<String>,
+}
+
+impl From<Graded> for SubmitResponse {
+    fn from(graded: Graded) -> Self {
+        let Graded { grading, user_exercise, solution } = graded;
+        Self {
+            grade: grading.grade,
+            feedback: grading.feedback,
+            strengths: grading.strengths,
+            improvements: grading.improvements,
+            status: user_exercise.status,
+            hints_used: user_exercise.hints_used,
+            submission_count: user_exercise.submission_count,
+            solution,
+        }
+    }
 }
 
 #[derive(Default, Deserialize, Validate, ToSchema)]
@@ -241,6 +263,10 @@ pub(super) struct GenerateRequest {
     pub(super) difficulty: Option<Difficulty>,
     #[garde(skip)]
     pub(super) exercise_type: Option<ExerciseType>,
+    /// A repeated request with the same key, within 24 hours, is answered with the same exercise. At most 64 characters.
+    #[schema(min_length = 1, max_length = 64)]
+    #[garde(length(chars, min = 1, max = 64))]
+    pub(super) idempotency_key: Option<String>,
 }
 
 #[derive(Serialize, ToSchema)]
@@ -248,6 +274,12 @@ pub(super) struct GenerateResponse {
     pub(super) exercise: ExerciseItem,
     pub(super) user_exercise_id: i64,
     pub(super) status: ExerciseStatus,
+}
+
+impl GenerateResponse {
+    pub(super) fn new((exercise, standing): Assigned) -> Self {
+        Self { exercise: exercise.into(), user_exercise_id: standing.id, status: standing.status }
+    }
 }
 
 #[derive(Serialize, ToSchema)]

@@ -13,7 +13,7 @@ use testbed::{FakeModel, Postgres, Redis};
 use tokio::net::TcpListener;
 use tutord::app::App;
 use tutord::config::Config;
-use tutord_store::model::{NewSessionTokens, NewUser, Role, Transition, User};
+use tutord_store::model::{NewSessionTokens, NewSubmission, NewUser, Role, Transition, User};
 use tutord_store::{StoreOptions, Timestamp};
 
 #[derive(Parser)]
@@ -237,7 +237,10 @@ impl Client<'_> {
     /// Hands in a solution of an exercise that nobody grades, so that the exercise can be completed.
     pub(crate) async fn start(&self, exercise_id: i64) {
         let store = &self.app.app.store;
-        let stored = store.submit_solution(self.user.id, exercise_id, "x", None, Timestamp::now()).await.unwrap();
+        let stored = store
+            .submit_solution(self.user.id, exercise_id, &NewSubmission::new("x", None), Timestamp::now())
+            .await
+            .unwrap();
         assert!(matches!(stored, Transition::Done(_)), "{stored:?}");
     }
 

@@ -6,7 +6,8 @@ use async_trait::async_trait;
 use readthrough::Key;
 use tutord_store::model::{
     Assigned, Candidate, CatalogueLoaded, Choice, Completion, Daily, Difficulty, Exercise, ExerciseStatus, Graded,
-    Grading, HintTaken, HistoryItem, Moment, NewAchievement, NewExercise, NewestDaily, StoredSubmission, Transition,
+    Grading, HintTaken, HistoryItem, Moment, NewAchievement, NewExercise, NewSubmission, NewestDaily, RequestKey,
+    StoredSubmission, Submitted, Transition,
 };
 use tutord_store::page::{Cursor, Page, PageRequest};
 use tutord_store::store::Exercises;
@@ -93,13 +94,17 @@ impl Exercises for CachedStore {
         .await
     }
 
-    async fn create_exercise(&self, user_id: i64, new: &NewExercise) -> Result<Assigned> {
-        let (store, new) = (Arc::clone(&self.store), new.clone());
-        self.write(async move { store.create_exercise(user_id, &new).await }, move |created| {
+    async fn create_exercise(&self, user_id: i64, new: &NewExercise, request: Option<&RequestKey>) -> Result<Assigned> {
+        let (store, new, request) = (Arc::clone(&self.store), new.clone(), request.cloned());
+        self.write(async move { store.create_exercise(user_id, &new, request.as_ref()).await }, move |created| {
             let exercise = created.iter().map(|(exercise, _)| exercise.id).next().unwrap_or(0);
             vec![Write::Exercise { user: user_id, exercise }]
         })
         .await
+    }
+
+    async fn created_exercise(&self, user_id: i64, request: &RequestKey) -> Result<Option<Assigned>> {
+        self.store.created_exercise(user_id, request).await
     }
 
     async fn exercise_history(
@@ -146,12 +151,11 @@ impl Exercises for CachedStore {
         &self,
         user_id: i64,
         exercise_id: i64,
-        solution: &str,
-        time_spent_seconds: Option<i32>,
+        new: &NewSubmission,
         at: Timestamp,
-    ) -> Result<Transition<StoredSubmission>> {
-        let (store, solution) = (Arc::clone(&self.store), solution.to_owned());
-        let write = async move { store.submit_solution(user_id, exercise_id, &solution, time_spent_seconds, at).await };
+    ) -> Result<Transition<Submitted>> {
+        let (store, new) = (Arc::clone(&self.store), new.clone());
+        let write = async move { store.submit_solution(user_id, exercise_id, &new, at).await };
         self.write(write, move |_| vec![Write::Exercise { user: user_id, exercise: exercise_id }]).await
     }
 

@@ -1,0 +1,62 @@
+//! Idempotency keys of submissions and of generated exercises.
+
+use diesel::prelude::*;
+use diesel_async::RunQueryDsl;
+
+use super::Conn;
+use crate::error::{Error, Result};
+use crate::model::time::Timestamp;
+use crate::model::{Assigned, Exercise, RequestKey, UserExercise};
+use crate::schema::{exercise_requests, exercises, user_exercises};
+
+/// Remembers a request by the exercise and the submission that it stored. The caller has locked the student.
+pub(super) async fn remember(
+    conn: &mut Conn,
+    user_id: i64,
+    request: &RequestKey,
+    (exercise_id, submission_id): (i64, Option<i64>),
+) -> QueryResult<()> {
+    let row = (
+        exercise_requests::user_id.eq(user_id),
+        exercise_requests::key.eq(&request.key),
+        exercise_requests::fingerprint.eq(&request.fingerprint[..]),
+        exercise_requests::exercise_id.eq(exercise_id),
+        exercise_requests::submission_id.eq(submission_id),
+        exercise_requests::created_at.eq(Timestamp::now()),
+    );
+    diesel::insert_into(exercise_requests::table).values(row).execute(conn).await?;
+    Ok(())
+}
+
+/// What an earlier request with the same key stored.
+async fn find(conn: &mut Conn, user_id: i64, request: &RequestKey) -> Result<Option<(i64, Option<i64>)>> {
+    let found: Option<(Vec<u8>, i64, Option<i64>)> = exercise_requests::table
+        .find((user_id, &request.key))
+        .select((exercise_requests::fingerprint, exercise_requests::exercise_id, exercise_requests::submission_id))
+        .first(conn)
+        .await
+        .optional()?;
+    match found {
+        Some((fingerprint, ..)) if fingerprint != request.fingerprint => Err(Error::KeyReused),
+        found => Ok(found.map(|(_, exercise_id, submission_id)| (exercise_id, submission_id))),
+    }
+}
+
+/// The submission that an earlier request stored.
+pub(super) async fn submission(conn: &mut Conn, user_id: i64, request: &RequestKey) -> Result<Option<i64>> {
+    Ok(find(conn, user_id, request).await?.and_then(|(_, submission_id)| submission_id))
+}
+
+/// The exercise that an earlier request stored, and where the student stands with it.
+pub(super) async fn created(conn: &mut Conn, user_id: i64, request: &RequestKey) -> Result<Option<Assigned>> {
+    let Some((exercise_id, _)) = find(conn, user_id, request).await? else { return Ok(None) };
+    let assigned = user_exercises::table
+        .inner_join(exercises::table)
+        .filter(user_exercises::user_id.eq(user_id))
+        .filter(user_exercises::exercise_id.eq(exercise_id))
+        .select((Exercise::as_select(), UserExercise::as_select()))
+        .first(conn)
+        .await
+        .optional()?;
+    Ok(assigned)
+}

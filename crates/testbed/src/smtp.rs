@@ -14,6 +14,8 @@ pub enum Fault {
     Refuse(u16),
     /// Takes the mail and closes the connection without an answer: the client can't know whether it arrived.
     TakeSilently,
+    /// Answers the sender with 550 5.7.1, as servers do that do not let it send.
+    RefuseSender,
     /// Answers the log-in and the recipient with this code.
     RefuseLogIn,
 }
@@ -95,7 +97,10 @@ impl SmtpSink {
                     let mut state = self.lock();
                     state.attempts += 1;
                     fault = state.faults.pop_front();
-                    "250 ok\r\n".to_owned()
+                    match fault {
+                        Some(Fault::RefuseSender) => "550 5.7.1 not from you, student@example.com\r\n".to_owned(),
+                        _ => "250 ok\r\n".to_owned(),
+                    }
                 }
                 "RCPT" => match fault {
                     Some(Fault::Refuse(code)) => format!("{code} not now, student@example.com\r\n"),

@@ -21,6 +21,7 @@ use utoipa_axum::routes;
 
 use crate::auth::{Mailer, Passwords};
 use crate::cache::{self, CachedStore};
+use crate::chat::InProgress;
 use crate::config::{Config, LlmConfig};
 use crate::error::ApiError;
 use crate::http::admission::Admission;
@@ -89,6 +90,8 @@ pub struct Parts {
     pub shutdown: CancellationToken,
     /// Cancelled when streams have had their time to end by themselves.
     pub streams_end: CancellationToken,
+    /// Replies that are being generated.
+    pub in_progress: InProgress,
     /// Told that there is a deleted conversation to remove.
     pub purge: Notify,
     /// Told that leaderboards have changed.
@@ -175,6 +178,7 @@ impl App {
             tasks,
             shutdown: CancellationToken::new(),
             streams_end: CancellationToken::new(),
+            in_progress: InProgress::default(),
             purge: Notify::new(),
             leaderboards: Notify::new(),
             config,

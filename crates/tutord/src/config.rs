@@ -2,14 +2,18 @@
 //!
 //! clap refuses a wrong value with a message that names it, and lists all of them in `tutord serve --help`.
 
+use std::ffi::OsStr;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::LazyLock;
 use std::time::Duration;
 
 use axum::http::HeaderValue;
-use clap::{Args, ValueEnum};
+use clap::builder::{StringValueParser, TypedValueParser};
+use clap::error::ErrorKind;
+use clap::{Arg, Args, Command, ValueEnum};
 use ipnet::IpNet;
+use lettre::message::Mailbox;
 use querywatch::Watch;
 use readthrough::Identity;
 use tutord_store::{DatabaseIdentity, StoreOptions};
@@ -183,7 +187,7 @@ pub struct HttpConfig {
     pub listen: SocketAddr,
     /// Where students reach tutord, for links in mails. With https, HSTS is sent and cookies are Secure. Without it,
     /// http://localhost and the port of LISTEN_ADDR.
-    #[arg(long, env = "PUBLIC_URL", value_parser = http_url)]
+    #[arg(long, env = "PUBLIC_URL", value_parser = public_url)]
     public_url: Option<Url>,
     /// Origins of other frontends, which may call with credentials, separated by commas. Without it, that of PUBLIC_URL.
     #[arg(long, env = "CORS_ORIGINS", value_delimiter = ',', value_parser = origin)]
@@ -263,11 +267,11 @@ pub struct AuthConfig {
 #[command(next_help_heading = "Mail")]
 pub struct MailConfig {
     /// smtps://USER:PASSWORD@HOST or smtp://HOST:25; without it, mails are written to DATA_DIR/mail.
-    #[arg(long, env = "SMTP_URL", hide_env_values = true)]
+    #[arg(long, env = "SMTP_URL", hide_env_values = true, value_parser = SmtpUrl)]
     pub smtp_url: Option<Secret>,
     /// The sender of mails.
-    #[arg(long, env = "MAIL_FROM", default_value = "tutord <no-reply@localhost>")]
-    pub mail_from: lettre::message::Mailbox,
+    #[arg(long, env = "MAIL_FROM", default_value = "tutord <no-reply@localhost>", value_parser = sender)]
+    pub mail_from: Mailbox,
 }
 
 /// Requests per window, such as `10/min,100/h`; `none` is no limit.
@@ -514,9 +518,9 @@ fn network(text: &str) -> Result<IpNet, String> {
 }
 
 fn origin(text: &str) -> Result<HeaderValue, String> {
-    let url = Url::parse(text).map_err(|error| error.to_string())?;
-    if url.origin().ascii_serialization() != text {
-        return Err("must be scheme://host[:port] without a path".to_owned());
+    let is_origin = Url::parse(text).is_ok_and(|url| url.origin().ascii_serialization() == text);
+    if !is_origin {
+        return Err("must be scheme://host[:port] without a path, such as https://app.example.com".to_owned());
     }
     text.parse().map_err(|_| "must be ASCII".to_owned())
 }
@@ -536,6 +540,37 @@ fn size(least: usize, most: usize) -> impl Fn(&str) -> Result<usize, String> + C
         let size = text.parse().ok().filter(|size| (least..=most).contains(size));
         size.ok_or_else(|| format!("must be between {least} and {most}"))
     }
+}
+
+/// Parses an SMTP address; the error leaves it out, as it holds a password.
+#[derive(Clone)]
+struct SmtpUrl;
+
+impl TypedValueParser for SmtpUrl {
+    type Value = Secret;
+
+    fn parse_ref(&self, command: &Command, argument: Option<&Arg>, value: &OsStr) -> Result<Secret, clap::Error> {
+        let text = StringValueParser::new().parse_ref(command, argument, value)?;
+        if lettre::AsyncSmtpTransport::<lettre::Tokio1Executor>::from_url(&text).is_ok() {
+            return Ok(Secret(text));
+        }
+        let message =
+            "invalid value for '--smtp-url <SMTP_URL>': must be smtps://USER:PASSWORD@HOST or smtp://HOST:PORT\n";
+        Err(clap::Error::raw(ErrorKind::ValueValidation, message).with_cmd(command))
+    }
+}
+
+fn sender(text: &str) -> Result<Mailbox, String> {
+    text.parse().map_err(|_| "must be an address such as 'tutord <no-reply@example.com>'".to_owned())
+}
+
+/// A URL that paths are appended to, for links that others see.
+fn public_url(text: &str) -> Result<Url, String> {
+    let url = http_url(text)?;
+    if url.query().is_some() || url.fragment().is_some() || !url.username().is_empty() || url.password().is_some() {
+        return Err("must have no user, query or fragment".to_owned());
+    }
+    Ok(url)
 }
 
 fn http_url(text: &str) -> Result<Url, String> {

@@ -122,6 +122,20 @@ impl ApiError {
         )
     }
 
+    /// 415: a compressed body.
+    pub fn unsupported_content_encoding() -> Self {
+        Self::new(
+            StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            "UNSUPPORTED_MEDIA_TYPE",
+            "the body must not be compressed: no Content-Encoding is accepted",
+        )
+    }
+
+    /// 400: a head that HTTP does not allow.
+    pub fn malformed_head(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, "BAD_REQUEST", message)
+    }
+
     /// 429: `limit` requests in a window were used up.
     pub fn rate_limited(limit: u32, retry_after: Duration) -> Self {
         let error = Self::new(StatusCode::TOO_MANY_REQUESTS, "RATE_LIMIT_EXCEEDED", "too many requests; please wait");
@@ -249,9 +263,10 @@ impl From<tutord_store::Error> for ApiError {
                 tracing::error!(error = %Bounded(&error), "the database did not serve a request");
                 Self::overloaded("the database is busy; please try again")
             }
-            Error::KeyReused => {
-                Self::validation("idempotency_key", "was used for another request within the last 24 hours")
-            }
+            Error::KeyReused => Self::validation(
+                "idempotency_key",
+                "idempotency_key was used for another request within the last 24 hours",
+            ),
             other => Self::internal(&other),
         }
     }

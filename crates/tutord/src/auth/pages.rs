@@ -5,9 +5,10 @@
 
 use axum::Router;
 use axum::body::Bytes;
+use axum::extract::rejection::BytesRejection;
 use axum::extract::{DefaultBodyLimit, State};
 use axum::http::header::{CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, REFERRER_POLICY};
-use axum::http::{HeaderName, HeaderValue, StatusCode};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use axum::response::{Html, IntoResponse, Response};
 use axum::routing::get;
 use maud::{DOCTYPE, Markup, html};
@@ -51,6 +52,22 @@ impl Form {
         let empty = Self { token: String::new(), new_password: String::new() };
         serde_urlencoded::from_bytes(encoded).unwrap_or(empty)
     }
+
+    /// Reads what a page posted.
+    fn posted(headers: &HeaderMap, body: Result<Bytes, BytesRejection>) -> Result<Self, ApiError> {
+        let content_type = headers.get(CONTENT_TYPE).map(HeaderValue::as_bytes).unwrap_or_default();
+        let essence = content_type.split(|byte| *byte == b';').next().unwrap_or_default();
+        if !essence.trim_ascii().eq_ignore_ascii_case(b"application/x-www-form-urlencoded") {
+            return Err(ApiError::unsupported_media_type());
+        }
+        match body {
+            Ok(body) => Ok(Self::read(&body)),
+            Err(rejection) if rejection.status() == StatusCode::PAYLOAD_TOO_LARGE => {
+                Err(ApiError::payload_too_large(MAX_FORM_BYTES))
+            }
+            Err(_) => Err(ApiError::malformed_json("the form could not be read to its end")),
+        }
+    }
 }
 
 async fn style() -> Response {
@@ -63,8 +80,16 @@ async fn show_verification(uri: axum::http::Uri) -> Response {
     if token::is_well_formed(&form.token) { verification(&form.token) } else { stale_verification() }
 }
 
-async fn verify(State(app): State<App>, ClientIp(address): ClientIp, body: Bytes) -> Response {
-    let form = Form::read(&body);
+async fn verify(
+    State(app): State<App>,
+    ClientIp(address): ClientIp,
+    headers: HeaderMap,
+    body: Result<Bytes, BytesRejection>,
+) -> Response {
+    let form = match Form::posted(&headers, body) {
+        Ok(form) => form,
+        Err(error) => return failed(&error),
+    };
     let verified = async {
         app.limits.check(Rule::Other, &Subject::Ip(address)).await?;
         service::verify_email(&app, &form.token).await
@@ -98,8 +123,16 @@ async fn show_reset(uri: axum::http::Uri) -> Response {
     if token::is_well_formed(&form.token) { password_form(&form.token, None) } else { stale_reset() }
 }
 
-async fn reset(State(app): State<App>, ClientIp(address): ClientIp, body: Bytes) -> Response {
-    let Form { token, new_password } = Form::read(&body);
+async fn reset(
+    State(app): State<App>,
+    ClientIp(address): ClientIp,
+    headers: HeaderMap,
+    body: Result<Bytes, BytesRejection>,
+) -> Response {
+    let Form { token, new_password } = match Form::posted(&headers, body) {
+        Ok(form) => form,
+        Err(error) => return failed(&error),
+    };
     if !token::is_well_formed(&token) {
         return stale_reset();
     }
@@ -149,6 +182,10 @@ fn stale_reset() -> Response {
 fn failed(error: &ApiError) -> Response {
     let (title, text) = match error.status() {
         StatusCode::TOO_MANY_REQUESTS => ("Too many attempts", "Please wait a minute, and open the link again."),
+        StatusCode::UNSUPPORTED_MEDIA_TYPE => {
+            ("This is no form", "Please open the link in the mail, and use its button.")
+        }
+        StatusCode::PAYLOAD_TOO_LARGE => ("This is too long", "A password has at most 128 characters."),
         _ => ("That did not work", "Please open the link again in a moment. It was not used up."),
     };
     message(error.status(), title, text)

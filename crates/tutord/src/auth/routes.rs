@@ -19,7 +19,7 @@ use crate::error::ApiError;
 use crate::http::aliases::WithData;
 use crate::http::budgets::Budget;
 use crate::http::client_ip::ClientIp;
-use crate::http::json::{Json, OptionalJson, trimmed};
+use crate::http::json::{Json, OptionalJson, trimmed, trimmed_nfc};
 use crate::http::query::Query;
 use crate::http::rate_limit::{Rule, Subject};
 use crate::http::validation;
@@ -70,7 +70,7 @@ pub fn router() -> OpenApiRouter<App> {
 #[derive(Deserialize, Validate, ToSchema)]
 struct RegisterRequest {
     /// At most 255 characters; unique whatever its case.
-    #[serde(deserialize_with = "trimmed")]
+    #[serde(deserialize_with = "trimmed_nfc")]
     #[schema(max_length = 255)]
     #[garde(custom(validation::email))]
     email: String,
@@ -87,7 +87,7 @@ struct RegisterRequest {
 
 #[derive(Deserialize, Validate, ToSchema)]
 struct LoginRequest {
-    #[serde(deserialize_with = "trimmed")]
+    #[serde(deserialize_with = "trimmed_nfc")]
     #[schema(min_length = 1, max_length = 255)]
     #[garde(length(chars, min = 1, max = 255))]
     email: String,
@@ -113,7 +113,7 @@ struct TokenRequest {
 
 #[derive(Deserialize, Validate, ToSchema)]
 struct EmailRequest {
-    #[serde(deserialize_with = "trimmed")]
+    #[serde(deserialize_with = "trimmed_nfc")]
     #[schema(max_length = 255)]
     #[garde(custom(validation::known_email))]
     email: String,

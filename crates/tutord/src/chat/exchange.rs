@@ -9,8 +9,9 @@ use tracing::Instrument as _;
 use tutord_store::Error;
 use tutord_store::model::{Appended, Identity, Message, NewReply, NewUserMessage, StoredExchange, Target};
 
+use super::in_progress::Turn;
 use super::prompt;
-use super::service::no_conversation;
+use super::service::{self, no_conversation};
 use super::wire::SendRequest;
 use crate::app::App;
 use crate::error::ApiError;
@@ -82,8 +83,13 @@ fn is_repetition(stored: &Message, text: Option<&str>, conversation: Option<i64>
 /// Begins the newest exchange of a conversation again, unless its reply is complete.
 pub(super) async fn resume(app: &App, identity: &Identity, conversation_id: i64) -> Result<Begun, ApiError> {
     limit(app, identity).await?;
-    let exchange = app.store.last_exchange(identity.user_id, conversation_id).await?.ok_or_else(no_conversation)?;
-    Ok(begun(identity.user_id, exchange))
+    match app.store.last_exchange(identity.user_id, conversation_id).await? {
+        Some(exchange) => Ok(begun(identity.user_id, exchange)),
+        None if service::exists(app, identity.user_id, conversation_id).await? => {
+            Err(ApiError::conflict("this conversation has no message that could be answered"))
+        }
+        None => Err(no_conversation()),
+    }
 }
 
 fn begun(user_id: i64, exchange: StoredExchange) -> Begun {
@@ -120,9 +126,26 @@ impl Begun {
 }
 
 impl Question {
+    /// Waits until no other request of this process generates a reply to this question. Returns the turn to do so, or the
+    /// reply that another one has stored meanwhile.
+    pub(super) async fn turn(&mut self, app: &App) -> Result<Result<Turn, Message>, ApiError> {
+        let (turn, waited) = app.in_progress.turn(self.message.id).await;
+        if waited && let Some(reply) = self.stored_reply(app).await? {
+            if !reply.is_incomplete() {
+                return Ok(Err(reply));
+            }
+            self.has_incomplete_reply = true;
+        }
+        Ok(Ok(turn))
+    }
+
     /// Asks the model and stores its reply.
-    async fn answer(self, app: &App) -> Result<Message, ApiError> {
+    async fn answer(mut self, app: &App) -> Result<Message, ApiError> {
         let outcome = async {
+            let _turn = match self.turn(app).await? {
+                Ok(turn) => turn,
+                Err(stored) => return Ok(stored),
+            };
             let (provider, request) = self.prepare(app).await?;
             let reply = provider.complete(request).await.map_err(|error| unavailable(&error))?;
             let new = NewReply {
@@ -202,7 +225,7 @@ impl Question {
                 Ok(None) => return Err(no_conversation()),
                 // Another request has stored one meanwhile, which may have broken off.
                 Err(Error::Conflict(_)) => {
-                    let other = self.stored_reply(app).await?;
+                    let other = self.stored_reply(app).await?.ok_or_else(answered)?;
                     if !other.is_incomplete() {
                         return Ok(Outcome::Superseded(other));
                     }
@@ -212,15 +235,15 @@ impl Question {
         }
         match app.store.replace_reply(reply).await? {
             Some(stored) => Ok(Outcome::Stored(stored.message)),
-            None => Ok(Outcome::Superseded(self.stored_reply(app).await?)),
+            None => Ok(Outcome::Superseded(self.stored_reply(app).await?.ok_or_else(answered)?)),
         }
     }
 
     /// The reply that another request for the same question has stored.
-    async fn stored_reply(&self, app: &App) -> Result<Message, ApiError> {
+    async fn stored_reply(&self, app: &App) -> Result<Option<Message>, ApiError> {
         let newest = app.store.last_exchange(self.user_id, self.message.conversation_id).await?;
         let own = newest.filter(|exchange| exchange.question.id == self.message.id);
-        own.and_then(|exchange| exchange.reply).ok_or_else(answered)
+        Ok(own.and_then(|exchange| exchange.reply))
     }
 
     /// Tells the client, with any failure, which message is safely stored.

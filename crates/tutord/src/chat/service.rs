@@ -1,6 +1,7 @@
 //! The rules of conversations.
 
-use tutord_store::model::{ContextType, Conversation, NewConversation};
+use tutord_store::PageRequest;
+use tutord_store::model::{ContextType, Conversation, NewConversation, Order};
 
 use super::wire::NewConversationRequest;
 use crate::app::App;
@@ -36,6 +37,11 @@ pub(super) async fn delete(app: &App, user_id: i64, id: i64) -> Result<(), ApiEr
     }
     app.purge.notify_one();
     Ok(())
+}
+
+/// Whether a user has this conversation.
+pub(super) async fn exists(app: &App, user_id: i64, id: i64) -> Result<bool, ApiError> {
+    Ok(app.store.conversation_page(user_id, id, Order::Desc, &PageRequest::first(1)).await?.is_some())
 }
 
 /// The answer for a conversation that does not exist or is somebody else's.

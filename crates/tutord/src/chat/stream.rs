@@ -84,6 +84,12 @@ impl Client {
         }
     }
 
+    /// Sends a reply that is stored.
+    async fn replay(&self, reply: Message) -> Result<(), Stopped> {
+        self.send("delta", &Delta { content: &reply.content }).await?;
+        self.done(reply).await
+    }
+
     async fn done(&self, reply: Message) -> Result<(), Stopped> {
         let done = Done {
             message_id: reply.id,
@@ -129,10 +135,19 @@ async fn deliver(app: &App, client: &Client, begun: Begun) -> Result<(), Stopped
     let start = Start { conversation_id: question.message.conversation_id, user_message_id: question.message.id };
     client.send("start", &start).await?;
     match begun {
-        Begun::Open(question) => relay(app, client, &question).await,
-        Begun::Answered(_, reply) => {
-            client.send("delta", &Delta { content: &reply.content }).await?;
-            client.done(reply).await
+        Begun::Answered(_, reply) => client.replay(reply).await,
+        Begun::Open(mut question) => {
+            let turn = tokio::select! {
+                turn = question.turn(app) => turn?,
+                () = client.events.closed() => return Err(Stopped::Interrupted),
+                () = app.streams_end.cancelled() => {
+                    return Err(ApiError::overloaded("the server is shutting down").into());
+                }
+            };
+            match turn {
+                Ok(_turn) => relay(app, client, &question).await,
+                Err(stored) => client.replay(stored).await,
+            }
         }
     }
 }

@@ -1,6 +1,8 @@
 //! Bounds of what is before a body. The HTTP library has larger ones of its own, whose refusals have no body.
 
 use axum::extract::Request;
+use axum::http::Version;
+use axum::http::header::{HOST, TRANSFER_ENCODING};
 
 use crate::error::ApiError;
 
@@ -21,6 +23,16 @@ pub(super) fn check(request: &Request) -> Result<(), ApiError> {
     let bytes: usize = headers.iter().map(|(name, value)| name.as_str().len() + value.len()).sum();
     if headers.len() > MAX_HEADERS || bytes > MAX_HEADERS_BYTES {
         return Err(ApiError::headers_too_large(MAX_HEADERS, MAX_HEADERS_BYTES));
+    }
+    // RFC 9112, section 3.2: a proxy that takes another of two hosts would serve one for the other.
+    let hosts = headers.get_all(HOST).iter().count();
+    if hosts > 1 || (hosts == 0 && request.version() == Version::HTTP_11) {
+        return Err(ApiError::malformed_head("the request must have exactly one Host header"));
+    }
+    // Section 6.1: a coding that is not undone would be taken for the body.
+    let codings = headers.get_all(TRANSFER_ENCODING);
+    if codings.iter().any(|coding| !coding.as_bytes().eq_ignore_ascii_case(b"chunked")) || codings.iter().count() > 1 {
+        return Err(ApiError::malformed_head("the only Transfer-Encoding is chunked"));
     }
     Ok(())
 }

@@ -1,14 +1,15 @@
 //! JSON bodies: parsed, checked, and refused in words that name the field.
 
-use axum::body::Bytes;
+use axum::body::{Bytes, HttpBody as _};
 use axum::extract::rejection::{BytesRejection, FailedToBufferBody};
 use axum::extract::{FromRequest, Request};
 use axum::http::HeaderMap;
-use axum::http::header::CONTENT_TYPE;
+use axum::http::header::{CONTENT_ENCODING, CONTENT_TYPE};
 use garde::Validate;
 use serde::de::{DeserializeOwned, IgnoredAny};
 use serde::{Deserialize, Deserializer};
 use serde_json::{Map, Value};
+use unicode_normalization::UnicodeNormalization as _;
 
 use super::middleware::BodyLimit;
 use super::strict::Strict;
@@ -59,6 +60,13 @@ where
 async fn read<S: Send + Sync>(request: Request, state: &S) -> Result<Bytes, ApiError> {
     let limit = request.extensions().get::<BodyLimit>().copied();
     let BodyLimit { bytes, time } = limit.ok_or_else(|| ApiError::internal(&"a route without a body limit"))?;
+    if request.headers().get(CONTENT_ENCODING).is_some_and(|coding| coding != "identity") {
+        return Err(ApiError::unsupported_content_encoding());
+    }
+    // A client that waits for `100 Continue` is refused before it sends.
+    if request.body().size_hint().exact().is_some_and(|length| length > bytes as u64) {
+        return Err(ApiError::payload_too_large(bytes));
+    }
     match tokio::time::timeout(time, Bytes::from_request(request, state)).await {
         Ok(read) => read.map_err(|rejection| match rejection {
             BytesRejection::FailedToBufferBody(FailedToBufferBody::LengthLimitError(_)) => {
@@ -82,6 +90,7 @@ fn parse<T: DeserializeOwned + Validate<Context = ()>>(body: &[u8]) -> Result<T,
     let body = std::str::from_utf8(body).map_err(|error| {
         ApiError::malformed_json(format!("the body is not UTF-8: it is not from byte {} on", error.valid_up_to()))
     })?;
+    let body = body.strip_prefix('\u{feff}').unwrap_or(body);
     let mut deserializer = serde_json::Deserializer::from_str(body);
     let value: T = serde_path_to_error::deserialize(Strict(&mut deserializer)).map_err(|error| {
         let path = error.path().to_string();
@@ -184,6 +193,11 @@ pub(super) fn data_error(path: &str, message: &str) -> ApiError {
     if let Some(field) = message.strip_prefix("duplicate field `").and_then(|rest| rest.strip_suffix('`')) {
         return ApiError::validation(field, format!("{field} must be given once"));
     }
+    // The name of a type of ours says nothing to a client.
+    let message = match message.split_once(", expected struct ") {
+        Some((found, _)) => format!("{found}, expected an object"),
+        None => message.to_owned(),
+    };
     let missing = message.strip_prefix("missing field `").and_then(|rest| rest.strip_suffix('`'));
     match (missing, path) {
         (Some(field), "." | "") => ApiError::validation(field, format!("{field} is required")),
@@ -191,7 +205,7 @@ pub(super) fn data_error(path: &str, message: &str) -> ApiError {
             let field = format!("{parent}.{field}");
             ApiError::validation(&field, format!("{field} is required"))
         }
-        (None, "." | "") => ApiError::validation("body", message.to_owned()),
+        (None, "." | "") => ApiError::validation("body", message),
         (None, field) => ApiError::validation(field, format!("{field}: {message}")),
     }
 }
@@ -201,6 +215,11 @@ pub(super) fn data_error(path: &str, message: &str) -> ApiError {
 pub fn trimmed<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
     let text = String::deserialize(deserializer)?;
     visible(text.trim()).map(str::to_owned)
+}
+
+/// Like [`trimmed`], and in Unicode's composed form (NFC): keyboards and pasted texts differ in it.
+pub fn trimmed_nfc<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
+    trimmed(deserializer).map(|text| text.nfc().collect())
 }
 
 /// Like [`trimmed`], where the field may be absent or null.
@@ -249,7 +268,6 @@ mod tests {
             (br#"{"id": 1e400, "name": "a"}"#, "the body holds a number that is out of range: "),
             (b"{\"name\": \"\xff\"}", "the body is not UTF-8: it is not from byte 10 on"),
             (b"{\"name\": \"a\", \"other\": \"\xff\"}", "the body is not UTF-8: it is not from byte 24 on"),
-            (b"\xef\xbb\xbf{}", "the body is not JSON: "),
             (b"[1", "the body is not JSON: "),
         ] {
             let error = parse::<Body>(body).unwrap_err();

@@ -244,7 +244,11 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let app = app(&directory).await;
         let routes = Router::new().route("/panics", get(async || -> () { panic!("secret") }));
-        let request = Request::get("/panics").header("origin", "http://localhost:8080").body(Body::empty()).unwrap();
+        let request = Request::get("/panics")
+            .header("host", "localhost")
+            .header("origin", "http://localhost:8080")
+            .body(Body::empty())
+            .unwrap();
         let response = wrap(routes, &app).with_state(app).oneshot(request).await.unwrap();
         assert_eq!(response.status(), 500);
         let headers = response.headers().clone();
@@ -360,7 +364,9 @@ mod tests {
             ] {
                 let routes = Router::new().route("/pieces/{end}", get(pieces));
                 let id = format!("{coding}-{end}");
-                let request = Request::get(format!("/pieces/{end}")).header("accept-encoding", coding);
+                let request = Request::get(format!("/pieces/{end}"))
+                    .header("host", "localhost")
+                    .header("accept-encoding", coding);
                 let request = request.header("x-request-id", &id).body(Body::empty()).unwrap();
                 let failed_before = app.requests.recent.overall().failed;
                 let response = wrap(routes, &app).with_state(app.clone()).oneshot(request).await.unwrap();

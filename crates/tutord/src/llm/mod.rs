@@ -9,6 +9,7 @@ mod breaker;
 mod cached;
 mod counted;
 mod dialect;
+mod lenient;
 mod openai;
 mod shapes;
 mod sse;

@@ -10,8 +10,10 @@ use futures_util::stream::{BoxStream, StreamExt, unfold};
 use reqwest::redirect::Policy;
 use reqwest::{Response, Url};
 use serde_json::{Map, Value};
+use tutord_store::model::BROKEN_OFF;
 
 use super::dialect::{Dialect, SystemRole, shorten};
+use super::lenient;
 use super::shapes::{EndpointError, Piece};
 use super::tokens::MESSAGE_OVERHEAD;
 use super::transport::{AnswerReader, Failure, Transport, unreachable};
@@ -142,6 +144,7 @@ impl OpenAi {
             has_text: false,
             reasons: false,
             finish_reason: None,
+            is_damaged: false,
             ended: false,
         })
     }
@@ -287,6 +290,8 @@ struct Reading {
     has_text: bool,
     reasons: bool,
     finish_reason: Option<String>,
+    /// Whether a part of the reply could not be read.
+    is_damaged: bool,
     ended: bool,
 }
 
@@ -308,8 +313,13 @@ impl Reading {
             if data == "[DONE]" {
                 return self.done();
             }
-            // What is no JSON keeps the connection open.
-            let Ok(value) = serde_json::from_str::<Value>(data) else { continue };
+            let Some(value) = lenient::parse(data) else {
+                // What is meant as no JSON keeps the connection open.
+                if data.starts_with('{') && !std::mem::replace(&mut self.is_damaged, true) {
+                    tracing::warn!(bytes = data.len(), "a part of a reply is no JSON; the reply counts as incomplete");
+                }
+                continue;
+            };
             let error = if event.is_error { Some(EndpointError::read(&value)) } else { EndpointError::within(&value) };
             if let Some(error) = error {
                 let cause = format!("an error instead of the reply's end: {error}");
@@ -364,6 +374,8 @@ impl Reading {
             let cause = if self.reasons {
                 "the model reasoned until its tokens were used up; raise LLM_MAX_REPLY_TOKENS, or lower the effort by \
                  LLM_EXTRA_BODY"
+            } else if self.is_damaged {
+                "no JSON in the answer"
             } else {
                 "no text in the answer"
             };
@@ -375,7 +387,12 @@ impl Reading {
         Ok(Chunk::Done {
             model: std::mem::take(&mut self.model),
             tokens_used: self.counted.unwrap_or_else(|| self.estimated.saturating_add(self.reply_tokens)),
-            finish_reason: self.finish_reason.take().unwrap_or_else(|| "stop".to_owned()),
+            // A retry replaces what lacks some of its words.
+            finish_reason: if self.is_damaged {
+                BROKEN_OFF.to_owned()
+            } else {
+                self.finish_reason.take().unwrap_or_else(|| "stop".to_owned())
+            },
             cached: false,
         })
     }

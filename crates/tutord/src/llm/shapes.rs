@@ -24,7 +24,7 @@ pub(super) struct Piece {
 
 impl Piece {
     pub(super) fn read(value: &Value) -> Self {
-        let choice = value["choices"].get(0).unwrap_or(&Value::Null);
+        let choice = choice(&value["choices"]);
         let message = ["delta", "message"].into_iter().map(|name| &choice[name]).find(|message| message.is_object());
         let message = message.unwrap_or(&Value::Null);
         let usage = &value["usage"];
@@ -44,6 +44,15 @@ impl Piece {
     }
 }
 
+/// The choice that is read. One is requested; where an endpoint is told to write more, the first by number counts, in
+/// whatever order and in whatever chunk it comes.
+fn choice(choices: &Value) -> &Value {
+    let choices = choices.as_array().map(Vec::as_slice).unwrap_or_default();
+    let is_first = |choice: &&Value| choice["index"].as_u64().is_none_or(|index| index == 0);
+    let is_whole = |choice: &&Value| choice["message"].is_object();
+    choices.iter().find(is_first).or_else(|| choices.iter().find(is_whole)).unwrap_or(&Value::Null)
+}
+
 /// A text, or a list of parts of which some are texts.
 fn text(content: &Value) -> Option<String> {
     match content {
@@ -60,6 +69,30 @@ fn count(value: &Value) -> Option<u32> {
     let count = value.as_f64().filter(|count| *count >= 0.0)?;
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a cast of a float saturates")]
     Some(count.round() as u32)
+}
+
+/// A message, or the texts of a list of what is wrong, as validators write it: `[{"loc": ["body", "temperature"], …}]`.
+fn message(value: &Value) -> Option<String> {
+    fn collect(value: &Value, texts: &mut String) {
+        match value {
+            Value::String(text) if texts.len() < MAX_MESSAGE => {
+                texts.push_str(text);
+                texts.push(' ');
+            }
+            Value::Array(values) => values.iter().for_each(|value| collect(value, texts)),
+            Value::Object(fields) => fields.values().for_each(|value| collect(value, texts)),
+            _ => {}
+        }
+    }
+    match value {
+        Value::String(text) => Some(text.clone()),
+        Value::Array(_) => {
+            let mut texts = String::new();
+            collect(value, &mut texts);
+            Some(texts)
+        }
+        _ => None,
+    }
 }
 
 fn model_name(text: &str) -> Option<String> {
@@ -87,7 +120,12 @@ impl EndpointError {
     /// The error in an answer that came with status 200, if it holds one.
     pub(super) fn within(value: &Value) -> Option<Self> {
         let error = &value["error"];
-        if error.is_object() || error.is_string() {
+        let says_something = match error {
+            Value::Object(fields) => !fields.is_empty(),
+            Value::String(text) => !text.is_empty(),
+            _ => false,
+        };
+        if says_something {
             return Some(Self::read(value));
         }
         (value["object"] == "error").then(|| Self::read(value))
@@ -101,8 +139,8 @@ impl EndpointError {
             Value::Number(number) => name(&number.to_string()),
             _ => None,
         };
-        let messages = [&value["error"], &error["message"], &error["detail"], &value["detail"]];
-        let message = messages.into_iter().find_map(Value::as_str).unwrap_or_default();
+        let messages = [&value["error"], &error["message"], &error["detail"], &value["detail"], &error["errors"]];
+        let message = messages.into_iter().find_map(message).unwrap_or_default();
         Self {
             code: field("code"),
             kind: field("type"),
@@ -171,6 +209,19 @@ mod tests {
     }
 
     #[test]
+    fn of_several_choices_the_first_counts() {
+        let text = |choices: Value| Piece::read(&json!({"choices": choices})).text;
+        let [no, yes] = ["delta", "message"]
+            .map(|name| (json!({"index": 1, name: {"content": "no"}}), json!({"index": 0, name: {"content": "yes"}})));
+        for (other, first) in [no, yes] {
+            assert_eq!(text(json!([other, first])).as_deref(), Some("yes"));
+            assert_eq!(text(json!([first, other])).as_deref(), Some("yes"));
+        }
+        assert_eq!(text(json!([{"index": 1, "delta": {"content": "no"}}])), None, "a chunk of another choice");
+        assert_eq!(text(json!([{"index": 1, "message": {"content": "yes"}}])).as_deref(), Some("yes"));
+    }
+
+    #[test]
     fn tokens_are_counted_where_the_numbers_make_sense() {
         let total = |usage: Value| Piece::read(&json!({"usage": usage})).total_tokens;
         assert_eq!(total(json!({"total_tokens": 12})), Some(12));
@@ -206,12 +257,15 @@ mod tests {
             json!({"error": "temperature is not supported"}),
             json!({"detail": "temperature is not supported"}),
             json!({"object": "error", "message": "Temperature is not supported", "code": 400}),
+            json!({"detail": [{"type": "extra_forbidden", "loc": ["body", "temperature"], "msg": "no", "input": 0.7}]}),
         ] {
             assert!(EndpointError::read(&body).names("temperature"), "{body}");
         }
         let secret = EndpointError::read(&json!({"error": {"code": "my secret", "type": "A SECRET", "message": "x"}}));
         assert_eq!(secret.to_string(), "code -, type -");
-        assert!(EndpointError::within(&json!({"error": null, "choices": []})).is_none());
+        for nothing in [json!(null), json!(false), json!(""), json!({})] {
+            assert!(EndpointError::within(&json!({"error": nothing, "choices": []})).is_none());
+        }
         assert!(EndpointError::within(&json!({"object": "error", "message": "x"})).is_some());
     }
 

@@ -11,6 +11,7 @@ use reqwest::{Response, StatusCode, Url};
 use serde_json::Value;
 
 use super::counted::RetryCause;
+use super::lenient;
 use super::shapes::EndpointError;
 use super::sse::{Event, EventReader};
 use super::{LlmError, Usage};
@@ -102,7 +103,8 @@ async fn refused(response: Response) -> Result<LlmError, Failure> {
             break;
         }
     }
-    let error = serde_json::from_slice(&body).map(|value| EndpointError::read(&value)).unwrap_or_default();
+    let error =
+        lenient::parse(&String::from_utf8_lossy(&body)).map(|value| EndpointError::read(&value)).unwrap_or_default();
     let summary = format!("{status}, {error}, {} bytes of {content_type}", body.len());
     if status == StatusCode::TOO_MANY_REQUESTS || status.is_server_error() {
         return Ok(LlmError::Unavailable { cause: summary, retry_after });

@@ -8,7 +8,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use lettre::address::AddressError;
 use lettre::message::Mailbox;
-use lettre::message::header::ContentType;
+use lettre::message::header::{ContentType, MIME_VERSION_1_0};
 use lettre::{Address, AsyncSmtpTransport, AsyncTransport, Message, Tokio1Executor};
 use tutord_store::Timestamp;
 use tutord_store::rules::address::ascii_domain;
@@ -82,18 +82,26 @@ impl Transport {
             .to(Mailbox::new(None, recipient))
             .subject(text.subject)
             .message_id(Some(format!("<{message_id}>")))
+            // Without it a reader may show the encoding of the text, in which the links are broken.
+            .header(MIME_VERSION_1_0)
             .header(ContentType::TEXT_PLAIN)
             .body(text.body)
             .map_err(|_| lasting("the mail can't be written".to_owned()))?;
         match &self.target {
-            Target::Smtp(transport) => match tokio::time::timeout(SEND_TIMEOUT, transport.send(message)).await {
-                Ok(Ok(_)) => Ok(()),
-                Ok(Err(error)) => {
-                    let is_permanent = error.status().is_some_and(|code| REFUSED.contains(&u16::from(code)));
-                    Err(Failure { is_permanent, cause: cause(&error) })
+            Target::Smtp(transport) => {
+                // What the server refuses before it has heard of this mail is not about this mail.
+                if let Some(Err(cause)) = self.check().await {
+                    return Err(passing(cause));
                 }
-                Err(_) => Err(passing(format!("not sent within {SEND_TIMEOUT:?}"))),
-            },
+                match tokio::time::timeout(SEND_TIMEOUT, transport.send(message)).await {
+                    Ok(Ok(_)) => Ok(()),
+                    Ok(Err(error)) => {
+                        let is_refused = error.status().is_some_and(|code| REFUSED.contains(&u16::from(code)));
+                        Err(Failure { is_permanent: is_refused && !is_about_sender(&error), cause: cause(&error) })
+                    }
+                    Err(_) => Err(passing(format!("not sent within {SEND_TIMEOUT:?}"))),
+                }
+            }
             Target::Files(directory) => {
                 write(directory, &message.formatted()).await.map_err(|error| passing(format!("{error:#}")))
             }
@@ -101,10 +109,20 @@ impl Transport {
     }
 }
 
+/// Whether a refusal is about the sender or the server's policy, by its enhanced status code (RFC 3463): an operator can mend
+/// that.
+fn is_about_sender(error: &lettre::transport::smtp::Error) -> bool {
+    const SENDER: [&str; 3] = ["5.1.7", "5.1.8", "5.7."];
+    let text = std::error::Error::source(error).map(ToString::to_string).unwrap_or_default();
+    SENDER.iter().any(|code| text.trim_start().starts_with(code))
+}
+
 /// What an operator is told of an attempt that failed.
 fn cause(error: &lettre::transport::smtp::Error) -> String {
     match error.status() {
         Some(code) => format!("the mail server answered {code}"),
+        // Without the text: it may repeat the address.
+        None if error.is_response() => "the mail server's answer can't be read".to_owned(),
         None if error.is_timeout() => format!("the mail server did not answer within {STEP_TIMEOUT:?}"),
         None => {
             let mut text = "the mail server can't be used".to_owned();

@@ -56,7 +56,10 @@ async fn load(app: &App, id: i64) -> Result<Arc<User>, ApiError> {
 
 async fn change(app: &App, id: i64, changes: UserChanges) -> Result<User, ApiError> {
     if changes == UserChanges::default() {
-        return Err(ApiError::validation("body", "the body must hold at least one field to change"));
+        return Err(ApiError::validation(
+            "body",
+            "the body must hold at least one field to change, and null changes none",
+        ));
     }
     app.store.update_user(id, changes).await?.ok_or_else(ApiError::unauthenticated)
 }

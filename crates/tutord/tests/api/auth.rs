@@ -16,6 +16,7 @@ crate::on_both!(
     a_verification_mail_can_be_asked_for_again,
     a_password_is_reset_once_by_mail,
     one_address_has_many_forms,
+    the_part_before_the_at_has_many_forms_too,
     one_password_has_many_forms,
     a_log_in_by_another_service_is_not_implemented,
 );
@@ -168,6 +169,14 @@ async fn one_address_has_many_forms(app: &TestApp) {
         log_in(app, form, PASSWORD).await.ok();
         assert!(register(app, form).await.has(201).cookie("access_token").is_none(), "{form} is taken");
     }
+}
+
+async fn the_part_before_the_at_has_many_forms_too(app: &TestApp) {
+    let (composed, decomposed) = ("\u{f6}ve@example.com", "o\u{308}ve@example.com");
+    register(app, decomposed).await.has(201);
+    log_in(app, composed, PASSWORD).await.ok();
+    log_in(app, decomposed, PASSWORD).await.ok();
+    app.post("/api/auth/password-reset", json!({"email": decomposed})).await.ok();
 }
 
 async fn one_password_has_many_forms(app: &TestApp) {

@@ -1,5 +1,7 @@
 use reqwest::Method;
 use serde_json::json;
+use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
+use tokio::net::TcpStream;
 
 use crate::harness::{TestApp, answer};
 
@@ -14,6 +16,8 @@ crate::on_both!(
     a_tag_is_that_of_the_bytes_that_are_sent,
     what_a_client_makes_up_is_no_series_of_its_own,
     a_long_head_is_refused_in_the_errors_shape,
+    a_head_that_http_does_not_allow_is_refused,
+    a_body_in_another_coding_is_refused,
     answers_are_not_kept_unless_they_say_so,
     a_parameter_that_is_repeated_names_itself,
     an_id_has_one_way_to_be_written,
@@ -175,6 +179,52 @@ async fn a_long_head_is_refused_in_the_errors_shape(app: &TestApp) {
     app.get(&long).await.fails(414, "URI_TOO_LONG");
     let padded = app.request(Method::GET, "/api/health").header("x-padding", "x".repeat(40_000));
     answer(padded).await.fails(431, "HEADERS_TOO_LARGE");
+}
+
+/// The status that these bytes are answered with.
+async fn raw_status(app: &TestApp, head: &str) -> String {
+    let mut stream = TcpStream::connect(app.base.trim_start_matches("http://")).await.unwrap();
+    stream.write_all(head.as_bytes()).await.unwrap();
+    let mut line = String::new();
+    BufReader::new(stream).read_line(&mut line).await.unwrap();
+    line.split(' ').nth(1).unwrap_or_default().to_owned()
+}
+
+async fn a_head_that_http_does_not_allow_is_refused(app: &TestApp) {
+    let json = "Content-Type: application/json";
+    for (head, status) in [
+        ("GET /health HTTP/1.1\r\nHost: a\r\n\r\n".to_owned(), "200"),
+        ("GET /health HTTP/1.0\r\n\r\n".to_owned(), "200"),
+        ("GET /health HTTP/1.1\r\n\r\n".to_owned(), "400"),
+        ("GET /health HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n".to_owned(), "400"),
+        (
+            format!(
+                "POST /api/auth/login HTTP/1.1\r\nHost: a\r\n{json}\r\nTransfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n"
+            ),
+            "400",
+        ),
+        // The head alone tells that the body is too long: nothing invites the client to send it.
+        (
+            format!(
+                "POST /api/auth/login HTTP/1.1\r\nHost: a\r\n{json}\r\nContent-Length: 9999999\r\nExpect: 100-continue\r\n\r\n"
+            ),
+            "413",
+        ),
+    ] {
+        assert_eq!(raw_status(app, &head).await, status, "{head}");
+    }
+}
+
+async fn a_body_in_another_coding_is_refused(app: &TestApp) {
+    let log_in = |coding: &'static str, body: &'static str| {
+        let request = app.request(Method::POST, "/api/auth/login").header("content-encoding", coding);
+        answer(request.header("content-type", "application/json").body(body))
+    };
+    let refused = log_in("gzip", "{}").await;
+    assert!(refused.fails(415, "UNSUPPORTED_MEDIA_TYPE").contains("Content-Encoding"));
+    log_in("identity", "{}").await.refuses("email");
+    log_in("identity", "\u{feff}{}").await.refuses("email");
+    assert_eq!(log_in("identity", "null").await.refuses("body"), "invalid type: null, expected an object");
 }
 
 async fn answers_are_not_kept_unless_they_say_so(app: &TestApp) {

@@ -35,7 +35,7 @@ async fn it_is_not_ready_while_it_stops(app: &TestApp) {
     use tower::ServiceExt as _;
     let router = app.app.router();
     app.app.shutdown.cancel();
-    let request = Request::get("/api/health/ready").body(Body::empty()).unwrap();
+    let request = Request::get("/api/health/ready").header("host", "localhost").body(Body::empty()).unwrap();
     assert_eq!(router.oneshot(request).await.unwrap().status(), 503);
 }
 

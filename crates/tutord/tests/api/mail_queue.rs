@@ -5,7 +5,7 @@ use testbed::SmtpSink;
 use testbed::smtp::Fault;
 
 use crate::auth::{PASSWORD, register};
-use crate::harness::TestApp;
+use crate::harness::{TestApp, answer};
 use crate::mails::token;
 use crate::process::{count, execute};
 
@@ -90,6 +90,41 @@ async fn a_mail_that_is_refused_for_good_is_kept_and_not_retried() {
     }
     until_counted(&app, ALL, 0).await;
     assert_eq!(sink.mails().len(), 2, "the reset of the address that is known");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_refusal_that_is_not_about_the_recipient_is_retried() {
+    let sink = SmtpSink::start().await.unwrap();
+    sink.next(Fault::RefuseSender);
+    let app = app(&sink).await;
+    register(&app, "new@example.com").await.has(201);
+    until_counted(&app, "SELECT (SELECT count(*) FROM mails WHERE last_error IS NOT NULL AND failed_at IS NULL)", 1)
+        .await;
+    pass_the_pause(&app).await;
+    until_counted(&app, ALL, 0).await;
+    assert_eq!(sink.mails().len(), 1);
+    // A link in a text whose encoding is not told would be broken.
+    assert!(sink.mails()[0].contains("MIME-Version: 1.0\r\n"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn pages_take_forms_alone() {
+    let sink = SmtpSink::start().await.unwrap();
+    let app = app(&sink).await;
+    for path in ["/verify-email", "/reset-password"] {
+        let post = |content_type: &'static str, body: String| {
+            answer(app.request(reqwest::Method::POST, path).header("content-type", content_type).body(body))
+        };
+        let form = "application/x-www-form-urlencoded";
+        for (answer, status) in [
+            (post("application/json", "{}".to_owned()).await, 415),
+            (post(form, "x".repeat(9_000)).await, 413),
+            (post(form, String::new()).await, 422),
+        ] {
+            let page = answer.has(status);
+            assert!(page.body.as_str().unwrap().contains("<h1>"), "{}", page.body);
+        }
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

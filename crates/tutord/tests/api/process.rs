@@ -424,4 +424,14 @@ fn wrong_lines_and_empty_values() {
     for part in ["--max-body-bytes", "MAX_BODY_BYTES", "between 65536 and 1073741824"] {
         assert!(text.contains(part), "{text}");
     }
+    for (variable, value, flag) in [
+        ("SMTP_URL", "http://user:secret@host", "--smtp-url"),
+        ("MAIL_FROM", "nobody", "--mail-from"),
+        ("CORS_ORIGINS", "*", "--cors-origins"),
+        ("PUBLIC_URL", "https://tutor.example/?a=b", "--public-url"),
+    ] {
+        let (code, text) = run(tutord(directory.path(), &["serve"]).env(variable, value));
+        assert_eq!(code, Some(2), "{text}");
+        assert!(text.contains(flag) && text.contains(variable) && !text.contains("secret"), "{text}");
+    }
 }

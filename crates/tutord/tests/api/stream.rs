@@ -4,7 +4,7 @@ use futures_util::StreamExt as _;
 use reqwest::{Method, RequestBuilder};
 use serde_json::{Value, json};
 use testbed::model::Behaviour;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 
 use crate::harness::{Client, TestApp};
 
@@ -13,6 +13,8 @@ crate::on_both!(
     a_client_that_leaves_ends_the_upstream_call,
     a_model_that_fails_is_an_error_event,
     a_repeated_stream_is_answered_from_the_store,
+    streams_of_one_question_show_one_reply,
+    a_part_that_cannot_be_read_makes_a_reply_incomplete,
     stopping_the_server_ends_streams_cleanly("--shutdown-timeout-seconds", "0"),
 );
 
@@ -172,6 +174,42 @@ async fn a_repeated_stream_is_answered_from_the_store(app: &TestApp) {
     assert_eq!(again[1].1["content"], "You said: why?");
     assert_eq!(again.last(), first.last());
     assert_eq!(app.model.received().len(), 1);
+}
+
+async fn streams_of_one_question_show_one_reply(app: &TestApp) {
+    let ada = app.student("ada").await;
+    let (say, later) = oneshot::channel();
+    app.model.next(Behaviour::SayLater("The one reply.".to_owned(), later));
+    let body = json!({"message": "why?", "idempotency_key": "k1"});
+    let mut first = Events::open(&ada, body.clone()).await;
+    let start = first.next().await.unwrap();
+    let mut second = Events::open(&ada, body.clone()).await;
+    assert_eq!(second.next().await.unwrap(), start);
+    let whole = ada.post("/api/chat/message", body);
+    let (whole, first, second) = tokio::join!(whole, first.rest(), async {
+        say.send(()).unwrap();
+        second.rest().await
+    });
+    let text = |events: &[(String, Value)]| -> String {
+        events.iter().filter_map(|(_, data)| data["content"].as_str()).collect()
+    };
+    assert_eq!((text(&first).as_str(), text(&second).as_str()), ("The one reply.", "The one reply."));
+    assert_eq!(first.last(), second.last());
+    assert_eq!(whole.ok().body["message_id"], first.last().unwrap().1["message_id"]);
+    assert_eq!(app.model.received().len(), 1);
+}
+
+async fn a_part_that_cannot_be_read_makes_a_reply_incomplete(app: &TestApp) {
+    let ada = app.student("ada").await;
+    let part = |text: &str| format!("data: {{\"choices\": [{{\"delta\": {{\"content\": \"{text}\"}}}}]}}\n\n");
+    let stream = |lines: &str| Behaviour::Raw(200, "text/event-stream", lines.as_bytes().to_vec());
+    app.model.next(stream(&format!("{}{}data: [DONE]\n\n", part("one \\ud83d "), part("two"))));
+    let whole = Events::open(&ada, json!({"message": "a"})).await.rest().await;
+    assert_eq!(whole.last().unwrap().1["finish_reason"], "stop");
+    assert_eq!(whole[1].1["content"], "one \u{fffd} ");
+    app.model.next(stream(&format!("{}data: {{\"choices\": [\n\n{}data: [DONE]\n\n", part("one "), part("two"))));
+    let damaged = Events::open(&ada, json!({"message": "b"})).await.rest().await;
+    assert_eq!(damaged.last().unwrap().1["finish_reason"], "error", "a retry replaces it");
 }
 
 async fn stopping_the_server_ends_streams_cleanly(app: &TestApp) {

@@ -6,6 +6,8 @@ use std::process::Command;
 
 use anyhow::{Context as _, bail};
 
+use crate::test::cargo;
+
 /// Makes sure that PostgreSQL, Redis, nginx, Chromium, Python, Node.js and cargo-nextest are there.
 pub(crate) fn missing() -> anyhow::Result<()> {
     let mut packages = testbed::missing_packages();
@@ -33,6 +35,32 @@ pub(crate) fn missing() -> anyhow::Result<()> {
 
 /// Where the packages go that read the API's description.
 const TOOLS: &str = "target/tools";
+
+/// cargo-deny, once [`cargo_deny`] has installed it.
+pub(crate) const CARGO_DENY: &str = "target/tools/cargo/bin/cargo-deny";
+
+/// Installs cargo-deny, which takes minutes, unless this version is installed.
+pub(crate) fn cargo_deny() -> anyhow::Result<()> {
+    if !Path::new(CARGO_DENY).is_file() {
+        println!("installing cargo-deny");
+    }
+    let root = format!("{TOOLS}/cargo");
+    run(&mut cargo(&["install", "--locked", "--quiet", "cargo-deny", "--version", "0.20.2", "--root", &root]))
+}
+
+/// Installs a Rust toolchain unless it is installed.
+pub(crate) fn toolchain(version: &str) -> anyhow::Result<()> {
+    if !has("rustup") {
+        bail!("please install rustup, which runs the Rust toolchain {version}");
+    }
+    let probe = Command::new("rustup").args(["run", version, "cargo", "--version"]).output()?;
+    if probe.status.success() {
+        return Ok(());
+    }
+    println!("installing the Rust toolchain {version}");
+    run(Command::new("rustup").args(["toolchain", "install", version, "--profile", "minimal", "--no-self-update"]))
+        .with_context(|| format!("the Rust toolchain {version} is missing (`rust-version` in Cargo.toml)"))
+}
 
 fn python_packages() -> anyhow::Result<()> {
     let directory = Path::new(TOOLS).join("python");

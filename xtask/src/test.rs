@@ -1,5 +1,6 @@
 //! `cargo xtask test`.
 
+use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -8,10 +9,10 @@ use anyhow::Context as _;
 use testbed::Postgres;
 use testbed::postgres::URL_VARIABLE;
 
-use crate::install::{self, has};
+use crate::{check, install};
 
 /// What is built only where it is asked for. The same in every step, so that each crate is built once.
-const FEATURES: &str = "--features=tutord/otlp";
+pub(crate) const FEATURES: &str = "--features=tutord/otlp";
 
 /// Runs every step, and stops at the first that fails.
 async fn run_steps(all: bool, nextest: &[String]) -> anyhow::Result<Vec<(&'static str, Duration)>> {
@@ -50,15 +51,13 @@ async fn run_steps(all: bool, nextest: &[String]) -> anyhow::Result<Vec<(&'stati
     step("doc tests", &mut || {
         install::run(cargo(&["test", "--doc", "--workspace", FEATURES, "--quiet"]).envs(servers))
     })?;
-    step("docs", &mut || {
-        install::run(
-            cargo(&["doc", "--workspace", FEATURES, "--no-deps", "--quiet"]).env("RUSTDOCFLAGS", "-D warnings"),
-        )
-    })?;
-    if has("cargo-deny") {
-        step("licences and advisories", &mut || install::run(&mut cargo(&["deny", "--log-level", "error", "check"])))?;
+    step("docs", &mut check::docs)?;
+    if all || Path::new(install::CARGO_DENY).is_file() {
+        step("licences and advisories", &mut || check::deny(&[]))?;
     } else {
-        println!("\n== licences and advisories\nskipped: `cargo install --locked cargo-deny` turns this step on");
+        println!(
+            "\n== licences and advisories\nskipped: `cargo xtask deny` installs cargo-deny and turns this step on"
+        );
     }
     Ok(took)
 }
@@ -83,7 +82,12 @@ fn report_path() -> PathBuf {
 }
 
 pub(crate) fn cargo(arguments: &[&str]) -> Command {
-    let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    command(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()), arguments)
+}
+
+/// A command without the variables that cargo sets for xtask.
+pub(crate) fn command(program: impl AsRef<OsStr>, arguments: &[&str]) -> Command {
+    let mut command = Command::new(program);
     command.args(arguments);
     // They say what xtask is. Build scripts that look at them would run again, and all that depends on them be built again, whenever
     // somebody changes between this and cargo itself.

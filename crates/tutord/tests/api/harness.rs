@@ -1,5 +1,6 @@
 //! A server of the test's own, its clients, and what many tests ask of a route.
 
+use std::path::Path;
 use std::time::Duration;
 
 use clap::Parser;
@@ -370,4 +371,16 @@ pub(crate) async fn refuses_bad_bodies(client: &Client<'_>, method: Method, path
     let large = format!(r#"{{"padding": "{}"}}"#, "x".repeat(1_100_000));
     let large = client.request(method.clone(), path).header("content-type", json).body(large);
     answer(large).await.fails(413, "PAYLOAD_TOO_LARGE");
+}
+
+/// Compares a file of the repository with what a test has generated, and writes the new file into `target/tmp`.
+pub(crate) fn assert_generated(file: &str, generated: &str) {
+    let current = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").join(file);
+    let current = std::fs::read_to_string(current).unwrap_or_default();
+    let new = Path::new(env!("CARGO_TARGET_TMPDIR")).join(Path::new(file).file_name().unwrap());
+    std::fs::write(&new, generated).unwrap();
+    for (generated, current) in generated.lines().zip(current.lines()) {
+        assert_eq!(generated, current, "{file} is out of date; the new file is {}", new.display());
+    }
+    assert_eq!(generated.lines().count(), current.lines().count(), "{file}: the new file is {}", new.display());
 }

@@ -6,6 +6,7 @@ mod auth;
 mod authorization;
 mod chat;
 mod coherence;
+mod configuration;
 mod connections;
 mod contract;
 mod cookies;

@@ -1,7 +1,6 @@
 //! `docs/statements.md`: how many statements each route issues, on an empty cache and on a full one.
 
 use std::fmt::Write as _;
-use std::path::Path;
 
 use readthrough::Invalidation;
 use reqwest::{Method, RequestBuilder};
@@ -13,10 +12,9 @@ use tutord_store::model::Role;
 use crate::auth::{PASSWORD, register};
 use crate::contract::{Route, description, routes};
 use crate::exercises::{load_catalogue, review, written};
-use crate::harness::{TestApp, answer};
+use crate::harness::{TestApp, answer, assert_generated};
 use crate::mails::{mail, token};
 
-const DOCUMENTED: &str = include_str!("../../../../docs/statements.md");
 const HEAD: &str = "\
 # Statements of each route
 
@@ -167,10 +165,5 @@ async fn each_route_issues_the_statements_that_are_documented() {
         let [cold, warm, other_cold, other_warm] = [sqlite, postgres].concat()[..] else { unreachable!() };
         writeln!(counted, "| `{route}` | {budget} | {cold} | {warm} | {other_cold} | {other_warm} |").unwrap();
     }
-    let new = Path::new(env!("CARGO_TARGET_TMPDIR")).join("statements.md");
-    std::fs::write(&new, &counted).unwrap();
-    for (counted, documented) in counted.lines().zip(DOCUMENTED.lines()) {
-        assert_eq!(counted, documented, "docs/statements.md says otherwise; what was counted is in {}", new.display());
-    }
-    assert_eq!(counted.lines().count(), DOCUMENTED.lines().count(), "{}", new.display());
+    assert_generated("docs/statements.md", &counted);
 }

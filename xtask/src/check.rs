@@ -1,0 +1,28 @@
+//! `cargo xtask msrv`, `cargo xtask docs` and `cargo xtask deny`.
+
+use std::process::Command;
+
+use crate::install;
+use crate::test::{FEATURES, cargo, command};
+
+/// The first release of the Rust version that Cargo.toml promises.
+const MSRV: &str = concat!(env!("CARGO_PKG_RUST_VERSION"), ".0");
+
+/// Compiles all crates with the oldest supported compiler.
+pub(crate) fn msrv() -> anyhow::Result<()> {
+    install::toolchain(MSRV)?;
+    let check = ["run", MSRV, "cargo", "check", "--workspace", FEATURES, "--locked"];
+    install::run(&mut command("rustup", &check))
+}
+
+/// Builds the documentation, and fails on a warning.
+pub(crate) fn docs() -> anyhow::Result<()> {
+    let mut doc = cargo(&["doc", "--workspace", FEATURES, "--no-deps", "--quiet"]);
+    install::run(doc.env("RUSTDOCFLAGS", "-D warnings"))
+}
+
+/// Checks the dependencies as `deny.toml` says: those checks that are named, or all.
+pub(crate) fn deny(checks: &[String]) -> anyhow::Result<()> {
+    install::cargo_deny()?;
+    install::run(Command::new(install::CARGO_DENY).args(["--log-level", "error", "check"]).args(checks))
+}

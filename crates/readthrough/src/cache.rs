@@ -92,6 +92,20 @@ impl CacheBuilder {
         self
     }
 
+    /// Checks what [`build`](Self::build) refuses, without a runtime.
+    ///
+    /// # Errors
+    /// When the URL can't be read, or the prefix can't begin a key.
+    pub fn check(&self) -> Result<(), ConfigError> {
+        name(self.prefix.clone())?;
+        self.endpoint().map(drop)
+    }
+
+    fn endpoint(&self) -> Result<Option<Endpoint>, ConfigError> {
+        let parse = |url| Endpoint::parse(url).map_err(|failure| ConfigError(failure.to_string()));
+        self.redis.as_deref().filter(|_| self.enabled).map(parse).transpose()
+    }
+
     /// Makes the cache. It connects in the background: until Redis answers, reads load.
     ///
     /// # Errors
@@ -101,14 +115,8 @@ impl CacheBuilder {
     /// With Redis, outside a tokio runtime.
     pub fn build(mut self) -> Result<Cache, ConfigError> {
         self.prefix = name(self.prefix)?;
-        let connect = match self.redis.as_deref().filter(|_| self.enabled) {
-            Some(url) => {
-                let endpoint = Endpoint::parse(url).map_err(|failure| ConfigError(failure.to_string()))?;
-                Some(Box::new(endpoint) as Box<dyn Connect>)
-            }
-            None => None,
-        };
-        Ok(self.connected(connect))
+        let endpoint = self.endpoint()?;
+        Ok(self.connected(endpoint.map(|endpoint| Box::new(endpoint) as Box<dyn Connect>)))
     }
 
     /// A cache whose second tier is behind these connections.

@@ -72,6 +72,10 @@ pub async fn open(url: &str, options: &StoreOptions) -> Result<Arc<dyn Store>> {
         if path.is_empty() || path.starts_with(":memory:") {
             return Err(Error::InvalidUrl("sqlite:// must name a file, such as sqlite://data/tutord.db".to_owned()));
         }
+        // Such options would become a part of the file's name.
+        if path.contains('?') {
+            return Err(Error::InvalidUrl(format!("{url} has options after the file's name, which are not supported")));
+        }
         if path.ends_with('/') || Path::new(path).is_dir() {
             let file = path.trim_end_matches('/');
             return Err(Error::InvalidUrl(format!("{url} names a directory, not a file: sqlite://{file}/tutord.db?")));

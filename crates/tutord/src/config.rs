@@ -92,7 +92,7 @@ pub struct CacheConfig {
     /// Redis for what several processes share (redis://, rediss://, redis+sentinel://host,host/master or
     /// redis+cluster://host,host). Checked by `doctor` and the readiness route. Without it SQLite's values are
     /// cached in the process, and PostgreSQL's, which another process may change, not at all.
-    #[arg(long, env = "REDIS_URL", hide_env_values = true)]
+    #[arg(long, env = "REDIS_URL", hide_env_values = true, value_parser = REDIS_URL)]
     pub redis_url: Option<Secret>,
     /// Whether anything is cached.
     #[arg(long, env = "CACHE_ENABLED", default_value_t = true, action = clap::ArgAction::Set)]
@@ -224,7 +224,7 @@ pub struct HttpConfig {
 #[command(next_help_heading = "Database")]
 pub struct DatabaseConfig {
     /// postgres://USER:PASSWORD@HOST/DATABASE[?sslmode=require] or sqlite://PATH; without it, SQLite in the data directory.
-    #[arg(long, env = "DATABASE_URL", hide_env_values = true)]
+    #[arg(long, env = "DATABASE_URL", hide_env_values = true, value_parser = DATABASE_URL)]
     pub database_url: Option<Secret>,
     /// Where SQLite and mails that are not sent are kept.
     #[arg(long, env = "DATA_DIR", default_value = "./data")]
@@ -267,7 +267,7 @@ pub struct AuthConfig {
 #[command(next_help_heading = "Mail")]
 pub struct MailConfig {
     /// smtps://USER:PASSWORD@HOST or smtp://HOST:25; without it, mails are written to DATA_DIR/mail.
-    #[arg(long, env = "SMTP_URL", hide_env_values = true, value_parser = SmtpUrl)]
+    #[arg(long, env = "SMTP_URL", hide_env_values = true, value_parser = SMTP_URL)]
     pub smtp_url: Option<Secret>,
     /// The sender of mails.
     #[arg(long, env = "MAIL_FROM", default_value = "tutord <no-reply@localhost>", value_parser = sender)]
@@ -542,20 +542,36 @@ fn size(least: usize, most: usize) -> impl Fn(&str) -> Result<usize, String> + C
     }
 }
 
-/// Parses an SMTP address; the error leaves it out, as it holds a password.
+/// Parses an address that may hold a password; the error leaves it out.
 #[derive(Clone)]
-struct SmtpUrl;
+struct SecretUrl {
+    is_valid: fn(&str) -> bool,
+    expected: &'static str,
+}
 
-impl TypedValueParser for SmtpUrl {
+const SMTP_URL: SecretUrl = SecretUrl {
+    is_valid: |text| lettre::AsyncSmtpTransport::<lettre::Tokio1Executor>::from_url(text).is_ok(),
+    expected: "smtps://USER:PASSWORD@HOST or smtp://HOST:PORT",
+};
+const REDIS_URL: SecretUrl = SecretUrl {
+    is_valid: |text| readthrough::Cache::builder().redis(text).check().is_ok(),
+    expected: "redis://HOST:PORT, rediss://, redis+sentinel://HOST,HOST/MASTER or redis+cluster://HOST,HOST",
+};
+const DATABASE_URL: SecretUrl = SecretUrl {
+    is_valid: |text| ["postgres://", "postgresql://", "sqlite://"].iter().any(|scheme| text.starts_with(scheme)),
+    expected: "postgres://USER:PASSWORD@HOST/DATABASE or sqlite://PATH",
+};
+
+impl TypedValueParser for SecretUrl {
     type Value = Secret;
 
     fn parse_ref(&self, command: &Command, argument: Option<&Arg>, value: &OsStr) -> Result<Secret, clap::Error> {
         let text = StringValueParser::new().parse_ref(command, argument, value)?;
-        if lettre::AsyncSmtpTransport::<lettre::Tokio1Executor>::from_url(&text).is_ok() {
+        if (self.is_valid)(&text) {
             return Ok(Secret(text));
         }
-        let message =
-            "invalid value for '--smtp-url <SMTP_URL>': must be smtps://USER:PASSWORD@HOST or smtp://HOST:PORT\n";
+        let name = argument.map(ToString::to_string).unwrap_or_default();
+        let message = format!("invalid value for '{name}': must be {}\n", self.expected);
         Err(clap::Error::raw(ErrorKind::ValueValidation, message).with_cmd(command))
     }
 }

@@ -122,6 +122,12 @@ impl ApiError {
         )
     }
 
+    /// 408: the body did not come within `limit`.
+    pub fn body_timeout(limit: Duration) -> Self {
+        let message = format!("the body did not arrive within {limit:?}");
+        Self::new(StatusCode::REQUEST_TIMEOUT, "REQUEST_TIMEOUT", message)
+    }
+
     /// 415: a compressed body.
     pub fn unsupported_content_encoding() -> Self {
         Self::new(
@@ -154,7 +160,7 @@ impl ApiError {
     pub fn llm_not_configured() -> Self {
         Self::new(
             StatusCode::SERVICE_UNAVAILABLE,
-            "LLM_NOT_CONFIGURED",
+            LLM_NOT_CONFIGURED,
             "no model is connected; whoever runs tutord connects one with LLM_BASE_URL and LLM_MODEL",
         )
         .with_retry_after(MODEL_RETRY)
@@ -222,7 +228,7 @@ impl ApiError {
 
     /// Whether the server failed, and not the client.
     pub fn is_failure(&self) -> bool {
-        is_failure(self.status)
+        is_failure(self.status) && self.code != LLM_NOT_CONFIGURED
     }
 
     /// Whether a log-in would mend it.
@@ -236,8 +242,21 @@ pub(crate) fn is_failure(status: StatusCode) -> bool {
     status.is_server_error() && status != StatusCode::NOT_IMPLEMENTED
 }
 
+/// The code of what needs a model, where none is connected.
+const LLM_NOT_CONFIGURED: &str = "LLM_NOT_CONFIGURED";
+
+/// Marks a response of status 5xx that says what this installation does not offer: no operator needs to act.
+#[derive(Clone, Copy)]
+struct NotOffered;
+
+/// Whether a response tells that the server failed.
+pub(crate) fn tells_failure(response: &Response) -> bool {
+    is_failure(response.status()) && response.extensions().get::<NotOffered>().is_none()
+}
+
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
+        let is_offered = self.code != LLM_NOT_CONFIGURED;
         let mut error = json!({"code": self.code, "message": self.message});
         if !self.details.is_empty() {
             error["details"] = Value::Object(self.details);
@@ -245,6 +264,9 @@ impl IntoResponse for ApiError {
         let mut response = (self.status, Json(json!({ "error": error }))).into_response();
         for (name, value) in self.headers {
             response.headers_mut().insert(name, value);
+        }
+        if !is_offered {
+            response.extensions_mut().insert(NotOffered);
         }
         response
     }

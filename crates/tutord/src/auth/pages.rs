@@ -27,14 +27,13 @@ const POLICY: HeaderValue = HeaderValue::from_static(
 const ROBOTS: HeaderName = HeaderName::from_static("x-robots-tag");
 /// Enough for a token and a password, each byte of it escaped.
 const MAX_FORM_BYTES: usize = 8 * 1_024;
-const STYLE: &str = "/account.css";
 
 /// `/verify-email` and `/reset-password`.
 pub fn pages() -> Router<App> {
     Router::new()
         .route("/verify-email", get(show_verification).post(verify))
         .route("/reset-password", get(show_reset).post(reset))
-        .route(STYLE, get(style))
+        .route("/account.css", get(style))
         .layer(DefaultBodyLimit::max(MAX_FORM_BYTES))
 }
 
@@ -105,7 +104,7 @@ fn verification(token: &str) -> Response {
     let main = html! {
         h1 { "Verify your e-mail address" }
         p { "One click, and your account is ready." }
-        form method="post" action="/verify-email" {
+        form method="post" action="verify-email" {
             input type="hidden" name="token" value=(token);
             button type="submit" { "Verify my address" }
         }
@@ -160,7 +159,7 @@ fn password_form(token: &str, error: Option<&str>) -> Response {
     let main = html! {
         h1 { "Choose a new password" }
         @if let Some(error) = error { p.error #error role="alert" { (error) } }
-        form method="post" action="/reset-password" {
+        form method="post" action="reset-password" {
             input type="hidden" name="token" value=(token);
             label for="password" { "New password" }
             input #password type="password" name="new_password" autocomplete="new-password" required minlength="8"
@@ -204,7 +203,8 @@ fn document(status: StatusCode, title: &str, main: &Markup) -> Response {
                 meta name="viewport" content="width=device-width, initial-scale=1";
                 title { (title) " – tutord" }
                 link rel="icon" href="data:,";
-                link rel="stylesheet" href=(STYLE);
+                // Relative, as the links of the forms: PUBLIC_URL may have a path.
+                link rel="stylesheet" href="account.css";
             }
             body { main { p.name { "tutord" } (main) } }
         }

@@ -1,6 +1,7 @@
 //! The rules of accounts and log-ins.
 
 use std::net::IpAddr;
+use std::time::Duration;
 
 use tutord_store::model::{
     Credentials, EmailTokenPurpose, MailKind, NewSessionTokens, NewUser, Role, Rotation, TokenHash, User,
@@ -13,6 +14,7 @@ use super::password::Matched;
 use super::token::{self, Token};
 use crate::app::App;
 use crate::error::ApiError;
+use crate::http::admission::without_load;
 use crate::http::rate_limit::{Rule, Subject, network};
 
 /// What a registration led to.
@@ -201,15 +203,22 @@ pub(super) async fn resend_verification(app: &App, email: &str) -> Result<(), Ap
     enqueue(app, email, MailKind::VerifyEmail).await
 }
 
+/// How long a request for a mail takes at least, so that its time does not tell whether the address has an account.
+const ANSWER_STEP: Duration = Duration::from_millis(100);
+
 /// Mails a link to reset the password, where the address has an account.
 pub(super) async fn request_reset(app: &App, email: &str) -> Result<(), ApiError> {
     enqueue(app, email, MailKind::PasswordReset).await
 }
 
 async fn enqueue(app: &App, email: &str, kind: MailKind) -> Result<(), ApiError> {
+    let step = tokio::time::Instant::now() + ANSWER_STEP;
     // No user has the id 0.
     let user_id = app.store.credentials(email).await?.map_or(0, |found| found.user.id);
-    Ok(app.mailer.enqueue(user_id, kind).await?)
+    app.mailer.enqueue(user_id, kind).await?;
+    // A mail that is stored takes longer than one that is not.
+    without_load(tokio::time::sleep_until(step)).await;
+    Ok(())
 }
 
 /// Replaces the password of the account behind a mailed token, and ends all its sessions.

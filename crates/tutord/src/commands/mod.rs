@@ -97,7 +97,8 @@ async fn open(database: &DatabaseConfig) -> anyhow::Result<Arc<dyn Store>> {
 }
 
 async fn open_with(database: &DatabaseConfig, options: StoreOptions) -> anyhow::Result<Arc<dyn Store>> {
-    tutord_store::open(&database.url(), &options).await.context("opening the database (DATABASE_URL)")
+    let setting = if database.database_url.is_some() { "DATABASE_URL, --database-url" } else { "DATA_DIR, --data-dir" };
+    tutord_store::open(&database.url(), &options).await.with_context(|| format!("opening the database ({setting})"))
 }
 
 /// Sends the last traces when it is dropped; nothing without the feature `otlp`.

@@ -174,7 +174,6 @@ pub(super) async fn generate(
     if app.llm.is_none() {
         return Err(ApiError::llm_not_configured());
     }
-    app.limits.check(Rule::generate(identity.role), &Subject::User(identity.user_id)).await?;
     let GenerateRequest { topic, difficulty, exercise_type, idempotency_key } = request;
     let request = idempotency_key.map(|key| {
         let difficulty = difficulty.map(Difficulty::as_str).unwrap_or_default();
@@ -186,6 +185,7 @@ pub(super) async fn generate(
     {
         return Ok(GenerateResponse::new(created));
     }
+    app.limits.check(Rule::generate(identity.role), &Subject::User(identity.user_id)).await?;
     let student = student(app, identity).await?;
     let wish = Wish {
         language: daily::language_of(&student).unwrap_or_else(|| DEFAULT_LANGUAGE.to_owned()),

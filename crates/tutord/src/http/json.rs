@@ -74,7 +74,7 @@ async fn read<S: Send + Sync>(request: Request, state: &S) -> Result<Bytes, ApiE
             }
             _ => ApiError::malformed_json("the body could not be read to its end"),
         }),
-        Err(_) => Err(ApiError::overloaded("the body took too long")),
+        Err(_) => Err(ApiError::body_timeout(time)),
     }
 }
 

@@ -30,7 +30,7 @@ use super::trace_context::traceparent;
 use super::{encoding, head_limits};
 use crate::app::App;
 use crate::config::HttpConfig;
-use crate::error::{ApiError, is_failure};
+use crate::error::{ApiError, tells_failure};
 
 /// What a body may take.
 #[derive(Debug, Clone, Copy)]
@@ -56,7 +56,8 @@ pub fn wrap(router: Router<App>, app: &App) -> Router<App> {
         .layer(CatchPanicLayer::custom(panicked))
         // Event streams and small answers are left as they are.
         .layer(CompressionLayer::new())
-        .layer(Extension(BodyLimit { bytes: http.max_body_bytes, time: http.request_timeout() }))
+        // A little less than the whole request, so that a slow body is the client's failure and not the server's.
+        .layer(Extension(BodyLimit { bytes: http.max_body_bytes, time: http.request_timeout() * 9 / 10 }))
         .layer(DefaultBodyLimit::max(http.max_body_bytes))
         .layer(from_fn_with_state(app.clone(), within_compression));
     router
@@ -146,9 +147,9 @@ async fn trace(app: &App, id: &str, mut request: Request, next: Next) -> Respons
     app.requests.count(counted, status, took);
     #[cfg(feature = "otlp")]
     crate::ops::otlp::answered(&span, status);
-    let latency_ms = milliseconds(took);
+    let (latency_ms, is_failed) = (milliseconds(took), tells_failure(&response));
     span.in_scope(|| {
-        if is_failure(status) {
+        if is_failed {
             tracing::error!(status = status.as_u16(), latency_ms, statements = issued, "answered");
         } else {
             tracing::info!(status = status.as_u16(), latency_ms, statements = issued, "answered");

@@ -21,7 +21,6 @@ crate::on_both!(
     a_key_belongs_to_one_message,
     a_client_that_gives_up_finds_the_reply_later,
     a_repeated_request_is_answered_from_the_store,
-    a_request_that_is_repeated_too_early_is_told_the_one_reply("--llm-cache-ttl", "0"),
     without_a_model_messages_are_kept("--llm-model", "none", "--llm-base-url", "http://127.0.0.1:1"),
     the_model_sees_this_student_and_a_bounded_history("--llm-context-tokens", "400"),
     the_model_is_told_what_the_student_is_good_at,
@@ -330,14 +329,15 @@ async fn a_repeated_request_is_answered_from_the_store(app: &TestApp) {
     assert_eq!(ada.get("/api/chat/conversations").await.ok().body["conversations"][0]["message_count"], 2);
 }
 
-async fn a_request_that_is_repeated_too_early_is_told_the_one_reply(app: &TestApp) {
+#[tokio::test(flavor = "multi_thread")]
+async fn two_nodes_that_answer_one_question_store_one_reply() {
+    let app = TestApp::postgres(&[]).await;
     let ada = app.student("ada").await;
     let body = json!({"message": "why?", "idempotency_key": "k1"});
     let (tell, told) = oneshot::channel();
     app.model.next(Behaviour::SayLater("too late".to_owned(), told));
     let first = tokio::spawn(answer(ada.request(Method::POST, "/api/chat/message").json(&body)));
     app.model.until_arrived(1).await;
-    // In one process the second would wait for the first.
     let other = app.another(&[]).await;
     let again = ada.at(&other).post("/api/chat/message", body).await.ok().body;
     tell.send(()).unwrap();

@@ -268,7 +268,7 @@ async fn a_body_that_does_not_come_is_not_waited_for(app: &TestApp) {
         let never = futures_util::stream::pending::<std::io::Result<axum::body::Bytes>>();
         let request = ada.request(Method::POST, path).header("content-type", "application/json");
         let request = request.body(reqwest::Body::wrap_stream(never));
-        answer(request).await.fails(503, "OVERLOADED");
+        answer(request).await.fails(408, "REQUEST_TIMEOUT");
     }
 }
 

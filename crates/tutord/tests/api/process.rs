@@ -1,13 +1,15 @@
 //! The binary as a process of its own, and a way past the store to the rows.
 
+use std::io::{BufRead as _, BufReader};
 use std::path::Path;
 use std::process::{Command, Stdio};
 
 use serde_json::{Value, json};
 use testbed::model::Behaviour;
-use testbed::{FakeModel, Postgres};
+use testbed::{FakeModel, Postgres, Redis};
 
 use crate::demo::{demo, log_in};
+use crate::harness::TestApp;
 
 /// Runs a statement on a database, past the store.
 pub(crate) async fn execute(url: &str, sql: &str) {
@@ -280,6 +282,54 @@ async fn statistics_are_rebuilt_by_command() {
     assert!(count(&url, "SELECT (SELECT sum(students) FROM leaderboard_counts WHERE level = 2)").await > 0);
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn the_model_is_asked_again_on_another_node_when_the_one_that_asked_it_dies() {
+    let redis = Redis::start().await.unwrap();
+    let survivor = TestApp::postgres(&["--redis-url", &redis.url()]).await;
+    survivor.app.cache.until_connected().await;
+    let model_url = survivor.model.base_url();
+    let directory = tempfile::tempdir().unwrap();
+    let url = survivor.app.config.database.url();
+    // The lease of what a node asks the model is far shorter than the model may take.
+    let mut child = tutord(
+        directory.path(),
+        &[
+            "serve",
+            "--listen",
+            "127.0.0.1:0",
+            "--database-url",
+            &url,
+            "--redis-url",
+            &redis.url(),
+            "--log-format",
+            "json",
+        ],
+    )
+    .args(["--llm-base-url", &model_url, "--llm-model", "fake-1", "--llm-timeout-seconds", "600"])
+    .stderr(Stdio::piped())
+    .spawn()
+    .unwrap();
+    let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
+    let address = lines.find_map(|line| {
+        let line: Value = serde_json::from_str(&line.ok()?).ok()?;
+        line["fields"]["address"].as_str().map(str::to_owned)
+    });
+    let ada = survivor.student("ada").await;
+    let body = json!({"message": "why?", "idempotency_key": "k1"});
+    survivor.model.next(Behaviour::Hang);
+    let request = reqwest::Client::new().post(format!("http://{}/api/chat/message", address.unwrap()));
+    let lost = tokio::spawn(request.bearer_auth(&ada.token).json(&body).send());
+    survivor.model.until_arrived(1).await;
+    child.kill().unwrap();
+    child.wait().unwrap();
+    assert!(lost.await.unwrap().is_err());
+    let answered = ada.post("/api/chat/message", body).await.ok().body;
+    assert_eq!(answered["response"], "You said: why?");
+    assert_eq!(survivor.model.received().len(), 2);
+    let page = ada.get(&format!("/api/chat/conversations/{}", answered["conversation_id"])).await.ok().body;
+    assert_eq!(page["conversation"]["message_count"], 2, "the question is there once");
+}
+
 /// The binary with arguments in a directory, without the variables of this process.
 fn tutord(directory: &Path, arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_tutord"));
@@ -426,6 +476,8 @@ fn wrong_lines_and_empty_values() {
     }
     for (variable, value, flag) in [
         ("SMTP_URL", "http://user:secret@host", "--smtp-url"),
+        ("REDIS_URL", "http://:secret@host", "--redis-url"),
+        ("DATABASE_URL", "mysql://user:secret@host", "--database-url"),
         ("MAIL_FROM", "nobody", "--mail-from"),
         ("CORS_ORIGINS", "*", "--cors-origins"),
         ("PUBLIC_URL", "https://tutor.example/?a=b", "--public-url"),

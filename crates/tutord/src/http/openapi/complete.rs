@@ -149,7 +149,7 @@ fn complete_operation(method: &str, path: &str, operation: &mut Value, examples:
 
     let mut facts: Vec<Shared> = vec![errors::URI_TOO_LONG, errors::HEADERS_TOO_LARGE];
     if takes_body {
-        facts.extend([errors::MALFORMED, errors::TOO_LARGE, errors::UNSUPPORTED]);
+        facts.extend([errors::MALFORMED, errors::BODY_TIMEOUT, errors::TOO_LARGE, errors::UNSUPPORTED]);
     }
     if takes_body || takes_parameters {
         facts.push(errors::INVALID);

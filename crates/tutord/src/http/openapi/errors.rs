@@ -74,6 +74,9 @@ pub(super) const NOT_ADMIN: Shared = Shared::new("403", "NotAdmin", "FORBIDDEN",
 );
 pub(super) const NOT_FOUND: Shared = Shared::new("404", "NotFound", "NOT_FOUND", "conversation not found")
     .described("The resource does not exist, or belongs to another user.");
+pub(super) const BODY_TIMEOUT: Shared =
+    Shared::new("408", "BodyTimeout", "REQUEST_TIMEOUT", "the body did not arrive within 27s")
+        .described("The body did not arrive in time.");
 pub(super) const TOO_LARGE: Shared =
     Shared::new("413", "BodyTooLarge", "PAYLOAD_TOO_LARGE", "the body must be at most 1048576 bytes")
         .described("The body is longer than `MAX_BODY_BYTES`.");
@@ -115,13 +118,14 @@ pub(super) const MODEL_UNAVAILABLE: Shared =
         )
         .with_headers(&["Retry-After"]);
 
-const SHARED: [Shared; 15] = [
+const SHARED: [Shared; 16] = [
     MALFORMED,
     UNAUTHENTICATED,
     LOG_IN_FORBIDDEN,
     UNVERIFIED,
     NOT_ADMIN,
     NOT_FOUND,
+    BODY_TIMEOUT,
     TOO_LARGE,
     URI_TOO_LONG,
     UNSUPPORTED,

@@ -312,7 +312,7 @@ async fn the_model_is_asked_again_on_another_node_when_the_one_that_asked_it_die
     let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
     let address = lines.find_map(|line| {
         let line: Value = serde_json::from_str(&line.ok()?).ok()?;
-        line["fields"]["address"].as_str().map(str::to_owned)
+        line["address"].as_str().map(str::to_owned)
     });
     let ada = survivor.student("ada").await;
     let body = json!({"message": "why?", "idempotency_key": "k1"});

@@ -257,7 +257,7 @@ pub struct AuthConfig {
     /// used: for tabs that refresh at once.
     #[arg(long, env = "REFRESH_GRACE_SECONDS", default_value_t = 30, value_parser = clap::value_parser!(u64).range(0..=600))]
     pub refresh_grace_seconds: u64,
-    /// Whether cookies are Secure. Without it: unless PUBLIC_URL is http://localhost or http://127.0.0.1.
+    /// Whether cookies are Secure. Without it: unless PUBLIC_URL is http://localhost, http://127.0.0.1 or http://[::1].
     #[arg(long, env = "COOKIE_SECURE", action = clap::ArgAction::Set)]
     pub cookie_secure: Option<bool>,
 }

@@ -1,5 +1,6 @@
 //! Conversations and their messages.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use diesel::prelude::*;
@@ -263,8 +264,8 @@ pub struct NewReply {
     pub conversation_id: i64,
     /// The student's message that it answers; a second reply to it is a conflict, unless the first broke off.
     pub reply_to: i64,
-    /// The text.
-    pub content: String,
+    /// The text; shared, as it may be long and is handed from layer to layer.
+    pub content: Arc<str>,
     /// Tokens that the model counted for this exchange.
     pub tokens_used: i32,
     /// The model that wrote it.

@@ -123,7 +123,7 @@ pub(super) async fn append_reply(conn: &mut Conn, new: &NewReply) -> Result<Opti
             messages::conversation_id.eq(new.conversation_id),
             messages::position.eq(conversation.message_count),
             messages::role.eq(MessageRole::Assistant),
-            messages::content.eq(&new.content),
+            messages::content.eq(&*new.content),
             messages::tokens_used.eq(new.tokens_used),
             messages::model_used.eq(&new.model_used),
             messages::provider.eq(&new.provider),
@@ -149,7 +149,7 @@ pub(super) async fn replace_reply(conn: &mut Conn, new: &NewReply) -> Result<Opt
     let longest = if INCOMPLETE_REASONS.contains(&new.finish_reason.as_str()) { characters } else { i32::MAX };
     let message = diesel::update(present.filter(length(messages::content).lt(longest)))
         .set((
-            messages::content.eq(&new.content),
+            messages::content.eq(&*new.content),
             messages::tokens_used.eq(new.tokens_used),
             messages::model_used.eq(&new.model_used),
             messages::provider.eq(&new.provider),

@@ -134,7 +134,7 @@ pub(crate) fn reply(user_id: i64, to: &Message, content: &str) -> NewReply {
         user_id,
         conversation_id: to.conversation_id,
         reply_to: to.id,
-        content: content.to_owned(),
+        content: content.into(),
         tokens_used: 7,
         model_used: "model".to_owned(),
         provider: "provider".to_owned(),

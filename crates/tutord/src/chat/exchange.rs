@@ -3,6 +3,7 @@
 //! The message is committed before the model is asked, and no connection is held while it answers: a
 //! model that fails or a process that dies costs the reply, never the message.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use tracing::Instrument as _;
@@ -149,7 +150,7 @@ impl Question {
             let (provider, request) = self.prepare(app).await?;
             let reply = provider.complete(request).await.map_err(|error| unavailable(&error))?;
             let new = NewReply {
-                content: reply.content,
+                content: reply.content.into(),
                 model_used: reply.model,
                 tokens_used: tokens(reply.tokens_used),
                 finish_reason: reply.finish_reason,
@@ -167,7 +168,7 @@ impl Question {
 
     /// The provider and what to ask it: one bounded read of the history, one of the student, one of the
     /// student's topics.
-    pub(super) async fn prepare(&self, app: &App) -> Result<(std::sync::Arc<dyn Provider>, ChatRequest), ApiError> {
+    pub(super) async fn prepare(&self, app: &App) -> Result<(Arc<dyn Provider>, ChatRequest), ApiError> {
         let provider = app.llm.clone().ok_or_else(ApiError::llm_not_configured)?;
         let Message { conversation_id, position, .. } = self.message;
         let (student, skills, history) = tokio::try_join!(
@@ -200,7 +201,7 @@ impl Question {
             user_id: self.user_id,
             conversation_id: self.message.conversation_id,
             reply_to: self.message.id,
-            content: String::new(),
+            content: Arc::default(),
             tokens_used: 0,
             model_used: String::new(),
             provider: provider.to_owned(),
@@ -213,10 +214,10 @@ impl Question {
     /// Stores a reply, or replaces one that broke off.
     pub(super) async fn store(&self, app: &App, mut reply: NewReply) -> Result<Outcome, ApiError> {
         // No database keeps the character U+0000; a model that writes it must not cost the reply.
-        for text in [&mut reply.content, &mut reply.model_used, &mut reply.finish_reason] {
-            if text.contains('\0') {
-                *text = text.replace('\0', "\u{fffd}");
-            }
+        let visible = |text: &str| text.contains('\0').then(|| text.replace('\0', "\u{fffd}"));
+        reply.content = visible(&reply.content).map_or(reply.content, Into::into);
+        for text in [&mut reply.model_used, &mut reply.finish_reason] {
+            *text = visible(text).unwrap_or_else(|| std::mem::take(text));
         }
         if !self.has_incomplete_reply {
             match app.store.append_reply(reply.clone()).await {

@@ -158,12 +158,13 @@ async fn relay(app: &App, client: &Client, question: &Question) -> Result<(), St
     let (provider, request) = question.prepare(app).await?;
     let asked: u32 = request.messages.iter().map(|message| estimate_tokens(&message.content)).sum();
     let mut reply = NewReply { model_used: app.config.llm.model_name().to_owned(), ..question.reply(provider.name()) };
+    let mut text = String::new();
     let outcome = async {
         let mut chunks = provider.stream(request).await.map_err(|error| unavailable(&error))?;
         while let Some(chunk) = chunks.next().await {
             match chunk.map_err(|error| unavailable(&error))? {
                 Chunk::Delta(content) => {
-                    reply.content.push_str(&content);
+                    text.push_str(&content);
                     client.send("delta", &Delta { content: &content }).await?;
                 }
                 Chunk::Done { model, tokens_used, finish_reason, cached } => {
@@ -182,6 +183,7 @@ async fn relay(app: &App, client: &Client, question: &Question) -> Result<(), St
         () = app.streams_end.cancelled() => Err(Stopped::Interrupted),
     };
     reply.response_time_ms = milliseconds(began.elapsed());
+    reply.content = text.into();
     let stopped = match outcome {
         Ok(()) => match question.store(app, reply).await? {
             Outcome::Stored(reply) => return client.done(reply).await,

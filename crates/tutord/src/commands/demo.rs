@@ -181,7 +181,7 @@ async fn fill(store: &dyn Store) -> anyhow::Result<()> {
                     user_id: student,
                     conversation_id: message.conversation_id,
                     reply_to: message.id,
-                    content: answer.clone(),
+                    content: answer.as_str().into(),
                     tokens_used: crate::llm::estimate_tokens(question).cast_signed()
                         + crate::llm::estimate_tokens(answer).cast_signed(),
                     model_used: "sample".to_owned(),

@@ -176,7 +176,7 @@ fn request(system: &str, task: String, temperature: f64, max_tokens: u32) -> Cha
         ChatMessage { role: Role::System, content: system.to_owned() },
         ChatMessage { role: Role::User, content: task },
     ];
-    ChatRequest { messages, max_tokens, temperature, student: None }
+    ChatRequest { messages, max_tokens, temperature, student: None, question_starts: Vec::new() }
 }
 
 /// What a student is told of a model that failed; the operator reads the cause in the log.

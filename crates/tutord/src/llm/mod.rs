@@ -12,6 +12,7 @@ mod dialect;
 mod endpoint_error;
 mod lengths;
 mod lenient;
+mod objects;
 mod openai;
 mod shapes;
 mod sse;
@@ -32,6 +33,7 @@ pub use breaker::Breaker;
 pub use cached::{Cached, ReplyCacheOptions};
 pub use counted::{Counted, Speed, Usage};
 pub use dialect::{RESERVED_FIELDS, SystemRole};
+pub use objects::json_objects;
 pub use openai::{Check, OpenAi, OpenAiConfig};
 pub use tokens::{MESSAGE_OVERHEAD, estimate_tokens};
 

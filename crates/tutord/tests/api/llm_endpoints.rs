@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 use testbed::Endpoint;
 use testbed::model::Behaviour;
 
+use crate::exercises::load_catalogue;
 use crate::harness::{Client, TestApp};
 use crate::stream::Events;
 
@@ -169,6 +170,28 @@ async fn unanswered_questions_do_not_end_a_conversation() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn bounds_of_a_reply_are_learnt_and_hold_for_all_requests() {
+    let app = TestApp::sqlite(&["--llm-max-reply-tokens", "600"]).await;
+    load_catalogue(&app).await;
+    app.model.refuse(|body| {
+        let text = "`max_tokens` must be less than or equal to `512`, the maximum value for `max_tokens` is less than the \
+                    `context_window` for this model";
+        (body["max_tokens"].as_u64()? > 512).then(|| (400, "application/json", json!({"error": {"message": text}}).to_string().into()))
+    });
+    let ada = app.student("ada").await;
+    app.model.next(crate::exercises::review(70));
+    ada.post("/api/exercises/1/submit", json!({"solution": "x"})).await.ok();
+    ada.talk("hello").await;
+    ada.talk("again").await;
+    app.model.next(crate::exercises::written("A written exercise"));
+    ada.post("/api/exercises/generate", json!({})).await.has(201);
+    app.model.next(Behaviour::Say("Look at your loop.".to_owned()));
+    ada.post("/api/exercises/2/hint", json!({"context": "I am lost"})).await.ok();
+    let sent: Vec<Value> = app.model.received().iter().map(|received| received.body["max_tokens"].clone()).collect();
+    assert_eq!(sent, [600, 600, 512, 512, 512, 300]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn refusals_in_plain_text_are_learnt() {
     let app = TestApp::sqlite(&[]).await;
     app.model.refuse(|body| body.get("max_tokens").map(|_| (400, "text/plain", b"unknown field max_tokens".into())));
@@ -178,6 +201,38 @@ async fn refusals_in_plain_text_are_learnt() {
     let sent: Vec<bool> =
         app.model.received().iter().map(|received| received.body.get("max_completion_tokens").is_some()).collect();
     assert_eq!(sent, [false, true, true]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn grades_are_read_tolerantly() {
+    let app = TestApp::sqlite(&[]).await;
+    load_catalogue(&app).await;
+    let ada = app.student("ada").await;
+    for (id, said, grade, feedback) in [
+        (
+            1,
+            r#"{"grade": 69.6, "feedback": "Well\nbegun.", "strengths": null, "improvements": "names"}"#,
+            70,
+            "Well\nbegun.",
+        ),
+        (
+            2,
+            "{\"grade\": \"85\", \"feedback\": \"Two\nlines \\ud83d\", \"strengths\": [1, null, \"tests\"]}",
+            85,
+            "Two\nlines \u{fffd}",
+        ),
+        (
+            3,
+            r#"<think>{"grade": 1, "feedback": "hm"}</think> {"grade": 70.0, "feedback": "a\u0000b"} Done: {}."#,
+            70,
+            "ab",
+        ),
+    ] {
+        app.model.next(Behaviour::Say(said.to_owned()));
+        let graded = ada.post(&format!("/api/exercises/{id}/submit"), json!({"solution": "x"})).await.ok().body;
+        assert_eq!((&graded["grade"], &graded["feedback"]), (&json!(grade), &json!(feedback)), "{said}");
+    }
+    assert_eq!(app.model.received().len(), 3);
 }
 
 #[tokio::test(flavor = "multi_thread")]

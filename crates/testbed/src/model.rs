@@ -19,7 +19,7 @@ use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, oneshot, watch};
 
-use crate::endpoints::Endpoint;
+use crate::endpoints::{Endpoint, RawAnswer};
 
 /// What the model does with one request.
 #[derive(Debug)]
@@ -36,6 +36,8 @@ pub enum Behaviour {
     Garbage,
     /// Answers with these bytes, whatever was requested; the body ends after them.
     Raw(u16, &'static str, Vec<u8>),
+    /// Answers 200 with these bytes, and keeps the connection open.
+    Open(&'static str, Vec<u8>),
     /// Repeats these bytes after the first ones until the client leaves.
     Endless(Vec<u8>, Vec<u8>),
     /// Redirects to this address.
@@ -55,11 +57,24 @@ pub struct Received {
     pub authorization: Option<String>,
 }
 
-#[derive(Debug, Default)]
+/// Answers a request that it refuses.
+type Rule = Box<dyn Fn(&Value) -> Option<RawAnswer> + Send>;
+
+#[derive(Default)]
 struct Script {
     behaviours: VecDeque<Behaviour>,
     endpoint: Option<Endpoint>,
+    rule: Option<Rule>,
     received: Vec<Received>,
+}
+
+impl std::fmt::Debug for Script {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Script")
+            .field("behaviours", &self.behaviours)
+            .field("endpoint", &self.endpoint)
+            .finish_non_exhaustive()
+    }
 }
 
 /// A running fake.
@@ -117,6 +132,11 @@ impl FakeModel {
         self.lock().endpoint = Some(endpoint);
     }
 
+    /// Refuses requests by a rule from now on, where no [`Behaviour`] is lined up.
+    pub fn refuse(&self, rule: impl Fn(&Value) -> Option<RawAnswer> + Send + 'static) {
+        self.lock().rule = Some(Box::new(rule));
+    }
+
     /// All requests so far.
     pub fn received(&self) -> Vec<Received> {
         self.lock().received.clone()
@@ -165,10 +185,9 @@ async fn complete(State(model): State<FakeModel>, headers: HeaderMap, Json(body)
     let behaviour = {
         let mut script = model.lock();
         let authorization = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok()).map(str::to_owned);
-        let as_endpoint = script.endpoint.map(|endpoint| {
-            let (status, content_type, body) = endpoint.answer(&body, &echo);
-            Behaviour::Raw(status, content_type, body)
-        });
+        let refused = script.rule.as_ref().and_then(|rule| rule(&body));
+        let answered = refused.or_else(|| Some(script.endpoint?.answer(&body, &echo)));
+        let as_endpoint = answered.map(|(status, content_type, body)| Behaviour::Raw(status, content_type, body));
         script.received.push(Received { body, authorization });
         script.behaviours.pop_front().or(as_endpoint).unwrap_or(Behaviour::Say(echo))
     };
@@ -197,6 +216,10 @@ async fn complete(State(model): State<FakeModel>, headers: HeaderMap, Json(body)
         Behaviour::Raw(status, content_type, body) => {
             let status = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
             (status, [(header::CONTENT_TYPE, content_type)], body).into_response()
+        }
+        Behaviour::Open(content_type, bytes) => {
+            let pieces = stream::iter([Ok::<_, std::convert::Infallible>(bytes)]).chain(stream::pending());
+            return ([(header::CONTENT_TYPE, content_type)], Body::from_stream(pieces)).into_response();
         }
         Behaviour::Endless(first, again) => {
             let sent = Arc::clone(&model.sent);

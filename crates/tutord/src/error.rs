@@ -172,6 +172,11 @@ impl ApiError {
             .with_retry_after(retry_after.unwrap_or(MODEL_RETRY))
     }
 
+    /// 503: the model refuses to answer, which no repetition changes.
+    pub fn llm_declined(message: &str) -> Self {
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, "LLM_UNAVAILABLE", message)
+    }
+
     /// 503: try again soon.
     pub fn overloaded(message: impl Into<String>) -> Self {
         Self::new(StatusCode::SERVICE_UNAVAILABLE, "OVERLOADED", message).with_retry_after(OVERLOADED_RETRY)

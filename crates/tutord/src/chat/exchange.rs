@@ -181,16 +181,16 @@ impl Question {
             return Err(no_conversation());
         }
         let llm = &app.config.llm;
-        // In tokens as they are estimated, of which the endpoint may count more.
-        let context_tokens = u64::from(llm.context_tokens) * 100 / u64::from(provider.tokens_percent().max(100));
-        let context_tokens = u32::try_from(context_tokens).unwrap_or(llm.context_tokens);
+        let context_tokens = provider.prompt_tokens(llm.context_tokens);
+        let (messages, question_starts) = prompt::build(&student, &skills, &history, context_tokens);
         Ok((
             provider,
             ChatRequest {
-                messages: prompt::build(&student, &skills, &history, context_tokens),
+                messages,
                 max_tokens: llm.max_reply_tokens,
                 temperature: llm.temperature,
                 student: Some(self.user_id),
+                question_starts,
             },
         ))
     }
@@ -257,6 +257,10 @@ impl Question {
 
 /// What the client is told of a model that failed; the operator reads the cause in the log.
 pub(super) fn unavailable(error: &LlmError) -> ApiError {
+    if let LlmError::Declined(_) = error {
+        tracing::warn!(%error, "the model gave no reply");
+        return ApiError::llm_declined("the tutor declined to answer this; your message is saved; please rephrase it");
+    }
     tracing::error!(%error, "the model gave no reply");
     ApiError::llm_unavailable("the tutor could not answer; your message is saved", error.retry_after())
 }

@@ -66,13 +66,14 @@ fn system_prompt(student: &User, skills: &[TopicSkill]) -> String {
 /// fit into `context_tokens` together with it. After the system prompt the roles alternate, and the first message is the
 /// student's: chat templates of Mistral's and Google's models refuse anything else.
 ///
-/// `newest_first` begins with the question to be answered, which is always included.
+/// `newest_first` begins with the question to be answered, which is always included. The second value tells where the
+/// questions begin in the last message: those without a reply, then this one.
 pub(super) fn build(
     student: &User,
     skills: &[TopicSkill],
     newest_first: &[Message],
     context_tokens: u32,
-) -> Vec<ChatMessage> {
+) -> (Vec<ChatMessage>, Vec<usize>) {
     let system = ChatMessage { role: Role::System, content: system_prompt(student, skills) };
     let tokens = |content: &str| estimate_tokens(content).saturating_add(MESSAGE_OVERHEAD);
     let mut left = context_tokens.saturating_sub(tokens(&system.content));
@@ -83,7 +84,7 @@ pub(super) fn build(
         fits
     });
     let shown = &newest_first[..fitting.count()];
-    let mut messages = vec![system];
+    let (mut messages, mut question_starts) = (vec![system], Vec::new());
     // A reply whose question is cut off says nothing.
     for message in shown.iter().rev().skip_while(|message| message.role != MessageRole::User) {
         let role = match message.role {
@@ -96,12 +97,16 @@ pub(super) fn build(
             // Questions whose replies failed.
             Some(last) if last.role == role => {
                 last.content.push_str("\n\n");
+                question_starts.push(last.content.len());
                 last.content.push_str(&message.content);
             }
-            _ => messages.push(ChatMessage { role, content: message.content.clone() }),
+            _ => {
+                question_starts = vec![0];
+                messages.push(ChatMessage { role, content: message.content.clone() });
+            }
         }
     }
-    messages
+    (messages, question_starts)
 }
 
 /// A title for a conversation that begins with this message: its first 60 characters, on one line. It begins with the
@@ -210,7 +215,7 @@ mod tests {
         let one = estimate_tokens(&history[0].content) + MESSAGE_OVERHEAD;
         let system = estimate_tokens(TUTOR) + MESSAGE_OVERHEAD;
         let roles = |context: u32| -> Vec<Role> {
-            build(&student(), &[], &history, context).iter().map(|message| message.role).collect()
+            build(&student(), &[], &history, context).0.iter().map(|message| message.role).collect()
         };
         assert_eq!(roles(system + 3 * one), [Role::System, Role::User, Role::Assistant, Role::User]);
         // The reply that would come first is left out.
@@ -223,12 +228,16 @@ mod tests {
         fn roles_alternate_whatever_failed(of_student in proptest::collection::vec(any::<bool>(), 0..30), context in 1..2_000_u32) {
             let mut history = vec![message(1, "the question")];
             history.extend(of_student.iter().map(|of_student| message(if *of_student { 1 } else { 2 }, "some words before")));
-            let built = build(&student(), &[], &history, context);
+            let (built, starts) = build(&student(), &[], &history, context);
             prop_assert_eq!(built[0].role, Role::System);
             for (number, message) in built[1..].iter().enumerate() {
                 prop_assert_eq!(message.role, if number % 2 == 0 { Role::User } else { Role::Assistant });
             }
-            prop_assert!(built.last().unwrap().content.ends_with("the question"));
+            let last = &built.last().unwrap().content;
+            prop_assert_eq!(&last[*starts.last().unwrap()..], "the question");
+            for (number, start) in starts.iter().enumerate() {
+                prop_assert!(number + 1 == starts.len() || last[*start..].starts_with("some words before\n\n"));
+            }
         }
     }
 

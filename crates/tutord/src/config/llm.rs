@@ -48,7 +48,7 @@ pub struct LlmConfig {
     /// The longest text of a reply, in bytes; a longer one is cut.
     #[arg(long = "llm-max-reply-bytes", env = "LLM_MAX_REPLY_BYTES", default_value_t = 262_144, value_parser = size(1_024, 16_777_216))]
     pub max_reply_bytes: usize,
-    /// The longest reply, in tokens.
+    /// The longest reply, grade, hint or generated exercise, in tokens.
     #[arg(long = "llm-max-reply-tokens", env = "LLM_MAX_REPLY_TOKENS", default_value_t = 1_024, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     pub max_reply_tokens: u32,
 }

@@ -106,7 +106,8 @@ pub(super) async fn submit(
             .with_detail("submission_count", submission.user_exercise.submission_count)
     };
     let provider = app.llm.clone().ok_or_else(|| explain(ApiError::llm_not_configured()))?;
-    let review = writer::grade(provider.as_ref(), &submission, &new.solution)
+    let max_tokens = app.config.llm.max_reply_tokens;
+    let review = writer::grade(provider.as_ref(), max_tokens, &submission, &new.solution)
         .await
         .map_err(|error| explain(writer::unavailable(&error, "your solution could not be graded; it is saved")))?;
     let Review { grade, feedback, strengths, improvements } = review;
@@ -131,10 +132,10 @@ pub(super) async fn hint(
     let written = [&request.context, &request.current_code].into_iter().flatten().any(|text| !text.trim().is_empty());
     let mut hint = taken.hint.clone();
     if let Some(provider) = app.llm.as_ref().filter(|_| written) {
-        let (context, code) = (request.context.as_deref(), request.current_code.as_deref());
+        let written = (request.context.as_deref(), request.current_code.as_deref());
         let step = (taken.step, taken.steps);
-        match writer::hint(provider.as_ref(), identity.user_id, &taken.exercise, step, &taken.hint, context, code).await
-        {
+        let (provider, max_tokens, student) = (provider.as_ref(), app.config.llm.max_reply_tokens, identity.user_id);
+        match writer::hint(provider, max_tokens, student, &taken.exercise, step, &taken.hint, written).await {
             Ok(fitted) => hint = fitted,
             Err(error) => tracing::warn!(%error, "the hint comes from the catalogue instead"),
         }

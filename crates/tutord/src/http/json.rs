@@ -120,7 +120,7 @@ fn parse<T: DeserializeOwned + Validate<Context = ()>>(body: &[u8]) -> Result<T,
 
 /// Whether a JSON text holds the character U+0000, which can stand there as an escape alone. PostgreSQL keeps no
 /// text with it.
-pub(crate) fn escapes_nul(json: &[u8]) -> bool {
+fn escapes_nul(json: &[u8]) -> bool {
     let mut bytes = json.iter();
     while let Some(byte) = bytes.next() {
         // The byte after a backslash is passed over: a second backslash begins no escape.

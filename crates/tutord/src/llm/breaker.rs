@@ -60,14 +60,15 @@ impl Passed {
     }
 
     fn failed(&self, error: &LlmError) {
-        // A request that is refused was answered: the endpoint is there.
+        // A request that is refused was answered, as was one beyond a quota: the endpoint is there.
         if !matches!(error, LlmError::Unavailable { .. } | LlmError::Timeout(_)) {
             return self.answered();
         }
         let mut state = lock(&self.state);
         state.failures = state.failures.saturating_add(1);
         if state.failures >= FAILURES && (state.probe_at.is_none() || self.probes) {
-            state.pause = (state.pause * 2).clamp(SHORTEST, LONGEST);
+            let wanted = error.retry_after().unwrap_or_default();
+            state.pause = (state.pause * 2).max(wanted).clamp(SHORTEST, LONGEST);
             state.probe_at = Some(Instant::now() + state.pause);
             self.usage.set_open(true);
             tracing::warn!(%error, failures = state.failures, pause = ?state.pause, "the model endpoint is down; it is probed after the pause");
@@ -119,8 +120,8 @@ impl Provider for Breaker {
         self.provider.parameters()
     }
 
-    fn tokens_percent(&self) -> u32 {
-        self.provider.tokens_percent()
+    fn prompt_tokens(&self, tokens: u32) -> u32 {
+        self.provider.prompt_tokens(tokens)
     }
 
     async fn complete(&self, request: ChatRequest) -> Result<Reply, LlmError> {
@@ -160,12 +161,17 @@ mod tests {
     #[derive(Debug, Default)]
     struct Endpoint {
         down: std::sync::atomic::AtomicBool,
+        limits: std::sync::atomic::AtomicBool,
         requests: std::sync::atomic::AtomicU32,
     }
 
     impl Endpoint {
         fn answer(&self) -> Result<(), LlmError> {
             self.requests.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+            if self.limits.load(std::sync::atomic::Ordering::Relaxed) {
+                let retry_after = Some(Duration::from_secs(7));
+                return Err(LlmError::RateLimited { cause: "as scripted".to_owned(), retry_after });
+            }
             if self.down.load(std::sync::atomic::Ordering::Relaxed) {
                 return Err(LlmError::Timeout(Duration::from_secs(1)));
             }
@@ -200,7 +206,13 @@ mod tests {
 
     fn request() -> ChatRequest {
         let message = ChatMessage { role: Role::User, content: "hello".to_owned() };
-        ChatRequest { messages: vec![message], max_tokens: 1, temperature: 0.0, student: None }
+        ChatRequest {
+            messages: vec![message],
+            max_tokens: 1,
+            temperature: 0.0,
+            student: None,
+            question_starts: Vec::new(),
+        }
     }
 
     #[tokio::test(start_paused = true)]
@@ -239,6 +251,13 @@ mod tests {
         // A refusal is an answer, too.
         for _ in 0..9 {
             assert!(matches!(breaker.complete(request()).await, Err(LlmError::Rejected { .. })));
+        }
+        assert!(!usage.is_open());
+        // So is a quota that is used up.
+        endpoint.limits.store(true, std::sync::atomic::Ordering::Relaxed);
+        for _ in 0..9 {
+            let error = breaker.complete(request()).await.unwrap_err();
+            assert_eq!(error.retry_after(), Some(Duration::from_secs(7)), "{error}");
         }
         assert!(!usage.is_open());
     }

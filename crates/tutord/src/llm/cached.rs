@@ -108,8 +108,8 @@ impl Provider for Cached {
         self.provider.parameters()
     }
 
-    fn tokens_percent(&self) -> u32 {
-        self.provider.tokens_percent()
+    fn prompt_tokens(&self, tokens: u32) -> u32 {
+        self.provider.prompt_tokens(tokens)
     }
 
     async fn complete(&self, request: ChatRequest) -> Result<Reply, LlmError> {

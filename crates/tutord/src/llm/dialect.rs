@@ -4,6 +4,8 @@ use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, Ordering};
 
 use serde_json::{Map, Value, json};
 
+use super::endpoint_error::EndpointError;
+use super::lengths::PromptLimit;
 use super::transport::Refusal;
 use super::{ChatMessage, ChatRequest, Role};
 
@@ -23,8 +25,7 @@ pub const RESERVED_FIELDS: [&str; 3] = ["messages", "model", "stream"];
 
 /// The names of the bound on a reply's tokens, in the order in which they are tried; without any the endpoint decides.
 const BOUNDS: [&str; 2] = ["max_tokens", "max_completion_tokens"];
-/// By how much the estimate rises when a prompt was too long nevertheless, and the most, in percent.
-const STEP: u32 = 25;
+/// The most tokens by the endpoint's count for each 100 that were estimated.
 const MOST: u32 = 400;
 
 /// What is sent, until the end of the process.
@@ -33,6 +34,9 @@ pub(super) struct Dialect {
     system_role: SystemRole,
     extra: Map<String, Value>,
     bound: AtomicU8,
+    /// The most tokens of a reply that the endpoint accepts.
+    reply_limit: AtomicU32,
+    prompt_limit: PromptLimit,
     without_temperature: AtomicBool,
     without_stream_options: AtomicBool,
     /// Tokens by the endpoint's count for each 100 that were estimated.
@@ -40,11 +44,13 @@ pub(super) struct Dialect {
 }
 
 impl Dialect {
-    pub(super) const fn new(system_role: SystemRole, extra: Map<String, Value>) -> Self {
+    pub(super) fn new(system_role: SystemRole, extra: Map<String, Value>) -> Self {
         Self {
             system_role,
             extra,
             bound: AtomicU8::new(0),
+            reply_limit: AtomicU32::new(u32::MAX),
+            prompt_limit: PromptLimit::default(),
             without_temperature: AtomicBool::new(false),
             without_stream_options: AtomicBool::new(false),
             percent: AtomicU32::new(100),
@@ -57,7 +63,7 @@ impl Dialect {
         body.insert("model".to_owned(), model.into());
         body.insert("messages".to_owned(), self.messages(messages));
         if let Some(name) = BOUNDS.get(usize::from(self.bound.load(Ordering::Relaxed))) {
-            body.insert((*name).to_owned(), request.max_tokens.into());
+            body.insert((*name).to_owned(), self.reply_tokens(request.max_tokens).into());
         }
         if !self.without_temperature.load(Ordering::Relaxed) {
             body.insert("temperature".to_owned(), request.temperature.into());
@@ -72,6 +78,11 @@ impl Dialect {
         }
         body.extend(self.extra.clone());
         Value::Object(body)
+    }
+
+    /// The most tokens that a reply may have, of those that are wanted.
+    fn reply_tokens(&self, max_tokens: u32) -> u32 {
+        max_tokens.min(self.reply_limit.load(Ordering::Relaxed))
     }
 
     fn messages(&self, messages: &[ChatMessage]) -> Value {
@@ -98,11 +109,20 @@ impl Dialect {
 
     /// Learns from a refusal of `body`; returns whether the next body differs.
     pub(super) fn learn(&self, refusal: &Refusal, body: &Value) -> bool {
-        if !matches!(refusal.status, 400 | 422) || refusal.error.is_too_long() {
+        if !matches!(refusal.status, 400 | 422) || refusal.is_too_long {
             return false;
         }
-        let refuses =
-            |name: &str| body.get(name).is_some() && !self.extra.contains_key(name) && refusal.error.names(name);
+        let is_sent = |name: &str| body.get(name).is_some() && !self.extra.contains_key(name);
+        let refuses = |name: &str| is_sent(name) && refusal.error.names(name);
+        for name in BOUNDS.into_iter().filter(|name| is_sent(name)) {
+            let sent = body[name].as_u64().and_then(|sent| sent.try_into().ok()).unwrap_or(u32::MAX);
+            // TGI has a name of its own for it.
+            let bound = [name, "max_new_tokens"].into_iter().find_map(|name| refusal.error.bound(name, sent));
+            if let Some(bound) = bound {
+                self.limit_replies(bound);
+                return true;
+            }
+        }
         for (number, name) in (0_u8..).zip(BOUNDS) {
             if refuses(name) {
                 if self.bound.fetch_max(number + 1, Ordering::Relaxed) <= number {
@@ -134,17 +154,42 @@ impl Dialect {
         }
     }
 
-    /// A prompt was too long, though it was not by the estimate.
-    pub(super) fn raise_estimate(&self) {
-        let percent = self.percent.load(Ordering::Relaxed);
-        let raised = (percent + percent * STEP / 100).min(MOST);
-        self.percent.fetch_max(raised, Ordering::Relaxed);
-        tracing::info!(percent = raised, "a prompt was too long for the model; later ones are shorter");
+    fn limit_replies(&self, tokens: u32) {
+        if self.reply_limit.fetch_min(tokens, Ordering::Relaxed) > tokens {
+            tracing::info!(
+                "the model endpoint refuses longer replies; at most {tokens} tokens are requested from now on"
+            );
+        }
     }
 
-    /// Tokens by the endpoint's count for each 100 that were estimated, as far as is known; 100 to 400.
-    pub(super) fn percent(&self) -> u32 {
-        self.percent.load(Ordering::Relaxed)
+    /// Records that the endpoint accepted a prompt of so many estimated tokens.
+    pub(super) fn accept(&self, estimated: u32) {
+        self.prompt_limit.accept(estimated);
+    }
+
+    /// Records that the endpoint refused a prompt because of its length, where a reply of `max_tokens` was wanted. Returns
+    /// the most estimated tokens that the next one may have, and whether its reply is shorter.
+    pub(super) fn refuse(&self, estimated: u32, max_tokens: u32, error: &EndpointError) -> (u32, bool) {
+        let before = self.reply_tokens(max_tokens);
+        let context = error.context_tokens();
+        if let Some(context) = context.filter(|context| before > context / 2) {
+            // A context this short is shared by the prompt and the reply.
+            self.limit_replies(context / 2);
+        }
+        let reply = self.reply_tokens(max_tokens);
+        let stated = context.map(|context| self.estimated(context.saturating_sub(reply)));
+        (self.prompt_limit.refuse(estimated, stated), reply < before)
+    }
+
+    /// Returns how many tokens by the estimate are so many by the endpoint's count.
+    fn estimated(&self, tokens: u32) -> u32 {
+        let estimated = u64::from(tokens) * 100 / u64::from(self.percent.load(Ordering::Relaxed));
+        u32::try_from(estimated).unwrap_or(tokens)
+    }
+
+    /// Returns the most estimated tokens of a prompt that is to have at most `tokens` by the endpoint's count.
+    pub(super) fn prompt_tokens(&self, tokens: u32) -> u32 {
+        self.estimated(tokens).min(self.prompt_limit.limit())
     }
 
     /// What is left out or sent under another name.
@@ -154,6 +199,10 @@ impl Dialect {
             0 => {}
             1 => differences.push("max_completion_tokens instead of max_tokens".to_owned()),
             _ => differences.push("no bound on the reply's tokens".to_owned()),
+        }
+        match self.reply_limit.load(Ordering::Relaxed) {
+            u32::MAX => {}
+            tokens => differences.push(format!("at most {tokens} tokens a reply")),
         }
         for (name, without) in
             [("temperature", &self.without_temperature), ("stream_options", &self.without_stream_options)]
@@ -166,19 +215,6 @@ impl Dialect {
     }
 }
 
-/// The messages with half of the conversation before the last one; `None` when there is nothing to leave out.
-pub(super) fn shorten(messages: &[ChatMessage]) -> Option<Vec<ChatMessage>> {
-    let instructions = messages.iter().take_while(|message| message.role == Role::System).count();
-    let (instructions, conversation) = messages.split_at(instructions);
-    if conversation.len() < 2 {
-        return None;
-    }
-    let rest = &conversation[conversation.len().div_ceil(2)..];
-    // It begins with a message of the user's.
-    let rest = &rest[rest.iter().position(|message| message.role == Role::User)?..];
-    Some([instructions, rest].concat())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -188,7 +224,13 @@ mod tests {
     }
 
     fn request() -> ChatRequest {
-        ChatRequest { messages: Vec::new(), max_tokens: 9, temperature: 0.7, student: None }
+        ChatRequest {
+            messages: Vec::new(),
+            max_tokens: 9,
+            temperature: 0.7,
+            student: None,
+            question_starts: Vec::new(),
+        }
     }
 
     #[test]
@@ -218,31 +260,14 @@ mod tests {
     }
 
     #[test]
-    fn a_shorter_conversation_keeps_the_question_and_begins_with_the_user() {
-        let roles = [Role::System, Role::User, Role::Assistant, Role::User, Role::Assistant, Role::User];
-        let mut messages: Vec<_> = roles.iter().map(|role| message(*role, &format!("{role:?}"))).collect();
-        messages[5].content = "the question".to_owned();
-        let mut lengths = Vec::new();
-        while let Some(shorter) = shorten(&messages) {
-            assert_eq!((shorter[0].role, shorter[1].role), (Role::System, Role::User));
-            assert_eq!(shorter.last().unwrap().content, "the question");
-            lengths.push(shorter.len());
-            messages = shorter;
-        }
-        assert_eq!(lengths, [2]);
-    }
-
-    #[test]
     fn the_estimate_rises_and_never_falls() {
         let dialect = Dialect::new(SystemRole::System, Map::new());
         dialect.observe(10, 1_000);
-        assert_eq!(dialect.percent(), 100, "too few to say something");
-        dialect.observe(1_000, 1_500);
+        assert_eq!(dialect.prompt_tokens(4_000), 4_000, "too few to say something");
+        dialect.observe(1_000, 1_600);
         dialect.observe(1_000, 500);
-        assert_eq!(dialect.percent(), 150);
-        for _ in 0..9 {
-            dialect.raise_estimate();
-        }
-        assert_eq!(dialect.percent(), MOST);
+        assert_eq!(dialect.prompt_tokens(4_000), 2_500);
+        dialect.observe(1_000, u32::MAX);
+        assert_eq!(dialect.prompt_tokens(4_000), 1_000);
     }
 }

@@ -55,7 +55,7 @@ fn repaired(json: &str) -> String {
 }
 
 /// The length of the string that `text` begins with, its quotes included.
-fn string_length(text: &str) -> usize {
+pub(super) fn string_length(text: &str) -> usize {
     let mut is_escaped = false;
     for (at, byte) in text.bytes().enumerate().skip(1) {
         match byte {

@@ -1,15 +1,18 @@
 //! The model behind the tutor.
 //!
 //! The chat and the exercises use a [`Provider`]. [`OpenAi`] implements it for any endpoint that speaks OpenAI's chat
-//! completions: `transport` sends and retries, `dialect` adapts to what an endpoint refuses, `sse` and `shapes` read
-//! what it answers. [`Breaker`] answers at once while the endpoint is down, [`Cached`] answers repeated requests, and
+//! completions: `transport` sends and retries, `dialect` and `lengths` adapt to what an endpoint refuses, `sse` and
+//! `shapes` read what it answers. [`Breaker`] answers at once while the endpoint is down, [`Cached`] answers repeated requests, and
 //! [`Counted`] counts.
 
 mod breaker;
 mod cached;
 mod counted;
 mod dialect;
+mod endpoint_error;
+mod lengths;
 mod lenient;
+mod objects;
 mod openai;
 mod shapes;
 mod sse;
@@ -30,6 +33,7 @@ pub use breaker::Breaker;
 pub use cached::{Cached, ReplyCacheOptions};
 pub use counted::{Counted, Speed, Usage};
 pub use dialect::{RESERVED_FIELDS, SystemRole};
+pub use objects::json_objects;
 pub use openai::{Check, OpenAi, OpenAiConfig};
 pub use tokens::{MESSAGE_OVERHEAD, estimate_tokens};
 
@@ -66,6 +70,10 @@ pub struct ChatRequest {
     /// Whose words the prompt is made of: the reply to the same request of the same student may be given again.
     /// `None` for a reply that has to be new.
     pub student: Option<i64>,
+    /// Where the questions begin that the last message holds, in bytes: those that got no reply, then the newest one. If an
+    /// endpoint refuses the length of the prompt, the old ones are left out, and the newest one is cut at last. Without any,
+    /// the last message is sent whole.
+    pub question_starts: Vec<usize>,
 }
 
 /// A whole reply.
@@ -114,6 +122,17 @@ pub enum LlmError {
         /// When the endpoint wants to be asked again.
         retry_after: Option<Duration>,
     },
+    /// A quota is used up, or too many requests came in too short a time.
+    #[error("the model endpoint limits its requests: {cause}")]
+    RateLimited {
+        /// What the last attempt met.
+        cause: String,
+        /// When the endpoint wants to be asked again.
+        retry_after: Option<Duration>,
+    },
+    /// The model, or a filter before it, refuses to answer; the same question is refused again.
+    #[error("the model declined to answer: {0}")]
+    Declined(String),
     /// The endpoint refuses the request: a wrong key, an unknown model, a prompt it won't take.
     #[error("the model endpoint refused the request with {status}: {cause}")]
     Rejected {
@@ -134,7 +153,7 @@ impl LlmError {
     /// When the endpoint wants to be asked again.
     pub const fn retry_after(&self) -> Option<Duration> {
         match self {
-            Self::Unavailable { retry_after, .. } => *retry_after,
+            Self::Unavailable { retry_after, .. } | Self::RateLimited { retry_after, .. } => *retry_after,
             _ => None,
         }
     }
@@ -154,9 +173,10 @@ pub trait Provider: Send + Sync + fmt::Debug {
         Value::Null
     }
 
-    /// Tokens by the endpoint's count for each 100 that [`estimate_tokens`] gives, as far as is known: 100 or more.
-    fn tokens_percent(&self) -> u32 {
-        100
+    /// Returns the most tokens that a prompt may have by [`estimate_tokens`], where the endpoint is to count at most `tokens`.
+    /// It is less after the endpoint has counted more than was estimated, or has refused a prompt because of its length.
+    fn prompt_tokens(&self, tokens: u32) -> u32 {
+        tokens
     }
 
     /// Waits for a whole reply.

@@ -12,10 +12,11 @@ use reqwest::{Response, Url};
 use serde_json::{Map, Value};
 use tutord_store::model::BROKEN_OFF;
 
-use super::dialect::{Dialect, SystemRole, shorten};
+use super::dialect::{Dialect, SystemRole};
+use super::endpoint_error::EndpointError;
+use super::lengths::{prompt_tokens, shorten};
 use super::lenient;
-use super::shapes::{EndpointError, Piece};
-use super::tokens::MESSAGE_OVERHEAD;
+use super::shapes::Piece;
 use super::transport::{AnswerReader, Failure, Transport, unreachable};
 use super::{ChatRequest, Chunk, LlmError, Provider, Reply, Usage, estimate_tokens};
 
@@ -24,7 +25,11 @@ const PING_TIMEOUT: Duration = Duration::from_secs(5);
 /// How much of the list of models is read.
 const MAX_MODELS_BYTES: usize = 1_024 * 1_024;
 /// How long a stream is read after the model has given its reason to end: the count of tokens may follow.
-const AFTER_THE_END: Duration = Duration::from_secs(5);
+const AFTER_THE_END: Duration = Duration::from_secs(1);
+/// How many shorter prompts are sent after one that was too long.
+const MAX_SHORTENINGS: u32 = 3;
+/// How many times a request is sent with other parameters.
+const MAX_CHANGES: u32 = 10;
 /// How many times `LLM_TIMEOUT_SECONDS` a stream may bring comments and no text.
 const SILENCE: u32 = 10;
 
@@ -98,36 +103,46 @@ impl OpenAi {
         Ok(Self { transport, dialect, config })
     }
 
-    /// Sends a request, in other words where the endpoint refuses some of it.
-    async fn send(&self, request: &ChatRequest, stream: bool) -> Result<Response, LlmError> {
+    /// Sends a request, in other words where the endpoint refuses some of it. Returns the answer and the estimated tokens of
+    /// the prompt that was accepted.
+    async fn send(&self, request: &ChatRequest, stream: bool) -> Result<(Response, u32), LlmError> {
         let mut messages = Cow::Borrowed(request.messages.as_slice());
-        let mut is_shortened = false;
+        let (mut changes, mut shortenings) = (0, 0);
         loop {
+            let estimated = prompt_tokens(&messages);
             let body = self.dialect.body(&self.config.model, request, &messages, stream);
             let refusal = match self.transport.send(&body).await {
-                Ok(response) => return Ok(response),
+                Ok(response) => {
+                    self.dialect.accept(estimated);
+                    return Ok((response, estimated));
+                }
                 Err(Failure::Other(error)) => return Err(error),
                 Err(Failure::Refused(refusal)) => refusal,
             };
-            if self.dialect.learn(&refusal, &body) {
+            if changes < MAX_CHANGES && self.dialect.learn(&refusal, &body) {
+                changes += 1;
                 continue;
             }
-            if refusal.error.is_too_long() || refusal.status == 413 {
-                self.dialect.raise_estimate();
-                if let Some(shorter) = shorten(&messages).filter(|_| !is_shortened) {
-                    is_shortened = true;
-                    messages = Cow::Owned(shorter);
-                    continue;
-                }
+            if !refusal.is_too_long {
+                return Err(refusal.into());
             }
-            return Err(refusal.into());
+            let (limit, is_reply_shorter) = self.dialect.refuse(estimated, request.max_tokens, &refusal.error);
+            if shortenings == MAX_SHORTENINGS {
+                return Err(refusal.into());
+            }
+            shortenings += 1;
+            match shorten(request, limit, estimated, shortenings == MAX_SHORTENINGS) {
+                Some(shorter) => messages = Cow::Owned(shorter),
+                None if is_reply_shorter => {}
+                None => return Err(refusal.into()),
+            }
         }
     }
 
     async fn open(&self, request: &ChatRequest, stream: bool) -> Result<Reading, LlmError> {
         let began = Instant::now();
         let sent = tokio::time::timeout(self.config.timeout, self.send(request, stream)).await;
-        let response = sent.map_err(|_| LlmError::Timeout(self.config.timeout))??;
+        let (response, estimated) = sent.map_err(|_| LlmError::Timeout(self.config.timeout))??;
         Ok(Reading {
             answer: AnswerReader::new(response, self.config.timeout, self.config.max_reply_bytes),
             dialect: Arc::clone(&self.dialect),
@@ -139,11 +154,13 @@ impl OpenAi {
             room: self.config.max_reply_bytes,
             model: self.config.model.clone(),
             counted: None,
-            estimated: prompt_tokens(request),
+            estimated,
+            max_tokens: request.max_tokens,
             reply_tokens: 0,
             has_text: false,
             reasons: false,
             finish_reason: None,
+            finished_at: None,
             is_damaged: false,
             ended: false,
         })
@@ -182,7 +199,13 @@ impl OpenAi {
         let is_listed = self.is_listed().await;
         let message = super::ChatMessage { role: super::Role::User, content: "Say: ready".to_owned() };
         // Models that reason spend tokens before they say something.
-        let request = ChatRequest { messages: vec![message], max_tokens: 256, temperature: 0.0, student: None };
+        let request = ChatRequest {
+            messages: vec![message],
+            max_tokens: 256,
+            temperature: 0.0,
+            student: None,
+            question_starts: Vec::new(),
+        };
         let began = Instant::now();
         let mut chunks = self.stream(request).await?;
         let (mut first_token, mut tokens) = (None, 0);
@@ -206,10 +229,6 @@ fn endpoint(base: &Url, path: &str) -> Url {
     url
 }
 
-fn prompt_tokens(request: &ChatRequest) -> u32 {
-    request.messages.iter().map(|message| estimate_tokens(&message.content) + MESSAGE_OVERHEAD).sum()
-}
-
 #[async_trait]
 impl Provider for OpenAi {
     fn name(&self) -> &'static str {
@@ -224,8 +243,8 @@ impl Provider for OpenAi {
         Value::Object(self.config.extra_body.clone())
     }
 
-    fn tokens_percent(&self) -> u32 {
-        self.dialect.percent()
+    fn prompt_tokens(&self, tokens: u32) -> u32 {
+        self.dialect.prompt_tokens(tokens)
     }
 
     async fn complete(&self, request: ChatRequest) -> Result<Reply, LlmError> {
@@ -286,10 +305,14 @@ struct Reading {
     counted: Option<u32>,
     /// Tokens of the prompt by the estimate.
     estimated: u32,
+    /// The most tokens that were wanted of the reply.
+    max_tokens: u32,
     reply_tokens: u32,
     has_text: bool,
     reasons: bool,
     finish_reason: Option<String>,
+    /// When the model gave its reason to end.
+    finished_at: Option<Instant>,
     /// Whether a part of the reply could not be read.
     is_damaged: bool,
     ended: bool,
@@ -323,6 +346,14 @@ impl Reading {
             let error = if event.is_error { Some(EndpointError::read(&value)) } else { EndpointError::within(&value) };
             if let Some(error) = error {
                 let cause = format!("an error instead of the reply's end: {error}");
+                if error.declines() {
+                    return Err(LlmError::Declined(cause));
+                }
+                if error.is_too_long() && !self.has_text {
+                    // A retry sends a shorter prompt.
+                    self.dialect.refuse(self.estimated, self.max_tokens, &error);
+                    return Err(LlmError::Rejected { status: 200, cause });
+                }
                 return Err(LlmError::Unavailable { cause, retry_after: None });
             }
             if let Some(text) = self.take(Piece::read(&value)) {
@@ -332,12 +363,9 @@ impl Reading {
     }
 
     async fn event(&mut self) -> Result<Option<super::sse::Event>, LlmError> {
-        let until = match self.finish_reason {
-            Some(_) => Instant::now() + AFTER_THE_END,
-            None => self.silent_until,
-        };
+        let until = self.finished_at.map_or(self.silent_until, |finished_at| finished_at + AFTER_THE_END);
         let event = tokio::time::timeout_at(until.into(), self.answer.next()).await;
-        event.unwrap_or(Err(LlmError::Timeout(self.timeout)))
+        event.unwrap_or(Err(LlmError::Timeout(self.timeout.saturating_mul(SILENCE))))
     }
 
     /// Takes over what a piece says; returns its text.
@@ -351,6 +379,9 @@ impl Reading {
         self.counted = piece.total_tokens.filter(|total| *total > 0).or(self.counted);
         self.reasons |= piece.reasons;
         self.finish_reason = piece.finish_reason.or_else(|| self.finish_reason.take());
+        if self.finish_reason.is_some() {
+            self.finished_at.get_or_insert_with(Instant::now);
+        }
         if piece.reasons || piece.text.is_some() {
             self.silent_until = Instant::now() + self.timeout.saturating_mul(SILENCE);
         }
@@ -371,6 +402,9 @@ impl Reading {
 
     fn done(&mut self) -> Result<Chunk, LlmError> {
         if !self.has_text {
+            if self.finish_reason.as_deref() == Some("content_filter") {
+                return Err(LlmError::Declined("a filter held the reply back".to_owned()));
+            }
             let cause = if self.reasons {
                 "the model reasoned until its tokens were used up; raise LLM_MAX_REPLY_TOKENS, or lower the effort by \
                  LLM_EXTRA_BODY"

@@ -7,8 +7,6 @@ use serde_json::Value;
 
 /// The longest name of a model, an error or a finish reason that is taken over.
 const MAX_NAME: usize = 64;
-/// How much of an error's text is looked through.
-const MAX_MESSAGE: usize = 2_048;
 
 /// What one event of a stream, or a whole answer, says.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -30,8 +28,10 @@ impl Piece {
         let usage = &value["usage"];
         let prompt_tokens = count(&usage["prompt_tokens"]);
         let sum = || Some(prompt_tokens?.saturating_add(count(&usage["completion_tokens"])?));
+        // A model that refuses says so in a field of its own.
+        let texts = [&message["content"], &choice["text"], &message["refusal"]];
         Self {
-            text: text(&message["content"]).or_else(|| text(&choice["text"])).filter(|text| !text.is_empty()),
+            text: texts.into_iter().filter_map(text).find(|text| !text.is_empty()),
             finish_reason: choice["finish_reason"].as_str().filter(|reason| !reason.is_empty()).map(|reason| {
                 // What is no name says no more than that it ended.
                 name(&reason.to_ascii_lowercase()).unwrap_or_else(|| "stop".to_owned())
@@ -58,7 +58,10 @@ fn text(content: &Value) -> Option<String> {
     match content {
         Value::String(text) => Some(text.clone()),
         Value::Array(parts) => {
-            Some(parts.iter().filter_map(|part| part.as_str().or_else(|| part["text"].as_str())).collect())
+            let texts = parts.iter().filter_map(|part| {
+                part.as_str().or_else(|| part["text"].as_str()).or_else(|| part["refusal"].as_str())
+            });
+            Some(texts.collect())
         }
         _ => None,
     }
@@ -71,115 +74,15 @@ fn count(value: &Value) -> Option<u32> {
     Some(count.round() as u32)
 }
 
-/// A message, or the texts of a list of what is wrong, as validators write it: `[{"loc": ["body", "temperature"], …}]`.
-fn message(value: &Value) -> Option<String> {
-    fn collect(value: &Value, texts: &mut String) {
-        match value {
-            Value::String(text) if texts.len() < MAX_MESSAGE => {
-                texts.push_str(text);
-                texts.push(' ');
-            }
-            Value::Array(values) => values.iter().for_each(|value| collect(value, texts)),
-            Value::Object(fields) => fields.values().for_each(|value| collect(value, texts)),
-            _ => {}
-        }
-    }
-    match value {
-        Value::String(text) => Some(text.clone()),
-        Value::Array(_) => {
-            let mut texts = String::new();
-            collect(value, &mut texts);
-            Some(texts)
-        }
-        _ => None,
-    }
-}
-
 fn model_name(text: &str) -> Option<String> {
     let shown: String = text.chars().filter(|char| !char.is_control()).take(MAX_NAME).collect();
     Some(shown).filter(|name| !name.is_empty())
 }
 
 /// A name that may be logged and stored.
-fn name(text: &str) -> Option<String> {
+pub(super) fn name(text: &str) -> Option<String> {
     let fits = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || matches!(byte, b'_' | b'.' | b'-');
     ((1..=MAX_NAME).contains(&text.len()) && text.bytes().all(fits)).then(|| text.to_owned())
-}
-
-/// What an endpoint says of an error. Its text may repeat the prompt: it is looked through, and never shown.
-#[derive(Debug, Default, PartialEq, Eq)]
-pub(super) struct EndpointError {
-    code: Option<String>,
-    kind: Option<String>,
-    param: Option<String>,
-    /// In lower case.
-    message: String,
-}
-
-impl EndpointError {
-    /// The error in an answer that came with status 200, if it holds one.
-    pub(super) fn within(value: &Value) -> Option<Self> {
-        let error = &value["error"];
-        let says_something = match error {
-            Value::Object(fields) => !fields.is_empty(),
-            Value::String(text) => !text.is_empty(),
-            _ => false,
-        };
-        if says_something {
-            return Some(Self::read(value));
-        }
-        (value["object"] == "error").then(|| Self::read(value))
-    }
-
-    /// The error in the answer of a request that failed.
-    pub(super) fn read(value: &Value) -> Self {
-        let error = if value["error"].is_object() { &value["error"] } else { value };
-        let field = |name_: &str| match &error[name_] {
-            Value::String(text) => name(text),
-            Value::Number(number) => name(&number.to_string()),
-            _ => None,
-        };
-        let messages = [&value["error"], &error["message"], &error["detail"], &value["detail"], &error["errors"]];
-        let message = messages.into_iter().find_map(message).unwrap_or_default();
-        Self {
-            code: field("code"),
-            kind: field("type"),
-            param: field("param"),
-            message: message.chars().take(MAX_MESSAGE).collect::<String>().to_lowercase(),
-        }
-    }
-
-    /// Whether the endpoint refuses a parameter of the request.
-    pub(super) fn names(&self, parameter: &str) -> bool {
-        match &self.param {
-            Some(named) => named == parameter || named.starts_with(&format!("{parameter}.")),
-            None => self.message.contains(parameter),
-        }
-    }
-
-    /// Whether the prompt is longer than the model's context.
-    pub(super) fn is_too_long(&self) -> bool {
-        const TEXTS: [&str; 8] = [
-            "context length",
-            "context_length",
-            "context window",
-            "context size",
-            "maximum context",
-            "too many tokens",
-            "prompt is too long",
-            "exceeds the available context",
-        ];
-        self.code.as_deref() == Some("context_length_exceeded")
-            || self.kind.as_deref() == Some("exceed_context_size_error")
-            || TEXTS.iter().any(|text| self.message.contains(text))
-    }
-}
-
-impl std::fmt::Display for EndpointError {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let shown = |name: &Option<String>| name.clone().unwrap_or_else(|| "-".to_owned());
-        write!(f, "code {}, type {}", shown(&self.code), shown(&self.kind))
-    }
 }
 
 #[cfg(test)]
@@ -188,6 +91,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::llm::endpoint_error::EndpointError;
 
     #[test]
     fn text_is_found_in_each_shape() {
@@ -196,6 +100,9 @@ mod tests {
             json!({"delta": null, "message": {"content": "hi"}}),
             json!({"delta": {"content": [{"type": "text", "text": "h"}, {"type": "image"}, "i"]}}),
             json!({"text": "hi", "finish_reason": null}),
+            json!({"delta": {"content": null, "refusal": "hi"}}),
+            json!({"message": {"content": "", "refusal": "hi"}}),
+            json!({"message": {"content": [{"type": "refusal", "refusal": "hi"}]}}),
         ] {
             assert_eq!(Piece::read(&json!({"choices": [choice]})).text.as_deref(), Some("hi"), "{choice}");
         }
@@ -245,30 +152,6 @@ mod tests {
         assert_eq!(model, "m".repeat(64));
     }
 
-    #[test]
-    fn errors_show_names_and_no_text() {
-        let error = EndpointError::read(&json!({"error": {
-            "message": "Unsupported parameter: 'max_tokens'; the prompt was: my secret", "type": "invalid_request_error",
-            "param": "max_tokens", "code": "unsupported_parameter",
-        }}));
-        assert_eq!(error.to_string(), "code unsupported_parameter, type invalid_request_error");
-        assert!(error.names("max_tokens") && !error.names("temperature"));
-        for body in [
-            json!({"error": "temperature is not supported"}),
-            json!({"detail": "temperature is not supported"}),
-            json!({"object": "error", "message": "Temperature is not supported", "code": 400}),
-            json!({"detail": [{"type": "extra_forbidden", "loc": ["body", "temperature"], "msg": "no", "input": 0.7}]}),
-        ] {
-            assert!(EndpointError::read(&body).names("temperature"), "{body}");
-        }
-        let secret = EndpointError::read(&json!({"error": {"code": "my secret", "type": "A SECRET", "message": "x"}}));
-        assert_eq!(secret.to_string(), "code -, type -");
-        for nothing in [json!(null), json!(false), json!(""), json!({})] {
-            assert!(EndpointError::within(&json!({"error": nothing, "choices": []})).is_none());
-        }
-        assert!(EndpointError::within(&json!({"object": "error", "message": "x"})).is_some());
-    }
-
     fn any_json() -> impl Strategy<Value = Value> {
         let names = "choices|delta|message|content|usage|total_tokens|finish_reason|error|code|text|model";
         let leaf = prop_oneof![
@@ -289,7 +172,9 @@ mod tests {
     proptest! {
         #[test]
         fn no_shape_panics(value in any_json()) {
-            let _ = (Piece::read(&value), EndpointError::read(&value), EndpointError::within(&value));
+            let _ = Piece::read(&value);
+            let error = EndpointError::read(&value);
+            let _ = (error.is_too_long(), error.context_tokens(), error.bound("max_tokens", 9), EndpointError::within(&value));
         }
     }
 }

@@ -40,7 +40,7 @@ fn config(base_url: &str, timeout: Duration) -> OpenAiConfig {
 
 fn ask(text: &str) -> ChatRequest {
     let message = ChatMessage { role: Role::User, content: text.to_owned() };
-    ChatRequest { messages: vec![message], max_tokens: 100, temperature: 0.5, student: None }
+    ChatRequest { messages: vec![message], max_tokens: 100, temperature: 0.5, student: None, question_starts: vec![0] }
 }
 
 async fn chunks(provider: &OpenAi) -> Vec<Result<Chunk, LlmError>> {
@@ -102,6 +102,7 @@ async fn a_busy_endpoint_is_given_up() {
     // A pause beyond the bound is passed on to the client instead of being waited for.
     model.next(Behaviour::Fail(429, Some("3600")));
     let error = provider.complete(ask("hello")).await.unwrap_err();
+    assert!(matches!(error, LlmError::RateLimited { .. }), "{error}");
     assert_eq!(error.retry_after(), Some(Duration::from_secs(3600)));
     assert_eq!(model.received().len(), 3);
 }
@@ -317,28 +318,171 @@ async fn refusals_show_names_and_no_text() {
     assert!(error.contains("8192 bytes of text/html"), "{error}");
 }
 
+/// A conversation of so many turns before the question.
+fn conversation(turns: usize) -> ChatRequest {
+    let message = |role, content: &str| ChatMessage { role, content: content.to_owned() };
+    let mut request = ask("the question");
+    for _ in 0..turns {
+        request.messages.insert(0, message(Role::Assistant, "an answer of some words"));
+        request.messages.insert(0, message(Role::User, "a question of some words"));
+    }
+    request.messages.insert(0, message(Role::System, "teach"));
+    request
+}
+
+/// How many messages each request had that the model received.
+fn lengths(model: &FakeModel) -> Vec<usize> {
+    model.received().iter().map(|received| received.body["messages"].as_array().unwrap().len()).collect()
+}
+
 #[tokio::test]
-async fn a_prompt_that_is_too_long_is_shortened_once_and_teaches_the_estimate() {
+async fn a_prompt_that_is_too_long_is_shortened_a_few_times() {
     let (model, provider) = setup().await;
     let refused = || {
         let body = r#"{"error":{"message":"This model's maximum context length is 10 tokens","code":null}}"#;
         Behaviour::Raw(400, "application/json", body.into())
     };
-    let message = |role, content: &str| ChatMessage { role, content: content.to_owned() };
-    let mut request = ask("the question");
-    for _ in 0..4 {
-        request.messages.insert(0, message(Role::Assistant, "an answer"));
-        request.messages.insert(0, message(Role::User, "a question"));
-    }
-    request.messages.insert(0, message(Role::System, "teach"));
+    let request = conversation(100);
+    let whole = provider.prompt_tokens(u32::MAX);
+    assert_eq!(whole, u32::MAX, "nothing is known yet");
     model.next(refused());
     provider.complete(request.clone()).await.unwrap();
-    let sent: Vec<usize> =
-        model.received().iter().map(|received| received.body["messages"].as_array().unwrap().len()).collect();
-    assert_eq!(sent, [10, 4]);
-    assert_eq!(provider.tokens_percent(), 125);
+    let sent = lengths(&model);
+    assert!(sent[0] == 202 && (90..=102).contains(&sent[1]) && sent.len() == 2, "{sent:?}");
+    let learnt = provider.prompt_tokens(u32::MAX);
+    assert!((800..1_400).contains(&learnt), "{learnt}");
+    // The last attempt holds nothing but the question.
+    for _ in 0..4 {
+        model.next(refused());
+    }
+    assert!(matches!(provider.complete(request.clone()).await, Err(LlmError::Rejected { status: 400, .. })));
+    let sent = lengths(&model).split_off(2);
+    assert!(sent.len() == 4 && sent.is_sorted_by(|one, next| one > next) && sent[3] == 2, "{sent:?}");
+    assert_eq!(model.received()[5].body["messages"][1]["content"], "the question");
+    assert!(provider.prompt_tokens(u32::MAX) < learnt);
+    // What must not be cut is not.
     model.next(refused());
-    model.next(refused());
-    assert!(matches!(provider.complete(request).await, Err(LlmError::Rejected { status: 400, .. })));
-    assert_eq!(model.received().len(), 4, "once");
+    let whole = ChatRequest { question_starts: Vec::new(), ..ask(&"word ".repeat(2_000)) };
+    assert!(matches!(provider.complete(whole).await, Err(LlmError::Rejected { .. })));
+    assert_eq!(model.received().len(), 7);
+}
+
+#[tokio::test]
+async fn refusals_of_a_length_are_recognised_with_each_status() {
+    let ollama = r#"{"error":"input length exceeds maximum context length"}"#;
+    let tgi = r#"{"error":"Input validation error: `inputs` tokens + `max_new_tokens` must be <= 700"}"#;
+    let quota = r#"{"error":{"message":"Request too large for `m`: Limit 700, Requested 5000","code":"x"}}"#;
+    for (status, content_type, body, limit) in [
+        (500, "application/json", ollama, 1_000),
+        (422, "application/json", tgi, 600),
+        (413, "text/html", "<html>Request Entity Too Large</html>", 1_000),
+        (429, "application/json", quota, 600),
+        (400, "text/plain", "prompt is too long: 1000 tokens > 700 maximum", 600),
+    ] {
+        let (model, provider) = setup().await;
+        let request = conversation(100);
+        model.next(Behaviour::Raw(status, content_type, body.into()));
+        provider.complete(request).await.unwrap();
+        let sent = lengths(&model);
+        assert!(sent.len() == 2 && sent[1] < sent[0], "{status}: {sent:?}");
+        let learnt = provider.prompt_tokens(u32::MAX);
+        assert!(learnt == limit || limit == 1_000 && learnt > limit, "{status}: {learnt}");
+    }
+}
+
+#[tokio::test]
+async fn a_refusal_within_an_answer_shortens_the_next_prompt() {
+    let (model, provider) = setup().await;
+    let body = r#"{"error":{"message":"This model's maximum context length is 700 tokens","code":400}}"#;
+    model.next(Behaviour::Raw(200, "application/json", body.into()));
+    let error = provider.complete(conversation(100)).await.unwrap_err();
+    assert!(matches!(error, LlmError::Rejected { .. }), "{error}");
+    assert_eq!(provider.prompt_tokens(4_000), 600);
+}
+
+#[tokio::test]
+async fn a_context_that_is_shorter_than_a_reply_shortens_both() {
+    let (model, provider) = setup().await;
+    let text = "'max_tokens' is too large: 1024. This model's maximum context length is 600 tokens";
+    let body = format!(r#"{{"object":"error","message":"{text}","code":400}}"#);
+    model.next(Behaviour::Raw(400, "application/json", body.into()));
+    provider.complete(ChatRequest { max_tokens: 1_024, ..ask("hello") }).await.unwrap();
+    let sent: Vec<_> = model.received().iter().map(|received| received.body["max_tokens"].clone()).collect();
+    assert_eq!(sent, [1_024, 300]);
+}
+
+#[tokio::test]
+async fn a_bound_of_the_reply_is_taken_over() {
+    let (model, provider) = setup().await;
+    let ask = || ChatRequest { max_tokens: 1_024, ..ask("hello") };
+    let refused = |status, content_type, text: &str| Behaviour::Raw(status, content_type, text.into());
+    model.next(refused(
+        422,
+        "application/json",
+        r#"{"detail":[{"loc":["body","max_tokens"],"msg":"Input should be less than or equal to 800","input":1024}]}"#,
+    ));
+    model.next(refused(400, "text/plain", "`max_tokens` must be less than or equal to `512`"));
+    model.next(refused(400, "application/json", r#"{"error":{"message":"too large","param":"max_tokens"}}"#));
+    model.next(refused(
+        422,
+        "application/json",
+        r#"{"error":"Input validation error: `max_new_tokens` must be <= 200"}"#,
+    ));
+    provider.complete(ask()).await.unwrap();
+    provider.complete(ask()).await.unwrap();
+    let sent: Vec<_> = model.received().iter().map(|received| received.body["max_tokens"].clone()).collect();
+    assert_eq!(sent, [1_024, 800, 512, 256, 200, 200]);
+    // The endpoint that knows no such parameter is another one.
+    model.next(refused(400, "text/html", "<h1>Unknown field max_tokens</h1>"));
+    provider.complete(ask()).await.unwrap();
+    assert_eq!(model.received().pop().unwrap().body["max_completion_tokens"], 200);
+    // An endpoint that refuses for ever is given up.
+    let stubborn = |body: &serde_json::Value| {
+        let sent = body["max_completion_tokens"].as_u64()?;
+        let text = format!("max_completion_tokens must be at most {}", sent - 1);
+        Some((400, "text/plain", text.into_bytes()))
+    };
+    model.refuse(stubborn);
+    let before = model.received().len();
+    assert!(matches!(provider.complete(ask()).await, Err(LlmError::Rejected { .. })));
+    assert!(model.received().len() - before < 15);
+}
+
+#[tokio::test]
+async fn a_reply_that_has_ended_is_not_waited_for() {
+    let (model, provider) = setup().await;
+    let body = "data: {\"choices\":[{\"delta\":{\"content\":\"hi\"},\"finish_reason\":\"stop\"}]}\n\n";
+    model.next(Behaviour::Open("text/event-stream", body.into()));
+    let began = std::time::Instant::now();
+    let chunks: Vec<Chunk> = chunks(&provider).await.into_iter().map(Result::unwrap).collect();
+    assert!(matches!(chunks.as_slice(), [Chunk::Delta(_), Chunk::Done { .. }]), "{chunks:?}");
+    assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
+}
+
+#[tokio::test]
+async fn comments_alone_are_given_up_in_the_end() {
+    let model = FakeModel::start().await.unwrap();
+    let provider = provider(&model.base_url(), Duration::from_millis(100));
+    model.next(Behaviour::Endless(b": hello\n".to_vec(), b": again\n".to_vec()));
+    let chunks = chunks(&provider).await;
+    let [Err(LlmError::Timeout(after))] = chunks.as_slice() else { panic!("{chunks:?}") };
+    assert_eq!(*after, Duration::from_secs(1));
+}
+
+#[tokio::test]
+async fn a_model_that_declines_says_so_or_is_said_to() {
+    let filtered = r#"{"choices":[{"message":{"content":null},"finish_reason":"content_filter"}]}"#;
+    let refused = r#"{"error":{"message":"the prompt","code":"content_filter"}}"#;
+    for (status, body) in [(200, filtered), (400, refused)] {
+        let (model, provider) = setup().await;
+        model.next(Behaviour::Raw(status, "application/json", body.into()));
+        let error = provider.complete(ask("hello")).await.unwrap_err();
+        assert!(matches!(error, LlmError::Declined(_)) && error.retry_after().is_none(), "{error}");
+    }
+    let (model, provider) = setup().await;
+    let body = r#"{"choices":[{"message":{"content":null,"refusal":"I can't help."},"finish_reason":"stop"}]}"#;
+    model.next(Behaviour::Raw(200, "application/json", body.into()));
+    assert_eq!(provider.complete(ask("hello")).await.unwrap().content, "I can't help.");
+    let body = "data: {\"choices\":[{\"delta\":{\"refusal\":\"I can't.\"}}]}\n\ndata: [DONE]\n\n";
+    assert_eq!(read(body).await.unwrap().0, "I can't.");
 }

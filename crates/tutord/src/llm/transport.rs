@@ -11,8 +11,8 @@ use reqwest::{Response, StatusCode, Url};
 use serde_json::Value;
 
 use super::counted::RetryCause;
+use super::endpoint_error::EndpointError;
 use super::lenient;
-use super::shapes::EndpointError;
 use super::sse::{Event, EventReader};
 use super::{LlmError, Usage};
 
@@ -34,16 +34,21 @@ pub(super) enum Failure {
     Other(LlmError),
 }
 
-/// A 4xx of the endpoint's.
+/// A 4xx of the endpoint's, or any status with which it refuses the length of a prompt.
 #[derive(Debug)]
 pub(super) struct Refusal {
     pub(super) status: u16,
     pub(super) error: EndpointError,
+    /// Whether the prompt is too long.
+    pub(super) is_too_long: bool,
     summary: String,
 }
 
 impl From<Refusal> for LlmError {
     fn from(refusal: Refusal) -> Self {
+        if refusal.error.declines() {
+            return Self::Declined(refusal.summary);
+        }
         Self::Rejected { status: refusal.status, cause: refusal.summary }
     }
 }
@@ -76,7 +81,10 @@ impl Transport {
                 }
                 Err(error) => (unreachable(&error), RetryCause::Connection),
             };
-            let LlmError::Unavailable { cause, retry_after } = &error else { return Err(Failure::Other(error)) };
+            let (LlmError::Unavailable { cause, retry_after } | LlmError::RateLimited { cause, retry_after }) = &error
+            else {
+                return Err(Failure::Other(error));
+            };
             let pause = backoff(attempt).max(retry_after.unwrap_or_default());
             if attempt == self.max_retries || pause > LONGEST_PAUSE {
                 return Err(Failure::Other(error));
@@ -103,17 +111,29 @@ async fn refused(response: Response) -> Result<LlmError, Failure> {
             break;
         }
     }
-    let error =
-        lenient::parse(&String::from_utf8_lossy(&body)).map(|value| EndpointError::read(&value)).unwrap_or_default();
+    let text = String::from_utf8_lossy(&body);
+    let error = lenient::parse(&text).map_or_else(|| EndpointError::text(&text), |value| EndpointError::read(&value));
     let summary = format!("{status}, {error}, {} bytes of {content_type}", body.len());
-    if status == StatusCode::TOO_MANY_REQUESTS || status.is_server_error() {
+    let is_too_long = match status {
+        StatusCode::PAYLOAD_TOO_LARGE => true,
+        // Too many tokens in a minute are fewer after a pause, but for those of one prompt.
+        StatusCode::TOO_MANY_REQUESTS => error.exceeds_a_quota(),
+        _ => error.is_too_long(),
+    };
+    if is_too_long {
+        return Err(Failure::Refused(Refusal { status: status.as_u16(), error, is_too_long, summary }));
+    }
+    if status == StatusCode::TOO_MANY_REQUESTS {
+        return Ok(LlmError::RateLimited { cause: summary, retry_after });
+    }
+    if status.is_server_error() {
         return Ok(LlmError::Unavailable { cause: summary, retry_after });
     }
     if status.is_redirection() {
         let cause = format!("{status}: redirects are not followed; set LLM_BASE_URL to the address that it leads to");
         return Ok(LlmError::Rejected { status: status.as_u16(), cause });
     }
-    Err(Failure::Refused(Refusal { status: status.as_u16(), error, summary }))
+    Err(Failure::Refused(Refusal { status: status.as_u16(), error, is_too_long, summary }))
 }
 
 /// The media type of an answer, without parameters.

@@ -1,0 +1,282 @@
+//! How long a prompt may be, as far as the endpoint's answers have shown.
+
+use std::borrow::Cow;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use super::tokens::MESSAGE_OVERHEAD;
+use super::{ChatMessage, ChatRequest, Role, estimate_tokens};
+
+/// The lowest limit that is learnt: no model in use has a shorter context.
+const LOWEST: u32 = 256;
+/// The fewest tokens of a question that is cut.
+const SHORTEST_QUESTION: u32 = 64;
+/// Stands in a question for the words that were cut out.
+const OMISSION: &str = "\n[…]\n";
+
+/// The sizes of prompts that an endpoint accepted and refused, in estimated tokens.
+///
+/// The estimate's error differs from language to language, so a prompt can be refused although a longer one was accepted.
+/// The refusals count more.
+#[derive(Debug, Default)]
+pub(super) struct PromptLimit(Mutex<Sizes>);
+
+#[derive(Debug, Default)]
+struct Sizes {
+    /// The largest prompt that was accepted; smaller than `refused`.
+    accepted: u32,
+    /// The smallest prompt that was refused.
+    refused: Option<u32>,
+    /// The size that the endpoint's error stated.
+    stated: Option<u32>,
+}
+
+impl Sizes {
+    fn limit(&self) -> Option<u32> {
+        let refused = self.refused?;
+        let below = self.stated.filter(|stated| *stated < refused).unwrap_or(refused / 2);
+        Some(below.max(self.accepted).max(LOWEST))
+    }
+}
+
+impl PromptLimit {
+    fn lock(&self) -> MutexGuard<'_, Sizes> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Records a prompt of this size that was accepted.
+    pub(super) fn accept(&self, size: u32) {
+        let mut sizes = self.lock();
+        if sizes.refused.is_none_or(|refused| size < refused) {
+            sizes.accepted = sizes.accepted.max(size);
+        }
+    }
+
+    /// Records a prompt of this size that was refused, and the size that the endpoint stated. Returns the limit of later
+    /// prompts.
+    pub(super) fn refuse(&self, size: u32, stated: Option<u32>) -> u32 {
+        let mut sizes = self.lock();
+        let before = sizes.limit();
+        let refused = sizes.refused.map_or(size, |refused| refused.min(size));
+        sizes.refused = Some(refused);
+        sizes.stated = stated.or(sizes.stated);
+        if sizes.accepted >= refused {
+            sizes.accepted = 0;
+        }
+        let limit = sizes.limit().unwrap_or(u32::MAX);
+        drop(sizes);
+        if before != Some(limit) {
+            tracing::info!(
+                tokens = size,
+                limit,
+                "a prompt was too long for the model; later prompts have at most {limit} estimated tokens; lower \
+                 LLM_CONTEXT_TOKENS"
+            );
+        }
+        limit
+    }
+
+    /// Returns the most estimated tokens that a prompt may have; `u32::MAX` before the first refusal.
+    pub(super) fn limit(&self) -> u32 {
+        self.lock().limit().unwrap_or(u32::MAX)
+    }
+}
+
+/// Returns the estimated tokens of a prompt.
+pub(super) fn prompt_tokens(messages: &[ChatMessage]) -> u32 {
+    messages.iter().map(message_tokens).fold(0, u32::saturating_add)
+}
+
+fn message_tokens(message: &ChatMessage) -> u32 {
+    estimate_tokens(&message.content).saturating_add(MESSAGE_OVERHEAD)
+}
+
+/// Returns a prompt that is shorter than one of `refused` tokens, with at most `limit` tokens where that is possible;
+/// `None` if there is none.
+///
+/// The oldest turns are left out first, then the oldest questions of the last turn. The newest question is cut only if
+/// the prompt that holds nothing else was refused, or, in the last attempt, if that prompt exceeds the limit.
+pub(super) fn shorten(request: &ChatRequest, limit: u32, refused: u32, is_last: bool) -> Option<Vec<ChatMessage>> {
+    let instructions = request.messages.iter().take_while(|message| message.role == Role::System).count();
+    let (instructions, turns) = request.messages.split_at(instructions);
+    let (last, before) = turns.split_last()?;
+    let with = |rest: &[ChatMessage]| [instructions, rest].concat();
+    let of_instructions = prompt_tokens(instructions);
+    if !is_last {
+        let sizes: Vec<u32> = turns.iter().map(message_tokens).collect();
+        let mut size = sizes.iter().fold(of_instructions, |sum, size| sum.saturating_add(*size));
+        for (index, of_turn) in sizes.iter().enumerate().take(before.len()) {
+            size = size.saturating_sub(*of_turn);
+            // A prompt begins with a message of the user's.
+            if turns[index + 1].role == Role::User && size <= limit && size < refused {
+                return Some(with(&turns[index + 1..]));
+            }
+        }
+    }
+    let question = |content: Cow<'_, str>| ChatMessage { role: last.role, content: content.into_owned() };
+    let starts = || request.question_starts.iter().copied().filter(|start| last.content.is_char_boundary(*start));
+    let newest = starts().next_back();
+    if !is_last {
+        let mut end = last.content.len();
+        let mut size = of_instructions.saturating_add(MESSAGE_OVERHEAD);
+        // From the newest question back to the oldest one that fits.
+        let mut fitting = None;
+        for start in starts().rev() {
+            size = size.saturating_add(estimate_tokens(&last.content[start..end]));
+            if size > limit || size >= refused {
+                break;
+            }
+            fitting = Some(start);
+            end = start;
+        }
+        let shorter = fitting.map(|start| with(&[question(last.content[start..].into())]));
+        if let Some(shorter) = shorter.filter(|shorter| prompt_tokens(shorter) < refused) {
+            return Some(shorter);
+        }
+    }
+    let whole = &last.content[newest.unwrap_or_default()..];
+    let alone = with(&[question(whole.into())]);
+    let size = prompt_tokens(&alone);
+    if size < refused && (size <= limit || !is_last || newest.is_none()) {
+        return Some(alone);
+    }
+    // Without a start, the message must not be cut.
+    newest?;
+    let room = limit.min(refused.saturating_sub(1)).saturating_sub(of_instructions.saturating_add(MESSAGE_OVERHEAD));
+    let cut = with(&[question(cut_out(whole, room.max(SHORTEST_QUESTION)).into())]);
+    if prompt_tokens(&cut) >= refused {
+        return None;
+    }
+    tracing::info!("a question is too long for the model; its middle is left out");
+    Some(cut)
+}
+
+/// Keeps the beginning and the end of a text, with at most `tokens` tokens.
+fn cut_out(text: &str, tokens: u32) -> String {
+    let mut kept = text.len();
+    loop {
+        let size = estimate_tokens(&text[..text.floor_char_boundary(kept)]).saturating_add(estimate_tokens(OMISSION));
+        if size <= tokens || kept == 0 {
+            break;
+        }
+        // By proportion, and at least by a tenth.
+        let scaled = u64::try_from(kept).unwrap_or(u64::MAX).saturating_mul(u64::from(tokens)) / u64::from(size.max(1));
+        kept = usize::try_from(scaled).unwrap_or(kept).min(kept - kept.div_ceil(10));
+    }
+    if kept == text.len() {
+        return text.to_owned();
+    }
+    let head = &text[..text.floor_char_boundary(kept / 2)];
+    let tail = &text[text.ceil_char_boundary(text.len() - kept / 2)..];
+    format!("{head}{OMISSION}{tail}")
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn message(role: Role, content: &str) -> ChatMessage {
+        ChatMessage { role, content: content.to_owned() }
+    }
+
+    /// A conversation with three unanswered questions at its end.
+    fn conversation() -> ChatRequest {
+        let words = "some words ".repeat(20);
+        let mut messages = vec![message(Role::System, "teach")];
+        for number in 0..4 {
+            messages.push(message(Role::User, &format!("question {number} {words}")));
+            messages.push(message(Role::Assistant, &format!("answer {number} {words}")));
+        }
+        let questions = [format!("lost one {words}"), format!("lost two {words}"), "the newest question".to_owned()];
+        let last = questions.join("\n\n");
+        let question_starts = vec![0, questions[0].len() + 2, questions[0].len() + questions[1].len() + 4];
+        messages.push(message(Role::User, &last));
+        ChatRequest { messages, max_tokens: 9, temperature: 0.7, student: None, question_starts }
+    }
+
+    #[test]
+    fn old_turns_go_first_then_old_questions_then_words() {
+        let request = conversation();
+        let whole = prompt_tokens(&request.messages);
+        let contents = |limit, refused, is_last| -> Vec<String> {
+            let shorter = shorten(&request, limit, refused, is_last).unwrap();
+            assert!(prompt_tokens(&shorter) < refused);
+            assert_eq!((shorter[0].role, shorter[1].role), (Role::System, Role::User));
+            shorter.into_iter().map(|message| message.content).collect()
+        };
+        let half = contents(whole / 2, whole, false);
+        assert!(half.len() == 4 && half[1].starts_with("question 3") && half[3].starts_with("lost one"), "{half:?}");
+        let two = contents(whole / 6, whole, false);
+        assert!(two.len() == 2 && two[1].starts_with("lost two") && two[1].ends_with("question"), "{two:?}");
+        for alone in [contents(20, whole, false), contents(whole / 2, whole, true)] {
+            assert_eq!(alone, ["teach", "the newest question"]);
+        }
+        let refused = prompt_tokens(&[message(Role::System, "teach"), message(Role::User, "the newest question")]);
+        assert_eq!(shorten(&request, 20, refused, false), None, "a question this short is never cut");
+    }
+
+    #[test]
+    fn a_question_is_cut_last_and_keeps_its_beginning_and_its_end() {
+        let text = format!("My code: {} Why does it fail?", "let é = f(x); ".repeat(300));
+        let mut request = conversation();
+        request.messages = vec![message(Role::System, "teach"), message(Role::User, &text)];
+        request.question_starts = vec![0];
+        let whole = prompt_tokens(&request.messages);
+        let shorter = shorten(&request, whole / 2, whole, false).unwrap();
+        let cut = &shorter[1].content;
+        assert!(prompt_tokens(&shorter) <= whole * 3 / 5, "{}", prompt_tokens(&shorter));
+        assert!(cut.starts_with("My code: ") && cut.contains(OMISSION) && cut.ends_with("Why does it fail?"), "{cut}");
+        request.question_starts.clear();
+        assert_eq!(shorten(&request, whole / 2, whole, false), None, "what must not be cut");
+    }
+
+    #[test]
+    fn the_limit_lies_between_what_was_accepted_and_refused() {
+        let limit = PromptLimit::default();
+        limit.accept(1_500);
+        assert_eq!(limit.limit(), u32::MAX);
+        assert_eq!(limit.refuse(2_000, None), 1_500);
+        limit.accept(1_700);
+        limit.accept(9_000);
+        assert_eq!(limit.limit(), 1_700, "one of 9,000 tokens was of another language");
+        assert_eq!(limit.refuse(1_600, None), 800, "what was accepted is not to be relied on");
+        assert_eq!(limit.refuse(900, Some(700)), 700);
+        assert_eq!(limit.refuse(600, None), 300, "what was stated is not, either");
+        for _ in 0..9 {
+            limit.refuse(10, None);
+        }
+        assert_eq!(limit.limit(), LOWEST);
+    }
+
+    proptest! {
+        #[test]
+        fn each_refusal_shortens(
+            turns in proptest::collection::vec("[a-zé ]{0,60}", 1..12),
+            lost in proptest::collection::vec("[a-zé ]{0,400}", 1..6),
+            limit in 0_u32..500, is_last in any::<bool>(),
+        ) {
+            let mut request = conversation();
+            request.messages.truncate(1);
+            for turn in turns {
+                request.messages.extend([message(Role::User, &turn), message(Role::Assistant, &turn)]);
+            }
+            request.question_starts.clear();
+            let mut last = String::new();
+            for question in &lost {
+                request.question_starts.push(last.len());
+                last.push_str(question);
+                last.push_str("\n\n");
+            }
+            request.messages.push(message(Role::User, &last));
+            let mut refused = prompt_tokens(&request.messages);
+            while let Some(shorter) = shorten(&request, limit, refused, is_last) {
+                let size = prompt_tokens(&shorter);
+                prop_assert!(size < refused);
+                prop_assert_eq!(shorter[1].role, Role::User);
+                prop_assert_eq!(shorter.last().map(|message| message.role), Some(Role::User));
+                refused = size;
+            }
+        }
+    }
+}

@@ -1,0 +1,79 @@
+//! JSON objects within the text that a model writes.
+//!
+//! Models wrap the JSON that was requested into a fenced block or a sentence, and think aloud before it, in JSON too.
+
+use serde_json::Value;
+
+use super::lenient;
+
+/// How many times the length of a text is read in search of objects.
+const MAX_PASSES: usize = 32;
+
+/// Returns the complete JSON objects of a text, the last one first. Objects within others are among them.
+pub fn json_objects(text: &str) -> impl Iterator<Item = Value> + '_ {
+    let mut budget = text.len().saturating_mul(MAX_PASSES);
+    text.rmatch_indices('{').filter_map(move |(start, _)| {
+        let rest = &text[start..];
+        let read = if budget == 0 { None } else { object_length(rest) };
+        budget = budget.saturating_sub(read.unwrap_or(rest.len()));
+        lenient::parse(&rest[..read?]).filter(Value::is_object)
+    })
+}
+
+/// The length of the object that `text` begins with; `None` if it does not end.
+fn object_length(text: &str) -> Option<usize> {
+    let (mut at, mut depth) = (0, 0_usize);
+    while let Some(byte) = text.as_bytes().get(at) {
+        match byte {
+            b'"' => {
+                at += lenient::string_length(&text[at..]);
+                continue;
+            }
+            b'{' => depth += 1,
+            b'}' if depth == 1 => return Some(at + 1),
+            b'}' => depth -= 1,
+            _ => {}
+        }
+        at += 1;
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn the_last_object_comes_first() {
+        for (text, expected) in [
+            ("", vec![]),
+            ("no object, } {", vec![]),
+            ("```json\n{\"a\": 1}\n```", vec![json!({"a": 1})]),
+            (
+                "<think>{\"a\": 1}</think> {\"a\": {\"b\": 2}}",
+                vec![json!({"b": 2}), json!({"a": {"b": 2}}), json!({"a": 1})],
+            ),
+            ("{\"a\": \"two\nlines, {}\"} and {x}", vec![json!({}), json!({"a": "two\nlines, {}"})]),
+            ("if (x) { {\"a\": \"\\ud83d\"}", vec![json!({"a": "\u{fffd}"})]),
+            ("{\"a\": \"cut off", vec![]),
+        ] {
+            assert_eq!(json_objects(text).collect::<Vec<_>>(), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_text_of_braces_costs_little() {
+        let text = format!("{}{{\"a\": 1}}", "{".repeat(100_000));
+        assert_eq!(json_objects(&text).count(), 1);
+    }
+
+    proptest! {
+        #[test]
+        fn no_text_panics(text in r#"([{}"\\a: é]|\{"a":1\}){0,60}"#) {
+            let _ = json_objects(&text).count();
+        }
+    }
+}

@@ -337,6 +337,10 @@ impl Reading {
                 return self.done();
             }
             let Some(value) = lenient::parse(data) else {
+                if data.contains('\n') {
+                    self.answer.split(&event);
+                    continue;
+                }
                 // What is meant as no JSON keeps the connection open.
                 if data.starts_with('{') && !std::mem::replace(&mut self.is_damaged, true) {
                     tracing::warn!(bytes = data.len(), "a part of a reply is no JSON; the reply counts as incomplete");

@@ -167,6 +167,9 @@ fn retry_after(headers: &HeaderMap, now: SystemTime) -> Option<Duration> {
     }
 }
 
+/// How many bytes are read at once: the events in them are held together.
+const PIECE: usize = 16 * 1_024;
+
 /// The form of an answer, by its first bytes: gateways give it the wrong content type.
 #[derive(Debug)]
 enum Form {
@@ -183,6 +186,8 @@ pub(super) struct AnswerReader {
     idle_timeout: Duration,
     max_bytes: usize,
     form: Form,
+    /// What came and is not read yet.
+    received: Bytes,
     events: VecDeque<Event>,
     ended: bool,
 }
@@ -195,6 +200,7 @@ impl AnswerReader {
             idle_timeout,
             max_bytes: max_reply_bytes.saturating_mul(JSON_FACTOR).saturating_add(JSON_OVERHEAD),
             form: Form::Unknown,
+            received: Bytes::new(),
             events: VecDeque::new(),
             ended: false,
         }
@@ -206,15 +212,27 @@ impl AnswerReader {
             if let Some(event) = self.events.pop_front() {
                 return Ok(Some(event));
             }
+            if !self.received.is_empty() {
+                let piece = self.received.split_to(self.received.len().min(PIECE));
+                self.push(&piece)?;
+                continue;
+            }
             if self.ended {
                 return Ok(None);
             }
             match tokio::time::timeout(self.idle_timeout, self.bytes.next()).await {
-                Ok(Some(Ok(bytes))) => self.push(&bytes)?,
+                Ok(Some(Ok(bytes))) => self.received = bytes,
                 Ok(Some(Err(error))) => return Err(unreachable(&error)),
                 Ok(None) => self.end(),
                 Err(_) => return Err(LlmError::Timeout(self.idle_timeout)),
             }
+        }
+    }
+
+    /// Reads each line of an event as an event of its own, for endpoints that leave the blank lines between them out.
+    pub(super) fn split(&mut self, event: &Event) {
+        for line in event.data.lines().rev() {
+            self.events.push_front(Event { is_error: event.is_error, data: line.to_owned() });
         }
     }
 

@@ -207,6 +207,12 @@ async fn a_part_that_cannot_be_read_makes_a_reply_incomplete(app: &TestApp) {
     let whole = Events::open(&ada, json!({"message": "a"})).await.rest().await;
     assert_eq!(whole.last().unwrap().1["finish_reason"], "stop");
     assert_eq!(whole[1].1["content"], "one \u{fffd} ");
+    // An endpoint that leaves out the blank lines.
+    let lines = format!("{}{}data: [DONE]\n", part("one "), part("two")).replace("\n\n", "\n");
+    app.model.next(stream(&lines));
+    let joined = Events::open(&ada, json!({"message": "c"})).await.rest().await;
+    let text: String = joined.iter().filter_map(|(_, data)| data["content"].as_str()).collect();
+    assert_eq!((text.as_str(), &joined.last().unwrap().1["finish_reason"]), ("one two", &json!("stop")));
     app.model.next(stream(&format!("{}data: {{\"choices\": [\n\n{}data: [DONE]\n\n", part("one "), part("two"))));
     let damaged = Events::open(&ada, json!({"message": "b"})).await.rest().await;
     assert_eq!(damaged.last().unwrap().1["finish_reason"], "error", "a retry replaces it");

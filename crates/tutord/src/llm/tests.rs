@@ -391,6 +391,16 @@ async fn refusals_of_a_length_are_recognised_with_each_status() {
 }
 
 #[tokio::test]
+async fn a_model_that_is_not_there_is_no_refusal_of_a_length() {
+    let (model, provider) = setup().await;
+    let body = r#"{"error":{"message":"no model with a context window of 300 tokens"}}"#;
+    model.next(Behaviour::Raw(404, "application/json", body.into()));
+    let error = provider.complete(conversation(100)).await.unwrap_err();
+    assert!(matches!(error, LlmError::Rejected { status: 404, .. }), "{error}");
+    assert_eq!((model.received().len(), provider.prompt_tokens(4_000)), (1, 4_000));
+}
+
+#[tokio::test]
 async fn a_refusal_within_an_answer_shortens_the_next_prompt() {
     let (model, provider) = setup().await;
     let body = r#"{"error":{"message":"This model's maximum context length is 700 tokens","code":400}}"#;

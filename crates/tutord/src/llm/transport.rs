@@ -118,6 +118,10 @@ async fn refused(response: Response) -> Result<LlmError, Failure> {
         StatusCode::PAYLOAD_TOO_LARGE => true,
         // Too many tokens in a minute are fewer after a pause, but for those of one prompt.
         StatusCode::TOO_MANY_REQUESTS => error.exceeds_a_quota(),
+        // A key or a model that is refused, whatever the text says of contexts.
+        StatusCode::UNAUTHORIZED | StatusCode::PAYMENT_REQUIRED | StatusCode::FORBIDDEN | StatusCode::NOT_FOUND => {
+            false
+        }
         _ => error.is_too_long(),
     };
     if is_too_long {

@@ -114,7 +114,7 @@ pub(super) const MODEL_UNAVAILABLE: Shared =
     Shared::new("503", "ModelUnavailable", "LLM_NOT_CONFIGURED", "no model is connected")
         .described(
             "No model is configured (`LLM_NOT_CONFIGURED`), the model gave no reply (`LLM_UNAVAILABLE`), or the server \
-             is overloaded (`OVERLOADED`).",
+             is overloaded (`OVERLOADED`). A reply that the model declined to give has no `Retry-After`.",
         )
         .with_headers(&["Retry-After"]);
 

@@ -49,7 +49,7 @@ pub struct LlmConfig {
     #[arg(long = "llm-max-reply-bytes", env = "LLM_MAX_REPLY_BYTES", default_value_t = 262_144, value_parser = size(1_024, 16_777_216))]
     pub max_reply_bytes: usize,
     /// The longest reply, grade, hint or generated exercise, in tokens.
-    #[arg(long = "llm-max-reply-tokens", env = "LLM_MAX_REPLY_TOKENS", default_value_t = 1_024, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    #[arg(long = "llm-max-reply-tokens", env = "LLM_MAX_REPLY_TOKENS", default_value_t = 2_048, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     pub max_reply_tokens: u32,
 }
 

@@ -35,7 +35,7 @@ async fn converse(endpoint: Endpoint, arguments: &[&str]) -> Value {
 #[tokio::test(flavor = "multi_thread")]
 async fn openai_s_newer_models() {
     let sent = converse(Endpoint::OpenAi, &[]).await;
-    assert_eq!(sent["max_completion_tokens"], 1_024);
+    assert_eq!(sent["max_completion_tokens"], 2_048);
     assert!(sent.get("max_tokens").is_none() && sent.get("temperature").is_none(), "{sent}");
 }
 

@@ -1,11 +1,11 @@
-//! How long callers wait for a connection of a pool.
+//! Statistics of waits for pool connections.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
 use crate::store::PoolStatus;
 
-/// Counts who asked for a connection, and how long they waited together.
+/// Counts the acquisitions of connections and their total wait.
 #[derive(Debug, Default)]
 pub(crate) struct Acquires {
     count: AtomicU64,
@@ -13,7 +13,7 @@ pub(crate) struct Acquires {
 }
 
 impl Acquires {
-    /// Counts one who waits for this future.
+    /// Counts a caller that waits for this future.
     pub(crate) async fn timed<T>(&self, acquire: impl Future<Output = T>) -> T {
         let began = Instant::now();
         let acquired = acquire.await;
@@ -23,7 +23,7 @@ impl Acquires {
         acquired
     }
 
-    /// How the pool stands whose callers are counted here.
+    /// Returns the status of the pool whose callers are counted.
     pub(crate) fn status(&self, pool: &deadpool::Status) -> PoolStatus {
         PoolStatus {
             max: pool.max_size,

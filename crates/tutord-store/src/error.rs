@@ -1,4 +1,4 @@
-//! What can go wrong between a caller and its rows.
+//! The errors of the store.
 
 use std::fmt;
 
@@ -7,64 +7,64 @@ use diesel::result::{DatabaseErrorKind, Error as Diesel};
 /// The result of a store call.
 pub type Result<T> = std::result::Result<T, Error>;
 
-/// Why a store call failed. A row that is not there is no error: such calls return `Option`.
+/// The error of a store call. A missing row is not an error: such calls return `Option`.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// A unique constraint forbids the row; the text names the constraint or its columns.
-    #[error("a unique constraint forbids the row: {0}")]
+    /// A unique constraint rejected the row; the text names the constraint or its columns.
+    #[error("a unique constraint rejects the row: {0}")]
     Conflict(String),
-    /// The idempotency key was used for another request.
+    /// The idempotency key was already used for another request.
     #[error("the idempotency key was used for another request")]
     KeyReused,
-    /// No connection came free within the acquire time-out.
-    #[error("no database connection came free in time")]
+    /// No connection was available within the acquire timeout.
+    #[error("timed out waiting for a database connection")]
     Overloaded,
-    /// A statement or a whole call passed its deadline; the server's work was cancelled.
-    #[error("the database did not answer in time")]
+    /// A statement or a whole call exceeded its deadline; the server's work was cancelled.
+    #[error("the database did not respond in time")]
     Timeout,
     /// The database could not be reached, or the connection broke during the call.
     #[error("the database is unavailable: {0}")]
     Unavailable(String),
-    /// The database refuses a statement that is in order; the text is its own.
+    /// The database refused a valid statement; the text is the database's message.
     #[error("{0}: {1}")]
     Refused(Refusal, String),
-    /// The address of the database cannot be used.
+    /// The URL of the database is invalid.
     #[error("invalid database URL: {0}")]
     InvalidUrl(String),
     /// A migration failed; nothing after it was applied.
     #[error("migration failed: {0}")]
     Migration(String),
-    /// The schema was made by a later version, which this one can't work with.
-    #[error("the database needs tutord {needed} or later, and this is {own}: upgrade tutord")]
+    /// A later version created the schema, and this version is incompatible with it.
+    #[error("the database requires tutord {needed} or later, but this is {own}; upgrade tutord")]
     Incompatible {
-        /// The oldest version that may use the schema.
+        /// The oldest compatible version.
         needed: String,
         /// This version.
         own: &'static str,
     },
-    /// Anything else the database reported: a defect of a query or of the schema.
+    /// Any other error of the database: a defect of a query or of the schema.
     #[error("query failed: {0}")]
     Query(#[source] Diesel),
 }
 
-/// Why a database refuses what it would do at another time, or for another user.
+/// The reason why a database refuses a valid statement.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Refusal {
-    /// It is a standby, or it was set to take no writes.
+    /// The database is a standby, or configured as read-only.
     ReadOnly,
-    /// Its disk, its quota or a bound of its size is full.
+    /// The disk, the quota or the size limit of the database is exhausted.
     DiskFull,
-    /// It has no memory left.
+    /// The database is out of memory.
     OutOfMemory,
-    /// It takes no more connections.
+    /// The database accepts no more connections.
     TooManyConnections,
-    /// It is starting, recovering from a crash, or shutting down.
+    /// The database is starting, recovering from a crash, or shutting down.
     Restarting,
-    /// The connection broke while a statement was on its way.
+    /// The connection broke during a statement.
     ConnectionLost,
-    /// Another transaction was in the way: a serialization failure, a deadlock or a lock.
+    /// Another transaction conflicted: a serialization failure, a deadlock or a lock.
     Contention,
-    /// A statement that was prepared before the schema changed.
+    /// The statement was prepared before the schema changed.
     StalePlan,
     /// A table or a column is missing, or has another type.
     SchemaMismatch,
@@ -75,7 +75,7 @@ pub enum Refusal {
 }
 
 impl Refusal {
-    /// Its name in answers and metrics.
+    /// Returns the name in responses and metrics.
     pub const fn name(self) -> &'static str {
         match self {
             Self::ReadOnly => "read_only",
@@ -92,7 +92,7 @@ impl Refusal {
         }
     }
 
-    /// The refusal that a [SQLSTATE](https://www.postgresql.org/docs/current/errcodes-appendix.html) stands for.
+    /// Returns the refusal for a [SQLSTATE](https://www.postgresql.org/docs/current/errcodes-appendix.html).
     pub(crate) fn from_sqlstate(code: &str) -> Option<Self> {
         Some(match code {
             "25006" => Self::ReadOnly,
@@ -115,7 +115,7 @@ impl Refusal {
         })
     }
 
-    /// The refusal that an error message of SQLite stands for, which is always English.
+    /// Returns the refusal for an error message of SQLite, which is always in English.
     fn from_sqlite(message: &str) -> Option<Self> {
         const MESSAGES: [(&str, Refusal); 9] = [
             ("readonly database", Refusal::ReadOnly),
@@ -136,22 +136,22 @@ impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::ReadOnly => "the database is read-only",
-            Self::DiskFull => "the database has no room left on its disk",
-            Self::OutOfMemory => "the database has no memory left",
-            Self::TooManyConnections => "the database takes no more connections",
+            Self::DiskFull => "the database's disk is full",
+            Self::OutOfMemory => "the database is out of memory",
+            Self::TooManyConnections => "the database accepts no more connections",
             Self::Restarting => "the database is starting or shutting down",
             Self::ConnectionLost => "the connection to the database broke",
-            Self::Contention => "another transaction was in the way",
-            Self::StalePlan => "the schema changed under a prepared statement",
-            Self::SchemaMismatch => "the schema of the database does not fit this version of tutord",
+            Self::Contention => "another transaction conflicted",
+            Self::StalePlan => "a prepared statement is outdated: the schema changed",
+            Self::SchemaMismatch => "the database schema does not match this version of tutord",
             Self::PermissionDenied => "the database user lacks a privilege",
-            Self::AccessDenied => "the database refused the log-in",
+            Self::AccessDenied => "the database rejected the log-in",
         })
     }
 }
 
 impl Error {
-    /// The refusal, where it is one.
+    /// Returns the refusal, if the error is one.
     pub const fn refusal(&self) -> Option<Refusal> {
         match self {
             Self::Refused(refusal, _) => Some(*refusal),
@@ -159,7 +159,7 @@ impl Error {
         }
     }
 
-    /// The same error with the kind that the server's SQLSTATE gives it.
+    /// Returns the error, reclassified by the server's SQLSTATE.
     pub(crate) fn with_sqlstate(self, code: Option<&str>) -> Self {
         // `Unavailable` stays what it is: it may have been committed.
         let (Self::Query(_) | Self::Refused(..)) = &self else { return self };
@@ -174,7 +174,7 @@ impl Error {
         }
     }
 
-    /// What the database said.
+    /// Returns the database's message.
     fn server_text(self) -> String {
         match self {
             Self::Query(error) => error.to_string(),

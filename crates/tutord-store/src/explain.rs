@@ -1,6 +1,6 @@
-//! Makes a statement's shape, which has a `?` for each value, ready to be planned without running it.
+//! Preparation of a statement's shape, which has a `?` for each value, for planning without execution.
 
-/// Whether there is a plan to ask for: one statement that reads or changes rows.
+/// Returns `true` if the shape can be planned: a single statement that reads or changes rows.
 pub(crate) fn is_plannable(shape: &str) -> bool {
     const FIRST: [&str; 5] = ["SELECT", "WITH", "INSERT", "UPDATE", "DELETE"];
     let word = shape.split(|letter: char| !letter.is_ascii_alphabetic()).next().unwrap_or_default();
@@ -8,7 +8,7 @@ pub(crate) fn is_plannable(shape: &str) -> bool {
     FIRST.iter().any(|known| word.eq_ignore_ascii_case(known)) && !shape.contains(';')
 }
 
-/// The same statement with `$1`, `$2`, … for its values, and how many they are. A `?` in quotes is no value.
+/// Returns the statement with `$1`, `$2`, … for its values, and their number. A `?` in quotes is not a value.
 pub(crate) fn numbered(shape: &str) -> (String, usize) {
     let mut text = String::with_capacity(shape.len() + 16);
     let (mut values, mut quote) = (0_usize, None);

@@ -1,24 +1,24 @@
-//! Which database this is.
+//! The identity of the database.
 
 use std::sync::Arc;
 
 use sha2::{Digest as _, Sha256};
 
-/// What tells a database from all others, in two names of 16 hexadecimal digits.
+/// The identity of a database: two names of 16 hexadecimal digits.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DatabaseIdentity {
-    /// The database as it is now. After a restore, or the promotion of a standby, it is another one: what was read from it
-    /// before may never have been written to it. On SQLite each process that serves begins another one.
+    /// The name of the database's current state. A restore or a promotion of a standby changes it, because values read
+    /// before may never have been written to the new database. On SQLite each serving process starts a new state.
     pub state: String,
-    /// The database, whatever happens to its server.
+    /// The name of the database, independent of its server.
     pub lineage: String,
 }
 
-/// Is told the identity when it changes; `None` when it is not known.
+/// A listener called when the identity changes; `None` means unknown.
 pub type IdentityListener = Arc<dyn Fn(Option<&DatabaseIdentity>) + Send + Sync>;
 
 impl DatabaseIdentity {
-    /// The names that are made of these parts; `of_state` is left out of the lineage.
+    /// Creates the names from these parts; the lineage does not include `of_state`.
     pub(crate) fn of(lineage: &[&str], of_state: &str) -> Self {
         let lineage = lineage.join("/");
         Self { state: hash(&[&lineage, "/", of_state].concat()), lineage: hash(&lineage) }

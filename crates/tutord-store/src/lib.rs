@@ -1,16 +1,16 @@
 //! tutord's data access: the models, the [`Store`] trait, and its two adapters.
 //!
-//! Read it in this order:
+//! The modules, in reading order:
 //!
-//! 1. [`model`]: what is stored, [`Timestamp`] and the enumerations of the wire.
+//! 1. [`model`]: the data types, [`Timestamp`] and the enumerations of the API.
 //! 2. [`page`]: every list is a bounded [`Page`], by offset or by an opaque [`Cursor`].
-//! 3. [`store`]: the [`Store`] trait, one sub-trait an aggregate. Callers hold an `Arc<dyn Store>`.
+//! 3. [`store`]: the [`Store`] trait, with a sub-trait for each aggregate. Callers hold an `Arc<dyn Store>`.
 //! 4. `queries`: the typed queries, written once and compiled for each database.
-//! 5. [`rules`]: how completions become points, streaks, levels and achievements.
-//! 6. [`text`]: where texts are cut.
-//! 7. [`postgres`] and [`sqlite`]: pools, deadlines, migrations, and what one database alone has.
+//! 5. [`rules`]: the rules of points, streaks, levels and achievements.
+//! 6. [`text`]: truncation of texts.
+//! 7. [`postgres`] and [`sqlite`]: pools, deadlines, migrations, and features of one database.
 //!
-//! Every statement is seen by the [`querywatch::Watch`] of the [`StoreOptions`].
+//! The [`querywatch::Watch`] of the [`StoreOptions`] observes every statement.
 //!
 //! ```no_run
 //! # async fn example() -> tutord_store::Result<()> {

@@ -1,36 +1,36 @@
-//! What the schema says of itself: the rows of the table `metadata`.
+//! The metadata of the schema: the rows of the table `metadata`.
 
 use std::collections::BTreeMap;
 
 use crate::error::{Error, Result};
 use crate::model::time::Timestamp;
 
-/// What a schema says of itself, and what it lacks.
+/// The metadata of a schema, and its pending migrations.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct SchemaState {
-    /// Names of the migrations that are not applied yet.
+    /// The names of the pending migrations.
     pub pending: Vec<String>,
     pub(crate) metadata: BTreeMap<String, String>,
 }
 
-/// The oldest version of tutord that may use the schema; migrations set it.
+/// The key of the oldest compatible version of tutord, which migrations set.
 const OLDEST_VERSION: &str = "oldest_version";
-/// The version of the catalogue that was loaded last.
+/// The key of the version of the catalogue loaded last.
 pub(crate) const CATALOGUE: &str = "catalogue";
-/// The row that is written to see whether the database takes writes.
+/// The key of the row that checks whether the database accepts writes.
 pub(crate) const PROBE: &str = "probe";
 
 impl SchemaState {
-    /// The built-in catalogue that was loaded last; `None` before the first.
+    /// Returns the version of the built-in catalogue loaded last, or `None` before the first.
     pub fn catalogue(&self) -> Option<&str> {
         self.metadata.get(CATALOGUE).map(String::as_str)
     }
 
-    /// Whether this version of tutord may use the schema. It may when another version added migrations, unless they raised
-    /// the oldest version.
+    /// Checks that this version of tutord is compatible with the schema. Migrations of other versions are compatible
+    /// unless they raise the oldest compatible version.
     ///
     /// # Errors
-    /// [`Error::Incompatible`].
+    /// Returns [`Error::Incompatible`] if it is not.
     pub fn check(&self) -> Result<()> {
         let Some(needed) = self.metadata.get(OLDEST_VERSION) else { return Ok(()) };
         let own = env!("CARGO_PKG_VERSION");
@@ -42,15 +42,15 @@ impl SchemaState {
     }
 }
 
-/// `1.2.3`, without what may follow.
+/// Parses the version `1.2.3`, ignoring any suffix.
 fn version(text: &str) -> Option<[u64; 3]> {
     let core = text.split(['-', '+']).next()?;
     let numbers: Vec<u64> = core.split('.').map(|number| number.parse().ok()).collect::<Option<_>>()?;
     numbers.try_into().ok()
 }
 
-/// What [`try_write`](crate::store::Administration::try_write) writes one after the other. After a full disk it must need
-/// room, which a small row may find where another was.
+/// The values that [`try_write`](crate::store::Administration::try_write) writes in turn. After a full disk the value
+/// must need new space, because a small row can fit in the place of another.
 pub(crate) fn probes(grow: bool) -> Vec<String> {
     const ROOM: usize = 64 * 1024;
     let small = Timestamp::now().to_string();

@@ -1,4 +1,4 @@
-//! Opens the store that an address names.
+//! Opening a store by its URL.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -14,35 +14,35 @@ use crate::postgres::Postgres;
 use crate::sqlite::Sqlite;
 use crate::store::Store;
 
-/// How a store treats its connections.
+/// The options of a store.
 #[derive(Debug, Clone)]
 pub struct StoreOptions {
-    /// Connections that are kept open (≥ 1); on SQLite, connections that read.
+    /// The number of connections that stay open (≥ 1); on SQLite, of read connections.
     pub pool_size: usize,
-    /// Connections that may be opened beyond that for a while. PostgreSQL only.
+    /// The maximum number of additional connections under load. PostgreSQL only.
     pub max_overflow: usize,
-    /// The longest wait for a connection.
+    /// The maximum wait for a connection.
     pub acquire_timeout: Duration,
-    /// The longest that a statement may run. PostgreSQL; on SQLite, the longest wait for another process's lock.
+    /// The timeout of a statement on PostgreSQL; on SQLite, the maximum wait for another process's lock.
     pub statement_timeout: Duration,
-    /// This process's name in the [outbox](crate::store::Outbox), if it makes unusable by itself what its writes change
-    /// and then acknowledges that. PostgreSQL only.
+    /// The id of this process in the [outbox](crate::store::Outbox), if the process invalidates and acknowledges its
+    /// own writes. PostgreSQL only.
     pub node: Option<u64>,
-    /// Whether this process serves. Of SQLite's file it is the only one then, and [follows](crate::store::Outbox) what
-    /// others write.
+    /// Set if this process serves. On SQLite it is then the only serving process of the file, and
+    /// [follows](crate::store::Outbox) writes by others.
     pub serves: bool,
-    /// Whether a missing directory of SQLite's file is made.
+    /// Create the missing directory of a SQLite file.
     pub creates_directory: bool,
-    /// What sees every statement.
+    /// The watch, which observes every statement.
     pub watch: Watch,
-    /// Whether statements end with [`querywatch::comment`]. Then none is prepared to be used again, which costs a round trip
-    /// each. PostgreSQL only.
+    /// Append [`querywatch::comment`] to statements. This disables the reuse of prepared statements, which costs one
+    /// more round trip for each statement. PostgreSQL only.
     pub comments: bool,
 }
 
 impl Default for StoreOptions {
-    /// 10 connections and 10 more, 3 s for a connection, 5 s for a statement, a watch of its own, no comments; serves
-    /// nothing and makes no directory.
+    /// Returns the defaults: 10 connections and 10 more under load, a wait of 3 s for a connection, 5 s for a
+    /// statement, a new watch, no comments; the process does not serve, and creates no directory.
     fn default() -> Self {
         Self {
             pool_size: 10,
@@ -61,9 +61,9 @@ impl Default for StoreOptions {
 /// Opens the store at `url`: `postgres://…` (or `postgresql://…`), or `sqlite://PATH`.
 ///
 /// # Errors
-/// [`Error::InvalidUrl`] for any other address, and for a SQLite file without a directory; [`Error::Unavailable`] when a
-/// SQLite file can't be opened, or is served by another process. A
-/// PostgreSQL server is not contacted before the first call.
+/// Returns [`Error::InvalidUrl`] for any other URL, and for a SQLite file without a directory; [`Error::Unavailable`]
+/// if a SQLite file can't be opened, or is served by another process. A PostgreSQL server is not contacted before the
+/// first call.
 pub async fn open(url: &str, options: &StoreOptions) -> Result<Arc<dyn Store>> {
     if url.starts_with("postgres://") || url.starts_with("postgresql://") {
         Ok(Arc::new(Postgres::new(url, options)?))
@@ -74,11 +74,13 @@ pub async fn open(url: &str, options: &StoreOptions) -> Result<Arc<dyn Store>> {
         }
         // Such options would become a part of the file's name.
         if path.contains('?') {
-            return Err(Error::InvalidUrl(format!("{url} has options after the file's name, which are not supported")));
+            return Err(Error::InvalidUrl(format!("{url} has options after the file name; options are not supported")));
         }
         if path.ends_with('/') || Path::new(path).is_dir() {
             let file = path.trim_end_matches('/');
-            return Err(Error::InvalidUrl(format!("{url} names a directory, not a file: sqlite://{file}/tutord.db?")));
+            return Err(Error::InvalidUrl(format!(
+                "{url} is a directory; use a file such as sqlite://{file}/tutord.db"
+            )));
         }
         Ok(Arc::new(Sqlite::open(path, options).await?))
     } else {
@@ -86,7 +88,7 @@ pub async fn open(url: &str, options: &StoreOptions) -> Result<Arc<dyn Store>> {
     }
 }
 
-/// Names of the embedded migrations that are not among `applied`.
+/// Returns the names of the embedded migrations that are not in `applied`.
 pub(crate) fn pending<DB: Backend>(embedded: &EmbeddedMigrations, applied: &[String]) -> Result<Vec<String>> {
     let migrations: Vec<Box<dyn Migration<DB>>> =
         embedded.migrations().map_err(|error| Error::Migration(error.to_string()))?;

@@ -1,8 +1,7 @@
 //! Bounded slices of lists, by offset or by an opaque keyset cursor.
 //!
-//! A keyset cursor names the row at which a page ended, so that the next page is a range of an index
-//! whatever its depth (M. Winand, "We need tool support for keyset pagination"). An offset is kept
-//! for clients that show page numbers.
+//! A keyset cursor names the last row of a page, so that the next page is a range of an index at any depth (M. Winand,
+//! "We need tool support for keyset pagination"). Offsets exist for clients that show page numbers.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -10,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::model::time::Timestamp;
 
-/// Which list, in which order, a cursor belongs to: a cursor of one list means nothing in another.
+/// The list and order of a cursor; other lists reject it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
 pub enum List {
@@ -35,16 +34,16 @@ impl List {
         Self::Leaderboard,
     ];
 
-    /// Whether its cursors name a position, and lead in both directions.
+    /// Returns `true` if cursors of this list contain a position, and lead in both directions.
     const fn has_positions(self) -> bool {
         matches!(self, Self::MessagesAscending | Self::MessagesDescending)
     }
 }
 
-/// A place in a list; opaque to clients.
+/// A position in a list, opaque to clients.
 ///
-/// It discloses nothing: it holds the time or value and the id, or the position, of a row that the client has
-/// seen, and every query checks the owner by itself. So it is validated, not signed.
+/// A cursor contains only data that the client has seen: the time or value and the id, or the position, of a row. Every
+/// query checks the owner itself, so cursors are validated but not signed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(into = "String", try_from = "String")]
 pub struct Cursor {
@@ -54,26 +53,26 @@ pub struct Cursor {
     id: i64,
 }
 
-/// The last microsecond of the year 9999: both databases and all answers can hold it.
+/// The last microsecond of the year 9999, which both databases and all responses can represent.
 const LATEST: i64 = 253_402_300_799_999_999;
 
-/// A text that is no cursor of the list it was given for.
+/// The error for a text that is not a cursor of the requested list.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("must be a next_cursor or prev_cursor of this list in this order")]
+#[error("must be a next_cursor or prev_cursor of the same list in the same order")]
 pub struct CursorError;
 
 impl Cursor {
-    /// The page that follows the row with this time and id.
+    /// Creates the cursor of the page after the row with this time and id.
     pub(crate) const fn after_time(list: List, at: Timestamp, id: i64) -> Self {
         Self { list, backward: false, at: at.as_micros(), id }
     }
 
-    /// The page that follows the student with this value on a leaderboard.
+    /// Creates the cursor of the page after the student with this value on a leaderboard.
     pub(crate) const fn after_value(value: i64, user_id: i64) -> Self {
         Self { list: List::Leaderboard, backward: false, at: value, id: user_id }
     }
 
-    /// The page that follows (or, `backward`, precedes) the message at `position`.
+    /// Creates the cursor of the page after (or, if `backward`, before) the message at `position`.
     pub(crate) const fn position(list: List, position: i64, backward: bool) -> Self {
         Self { list, backward, at: 0, id: position }
     }
@@ -90,12 +89,12 @@ impl Cursor {
         self.backward
     }
 
-    /// The list and order that this cursor belongs to.
+    /// Returns the list and order of the cursor.
     pub const fn list(&self) -> List {
         self.list
     }
 
-    /// The text that a client sends back: URL-safe base64 without padding.
+    /// Encodes the cursor for the client, as URL-safe base64 without padding.
     pub fn encode(&self) -> String {
         let mut bytes = [0; 18];
         bytes[0] = self.list as u8;
@@ -105,10 +104,10 @@ impl Cursor {
         URL_SAFE_NO_PAD.encode(bytes)
     }
 
-    /// Reads what [`encode`](Self::encode) wrote.
+    /// Decodes the result of [`encode`](Self::encode).
     ///
     /// # Errors
-    /// [`CursorError`] for anything else.
+    /// Returns [`CursorError`] for any other text.
     pub fn decode(text: &str) -> Result<Self, CursorError> {
         let bytes = URL_SAFE_NO_PAD.decode(text).map_err(|_| CursorError)?;
         let bytes: [u8; 18] = bytes.try_into().map_err(|_| CursorError)?;
@@ -151,31 +150,31 @@ impl TryFrom<String> for Cursor {
     }
 }
 
-/// Where a page begins.
+/// The start of a page.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Position {
-    /// After this many items (≥ 0).
+    /// The number of items to skip (≥ 0).
     Offset(i64),
     /// At a cursor.
     Cursor(Cursor),
 }
 
-/// Which page of a list is asked for. The HTTP layer bounds `limit`; the store trusts it.
+/// A request for a page of a list. The HTTP layer limits `limit`; the store does not check it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PageRequest {
-    /// The most items that the page holds (≥ 1).
+    /// The maximum number of items in the page (≥ 1).
     pub limit: i64,
-    /// Where it begins.
+    /// The start of the page.
     pub position: Position,
 }
 
 impl PageRequest {
-    /// The first `limit` items.
+    /// Requests the first `limit` items.
     pub const fn first(limit: i64) -> Self {
         Self { limit, position: Position::Offset(0) }
     }
 
-    /// The offset, where the page was asked for by offset.
+    /// Returns the offset, if the page was requested by offset.
     pub const fn offset(&self) -> Option<i64> {
         match self.position {
             Position::Offset(offset) => Some(offset),
@@ -187,20 +186,20 @@ impl PageRequest {
 /// A bounded slice of a list.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Page<T> {
-    /// The items, at most as many as asked for.
+    /// The items, at most `limit`.
     pub items: Vec<T>,
-    /// How many items the whole list has.
+    /// The number of items in the whole list.
     pub total: i64,
-    /// Whether an item follows this page.
+    /// Set if an item follows this page.
     pub has_more: bool,
-    /// The page after this one, where one exists.
+    /// The cursor of the next page, if there is one.
     pub next: Option<Cursor>,
-    /// The page before this one, where the list can be read backward and one exists.
+    /// The cursor of the previous page, if the list can be read backward and there is one.
     pub previous: Option<Cursor>,
 }
 
 impl<T> Page<T> {
-    /// A page of rows of which one more than `limit` was asked for, to see whether the list goes on.
+    /// Creates a page from up to `limit` + 1 rows, the last of which shows whether the list continues.
     pub(crate) fn cut(mut items: Vec<T>, total: i64, limit: i64, cursor: impl Fn(&T) -> Cursor) -> Self {
         let limit = usize::try_from(limit).unwrap_or(usize::MAX);
         let has_more = items.len() > limit;
@@ -210,7 +209,7 @@ impl<T> Page<T> {
     }
 }
 
-/// The items and the total of rows that each tell it; no total beyond the end of a list, where there is no row to tell it.
+/// Returns the items and the total, which each row contains. Beyond the end of a list there is no row, and so no total.
 pub(crate) fn counted<T>(rows: Vec<(T, Option<i64>)>, position: Position) -> (Vec<T>, Option<i64>) {
     let total = match rows.first() {
         Some((_, total)) => *total,

@@ -1,14 +1,15 @@
-//! Statements that connections keep prepared although diesel would not.
+//! Prepared statements that connections cache although diesel would not.
 //!
-//! diesel prepares each `UPDATE`, each upsert and each [`sql_query`](diesel::sql_query) anew, as it can't know how many
-//! texts there are. On PostgreSQL that is one more round trip, and the server parses and plans the statement again.
+//! diesel prepares each `UPDATE`, each upsert and each [`sql_query`](diesel::sql_query) anew, because it can't know how
+//! many distinct texts there are. On PostgreSQL that costs another round trip, and the server parses and plans the
+//! statement again.
 
 use diesel::backend::Backend;
 use diesel::query_builder::{AstPass, Query, QueryFragment, QueryId};
 use diesel::result::QueryResult;
 
-/// A statement whose text is one of few, however often it is issued: never one that is made of a list's length or of which
-/// of many fields are set.
+/// A statement with one of few texts, however often it is issued: its text must not depend on a list's length or on
+/// which of many fields are set.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Prepared<Q>(pub(crate) Q);
 

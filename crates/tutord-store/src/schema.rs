@@ -1,4 +1,4 @@
-//! The tables that the typed queries know, as the migrations of both databases make them.
+//! The tables of the typed queries, as created by the migrations of both databases.
 
 use diesel::{allow_tables_to_appear_in_same_query, joinable, table};
 

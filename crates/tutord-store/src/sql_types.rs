@@ -1,4 +1,4 @@
-//! SQL types that mean the same on both databases, and how our Rust types travel as them.
+//! SQL types common to both databases, and the conversion of Rust types to them.
 
 use diesel::backend::Backend;
 use diesel::deserialize::{self, FromSql};

@@ -1,4 +1,4 @@
-//! Texts cut where a reader would cut them.
+//! Truncation of texts at visible boundaries.
 
 use unicode_segmentation::UnicodeSegmentation as _;
 

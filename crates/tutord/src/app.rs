@@ -1,4 +1,4 @@
-//! What the features share, and the router of their routes.
+//! The application state that the features share, and the router of their routes.
 
 use std::ops::Deref;
 use std::sync::Arc;
@@ -39,62 +39,62 @@ use crate::ops::plans::{self, Plans};
 use crate::ops::snapshot::Snapshot;
 use crate::{auth, chat, exercises, ops, progress, server, users};
 
-/// How long ended streams get to store what came.
+/// The time that streams get at shutdown to store what they received.
 pub(crate) const STREAMS_GRACE: Duration = Duration::from_secs(2);
 
-/// What every handler sees; cheap to clone.
+/// The state of every handler; cheap to clone.
 #[derive(Clone)]
 pub struct App(Arc<Parts>);
 
 /// The parts of an [`App`].
 pub struct Parts {
-    /// The configuration that the process was started with.
+    /// The configuration of the process.
     pub config: Config,
     /// The database.
     pub store: Arc<dyn Store>,
-    /// What is before the database.
+    /// The cache in front of the database.
     pub cache: Cache,
-    /// Answers made of what the cache gives.
+    /// Serialized responses of cached values.
     pub answers: Answers,
-    /// What sees every statement.
+    /// The watch, which observes every SQL statement.
     pub watch: Watch,
     /// Plans of slow statements.
     pub plans: Plans,
     /// Counts and times of requests.
     pub requests: Requests,
-    /// Whether the process can serve, as found within the last second.
+    /// The readiness of the process, at most a second old.
     pub readiness: Snapshot<Readiness>,
-    /// What `/metrics` answers.
+    /// The response of `/metrics`, at most a second old.
     pub metrics: Snapshot<Result<Bytes, ApiError>>,
-    /// Proxies that are not trusted and were logged.
+    /// Untrusted proxies that were logged.
     pub untrusted_proxies: UntrustedProxies,
-    /// The dashboard's open pages.
+    /// The open live pages of the dashboard.
     pub live_pages: LivePages,
-    /// The model, where one is configured.
+    /// The model client, if a model is configured.
     pub llm: Option<Arc<dyn Provider>>,
-    /// Counts of what the model was asked.
+    /// Counts of requests to the model.
     pub llm_usage: Arc<Usage>,
-    /// Sends mails.
+    /// The queue of outgoing mails.
     pub mailer: Mailer,
-    /// Hashes passwords.
+    /// The password hasher.
     pub passwords: Passwords,
-    /// Counts requests.
+    /// The rate limiter.
     pub limits: RateLimits,
-    /// Sheds load.
+    /// The admission control, which sheds load.
     pub admission: Arc<Admission>,
-    /// The open connections of clients.
+    /// The open client connections.
     pub connections: Arc<Connections>,
-    /// Work that outlives its request, awaited at shutdown.
+    /// Tasks that outlive their request; shutdown waits for them.
     pub tasks: TaskTracker,
-    /// Cancelled when the server is told to stop.
+    /// Cancelled when the server begins to shut down.
     pub shutdown: CancellationToken,
-    /// Cancelled when streams have had their time to end by themselves.
+    /// Cancelled when the time of streams to complete by themselves is over.
     pub streams_end: CancellationToken,
-    /// Replies that are being generated.
+    /// The replies that this process is generating.
     pub in_progress: InProgress,
-    /// Told that there is a deleted conversation to remove.
+    /// Notified when a deleted conversation is ready to be purged.
     pub purge: Notify,
-    /// Told that leaderboards have changed.
+    /// Notified when leaderboard entries have changed.
     pub leaderboards: Notify,
 }
 
@@ -105,10 +105,10 @@ impl Deref for App {
     }
 }
 
-/// The configured model, or `None`.
+/// Returns the client of the configured model, or `None` without one.
 ///
 /// # Errors
-/// When its HTTP client can't be made.
+/// Returns an error if the HTTP client can't be created.
 pub fn model(config: &LlmConfig, usage: Arc<Usage>) -> anyhow::Result<Option<OpenAi>> {
     let (Some(base_url), Some(model)) = (&config.llm_base_url, &config.model) else { return Ok(None) };
     let options = OpenAiConfig {
@@ -124,7 +124,7 @@ pub fn model(config: &LlmConfig, usage: Arc<Usage>) -> anyhow::Result<Option<Ope
     Ok(Some(OpenAi::new(options, usage).context("the model's HTTP client")?))
 }
 
-/// The model with the replies that it gave before it, where those are kept.
+/// Returns the model, with the reply cache in front of it if caching is enabled.
 fn kept(provider: Arc<dyn Provider>, config: &LlmConfig, cache: &Cache) -> Arc<dyn Provider> {
     if config.cache_ttl == 0 || !cache.is_enabled() {
         return provider;
@@ -138,10 +138,10 @@ fn kept(provider: Arc<dyn Provider>, config: &LlmConfig, cache: &Cache) -> Arc<d
 }
 
 impl App {
-    /// Puts the parts together and starts the background work. `demo` also logs the links of mails.
+    /// Creates the parts and starts the background tasks. `demo` also logs the links of mails.
     ///
     /// # Errors
-    /// When a part can't be made from the configuration.
+    /// Returns an error if the configuration of a part is invalid.
     pub fn new(
         config: Config,
         (watch, plans): (Watch, Plans),
@@ -156,7 +156,7 @@ impl App {
             told.set_identity(identity.and_then(|identity| Identity::new(&identity.state, &identity.lineage).ok()));
         }));
         if config.cache.cache_enabled && !cache.is_enabled() {
-            tracing::info!("nothing is cached: without REDIS_URL another process could change what PostgreSQL holds");
+            tracing::info!("the cache is disabled: on PostgreSQL it requires REDIS_URL");
         }
         let cached = Arc::new(CachedStore::new(store, cache.clone(), &config.cache));
         let store: Arc<dyn Store> = Arc::clone(&cached) as Arc<dyn Store>;
@@ -202,12 +202,12 @@ impl App {
         Ok(app)
     }
 
-    /// All routes with the shared layers.
+    /// Returns the router of all routes, with the shared layers.
     pub fn router(&self) -> Router {
         self.router_with(Router::new())
     }
 
-    /// The same, with routes that are not part of the API.
+    /// Returns [`router`](Self::router) plus routes that are not part of the API.
     fn router_with(&self, further: Router<Self>) -> Router {
         let api = OpenApiRouter::with_openapi(openapi::Description::openapi())
             .nest("/api/auth", auth::router())
@@ -233,26 +233,26 @@ impl App {
     }
 
     /// Serves until `shutdown` is cancelled, then stops accepting and drains: requests and streams get
-    /// `SHUTDOWN_TIMEOUT_SECONDS` to end by themselves; then streams are told to end, and store what came.
+    /// `SHUTDOWN_TIMEOUT_SECONDS` to complete. Then streams are ended and store what they received.
     pub async fn serve(self, listener: TcpListener) {
         self.serve_with(listener, Router::new()).await;
     }
 
-    /// The same, with routes that are not part of the API.
+    /// Serves like [`serve`](Self::serve), plus routes that are not part of the API.
     pub async fn serve_with(self, listener: TcpListener, further: Router<Self>) {
         let router = self.router_with(further);
         server::serve(&self, listener, router).await;
         self.stop().await;
     }
 
-    /// Stops the background work, and waits for it.
+    /// Stops the background tasks and waits for them.
     pub(crate) async fn stop(self) {
         self.shutdown.cancel();
         let tasks = self.tasks.clone();
         drop(self);
         tasks.close();
         if tokio::time::timeout(STREAMS_GRACE, tasks.wait()).await.is_err() {
-            tracing::warn!("background work was still running when the time to stop was over");
+            tracing::warn!("background tasks were still running at the shutdown deadline");
         }
     }
 }

@@ -1,6 +1,7 @@
 //! Configuration: flags and environment variables, each with a default that works.
 //!
-//! clap refuses a wrong value with a message that names it, and lists all of them in `tutord serve --help`.
+//! clap rejects an invalid value with a message that names the flag and the variable. `tutord serve --help` lists all
+//! of them.
 
 use std::ffi::OsStr;
 use std::net::{IpAddr, SocketAddr};
@@ -26,7 +27,7 @@ mod llm;
 
 pub use llm::{ExtraBody, LlmConfig};
 
-/// Everything that `serve` and `demo` can be told.
+/// The configuration of `serve` and `demo`.
 #[derive(Debug, Clone, Args)]
 pub struct Config {
     #[command(flatten)]
@@ -51,28 +52,29 @@ pub struct Config {
     /// The cache.
     pub cache: CacheConfig,
     #[command(flatten)]
-    /// What is watched of SQL statements.
+    /// Thresholds and comments of SQL statements.
     pub watch: WatchConfig,
 }
 
-/// What is watched of SQL statements.
+/// Thresholds and comments of SQL statements.
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Statements")]
 pub struct WatchConfig {
-    /// Milliseconds from which a statement is slow: it is logged, counted and shown.
+    /// Duration in milliseconds from which a statement is logged, counted and listed as slow.
     #[arg(long, env = "SLOW_QUERY_THRESHOLD_MS", default_value_t = 100, value_parser = clap::value_parser!(u64).range(1..=3_600_000))]
     pub slow_query_threshold_ms: u64,
-    /// How often a request may issue statements of one shape before that is a finding (N+1).
+    /// Maximum number of statements of one shape that a request may issue; a request with more is reported as a finding
+    /// (N+1).
     #[arg(long, env = "N_PLUS_ONE_LIMIT", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=10_000))]
     pub n_plus_one_limit: u32,
-    /// Whether statements end with a comment that names request and route, for PostgreSQL's log, auto_explain and
-    /// pg_stat_activity. Then none is prepared to be used again, which costs a round trip each.
+    /// Append a comment with the request id and route to each statement, for PostgreSQL's log, auto_explain and
+    /// pg_stat_activity. Disables the reuse of prepared statements, which costs one more round trip for each statement.
     #[arg(long, env = "SQL_COMMENTS", default_value_t = false, action = clap::ArgAction::Set)]
     pub sql_comments: bool,
 }
 
 impl WatchConfig {
-    /// What sees the statements of this process, and the plans of those that are slow.
+    /// Builds the watch over the process's statements, and the collector of plans of slow statements.
     pub fn build(&self) -> (Watch, Plans) {
         let plans = Plans::default();
         let watch = Watch::builder()
@@ -85,59 +87,59 @@ impl WatchConfig {
     }
 }
 
-/// What is cached, where, and for how long.
+/// Cache backends and times to live.
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Cache")]
 pub struct CacheConfig {
-    /// Redis for what several processes share (redis://, rediss://, redis+sentinel://host,host/master or
-    /// redis+cluster://host,host). Checked by `doctor` and the readiness route. Without it SQLite's values are
-    /// cached in the process, and PostgreSQL's, which another process may change, not at all.
+    /// URL of the Redis that the processes share as a cache: redis://, rediss://, redis+sentinel://host,host/master or
+    /// redis+cluster://host,host. `doctor` and the readiness route check it. Without it, tutord caches in the memory of
+    /// the process on SQLite, and caches nothing on PostgreSQL, where other processes can change the rows.
     #[arg(long, env = "REDIS_URL", hide_env_values = true, value_parser = REDIS_URL)]
     pub redis_url: Option<Secret>,
-    /// Whether anything is cached.
+    /// Enable the cache.
     #[arg(long, env = "CACHE_ENABLED", default_value_t = true, action = clap::ArgAction::Set)]
     pub cache_enabled: bool,
-    /// Whether each process keeps copies of its own in front of Redis. Without them every read asks Redis, and none
-    /// returns what another process has replaced a moment ago.
+    /// Enable the in-process cache (L1) in front of Redis. Without it each read goes to Redis, and never returns a
+    /// value that another process replaced a moment ago.
     #[arg(long, env = "CACHE_L1", default_value_t = true, action = clap::ArgAction::Set)]
     pub cache_l1: bool,
-    /// What all names in Redis begin with: for databases that nothing else tells apart, such as two copies of one data
-    /// directory. At most 32 ASCII letters, digits, '-', '_' and '.'.
+    /// Prefix of all keys in Redis; needed if databases that share a Redis have the same identity, such as two copies
+    /// of one data directory. At most 32 ASCII letters, digits, '-', '_' and '.'.
     #[arg(long, env = "CACHE_PREFIX", default_value = "", value_parser = cache_prefix)]
     pub cache_prefix: String,
-    /// How long Redis may take to answer before it is done without, in milliseconds.
+    /// Timeout of a Redis command in milliseconds, after which tutord continues without Redis.
     #[arg(long, env = "REDIS_TIMEOUT_MS", default_value_t = 50, value_parser = clap::value_parser!(u64).range(1..=10_000))]
     pub redis_timeout_ms: u64,
-    /// How long profiles are cached, in seconds.
+    /// Time to live of cached profiles, in seconds.
     #[arg(long = "user-profile-cache-ttl", env = "USER_PROFILE_CACHE_TTL", default_value_t = 300, value_parser = ttl())]
     pub user_profile_ttl: u64,
-    /// How long sessions are cached, in seconds.
+    /// Time to live of cached sessions, in seconds.
     #[arg(long = "session-cache-ttl", env = "SESSION_CACHE_TTL", default_value_t = 300, value_parser = ttl())]
     pub session_ttl: u64,
-    /// How long exercises are cached, in seconds.
+    /// Time to live of cached exercises, in seconds.
     #[arg(long = "exercise-cache-ttl", env = "EXERCISE_CACHE_TTL", default_value_t = 3_600, value_parser = ttl())]
     pub exercise_ttl: u64,
-    /// How long lists of a student's exercises are cached, in seconds.
+    /// Time to live of cached lists of a student's exercises, in seconds.
     #[arg(long = "exercise-list-cache-ttl", env = "EXERCISE_LIST_CACHE_TTL", default_value_t = 120, value_parser = ttl())]
     pub exercise_list_ttl: u64,
-    /// How long conversation lists and the ends of conversations are cached, in seconds.
+    /// Time to live of cached conversation lists and of the newest messages of conversations, in seconds.
     #[arg(long = "conversation-cache-ttl", env = "CONVERSATION_CACHE_TTL", default_value_t = 120, value_parser = ttl())]
     pub conversation_ttl: u64,
-    /// How long a student's statistics and achievements are cached, in seconds.
+    /// Time to live of a student's cached statistics and achievements, in seconds.
     #[arg(long = "progress-cache-ttl", env = "PROGRESS_CACHE_TTL", default_value_t = 300, value_parser = ttl())]
     pub progress_ttl: u64,
-    /// How long pages of leaderboards are cached, in seconds.
+    /// Time to live of cached leaderboard pages, in seconds.
     #[arg(long = "leaderboard-cache-ttl", env = "LEADERBOARD_CACHE_TTL", default_value_t = 60, value_parser = ttl())]
     pub leaderboard_ttl: u64,
 }
 
-/// Seconds, from one to a week.
+/// Returns a parser of seconds, from one second to one week.
 fn ttl() -> clap::builder::RangedU64ValueParser {
     clap::value_parser!(u64).range(1..=604_800)
 }
 
 impl CacheConfig {
-    /// The longest time to live of all, in seconds.
+    /// Returns the longest configured time to live, in seconds.
     pub(crate) fn longest_ttl(&self) -> u64 {
         [
             self.user_profile_ttl,
@@ -153,10 +155,10 @@ impl CacheConfig {
         .unwrap_or_default()
     }
 
-    /// The cache for a database of this kind; without its identity nothing is cached until that is told.
+    /// Builds the cache for a database of this kind. Without an identity the cache stays empty until one is set.
     ///
     /// # Errors
-    /// When the address of Redis can't be read.
+    /// Returns an error if the Redis URL is invalid.
     pub fn build(
         &self,
         backend: &str,
@@ -174,7 +176,7 @@ impl CacheConfig {
     }
 }
 
-/// Where a browser on the same machine reaches this service; the port is that of LISTEN_ADDR.
+/// The URL of the service for a browser on the same machine, without the port of LISTEN_ADDR.
 #[expect(clippy::expect_used, reason = "a constant")]
 static LOCAL: LazyLock<Url> = LazyLock::new(|| Url::parse("http://localhost").expect("an address"));
 
@@ -185,36 +187,38 @@ pub struct HttpConfig {
     /// Address and port to listen on.
     #[arg(long, env = "LISTEN_ADDR", default_value = "127.0.0.1:8080")]
     pub listen: SocketAddr,
-    /// Where students reach tutord, for links in mails. With https, HSTS is sent and cookies are Secure. Without it,
-    /// http://localhost and the port of LISTEN_ADDR.
+    /// Public URL of tutord, for links in mails. An https URL enables HSTS and Secure cookies. Default:
+    /// http://localhost with the port of LISTEN_ADDR.
     #[arg(long, env = "PUBLIC_URL", value_parser = public_url)]
     public_url: Option<Url>,
-    /// Origins of other frontends, which may call with credentials, separated by commas. Without it, that of PUBLIC_URL.
+    /// Comma-separated origins that may send requests with credentials (CORS). Default: the origin of PUBLIC_URL.
     #[arg(long, env = "CORS_ORIGINS", value_delimiter = ',', value_parser = origin)]
     pub cors_origins: Vec<HeaderValue>,
-    /// Addresses and networks (10.0.0.0/8) of proxies whose X-Forwarded-For or Forwarded is believed, separated by commas.
+    /// Comma-separated addresses and networks (10.0.0.0/8) of trusted proxies, which may set X-Forwarded-For or
+    /// Forwarded.
     #[arg(long, env = "TRUSTED_PROXIES", value_delimiter = ',', value_parser = network)]
     pub trusted_proxies: Vec<IpNet>,
-    /// The most bytes of a request's body.
+    /// Maximum size of a request body in bytes.
     #[arg(long, env = "MAX_BODY_BYTES", default_value_t = 1_048_576, value_parser = size(65_536, 1_073_741_824))]
     pub max_body_bytes: usize,
-    /// Seconds after which a request is given up; answers of the model have LLM_TIMEOUT_SECONDS.
+    /// Timeout of a request in seconds; replies of the model have LLM_TIMEOUT_SECONDS.
     #[arg(long, env = "REQUEST_TIMEOUT_SECONDS", default_value_t = 30, value_parser = clap::value_parser!(u64).range(1..=3_600))]
     pub request_timeout_seconds: u64,
-    /// Seconds that open requests and streams get when the server is told to stop.
+    /// Time in seconds for open requests and streams to complete during shutdown.
     #[arg(long, env = "SHUTDOWN_TIMEOUT_SECONDS", default_value_t = 15, value_parser = clap::value_parser!(u64).range(0..=3_600))]
     pub shutdown_timeout_seconds: u64,
-    /// The most connections of clients that are open at once. Without it, what the limit of file descriptors allows, and
-    /// 10,000 at most.
+    /// Maximum number of open client connections. Default: as many as the limit of file descriptors allows, at most
+    /// 10,000.
     #[arg(long, env = "MAX_CONNECTIONS", value_parser = clap::value_parser!(u32).range(16..=1_000_000))]
     pub max_connections: Option<u32>,
-    /// Seconds after which a connection without a request is closed. A proxy in front must close its own earlier.
+    /// Time in seconds after which an idle connection is closed. A proxy in front of tutord must close its idle
+    /// connections earlier.
     #[arg(long, env = "IDLE_TIMEOUT_SECONDS", default_value_t = 75, value_parser = clap::value_parser!(u64).range(1..=86_400))]
     pub idle_timeout_seconds: u64,
-    /// Answer with 503 at once what would come too late, while more is asked than can be answered.
+    /// Under overload, reject requests that can't be served in time with 503 at once.
     #[arg(long, env = "LOAD_SHEDDING", default_value_t = true, action = clap::ArgAction::Set)]
     pub load_shedding: bool,
-    /// Send a Server-Timing header with the time and the number of statements of each request.
+    /// Send a Server-Timing header with the duration and the number of statements of each request.
     #[arg(long, env = "SERVER_TIMING", default_value_t = false, action = clap::ArgAction::Set)]
     pub server_timing: bool,
 }
@@ -223,22 +227,24 @@ pub struct HttpConfig {
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Database")]
 pub struct DatabaseConfig {
-    /// postgres://USER:PASSWORD@HOST/DATABASE[?sslmode=require] or sqlite://PATH; without it, SQLite in the data directory.
+    /// Database URL: postgres://USER:PASSWORD@HOST/DATABASE[?sslmode=require] or sqlite://PATH; default: SQLite in
+    /// DATA_DIR.
     #[arg(long, env = "DATABASE_URL", hide_env_values = true, value_parser = DATABASE_URL)]
     pub database_url: Option<Secret>,
-    /// Where SQLite and mails that are not sent are kept.
+    /// Directory for the SQLite database and for mails that are written to files.
     #[arg(long, env = "DATA_DIR", default_value = "./data")]
     pub data_dir: PathBuf,
-    /// Connections kept open. On SQLite those that read; it opens at most one for each core and one more.
+    /// Number of database connections that stay open. On SQLite, the number of read connections, limited to the number
+    /// of cores plus one.
     #[arg(long, env = "DATABASE_POOL_SIZE", default_value_t = 10, value_parser = size(1, 10_000))]
     pub database_pool_size: usize,
-    /// Connections opened beyond that under load, and closed some seconds after it (PostgreSQL).
+    /// Maximum number of additional connections under load, closed after some idle seconds (PostgreSQL).
     #[arg(long, env = "DATABASE_MAX_OVERFLOW", default_value_t = 10, value_parser = size(0, 10_000))]
     pub database_max_overflow: usize,
-    /// Milliseconds to wait for a connection before answering 503.
+    /// Maximum wait for a database connection in milliseconds, after which the request gets a 503.
     #[arg(long, env = "DATABASE_ACQUIRE_TIMEOUT_MS", default_value_t = 3_000, value_parser = clap::value_parser!(u64).range(1..=600_000))]
     pub database_acquire_timeout_ms: u64,
-    /// Milliseconds that one statement may take.
+    /// Timeout of one SQL statement in milliseconds.
     #[arg(long, env = "DATABASE_STATEMENT_TIMEOUT_MS", default_value_t = 5_000, value_parser = clap::value_parser!(u64).range(1..=3_600_000))]
     pub database_statement_timeout_ms: u64,
 }
@@ -247,17 +253,18 @@ pub struct DatabaseConfig {
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Authentication")]
 pub struct AuthConfig {
-    /// Seconds that an access token is good for.
+    /// Lifetime of an access token in seconds.
     #[arg(long, env = "ACCESS_TOKEN_TTL_SECONDS", default_value_t = 3_600, value_parser = clap::value_parser!(u64).range(1..=31_536_000))]
     pub access_token_ttl_seconds: u64,
-    /// Days that a refresh token is good for.
+    /// Lifetime of a refresh token in days.
     #[arg(long, env = "REFRESH_TOKEN_TTL_DAYS", default_value_t = 30, value_parser = clap::value_parser!(u64).range(1..=3_650))]
     pub refresh_token_ttl_days: u64,
-    /// Seconds for which a refresh token is still accepted after its successor, or another token of its generation, was
-    /// used: for tabs that refresh at once.
+    /// Grace period in seconds in which a refresh token is still accepted after its successor, or another token of its
+    /// generation, was used; browser tabs that refresh at the same time need it.
     #[arg(long, env = "REFRESH_GRACE_SECONDS", default_value_t = 30, value_parser = clap::value_parser!(u64).range(0..=600))]
     pub refresh_grace_seconds: u64,
-    /// Whether cookies are Secure. Without it: unless PUBLIC_URL is http://localhost, http://127.0.0.1 or http://[::1].
+    /// Set the Secure attribute of cookies. Default: true, unless PUBLIC_URL is http://localhost, http://127.0.0.1 or
+    /// http://[::1].
     #[arg(long, env = "COOKIE_SECURE", action = clap::ArgAction::Set)]
     pub cookie_secure: Option<bool>,
 }
@@ -266,106 +273,107 @@ pub struct AuthConfig {
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Mail")]
 pub struct MailConfig {
-    /// smtps://USER:PASSWORD@HOST or smtp://HOST:25; without it, mails are written to DATA_DIR/mail.
+    /// URL of the mail server: smtps://USER:PASSWORD@HOST or smtp://HOST:25; without it, mails are written to
+    /// DATA_DIR/mail.
     #[arg(long, env = "SMTP_URL", hide_env_values = true, value_parser = SMTP_URL)]
     pub smtp_url: Option<Secret>,
-    /// The sender of mails.
+    /// Sender address of mails.
     #[arg(long, env = "MAIL_FROM", default_value = "tutord <no-reply@localhost>", value_parser = sender)]
     pub mail_from: Mailbox,
 }
 
-/// Requests per window, such as `10/min,100/h`; `none` is no limit.
+/// Requests per window, such as `10/min,100/h`; `none` disables a limit.
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Rate limits")]
 pub struct RateLimitConfig {
-    /// Turns all limits off when false.
+    /// Enable the rate limits.
     #[arg(long = "rate-limit-enabled", env = "RATE_LIMIT_ENABLED", default_value_t = true, action = clap::ArgAction::Set)]
     pub enabled: bool,
-    /// Registrations of one address.
+    /// Registrations from one client address.
     #[arg(long = "rate-limit-register", env = "RATE_LIMIT_REGISTER", default_value = "5/min,20/h")]
     pub register: Windows,
-    /// Log-ins from one address.
+    /// Log-ins from one client address.
     #[arg(long = "rate-limit-login", env = "RATE_LIMIT_LOGIN", default_value = "10/min,100/h")]
     pub login: Windows,
-    /// Failed log-ins to one account from one browser that it has logged in with before, or from one other address.
+    /// Failed log-ins to one account from one trusted browser, or from one other client address.
     #[arg(long = "rate-limit-login-failures", env = "RATE_LIMIT_LOGIN_FAILURES", default_value = "10/h")]
     pub login_failures: Windows,
-    /// Failed log-ins to one account from everywhere but browsers that it has logged in with before.
+    /// Failed log-ins to one account from all untrusted browsers together.
     #[arg(
         long = "rate-limit-login-failures-untrusted",
         env = "RATE_LIMIT_LOGIN_FAILURES_UNTRUSTED",
         default_value = "50/h"
     )]
     pub login_failures_untrusted: Windows,
-    /// Requests of one address for a password reset.
+    /// Requests for a password reset from one client address.
     #[arg(long = "rate-limit-reset-request", env = "RATE_LIMIT_RESET_REQUEST", default_value = "3/min,10/h")]
     pub reset_request: Windows,
-    /// Attempts of one address to confirm a password reset.
+    /// Attempts to confirm a password reset from one client address.
     #[arg(long = "rate-limit-reset-confirm", env = "RATE_LIMIT_RESET_CONFIRM", default_value = "3/min,10/h")]
     pub reset_confirm: Windows,
-    /// Requests of one address for another verification mail.
+    /// Requests for another verification mail from one client address.
     #[arg(
         long = "rate-limit-resend-verification",
         env = "RATE_LIMIT_RESEND_VERIFICATION",
         default_value = "3/min,15/h"
     )]
     pub resend_verification: Windows,
-    /// Messages of one student to the tutor.
+    /// Messages to the tutor from one student.
     #[arg(long = "rate-limit-chat", env = "RATE_LIMIT_CHAT", default_value = "10/min,200/day")]
     pub chat: Windows,
-    /// Messages of one admin to the tutor.
+    /// Messages to the tutor from one admin.
     #[arg(long = "rate-limit-chat-admin", env = "RATE_LIMIT_CHAT_ADMIN", default_value = "30/min,1000/day")]
     pub chat_admin: Windows,
-    /// Hints for exercises to one user.
+    /// Exercise hints for one user.
     #[arg(long = "rate-limit-hint", env = "RATE_LIMIT_HINT", default_value = "10/day")]
     pub hint: Windows,
-    /// Exercises that the model writes for one student.
+    /// Exercises generated by the model for one student.
     #[arg(long = "rate-limit-generate", env = "RATE_LIMIT_GENERATE", default_value = "5/day")]
     pub generate: Windows,
-    /// Exercises that the model writes for one admin.
+    /// Exercises generated by the model for one admin.
     #[arg(long = "rate-limit-generate-admin", env = "RATE_LIMIT_GENERATE_ADMIN", default_value = "20/day")]
     pub generate_admin: Windows,
-    /// Solutions that one user hands in.
+    /// Solutions submitted by one user.
     #[arg(long = "rate-limit-submit", env = "RATE_LIMIT_SUBMIT", default_value = "10/min,100/day")]
     pub submit: Windows,
-    /// Downloads of one user's history.
+    /// Exports of the history of one user.
     #[arg(long = "rate-limit-export", env = "RATE_LIMIT_EXPORT", default_value = "10/h")]
     pub export: Windows,
-    /// Requests of one address to log in by another service.
+    /// OAuth log-in requests from one client address.
     #[arg(long = "rate-limit-oauth", env = "RATE_LIMIT_OAUTH", default_value = "60/min")]
     pub oauth: Windows,
-    /// Requests of one user, or of one address before log-in.
+    /// All other requests from one user, or from one client address before log-in.
     #[arg(long = "rate-limit-other", env = "RATE_LIMIT_OTHER", default_value = "120/min")]
     pub other: Windows,
 }
 
-/// How the log is written.
+/// Format and level of the log.
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Logging")]
 pub struct LogConfig {
-    /// One readable line, or one JSON object, for each event.
+    /// Format of log lines: readable text, or one JSON object for each event.
     #[arg(long, env = "LOG_FORMAT", value_enum, default_value_t = LogFormat::Pretty, global = true)]
     pub log_format: LogFormat,
-    /// What is logged, such as `info` or `tutord=debug,warn`.
+    /// Log filter, such as `info` or `tutord=debug,warn`.
     #[arg(long, env = "RUST_LOG", default_value = "info", global = true)]
     pub log_filter: String,
 }
 
-/// The shape of log lines.
+/// The format of log lines.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum LogFormat {
-    /// For people.
+    /// Readable text.
     Pretty,
-    /// For collectors.
+    /// JSON, for log collectors.
     Json,
 }
 
-/// A text that shows nowhere.
+/// A secret string, which `Debug` masks.
 #[derive(Clone)]
 pub struct Secret(String);
 
 impl Secret {
-    /// The text itself.
+    /// Returns the secret in plain text.
     pub fn reveal(&self) -> &str {
         &self.0
     }
@@ -385,33 +393,34 @@ impl std::fmt::Debug for Secret {
 }
 
 impl HttpConfig {
-    /// See [`request_timeout_seconds`](Self::request_timeout_seconds).
+    /// Returns [`request_timeout_seconds`](Self::request_timeout_seconds) as a duration.
     pub const fn request_timeout(&self) -> Duration {
         Duration::from_secs(self.request_timeout_seconds)
     }
 
-    /// Whether this address is one of a trusted proxy.
+    /// Returns `true` if the address belongs to a trusted proxy.
     pub fn trusts_proxy(&self, address: IpAddr) -> bool {
         let address = address.to_canonical();
         self.trusted_proxies.iter().any(|network| network.contains(&address))
     }
 
-    /// Where students reach this service.
+    /// Returns the public URL of this service.
     pub fn public_url(&self) -> Url {
         let mut local = self.public_url.clone().unwrap_or_else(|| LOCAL.clone());
         if self.public_url.is_none() {
-            // An address with a host takes any port.
+            // Setting the port can't fail: the URL has a host.
             let _ = local.set_port(Some(self.listen.port()));
         }
         local
     }
 
-    /// Whether links lead to the recipient's own machine, though other machines can connect.
+    /// Returns `true` if other machines can connect, but links in mails point to localhost.
     pub fn lacks_public_url(&self) -> bool {
         self.public_url.is_none() && !self.listen.ip().is_loopback()
     }
 
-    /// The origins that may call with credentials: that of [`public_url`](Self::public_url), where none are listed.
+    /// Returns the origins that may send credentials: the configured list, or the origin of
+    /// [`public_url`](Self::public_url).
     pub fn allowed_origins(&self) -> Vec<HeaderValue> {
         if self.cors_origins.is_empty() {
             self.public_url().origin().ascii_serialization().parse().into_iter().collect()
@@ -420,7 +429,7 @@ impl HttpConfig {
         }
     }
 
-    /// Whether browsers reach this service by TLS.
+    /// Returns `true` if the public URL is `https`.
     pub fn uses_tls(&self) -> bool {
         self.public_url().scheme() == "https"
     }
@@ -431,7 +440,7 @@ impl HttpConfig {
 }
 
 impl DatabaseConfig {
-    /// The address of the store.
+    /// Returns the URL of the database.
     pub fn url(&self) -> String {
         self.database_url.as_ref().map_or_else(
             || format!("sqlite://{}", self.data_dir.join("tutord.db").display()),
@@ -439,7 +448,7 @@ impl DatabaseConfig {
         )
     }
 
-    /// How the store treats its connections.
+    /// Returns the options of the store's connections.
     pub fn options(&self) -> StoreOptions {
         StoreOptions {
             pool_size: self.database_pool_size,
@@ -453,24 +462,25 @@ impl DatabaseConfig {
 }
 
 impl AuthConfig {
-    /// How long an access token is good for.
+    /// Returns the lifetime of an access token.
     pub const fn access_ttl(&self) -> Duration {
         Duration::from_secs(self.access_token_ttl_seconds)
     }
 
-    /// How long a refresh token is good for.
+    /// Returns the lifetime of a refresh token.
     pub const fn refresh_ttl(&self) -> Duration {
         Duration::from_secs(self.refresh_token_ttl_days * 24 * 60 * 60)
     }
 
-    /// How long a refresh token is accepted after it was superseded.
+    /// Returns how long a superseded refresh token is still accepted.
     pub const fn refresh_grace(&self) -> Duration {
         Duration::from_secs(self.refresh_grace_seconds)
     }
 }
 
 impl Config {
-    /// How the store treats the connections of a process that serves: one with Redis invalidates what it writes.
+    /// Returns the store options of a serving process. With Redis, the store also records the writes that must be
+    /// invalidated.
     pub fn store_options(&self, watch: &Watch) -> StoreOptions {
         let shared = self.cache.cache_enabled && self.cache.redis_url.is_some();
         StoreOptions {
@@ -482,14 +492,14 @@ impl Config {
         }
     }
 
-    /// Whether cookies are for TLS alone.
+    /// Returns `true` if cookies have the Secure attribute.
     pub fn secure_cookies(&self) -> bool {
         self.auth.cookie_secure.unwrap_or(!self.http.is_local())
     }
 }
 
 impl RateLimitConfig {
-    /// The windows of a rule.
+    /// Returns the windows of a rule.
     pub const fn windows(&self, rule: Rule) -> &Windows {
         match rule {
             Rule::Register => &self.register,
@@ -514,7 +524,7 @@ impl RateLimitConfig {
 
 fn network(text: &str) -> Result<IpNet, String> {
     let address = text.parse::<IpAddr>().map(|address| IpNet::from(address.to_canonical()));
-    address.or_else(|_| text.parse()).map_err(|_| "must be an address or a network such as 10.0.0.0/8".to_owned())
+    address.or_else(|_| text.parse()).map_err(|_| "must be an IP address or a network such as 10.0.0.0/8".to_owned())
 }
 
 fn origin(text: &str) -> Result<HeaderValue, String> {
@@ -534,7 +544,7 @@ fn cache_prefix(text: &str) -> Result<String, String> {
     }
 }
 
-/// A number between two bounds. clap's own ranges know no `usize`.
+/// Returns a parser of a number between two bounds. clap's own ranges do not support `usize`.
 fn size(least: usize, most: usize) -> impl Fn(&str) -> Result<usize, String> + Clone {
     move |text| {
         let size = text.parse().ok().filter(|size| (least..=most).contains(size));
@@ -542,7 +552,7 @@ fn size(least: usize, most: usize) -> impl Fn(&str) -> Result<usize, String> + C
     }
 }
 
-/// Parses an address that may hold a password; the error leaves it out.
+/// Parses a URL that may contain a password; the error message omits the value.
 #[derive(Clone)]
 struct SecretUrl {
     is_valid: fn(&str) -> bool,
@@ -580,7 +590,7 @@ fn sender(text: &str) -> Result<Mailbox, String> {
     text.parse().map_err(|_| "must be an address such as 'tutord <no-reply@example.com>'".to_owned())
 }
 
-/// A URL that paths are appended to, for links that others see.
+/// Parses a URL to which link paths are appended.
 fn public_url(text: &str) -> Result<Url, String> {
     let url = http_url(text)?;
     if url.query().is_some() || url.fragment().is_some() || !url.username().is_empty() || url.password().is_some() {

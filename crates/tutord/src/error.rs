@@ -1,4 +1,4 @@
-//! The one error of the HTTP edge: `{"error": {"code", "message", "details"}}` with its status.
+//! The error type of the HTTP layer: `{"error": {"code", "message", "details"}}` with its status.
 
 use std::fmt::Display;
 use std::time::Duration;
@@ -11,7 +11,7 @@ use serde_json::{Map, Value, json};
 use crate::http::bounded::Bounded;
 use crate::http::request_id;
 
-/// What a client is told when a request can't be served. Internals go to the log, never in here.
+/// An error response. Contains no internals; these go to the log.
 #[derive(Debug, Clone)]
 pub struct ApiError {
     status: StatusCode,
@@ -21,14 +21,14 @@ pub struct ApiError {
     headers: Vec<(HeaderName, HeaderValue)>,
 }
 
-/// How long a client should wait for a server that is overloaded, in seconds.
+/// The `Retry-After` of an overloaded server.
 const OVERLOADED_RETRY: Duration = Duration::from_secs(1);
-/// How long a client should wait for a model whose server named no time.
+/// The `Retry-After` of a failed model whose endpoint sent none.
 const MODEL_RETRY: Duration = Duration::from_secs(10);
 
-/// Longer messages are cut.
+/// The maximum length of a message in bytes; longer messages are truncated.
 const MESSAGE_BYTES: usize = 500;
-/// The most characters of a field's name: clients make names up.
+/// The maximum number of characters of a field name, which clients can choose freely.
 const FIELD_CHARS: usize = 100;
 
 impl ApiError {
@@ -39,81 +39,85 @@ impl ApiError {
         Self { status, code, message, details: Map::new(), headers: Vec::new() }
     }
 
-    /// 422: `field` is out of bounds; the message names the field and the bound.
+    /// Creates a 422: `field` is invalid; the message names the field and its limit.
     pub fn validation(field: &str, message: impl Into<String>) -> Self {
         let field = field.char_indices().nth(FIELD_CHARS).map_or(field, |(end, _)| &field[..end]);
         Self::new(StatusCode::UNPROCESSABLE_ENTITY, "VALIDATION_ERROR", message).with_detail("field", field)
     }
 
-    /// 400: the body is no JSON.
+    /// Creates a 400: the body is not JSON.
     pub fn malformed_json(message: impl Into<String>) -> Self {
         Self::new(StatusCode::BAD_REQUEST, "MALFORMED_JSON", message)
     }
 
-    /// 401: no token, or none that is known.
+    /// Creates a 401: the token is missing or unknown.
     pub fn unauthenticated() -> Self {
         Self::new(StatusCode::UNAUTHORIZED, "UNAUTHENTICATED", "authentication is required")
     }
 
-    /// 401: the same for an unknown address and a wrong password.
+    /// Creates a 401, identical for an unknown address and a wrong password.
     pub fn wrong_credentials() -> Self {
         Self::new(StatusCode::UNAUTHORIZED, "UNAUTHENTICATED", "e-mail or password is wrong")
     }
 
-    /// 401: the access token was good once.
+    /// Creates a 401: the access token has expired.
     pub fn token_expired() -> Self {
         Self::new(StatusCode::UNAUTHORIZED, "TOKEN_EXPIRED", "the access token has expired")
     }
 
-    /// 403: the route needs a verified address.
+    /// Creates a 403: the route requires a verified address.
     pub fn email_not_verified() -> Self {
-        Self::new(StatusCode::FORBIDDEN, "EMAIL_NOT_VERIFIED", "please verify your e-mail address first")
+        Self::new(
+            StatusCode::FORBIDDEN,
+            "EMAIL_NOT_VERIFIED",
+            "e-mail address not verified; open the link in the verification mail",
+        )
     }
 
-    /// 403.
+    /// Creates a 403.
     pub fn forbidden(message: impl Into<String>) -> Self {
         Self::new(StatusCode::FORBIDDEN, "FORBIDDEN", message)
     }
 
-    /// 403: a request authenticated by cookie did not repeat the CSRF token.
+    /// Creates a 403: a request with cookies lacks the CSRF token.
     pub fn csrf_failed() -> Self {
-        Self::new(StatusCode::FORBIDDEN, "CSRF_FAILED", "X-CSRF-Token must repeat the cookie csrf_token")
+        Self::new(StatusCode::FORBIDDEN, "CSRF_FAILED", "the header X-CSRF-Token must equal the cookie csrf_token")
     }
 
-    /// 404: `what` does not exist, or is somebody else's.
+    /// Creates a 404: `what` does not exist, or belongs to another user.
     pub fn not_found(what: &str) -> Self {
         Self::new(StatusCode::NOT_FOUND, "NOT_FOUND", format!("{what} not found"))
     }
 
-    /// 405.
+    /// Creates a 405.
     pub fn method_not_allowed() -> Self {
-        Self::new(StatusCode::METHOD_NOT_ALLOWED, "METHOD_NOT_ALLOWED", "this path does not answer that method")
+        Self::new(StatusCode::METHOD_NOT_ALLOWED, "METHOD_NOT_ALLOWED", "method not allowed on this path")
     }
 
-    /// 409.
+    /// Creates a 409.
     pub fn conflict(message: impl Into<String>) -> Self {
         Self::new(StatusCode::CONFLICT, "CONFLICT", message)
     }
 
-    /// 413: the body is longer than `limit` bytes.
+    /// Creates a 413: the body is longer than `limit` bytes.
     pub fn payload_too_large(limit: usize) -> Self {
         Self::new(StatusCode::PAYLOAD_TOO_LARGE, "PAYLOAD_TOO_LARGE", format!("the body must be at most {limit} bytes"))
             .with_detail("limit", limit)
     }
 
-    /// 414: path and query are longer than `limit` bytes.
+    /// Creates a 414: path and query are longer than `limit` bytes.
     pub fn uri_too_long(limit: usize) -> Self {
         Self::new(StatusCode::URI_TOO_LONG, "URI_TOO_LONG", format!("path and query must be at most {limit} bytes"))
             .with_detail("limit", limit)
     }
 
-    /// 431: there are too many headers, or they are too long.
+    /// Creates a 431: the request has too many or too long headers.
     pub fn headers_too_large(most: usize, bytes: usize) -> Self {
-        let message = format!("at most {most} headers of {bytes} bytes together are accepted");
+        let message = format!("the request must have at most {most} headers with at most {bytes} bytes in total");
         Self::new(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, "HEADERS_TOO_LARGE", message)
     }
 
-    /// 415.
+    /// Creates a 415: the body is not `application/json`.
     pub fn unsupported_media_type() -> Self {
         Self::new(
             StatusCode::UNSUPPORTED_MEDIA_TYPE,
@@ -122,27 +126,27 @@ impl ApiError {
         )
     }
 
-    /// 408: the body did not come within `limit`.
+    /// Creates a 408: the body did not arrive within `limit`.
     pub fn body_timeout(limit: Duration) -> Self {
         let message = format!("the body did not arrive within {limit:?}");
         Self::new(StatusCode::REQUEST_TIMEOUT, "REQUEST_TIMEOUT", message)
     }
 
-    /// 415: a compressed body.
+    /// Creates a 415: the body is compressed.
     pub fn unsupported_content_encoding() -> Self {
         Self::new(
             StatusCode::UNSUPPORTED_MEDIA_TYPE,
             "UNSUPPORTED_MEDIA_TYPE",
-            "the body must not be compressed: no Content-Encoding is accepted",
+            "the body must not be compressed; send it without Content-Encoding",
         )
     }
 
-    /// 400: a head that HTTP does not allow.
+    /// Creates a 400: the request head is invalid.
     pub fn malformed_head(message: impl Into<String>) -> Self {
         Self::new(StatusCode::BAD_REQUEST, "BAD_REQUEST", message)
     }
 
-    /// 429: `limit` requests in a window were used up.
+    /// Creates a 429: the `limit` of a window is exhausted.
     pub fn rate_limited(limit: u32, retry_after: Duration) -> Self {
         let error = Self::new(StatusCode::TOO_MANY_REQUESTS, "RATE_LIMIT_EXCEEDED", "too many requests; please wait");
         error
@@ -151,42 +155,45 @@ impl ApiError {
             .with_header("x-ratelimit-remaining", 0.into())
     }
 
-    /// 501.
+    /// Creates a 501.
     pub fn not_implemented(message: impl Into<String>) -> Self {
         Self::new(StatusCode::NOT_IMPLEMENTED, "NOT_IMPLEMENTED", message)
     }
 
-    /// 503: no model endpoint is configured.
+    /// Creates a 503: no model is configured.
     pub fn llm_not_configured() -> Self {
         Self::new(
             StatusCode::SERVICE_UNAVAILABLE,
             LLM_NOT_CONFIGURED,
-            "no model is connected; whoever runs tutord connects one with LLM_BASE_URL and LLM_MODEL",
+            "no model is configured; the operator must set LLM_BASE_URL and LLM_MODEL",
         )
         .with_retry_after(MODEL_RETRY)
     }
 
-    /// 503: the model gave no reply.
+    /// Creates a 503: the model gave no reply.
     pub fn llm_unavailable(message: &str, retry_after: Option<Duration>) -> Self {
         Self::new(StatusCode::SERVICE_UNAVAILABLE, "LLM_UNAVAILABLE", message)
             .with_retry_after(retry_after.unwrap_or(MODEL_RETRY))
     }
 
-    /// 503: the model refuses to answer, which no repetition changes.
+    /// Creates a 503: the model declines to answer, and a retry does not change that.
     pub fn llm_declined(message: &str) -> Self {
         Self::new(StatusCode::SERVICE_UNAVAILABLE, "LLM_UNAVAILABLE", message)
     }
 
-    /// 503: try again soon.
+    /// Creates a 503 that the client can retry soon.
     pub fn overloaded(message: impl Into<String>) -> Self {
         Self::new(StatusCode::SERVICE_UNAVAILABLE, "OVERLOADED", message).with_retry_after(OVERLOADED_RETRY)
     }
 
-    /// 500: logs `cause`; the client is told the request id alone.
+    /// Creates a 500: logs `cause`, and sends the client only the request id.
     pub fn internal(cause: &dyn Display) -> Self {
         tracing::error!(error = %Bounded(cause), "request failed");
-        let error =
-            Self::new(StatusCode::INTERNAL_SERVER_ERROR, "INTERNAL_SERVER_ERROR", "something went wrong on our side");
+        let error = Self::new(
+            StatusCode::INTERNAL_SERVER_ERROR,
+            "INTERNAL_SERVER_ERROR",
+            "internal server error; the log of the server holds the cause",
+        );
         match request_id::current() {
             Some(id) => error.with_detail("request_id", id.as_ref()),
             None => error,
@@ -211,50 +218,50 @@ impl ApiError {
         self.with_header("retry-after", HeaderValue::from(u64::try_from(seconds).unwrap_or(u64::MAX)))
     }
 
-    /// The machine-readable code.
+    /// Returns the machine-readable code.
     pub const fn code(&self) -> &'static str {
         self.code
     }
 
-    /// The text for a person.
+    /// Returns the human-readable message.
     pub fn message(&self) -> &str {
         &self.message
     }
 
-    /// The status.
+    /// Returns the status.
     pub const fn status(&self) -> StatusCode {
         self.status
     }
 
-    /// The field of the request that is out of bounds, if it is that.
+    /// Returns the invalid field of a validation error.
     pub fn field(&self) -> Option<&str> {
         self.details.get("field").and_then(Value::as_str)
     }
 
-    /// Whether the server failed, and not the client.
+    /// Returns `true` if the server failed, not the client.
     pub fn is_failure(&self) -> bool {
         is_failure(self.status) && self.code != LLM_NOT_CONFIGURED
     }
 
-    /// Whether a log-in would mend it.
+    /// Returns `true` if a log-in can solve the error (401).
     pub fn is_unauthenticated(&self) -> bool {
         self.status == StatusCode::UNAUTHORIZED
     }
 }
 
-/// Whether the server failed to do what it is there for. What it does not offer (501) is no failure.
+/// Returns `true` if a status means that the server failed. An unsupported feature (501) is not a failure.
 pub(crate) fn is_failure(status: StatusCode) -> bool {
     status.is_server_error() && status != StatusCode::NOT_IMPLEMENTED
 }
 
-/// The code of what needs a model, where none is connected.
+/// The code of requests that need a model when none is configured.
 const LLM_NOT_CONFIGURED: &str = "LLM_NOT_CONFIGURED";
 
-/// Marks a response of status 5xx that says what this installation does not offer: no operator needs to act.
+/// Marks a 5xx response for a feature that this installation does not offer, so no operator needs to act.
 #[derive(Clone, Copy)]
 struct NotOffered;
 
-/// Whether a response tells that the server failed.
+/// Returns `true` if a response means that the server failed.
 pub(crate) fn tells_failure(response: &Response) -> bool {
     is_failure(response.status()) && response.extensions().get::<NotOffered>().is_none()
 }
@@ -288,7 +295,7 @@ impl From<tutord_store::Error> for ApiError {
             | Error::Refused(..)
             | Error::Incompatible { .. } => {
                 tracing::error!(error = %Bounded(&error), "the database did not serve a request");
-                Self::overloaded("the database is busy; please try again")
+                Self::overloaded("the database is temporarily unavailable; retry shortly")
             }
             Error::KeyReused => Self::validation(
                 "idempotency_key",

@@ -1,17 +1,17 @@
 //! tutord, the backend of an AI coding tutor.
 //!
-//! A request's way: `http` (middleware, extractors) → a feature's `routes` → its rules → the cache → the store.
+//! A request passes through `http` (middleware, extractors), a feature's `routes`, its rules, the cache, and the store.
 //!
-//! - [`app`]: what the features share, and the server;
+//! - [`app`]: the state that the features share, and the server;
 //! - [`config`]: every flag and variable;
-//! - [`cache`]: the store as the features have it, with a cache before it;
+//! - [`cache`]: the cached store that the features use;
 //! - [`auth`], [`users`], [`chat`], [`exercises`], [`progress`]: the features;
 //! - [`llm`], [`mail`]: the services tutord calls;
-//! - [`http`]: what every route shares;
-//! - [`ops`]: health and diagnosis; [`commands`]: what the binary can do.
+//! - [`http`]: the middleware and extractors that all routes share;
+//! - [`ops`]: health and diagnosis; [`commands`]: the commands of the binary.
 #![forbid(unsafe_code)]
 
-/// Prints a line. Who reads it may have gone away (`tutord doctor | head -1`): then nobody misses the rest.
+/// Prints a line to stdout. Ignores a closed pipe, as in `tutord doctor | head -1`.
 macro_rules! say {
     ($($text:tt)*) => {{
         use std::io::Write as _;

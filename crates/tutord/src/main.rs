@@ -1,9 +1,9 @@
-//! The binary: reads `.env` and the command line, and runs the command.
+//! The binary: loads `.env`, parses the command line, and runs the command.
 #![forbid(unsafe_code)]
 
 use std::process::ExitCode;
 
-/// A request allocates some hundred times, which this one does in less time than glibc's.
+/// A request allocates some hundred times, and mimalloc is faster than glibc's allocator.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
@@ -17,13 +17,13 @@ fn main() -> ExitCode {
     let cli = tutord::commands::Cli::from_process();
     // One provider for every TLS client of the process: HTTP, SMTP and Redis.
     if rustls::crypto::ring::default_provider().install_default().is_err() {
-        eprintln!("tutord: another TLS provider was installed first");
+        eprintln!("tutord: could not install the TLS provider: another provider is installed");
         return ExitCode::FAILURE;
     }
     let runtime = match tokio::runtime::Runtime::new() {
         Ok(runtime) => runtime,
         Err(error) => {
-            eprintln!("tutord: {error}");
+            eprintln!("tutord: could not start the runtime: {error}");
             return ExitCode::FAILURE;
         }
     };
@@ -36,7 +36,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// What is wrong with `.env`. A line is named by its number: its text may be a secret.
+/// Describes what is wrong with `.env`. Names a line by its number, because its text can be a secret.
 fn wrong_line(error: &dotenvy::Error) -> String {
     let dotenvy::Error::LineParse(wrong, _) = error else { return error.to_string() };
     let mut directories = std::env::current_dir().unwrap_or_default();
@@ -51,7 +51,9 @@ fn wrong_line(error: &dotenvy::Error) -> String {
     let first = wrong.lines().next().unwrap_or_default().trim();
     // dotenvy names the whole line or its value alone.
     match file.lines().position(|line| !first.is_empty() && line.trim().ends_with(first)) {
-        Some(index) => format!("line {} can't be read: must be NAME=value, with quotes around spaces", index + 1),
-        None => "a line can't be read: must be NAME=value, with quotes around spaces".to_owned(),
+        Some(index) => {
+            format!("line {} is invalid: must be NAME=value, with quotes around values that contain spaces", index + 1)
+        }
+        None => "a line is invalid: must be NAME=value, with quotes around values that contain spaces".to_owned(),
     }
 }

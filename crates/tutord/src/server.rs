@@ -1,4 +1,4 @@
-//! The server: accepts connections, bounds them, and drains them when it stops.
+//! The server: accepts connections, limits them, and drains them at shutdown.
 
 use std::convert::Infallible;
 use std::io::{self, Write as _};
@@ -32,46 +32,46 @@ use crate::http::admission::{Access, Admission};
 use crate::http::connections::{Closure, Connections, InFlight, Limits, Slot};
 use crate::http::timed_io::TimedIo;
 
-/// Connections that may wait to be accepted; the kernel allows `net.core.somaxconn` at most, by default 4,096.
+/// The backlog of the listener; the kernel limits it to `net.core.somaxconn`, by default 4,096.
 const BACKLOG: u32 = 65_535;
-/// The most connections without `MAX_CONNECTIONS`: more than that take memory that nobody planned for.
+/// The maximum number of connections without `MAX_CONNECTIONS`, which bounds their memory.
 const MAX_CONNECTIONS: u64 = 10_000;
-/// File descriptors for what is neither a client's nor the database's: Redis, files, mails, the log.
+/// File descriptors reserved for Redis, files, mails and the log.
 const RESERVED_DESCRIPTORS: u64 = 64;
-/// How long accepting pauses when the process has no file descriptor left.
+/// The pause before the next accept when the process has no file descriptor left.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
-/// The most headers that hyper reads: more than [`crate::http`] takes, whose refusal has a body.
+/// The maximum number of headers that hyper reads: more than [`crate::http`] accepts, so that the rejection has a body.
 const MAX_HEADERS: usize = 256;
-/// The paths that answer on connections beyond all others.
+/// The paths served on the extra connections for liveness checks.
 const LIVE_PATHS: [&str; 2] = ["/live", "/api/health/live"];
 
-/// The paths of which no request is shed.
+/// The paths whose requests are never shed.
 const HEALTH_PATHS: [&str; 7] =
     ["/live", "/api/health/live", "/health", "/api/health", "/ready", "/api/health/ready", "/metrics"];
 
-/// What a connection that is not accepted is sent.
+/// The response to a refused connection.
 const REFUSED: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nretry-after: 1\r\nconnection: close\r\n\
     content-type: application/json\r\ncontent-length: 73\r\n\r\n\
     {\"error\":{\"code\":\"OVERLOADED\",\"message\":\"too many connections are open\"}}";
-/// What a connection whose request's head did not come in time is sent.
+/// The response to a connection whose request head timed out.
 const HEAD_TIMEOUT: &[u8] = b"HTTP/1.1 408 Request Timeout\r\nconnection: close\r\ncontent-length: 0\r\n\r\n";
 
-/// Listens on the configured address.
+/// Binds the configured address.
 ///
 /// # Errors
-/// When the address is taken, or is none of this machine's.
+/// Returns an error if the address is in use, or does not belong to this machine.
 pub(crate) fn bind(config: &Config) -> anyhow::Result<TcpListener> {
     let address = config.http.listen;
     match listen(address) {
         Err(error) if error.kind() == std::io::ErrorKind::AddrInUse => anyhow::bail!(
             "address in use: {address}; stop the other process or choose another address with LISTEN_ADDR/--listen"
         ),
-        bound => bound.with_context(|| format!("listening on {address} (LISTEN_ADDR/--listen)")),
+        bound => bound.with_context(|| format!("could not listen on {address} (LISTEN_ADDR/--listen)")),
     }
 }
 
-/// Listens with room for many connections that come at once: the kernel drops what the backlog has no room for, and clients
-/// try again after 200 ms, 600 ms and 1.4 s.
+/// Listens with a long backlog. The kernel drops connections that exceed the backlog, and their clients retry after 200
+/// ms, 600 ms and 1.4 s.
 fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
     // As the standard library does: a restart must not wait for the connections of the process before.
@@ -80,7 +80,7 @@ fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     socket.listen(BACKLOG)
 }
 
-/// The bounds of connections: as configured, or what the limit of file descriptors leaves.
+/// Returns the limits of connections: as configured, or derived from the limit of file descriptors.
 pub(crate) fn limits(config: &Config) -> Limits {
     let database = config.database.database_pool_size + config.database.database_max_overflow;
     // A connection of SQLite has three files; each eighth client may wait for a connection to the model.
@@ -103,17 +103,17 @@ pub(crate) fn limits(config: &Config) -> Limits {
     }
 }
 
-/// The limit of file descriptors, raised as far as the process may.
+/// Raises the limit of file descriptors to the hard limit and returns it.
 fn raised_descriptors() -> u64 {
     let limit = getrlimit(Resource::Nofile);
     if let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit }) {
-        tracing::debug!(%error, "the limit of file descriptors stays as it is");
+        tracing::debug!(%error, "could not raise the limit of file descriptors");
     }
     getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX)
 }
 
 /// Serves until `shutdown` is cancelled, then stops accepting and drains: requests and streams get
-/// `SHUTDOWN_TIMEOUT_SECONDS` to end by themselves; then requests are answered with 503, and streams are told to end.
+/// `SHUTDOWN_TIMEOUT_SECONDS` to complete. Then the remaining requests get a 503, and streams are ended.
 pub(crate) async fn serve(app: &App, listener: TcpListener, router: Router) {
     let connections = Arc::clone(&app.connections);
     let _watch = AbortOnDropHandle::new(tokio::spawn({
@@ -140,7 +140,7 @@ pub(crate) async fn serve(app: &App, listener: TcpListener, router: Router) {
     tokio::select! {
         () = tasks.wait() => {}
         () = deadline => {
-            tracing::warn!(open = connections.open(), "requests were still open when the time to stop was over");
+            tracing::warn!(open = connections.open(), "requests were still open at the shutdown deadline");
             connections.close_all();
         }
     }
@@ -152,7 +152,7 @@ async fn accept(app: &App, listener: &TcpListener, router: &Router, tasks: &Task
             Ok(accepted) => accepted,
             Err(error) if error.kind() == std::io::ErrorKind::ConnectionAborted => continue,
             Err(error) => {
-                tracing::debug!(%error, "a connection was not accepted");
+                tracing::debug!(%error, "could not accept a connection");
                 app.connections.out_of_descriptors();
                 tokio::time::sleep(ACCEPT_PAUSE).await;
                 continue;
@@ -183,7 +183,7 @@ async fn connection(
 ) {
     // A piece of a stream must not wait until the client has acknowledged the one before, which may take it 40 ms.
     if let Err(error) = stream.set_nodelay(true) {
-        tracing::debug!(%error, "a connection sends its packets late");
+        tracing::debug!(%error, "could not set TCP_NODELAY on a connection");
     }
     let state = Arc::clone(&slot.connection);
     let io = TokioIo::new(TimedIo::new(stream, Arc::clone(&state)));
@@ -216,7 +216,7 @@ async fn connection(
         biased;
         result = &mut served => {
             if let Err(error) = result {
-                tracing::debug!(%error, "a connection ended early");
+                tracing::debug!(%error, "a connection ended with an error");
             }
         }
         closure = state.closed() => {
@@ -230,8 +230,7 @@ async fn connection(
     drop(slot);
 }
 
-/// The answer to a request that is shed: made before the request has a span, an id or a route, so that it costs next to
-/// nothing.
+/// Returns the response to a shed request. It has no span, id or route, so that it costs next to nothing.
 fn shed() -> Response<Body> {
     const BODY: &str = r#"{"error":{"code":"OVERLOADED","message":"too many requests at once; please try again"}}"#;
     let mut response = Response::new(Body::from(BODY));
@@ -242,7 +241,7 @@ fn shed() -> Response<Body> {
     response
 }
 
-/// The body of an answer. When hyper has it all, the connection waits for the next request.
+/// The body of a response. When hyper has read it completely, the connection waits for the next request.
 struct Answer {
     body: Body,
     _in_flight: InFlight,

@@ -1,44 +1,44 @@
-//! Changes that the database noted: see [`Outbox`](crate::store::Outbox).
+//! Changes recorded by the database: see [`Outbox`](crate::store::Outbox).
 
 use std::time::Duration;
 
-/// How long a process has to acknowledge its own changes before another one acts on them.
+/// The time in which a process must acknowledge its own changes, before another process invalidates them.
 pub const GRACE: Duration = Duration::from_secs(2);
 
-/// Rows of one kind and user that were inserted, changed or removed.
+/// A recorded change: inserted, changed or removed rows of one kind and user.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Change {
-    /// Its number; changes are not committed in the order of these.
+    /// The number of the change; changes may commit in another order.
     pub id: i64,
-    /// What was changed.
+    /// The kind of the changed rows.
     pub kind: ChangeKind,
-    /// Whose it is; `None` for all users.
+    /// The user of the rows; `None` for all users.
     pub user_id: Option<i64>,
-    /// Which conversation or exercise.
+    /// The conversation or exercise.
     pub item_id: Option<i64>,
 }
 
-/// What was changed.
+/// The kind of the changed rows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ChangeKind {
-    /// A user, or what is summed up of them.
+    /// A user, or the sums of a user.
     Profile,
     /// A session was changed or removed.
     Session,
     /// A conversation or its messages.
     Conversation,
-    /// Where a student stands with an exercise, or an exercise that was generated for them.
+    /// The progress of a student in an exercise, or an exercise generated for a student.
     Exercise,
     /// Exercises or achievements that all students see.
     Catalogue,
     /// Entries of leaderboards.
     Leaderboard,
-    /// Something that this version does not know.
+    /// A kind that this version does not know.
     Unknown,
 }
 
 impl ChangeKind {
-    /// Reads what the database's triggers write.
+    /// Parses the kind written by the database's triggers.
     pub(crate) fn read(text: &str) -> Self {
         match text {
             "profile" => Self::Profile,

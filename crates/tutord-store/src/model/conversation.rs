@@ -11,62 +11,62 @@ use crate::model::time::Timestamp;
 use crate::page::{Cursor, List, Page};
 use crate::schema::{conversations, messages};
 
-/// How many characters of a conversation's newest message its preview shows.
+/// The maximum number of characters of a preview, which shows the newest message of a conversation.
 pub const PREVIEW_CHARS: usize = 120;
 
-/// How long a repeated request with the same idempotency key is recognised.
+/// The time for which an idempotency key is valid.
 pub const IDEMPOTENCY_KEY_LIFETIME: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// The `finish_reason` of a reply whose student left before its end, or whose server stopped.
+/// The `finish_reason` of a reply that was interrupted because the student disconnected or the server shut down.
 pub const INTERRUPTED: &str = "interrupted";
 
-/// The `finish_reason` of a reply that the model's endpoint broke off.
+/// The `finish_reason` of a reply that the model's endpoint interrupted.
 pub const BROKEN_OFF: &str = "error";
 
 /// The `finish_reason`s of replies that can be replaced.
 pub const INCOMPLETE_REASONS: [&str; 2] = [INTERRUPTED, BROKEN_OFF];
 
-/// A conversation, with what a list shows of its messages.
+/// A conversation, with the summary of its messages for lists.
 #[derive(Debug, Clone, PartialEq, Eq, Queryable, Selectable, Serialize, Deserialize)]
 #[diesel(table_name = conversations)]
 pub struct Conversation {
     /// Positive id.
     pub id: i64,
-    /// What it is called.
+    /// The title.
     pub title: String,
-    /// What it is about.
+    /// The kind of context.
     pub context_type: ContextType,
-    /// The exercise it is about, if it is about one.
+    /// The exercise of the conversation, if the context is an exercise.
     pub exercise_id: Option<i64>,
-    /// How many messages it holds; also the position of the newest.
+    /// The number of messages; also the position of the newest one.
     pub message_count: i64,
-    /// When the newest message was written; `updated_at` while there is none.
+    /// The time of the newest message; `updated_at` if there is none.
     pub last_message_at: Timestamp,
     /// The first [`PREVIEW_CHARS`] characters of the newest message.
     pub last_message_preview: Option<String>,
-    /// When it was begun.
+    /// The time of creation.
     pub created_at: Timestamp,
-    /// When its title or its messages last changed.
+    /// The time of the last change of the title or the messages.
     pub updated_at: Timestamp,
 }
 
 impl Conversation {
-    /// Where the list goes on after this one.
+    /// Returns the cursor of the page that follows this conversation.
     pub(crate) fn cursor(&self) -> Cursor {
         Cursor::after_time(List::Conversations, self.last_message_at, self.id)
     }
 }
 
-/// A conversation to be begun.
+/// A new conversation.
 #[derive(Debug, Clone)]
 pub struct NewConversation {
-    /// Whose it is.
+    /// The owner.
     pub user_id: i64,
-    /// What it is called.
+    /// The title.
     pub title: String,
-    /// What it is about.
+    /// The kind of context.
     pub context_type: ContextType,
-    /// The exercise it is about.
+    /// The exercise of the conversation.
     pub exercise_id: Option<i64>,
 }
 
@@ -76,40 +76,40 @@ pub struct NewConversation {
 pub struct Message {
     /// Positive id.
     pub id: i64,
-    /// The conversation it belongs to.
+    /// The conversation.
     pub conversation_id: i64,
     /// 1 for the oldest of its conversation, without gaps.
     pub position: i64,
-    /// Who wrote it.
+    /// The author's role.
     pub role: MessageRole,
-    /// The text as it was written.
+    /// The text as written.
     pub content: String,
-    /// Tokens that the model counted for this exchange.
+    /// The number of tokens of this exchange, as counted by the model.
     pub tokens_used: Option<i32>,
-    /// The model that wrote it.
+    /// The model that wrote the message.
     pub model_used: Option<String>,
     /// The provider that served the model.
     pub provider: Option<String>,
-    /// Why the model stopped; `interrupted` when the student left first.
+    /// The model's reason to stop; `interrupted` if the student disconnected first.
     pub finish_reason: Option<String>,
-    /// Whether the answer came from a cache.
+    /// Set if the reply came from a cache.
     pub cached: bool,
-    /// Milliseconds until the model's answer was complete.
+    /// The time until the model's reply was complete, in milliseconds.
     pub response_time_ms: Option<i32>,
-    /// The message that this one answers.
+    /// The message that this reply belongs to.
     pub reply_to: Option<i64>,
-    /// When it was written; never earlier than the message before it.
+    /// The time of creation; never earlier than that of the previous message.
     pub created_at: Timestamp,
 }
 
 impl Message {
-    /// Whether it is a reply that broke off, which a [retry](crate::store::Conversations::replace_reply) replaces.
+    /// Returns `true` for an incomplete reply, which a [retry](crate::store::Conversations::replace_reply) replaces.
     pub fn is_incomplete(&self) -> bool {
         self.finish_reason.as_deref().is_some_and(|reason| INCOMPLETE_REASONS.contains(&reason))
     }
 }
 
-/// Which end of a conversation a page begins at.
+/// The order of the messages in a page.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
@@ -126,13 +126,13 @@ pub enum Order {
 pub struct ConversationPage {
     /// The conversation.
     pub conversation: Conversation,
-    /// The page.
+    /// The page of messages.
     pub messages: Page<Message>,
 }
 
 impl ConversationPage {
-    /// What the first page of at most `limit` messages is after one more was stored; `None` unless it is the next one
-    /// after those that this page knows of.
+    /// Returns the first page of at most `limit` messages after another message was stored, or `None` unless that
+    /// message directly follows those of this page.
     pub fn after(&self, stored: &Stored, order: Order, limit: i64) -> Option<Self> {
         let Stored { message, conversation } = stored;
         let counted = self.conversation.message_count;
@@ -156,8 +156,8 @@ impl ConversationPage {
 }
 
 impl Page<Conversation> {
-    /// What the first page of at most `limit` conversations is after a message was stored in one of them, which it may
-    /// have begun; `None` where that does not follow from this page.
+    /// Returns the first page of at most `limit` conversations after a message was stored in one of them, possibly a
+    /// new one, or `None` if this page does not determine it.
     pub fn after(&self, stored: &Conversation, begun: bool, limit: i64) -> Option<Self> {
         let mut items = self.items.clone();
         match items.iter().position(|known| known.id == stored.id) {
@@ -181,7 +181,8 @@ impl Page<Conversation> {
     }
 }
 
-/// A page of messages of a conversation that has so many: what precedes and what follows it, by its outermost positions.
+/// Creates a page of messages from the conversation's number of messages; the outermost positions determine the
+/// cursors.
 pub(crate) fn message_page(items: Vec<Message>, counted: i64, order: Order) -> Page<Message> {
     // A message may have been committed between the two statements.
     let newest_seen = items.iter().map(|message| message.position).max().unwrap_or(0);
@@ -201,43 +202,43 @@ pub(crate) fn message_page(items: Vec<Message>, counted: i64, order: Order) -> P
     Page { total, has_more: next.is_some(), next, previous, items }
 }
 
-/// Where a student's message goes.
+/// The target of a student's message.
 #[derive(Debug, Clone)]
 pub enum Target {
-    /// A conversation of the student's.
+    /// An existing conversation of the student.
     Existing(i64),
-    /// A new one with this title, begun in the same transaction.
+    /// A new conversation with this title, created in the same transaction.
     New {
-        /// What it is called.
+        /// The title.
         title: String,
     },
 }
 
-/// A student's message to be stored.
+/// A new message of a student.
 #[derive(Debug, Clone)]
 pub struct NewUserMessage {
-    /// Who writes.
+    /// The student.
     pub user_id: i64,
-    /// Where it goes.
+    /// The target.
     pub target: Target,
-    /// The text as it was written.
+    /// The text as written.
     pub content: String,
-    /// A key by which a repeated request is recognised.
+    /// The idempotency key of the request.
     pub idempotency_key: Option<String>,
 }
 
-/// What became of a student's message.
+/// The result of storing a student's message.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Appended {
-    /// It is stored.
+    /// The message is stored.
     Stored(Stored),
-    /// The same idempotency key came before: this is what was stored then.
+    /// The idempotency key was used before; this is the message stored then.
     Repeated(StoredExchange),
-    /// There is no such conversation of this student's.
+    /// The student has no such conversation.
     NotFound,
 }
 
-/// A message that was stored, and its conversation as that left it.
+/// A stored message, and its conversation after the change.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Stored {
     /// The message.
@@ -246,7 +247,7 @@ pub struct Stored {
     pub conversation: Conversation,
 }
 
-/// A stored message of a student's and the reply to it, if there is one yet.
+/// A student's stored message, and the reply to it if there is one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StoredExchange {
     /// The student's message.
@@ -255,27 +256,27 @@ pub struct StoredExchange {
     pub reply: Option<Message>,
 }
 
-/// A tutor's reply to be stored.
+/// A new reply of the tutor.
 #[derive(Debug, Clone)]
 pub struct NewReply {
-    /// Whose conversation it is.
+    /// The owner of the conversation.
     pub user_id: i64,
     /// The conversation.
     pub conversation_id: i64,
-    /// The student's message that it answers; a second reply to it is a conflict, unless the first broke off.
+    /// The student's message. A second reply to it is a conflict, unless the first one is incomplete.
     pub reply_to: i64,
-    /// The text; shared, as it may be long and is handed from layer to layer.
+    /// The text. It is shared between the layers, because it can be long.
     pub content: Arc<str>,
-    /// Tokens that the model counted for this exchange.
+    /// The number of tokens of this exchange, as counted by the model.
     pub tokens_used: i32,
-    /// The model that wrote it.
+    /// The model that wrote the message.
     pub model_used: String,
     /// The provider that served the model.
     pub provider: String,
-    /// Why the model stopped.
+    /// The model's reason to stop.
     pub finish_reason: String,
-    /// Whether the answer came from a cache.
+    /// Set if the reply came from a cache.
     pub cached: bool,
-    /// Milliseconds until the model's answer was complete.
+    /// The time until the model's reply was complete, in milliseconds.
     pub response_time_ms: i32,
 }

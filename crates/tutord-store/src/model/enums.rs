@@ -1,4 +1,4 @@
-//! The enumerations of the wire; each is stored as the text that the wire shows.
+//! The enumerations of the API; the database stores the same texts as the API shows.
 
 use std::fmt;
 use std::str::FromStr;
@@ -10,11 +10,11 @@ use diesel::serialize::{self, Output, ToSql};
 use diesel::sql_types::Text;
 use serde::{Deserialize, Serialize};
 
-/// A text that is none of an enumeration's values.
+/// The error for a text that is not a value of an enumeration.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("must be one of {allowed}")]
 pub struct UnknownValue {
-    /// The values that exist, separated by `, `.
+    /// The valid values, separated by `, `.
     pub allowed: &'static str,
 }
 
@@ -32,10 +32,10 @@ macro_rules! text_enum {
         }
 
         impl $name {
-            /// Every value, in the order of the contract.
+            /// All values, in the order of the API description.
             pub const ALL: &[Self] = &[Self::$first, $(Self::$variant),*];
 
-            /// The text on the wire and in the database.
+            /// Returns the text in the API and in the database.
             pub const fn as_str(self) -> &'static str {
                 match self { Self::$first => $first_text, $(Self::$variant => $text),* }
             }
@@ -81,69 +81,69 @@ macro_rules! text_enum {
 }
 
 text_enum! {
-    /// What a user may do.
+    /// The role of a user.
     Role { Student = "student", Mentor = "mentor", Moderator = "moderator", Admin = "admin" }
 }
 text_enum! {
-    /// How far a student has come, in their own words or in a topic.
+    /// A skill level, as stated by the student or reached in a topic.
     SkillLevel { Beginner = "beginner", Intermediate = "intermediate", Advanced = "advanced", Expert = "expert" }
 }
 text_enum! {
-    /// What an exercise trains.
+    /// The type of an exercise.
     ExerciseType { Algorithm = "algorithm", DataStructure = "data_structure", Debugging = "debugging", Practical = "practical" }
 }
 text_enum! {
-    /// How hard an exercise is.
+    /// The difficulty of an exercise.
     Difficulty { Easy = "easy", Medium = "medium", Hard = "hard" }
 }
 text_enum! {
-    /// Where a student stands with an exercise.
+    /// The status of an exercise for a student.
     ExerciseStatus { Pending = "pending", InProgress = "in_progress", Completed = "completed", Skipped = "skipped" }
 }
 text_enum! {
-    /// What an achievement rewards.
+    /// The category of an achievement.
     AchievementCategory {
         Streak = "streak", Exercise = "exercise", Github = "github", Community = "community",
         Mentorship = "mentorship", Skill = "skill", Special = "special",
     }
 }
 text_enum! {
-    /// How few students have an achievement.
+    /// The rarity of an achievement.
     Rarity { Common = "common", Rare = "rare", Epic = "epic", Legendary = "legendary" }
 }
 text_enum! {
-    /// What is measured against an achievement's value.
+    /// The measure that an achievement's value refers to.
     Requirement {
         Streak = "streak", Exercises = "exercises", TopicLevel = "topic_level", PerfectGrades = "perfect_grades",
         NoHintRun = "no_hint_run",
     }
 }
 text_enum! {
-    /// A span of time that is summed up.
+    /// A period of sums.
     Period { Daily = "daily", Weekly = "weekly", Monthly = "monthly", All = "all" }
 }
 text_enum! {
-    /// What a leaderboard compares.
+    /// The compared value of a leaderboard.
     Metric { Points = "points", Streak = "streak" }
 }
 text_enum! {
-    /// Who wrote a message.
+    /// The author of a message.
     MessageRole { User = "user", Assistant = "assistant", System = "system" }
 }
 text_enum! {
-    /// What a conversation is about.
+    /// The context of a conversation.
     ContextType { General = "general", Exercise = "exercise" }
 }
 text_enum! {
-    /// What a token of a session is good for.
+    /// The kind of a session token.
     SessionTokenPurpose { Access = "access", Refresh = "refresh" }
 }
 text_enum! {
-    /// What a mailed token is good for.
+    /// The purpose of a mailed token.
     EmailTokenPurpose { VerifyEmail = "verify_email", PasswordReset = "password_reset" }
 }
 text_enum! {
-    /// What a mail says.
+    /// The kind of a mail.
     MailKind { VerifyEmail = "verify_email", PasswordReset = "password_reset", AddressTaken = "address_taken" }
 }
 

@@ -1,4 +1,4 @@
-//! Exercises and where a student stands with each.
+//! Exercises, and the progress of students in them.
 
 use diesel::prelude::*;
 use jiff::tz::TimeZone;
@@ -11,44 +11,44 @@ use crate::page::{Cursor, List};
 use crate::rules::streak;
 use crate::schema::{achievements, exercises, user_exercises};
 
-/// An exercise as every student may see it: without its solution and its hints.
+/// The public part of an exercise, without solution and hints.
 #[derive(Debug, Clone, PartialEq, Eq, Queryable, Selectable, Serialize, Deserialize)]
 #[diesel(table_name = exercises)]
 pub struct Exercise {
     /// Positive id.
     pub id: i64,
-    /// What it is called.
+    /// The title.
     pub title: String,
-    /// What is to be built, in a sentence or two.
+    /// The description, in a sentence or two.
     pub description: String,
-    /// The task in full.
+    /// The complete task.
     pub instructions: String,
-    /// What the student begins with.
+    /// The starter code.
     pub starter_code: Option<String>,
-    /// What it trains.
+    /// The type.
     pub exercise_type: ExerciseType,
-    /// How hard it is.
+    /// The difficulty.
     pub difficulty: Difficulty,
     /// Lower-case name of the language.
     pub programming_language: String,
-    /// What it is about: lower-case words, separated by commas.
+    /// The topics: lower-case words, separated by commas.
     pub topics: String,
-    /// Calls and what they should give, a line each.
+    /// The test cases: calls with their expected results, one line each.
     pub test_cases: Option<String>,
-    /// What a student learns, where its author said so: a JSON array of texts.
+    /// The learning objectives, if the author gave any: a JSON array of texts.
     #[diesel(column_name = learning_objectives)]
     pub(crate) objectives_json: String,
-    /// How long it takes, where its author said so.
+    /// The estimated time in minutes, if the author gave one.
     #[diesel(column_name = estimated_time_minutes)]
     pub(crate) estimated_minutes: Option<i32>,
-    /// Whether a model wrote it.
+    /// Set if a model generated the exercise.
     pub generated_by_ai: bool,
-    /// When it was stored.
+    /// The time of creation.
     pub created_at: Timestamp,
 }
 
 impl Exercise {
-    /// The topics, one by one, each once: a completion counts once for each.
+    /// Returns the distinct topics. A completion counts once for each.
     pub fn topics(&self) -> impl Iterator<Item = &str> {
         let topics = self.topics.as_str();
         topics
@@ -59,13 +59,13 @@ impl Exercise {
             .filter(|topic| !topic.is_empty())
     }
 
-    /// Returns what a student learns: in its author's words, or else the topics.
+    /// Returns the learning objectives: those of the author, or else the topics.
     pub fn learning_objectives(&self) -> Vec<String> {
         let authored: Vec<String> = serde_json::from_str(&self.objectives_json).unwrap_or_default();
         if authored.is_empty() { self.topics().map(|topic| format!("Practise {topic}")).collect() } else { authored }
     }
 
-    /// Returns how many minutes it takes: as its author says, or else as the difficulty suggests.
+    /// Returns the estimated time in minutes: that of the author, or else the default of the difficulty.
     pub fn estimated_time_minutes(&self) -> i32 {
         self.estimated_minutes.unwrap_or(match self.difficulty {
             Difficulty::Easy => 10,
@@ -75,19 +75,19 @@ impl Exercise {
     }
 }
 
-/// What of an exercise only the server knows.
+/// The private part of an exercise.
 #[derive(Debug, Clone, PartialEq, Eq, Queryable, Selectable)]
 #[diesel(table_name = exercises)]
 pub struct ExerciseKey {
     /// A correct solution.
     pub solution: Option<String>,
-    /// The hints in steps: a JSON array of texts.
+    /// The hints: a JSON array of texts.
     #[diesel(column_name = hints)]
     pub(crate) hints_json: String,
 }
 
 impl ExerciseKey {
-    /// The hints, the gentlest first.
+    /// Returns the hints, gentlest first.
     pub fn hints(&self) -> Vec<String> {
         serde_json::from_str(&self.hints_json).unwrap_or_default()
     }
@@ -96,16 +96,16 @@ impl ExerciseKey {
 /// A student's newest daily exercise.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NewestDaily {
-    /// The exercise, and where the student stands with it.
+    /// The exercise, with the student's progress.
     pub assigned: Assigned,
-    /// The date whose exercise it is, and when it was handed out.
+    /// The date of the daily exercise, and the time when it was assigned.
     pub dated: (LocalDate, Timestamp),
 }
 
-/// An exercise to be stored.
+/// A new exercise.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NewExercise {
-    /// Names the exercise of a catalogue for good; `None` for a generated one.
+    /// The permanent name of a catalogue exercise; `None` for a generated one.
     pub slug: Option<String>,
     /// See [`Exercise::title`].
     pub title: String,
@@ -117,7 +117,7 @@ pub struct NewExercise {
     pub starter_code: Option<String>,
     /// A correct solution.
     pub solution: Option<String>,
-    /// Hints in steps, the gentlest first.
+    /// The hints, gentlest first.
     pub hints: Vec<String>,
     /// See [`Exercise::exercise_type`].
     pub exercise_type: ExerciseType,
@@ -129,15 +129,15 @@ pub struct NewExercise {
     pub topics: Vec<String>,
     /// See [`Exercise::test_cases`].
     pub test_cases: Option<String>,
-    /// See [`Exercise::learning_objectives`]; empty: they follow from the topics.
+    /// See [`Exercise::learning_objectives`]; if empty, the topics take their place.
     pub learning_objectives: Vec<String>,
-    /// See [`Exercise::estimated_time_minutes`]; `None`: it follows from the difficulty.
+    /// See [`Exercise::estimated_time_minutes`]; if `None`, the difficulty determines the time.
     pub estimated_time_minutes: Option<i32>,
-    /// What the model was asked, where it wrote the exercise.
+    /// The prompt of a generated exercise.
     pub generation_prompt: Option<String>,
 }
 
-/// Where a student stands with an exercise.
+/// A student's progress in an exercise.
 #[derive(Debug, Clone, PartialEq, Eq, Queryable, Selectable, Serialize, Deserialize)]
 #[diesel(table_name = user_exercises)]
 pub struct UserExercise {
@@ -147,105 +147,105 @@ pub struct UserExercise {
     pub user_id: i64,
     /// The exercise.
     pub exercise_id: i64,
-    /// The local day whose daily exercise it is.
+    /// The local day, if it is a daily exercise.
     pub daily_date: Option<LocalDate>,
-    /// Where the student stands.
+    /// The student's progress.
     pub status: ExerciseStatus,
-    /// 0 to 100: of the newest graded submission.
+    /// The grade of the newest graded submission, 0 to 100.
     pub grade: Option<i32>,
-    /// What was said of it.
+    /// The feedback on that submission.
     pub feedback: Option<String>,
-    /// How many steps of hints were taken.
+    /// The number of hints taken.
     pub hints_used: i32,
-    /// How many solutions were handed in.
+    /// The number of submitted solutions.
     pub submission_count: i32,
-    /// The longest time that the client told.
+    /// The longest time reported by the client, in seconds.
     pub time_spent_seconds: i32,
-    /// What the completion earned, achievements included.
+    /// The points of the completion, including achievements.
     pub points_earned: i32,
-    /// When the student first did something with it.
+    /// The time of the student's first action.
     pub started_at: Option<Timestamp>,
-    /// When it was completed.
+    /// The time of completion.
     pub completed_at: Option<Timestamp>,
     /// The student's local day of the completion.
     pub completed_on: Option<LocalDate>,
-    /// How often it was skipped.
+    /// The number of times that it was skipped.
     pub skip_count: i32,
-    /// The local day from which a skipped one is offered again.
+    /// The local day from which a skipped exercise is offered again.
     pub due_on: Option<LocalDate>,
-    /// When it was given or taken up.
+    /// The time when it was assigned or started.
     pub created_at: Timestamp,
 }
 
-/// An exercise with where the student stands.
+/// An exercise with the student's progress.
 pub type Assigned = (Exercise, UserExercise);
 
-/// What may become a student's daily exercise.
+/// A candidate for a student's daily exercise.
 #[derive(Debug, Clone, PartialEq, Eq, Queryable, Selectable)]
 #[diesel(table_name = exercises)]
 pub struct Candidate {
     /// The exercise.
     pub id: i64,
-    /// Its topics, separated by commas.
+    /// The topics, separated by commas.
     pub topics: String,
 }
 
-/// Which exercises of the catalogue may be chosen from.
+/// A filter of catalogue exercises.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Choice {
-    /// Of this language alone.
+    /// Only exercises of this language.
     pub language: Option<String>,
-    /// Of this difficulty alone.
+    /// Only exercises of this difficulty.
     pub difficulty: Option<Difficulty>,
 }
 
-/// What a student's daily exercise is to be.
+/// The choice of a student's daily exercise.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Daily {
-    /// One that exists: of the catalogue, or skipped before.
+    /// An existing exercise: from the catalogue, or skipped before.
     Existing(i64),
-    /// A new one for this student alone.
+    /// A new exercise for this student only.
     Generated(Box<NewExercise>),
 }
 
-/// What became of a change of status.
+/// The result of a change of status.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Transition<T> {
-    /// It took effect, or had before.
+    /// The change is effective, now or from before.
     Done(T),
-    /// There is no such exercise for this student.
+    /// The student has no such exercise.
     NotFound,
-    /// It is not allowed from this status; nothing changed.
+    /// The change is not allowed from this status; nothing changed.
     Forbidden(ExerciseStatus),
-    /// The student has not taken the exercise up: it is neither a daily nor a generated one, and has no hint and no
+    /// The student has not started the exercise: it is neither a daily nor a generated one, and has no hint and no
     /// submission; nothing changed.
     NotStarted,
 }
 
-/// A hint that was counted.
+/// A hint that the student has taken.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HintTaken {
     /// The exercise.
     pub exercise: Exercise,
-    /// The text of this step.
+    /// The text of the hint.
     pub hint: String,
-    /// Which step it is, from 1.
+    /// The number of the hint, from 1.
     pub step: i32,
-    /// How many steps there are.
+    /// The number of hints of the exercise.
     pub steps: i32,
 }
 
-/// An idempotency key, with what tells the request that it came with from other ones.
+/// An idempotency key, with a fingerprint of its request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RequestKey {
-    /// Chosen by the client, 1 to 64 characters; of this user alone.
+    /// The key chosen by the client, 1 to 64 characters, unique for the user.
     pub key: String,
-    /// SHA-256 of what the request asks for.
+    /// The SHA-256 of the request's content.
     pub fingerprint: [u8; 32],
 }
 
 impl RequestKey {
-    /// The key of a request that asks for `parts`.
+    /// Creates the key of a request with the content `parts`.
     pub fn new(key: String, parts: &[&str]) -> Self {
         let mut hash = Sha256::new();
         for part in parts {
@@ -257,30 +257,30 @@ impl RequestKey {
     }
 }
 
-/// A solution as a student hands it in.
+/// A submitted solution.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NewSubmission {
     /// The code.
     pub solution: String,
-    /// Seconds spent on the exercise so far.
+    /// The time spent on the exercise so far, in seconds.
     pub time_spent_seconds: Option<i32>,
-    /// Recognises the same request when it is repeated within [`IDEMPOTENCY_KEY_LIFETIME`](super::IDEMPOTENCY_KEY_LIFETIME).
+    /// The idempotency key, valid for [`IDEMPOTENCY_KEY_LIFETIME`](super::IDEMPOTENCY_KEY_LIFETIME).
     pub request: Option<RequestKey>,
 }
 
 impl NewSubmission {
-    /// One without an idempotency key.
+    /// Creates a solution without an idempotency key.
     pub fn new(solution: &str, time_spent_seconds: Option<i32>) -> Self {
         Self { solution: solution.to_owned(), time_spent_seconds, request: None }
     }
 }
 
-/// What became of a solution that was handed in.
+/// The result of submitting a solution.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Submitted {
-    /// It waits for its grade: it is new, or was repeated before it got one.
+    /// The submission waits for its grade; it is new, or a repetition of an ungraded one.
     Ungraded(StoredSubmission),
-    /// It was repeated, and has its grade.
+    /// The submission is a repetition, and already has its grade.
     Graded(Graded),
 }
 
@@ -291,23 +291,23 @@ pub struct StoredSubmission {
     pub id: i64,
     /// The exercise.
     pub exercise: Exercise,
-    /// Where the student stands.
+    /// The student's progress.
     pub user_exercise: UserExercise,
 }
 
-/// When something was done, by the server's clock and by the student's.
+/// The moment of an action, as an instant and in the student's time zone.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Moment {
     /// The instant.
     pub at: Timestamp,
-    /// The student's local day then.
+    /// The student's local day at the instant.
     pub day: LocalDate,
-    /// The student's time zone then.
+    /// The student's time zone at the instant.
     pub zone: TimeZone,
 }
 
 impl Moment {
-    /// An instant in the time zone of this IANA name; in UTC where the name is not known.
+    /// Creates the moment of an instant in the time zone with this IANA name, or in UTC if the name is unknown.
     pub fn new(at: Timestamp, zone: &str) -> Self {
         let zone = streak::zone(zone);
         Self { at, day: streak::day_in(&zone, at), zone }
@@ -317,13 +317,13 @@ impl Moment {
 /// A grade for a submission.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Grading {
-    /// 0 to 100; from [`PASSING_GRADE`] on, the exercise is completed.
+    /// The grade, 0 to 100; [`PASSING_GRADE`] or more completes the exercise.
     pub grade: i32,
-    /// What is said of it.
+    /// The feedback.
     pub feedback: String,
-    /// What is good about it.
+    /// The strengths of the solution.
     pub strengths: Vec<String>,
-    /// What would be better.
+    /// The possible improvements.
     pub improvements: Vec<String>,
 }
 
@@ -333,63 +333,63 @@ pub const PASSING_GRADE: i32 = 60;
 /// A submission with its grade.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Graded {
-    /// Of the submission: the first one, where it was graded twice.
+    /// The grade of the submission: the first one, if it was graded twice.
     pub grading: Grading,
-    /// Where the student stands now.
+    /// The student's progress after the grade.
     pub user_exercise: UserExercise,
-    /// The solution, where the exercise is completed now.
+    /// The solution, if the exercise is completed.
     pub solution: Option<String>,
 }
 
-/// A completion, the first time it is told and every later time alike.
+/// A completion; repeated calls return the same one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Completion {
-    /// Where the student stands.
+    /// The student's progress.
     pub user_exercise: UserExercise,
     /// The streak at the end of the day of the completion.
     pub streak: i32,
-    /// Slugs of the achievements that it unlocked.
+    /// The slugs of the unlocked achievements.
     pub achievements: Vec<String>,
 }
 
-/// A line of a student's history.
+/// An entry of a student's history.
 #[derive(Debug, Clone, PartialEq, Eq, Queryable, Selectable, Serialize, Deserialize)]
 #[diesel(table_name = user_exercises)]
 pub struct HistoryItem {
-    /// Where the student stands.
+    /// The student's progress.
     #[diesel(embed)]
     pub user_exercise: UserExercise,
     /// What the exercise is called.
     #[diesel(select_expression = exercises::title)]
     pub title: String,
-    /// How hard it is.
+    /// The difficulty.
     #[diesel(select_expression = exercises::difficulty)]
     pub difficulty: Difficulty,
-    /// What it trains.
+    /// The type.
     #[diesel(select_expression = exercises::exercise_type)]
     pub exercise_type: ExerciseType,
-    /// Its language.
+    /// The language.
     #[diesel(select_expression = exercises::programming_language)]
     pub programming_language: String,
-    /// Its topics, separated by commas.
+    /// The topics, separated by commas.
     #[diesel(select_expression = exercises::topics)]
     pub topics: String,
 }
 
 impl HistoryItem {
-    /// Where the history goes on after this line.
+    /// Returns the cursor of the page that follows this entry.
     pub fn cursor(&self) -> Cursor {
         Cursor::after_time(List::ExerciseHistory, self.user_exercise.created_at, self.user_exercise.id)
     }
 }
 
-/// Something that students can achieve.
+/// An achievement.
 #[derive(Debug, Clone, PartialEq, Eq, Queryable, Selectable, Serialize, Deserialize)]
 #[diesel(table_name = achievements)]
 pub struct Achievement {
     /// Positive id.
     pub id: i64,
-    /// Names it for good.
+    /// The permanent name.
     pub slug: String,
     /// Short name.
     pub name: String,
@@ -397,29 +397,29 @@ pub struct Achievement {
     pub title: String,
     /// One sentence.
     pub description: String,
-    /// What it rewards.
+    /// The category.
     pub category: AchievementCategory,
-    /// How few have it.
+    /// The rarity.
     pub rarity: Rarity,
-    /// What is measured.
+    /// The measure of the requirement.
     pub requirement: Requirement,
-    /// The value that unlocks it.
+    /// The value that unlocks the achievement.
     pub requirement_value: i32,
     /// The requirement in words.
     pub requirement_description: String,
-    /// Address of a picture.
+    /// The URL of a picture.
     pub icon_url: Option<String>,
-    /// A character that stands for it.
+    /// The symbol.
     pub icon: Option<String>,
     /// `#rrggbb`.
     pub badge_color: Option<String>,
-    /// What it is worth.
+    /// The points.
     pub points: i32,
-    /// Whether it shows only once it is unlocked.
+    /// Set if the achievement is hidden until unlocked.
     pub hidden: bool,
 }
 
-/// An achievement to be stored.
+/// A new achievement.
 #[derive(Debug, Clone, PartialEq, Eq, Queryable, Selectable, Insertable, AsChangeset)]
 #[diesel(table_name = achievements, treat_none_as_null = true)]
 pub struct NewAchievement {
@@ -451,13 +451,13 @@ pub struct NewAchievement {
     pub hidden: bool,
 }
 
-/// What loading a catalogue changed.
+/// The result of loading a catalogue.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct CatalogueLoaded {
-    /// Exercises and achievements that were new.
+    /// The number of new exercises and achievements.
     pub created: usize,
-    /// Those whose texts or values were changed.
+    /// The number of changed exercises and achievements.
     pub updated: usize,
-    /// Those that were as they are.
+    /// The number of unchanged exercises and achievements.
     pub unchanged: usize,
 }

@@ -1,51 +1,51 @@
-//! Mails that are to be sent.
+//! The queue of mails.
 
 use diesel::prelude::*;
 
 use super::MailKind;
 use crate::model::time::Timestamp;
 
-/// A mail that this process is to send, and its recipient.
+/// A mail claimed by this process, with its recipient.
 #[derive(Debug, Clone, PartialEq, Eq, Queryable)]
 pub struct ClaimedMail {
     /// Positive id.
     pub id: i64,
     /// The recipient.
     pub user_id: i64,
-    /// What it says.
+    /// The kind of the mail.
     pub kind: MailKind,
     /// The `Message-ID` of all its attempts, without angle brackets.
     pub message_id: String,
-    /// When it was requested.
+    /// The time of the request.
     pub created_at: Timestamp,
-    /// Attempts so far, this one included.
+    /// The number of attempts, including this one.
     pub attempts: i32,
     /// The recipient's address.
     pub email: String,
 }
 
-/// Mails that wait, and mails that were given up.
+/// Counts of waiting and given-up mails.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct MailCounts {
-    /// Mails that are to be sent.
+    /// The queue of mails.
     pub pending: i64,
-    /// When the oldest of them was requested.
+    /// The time of the oldest waiting mail's request.
     pub oldest: Option<Timestamp>,
-    /// Mails that are not tried any more.
+    /// The number of given-up mails.
     pub failed: i64,
 }
 
-/// A mail that is not tried any more, and its recipient.
+/// A given-up mail, with its recipient.
 #[derive(Debug, Clone, PartialEq, Eq, Queryable)]
 pub struct FailedMail {
     /// The recipient's address.
     pub email: String,
-    /// What it says.
+    /// The kind of the mail.
     pub kind: MailKind,
-    /// Attempts in all.
+    /// The number of attempts.
     pub attempts: i32,
-    /// Why the last attempt failed.
+    /// The cause of the last failure.
     pub last_error: Option<String>,
-    /// Since when it is not tried any more.
+    /// The time when the mail was given up.
     pub failed_at: Timestamp,
 }

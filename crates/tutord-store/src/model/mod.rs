@@ -1,4 +1,4 @@
-//! What is stored, as the callers see it.
+//! The data types of the store.
 
 pub mod change;
 mod conversation;

@@ -1,4 +1,4 @@
-//! What is summed up of a student's completions, and how students compare.
+//! Sums of a student's completions, and leaderboards.
 
 use diesel::prelude::*;
 use jiff::civil::{Date, date};
@@ -20,11 +20,11 @@ pub struct Activity {
     pub starts_on: LocalDate,
     /// Exercises completed.
     pub exercises_completed: i32,
-    /// Sum of the grades of completions that have one.
+    /// The sum of the grades.
     pub grade_sum: i64,
-    /// How many completions have a grade.
+    /// The number of completions with a grade.
     pub graded_count: i32,
-    /// How many have the grade 100.
+    /// The number of completions with grade 100.
     pub perfect_grades: i32,
     /// Seconds spent on completed exercises.
     pub time_spent_seconds: i64,
@@ -34,9 +34,9 @@ pub struct Activity {
     pub points: i64,
     /// Achievements unlocked.
     pub achievements_unlocked: i32,
-    /// On a day, the streak that it ended with; of all time, the longest.
+    /// For a day, the streak at its end; for all time, the longest streak.
     pub streak: i32,
-    /// Completions in a row without a hint: as the day ended, or the longest of all time.
+    /// Consecutive completions without a hint: at the end of the day, or the longest run of all time.
     pub no_hint_run: i32,
     /// Completed easy exercises.
     pub easy: i32,
@@ -54,13 +54,13 @@ pub struct Activity {
     pub practical: i32,
 }
 
-/// The average of grades, 0 to 100; `None` without any.
+/// Returns the average of the grades, 0 to 100, or `None` without grades.
 pub fn average_grade(grade_sum: i64, graded_count: i32) -> Option<f64> {
     #[expect(clippy::cast_precision_loss, reason = "a sum of numbers up to 100")]
     (graded_count > 0).then(|| grade_sum as f64 / f64::from(graded_count))
 }
 
-/// How far a student has come in one topic.
+/// A student's progress in a topic.
 #[derive(Debug, Clone, PartialEq, Eq, Queryable, Selectable, Insertable, AsChangeset, Serialize, Deserialize)]
 #[diesel(table_name = skill_levels, primary_key(user_id, topic))]
 #[diesel(treat_none_as_null = true)]
@@ -71,29 +71,29 @@ pub struct TopicSkill {
     pub topic: String,
     /// The level.
     pub level: SkillLevel,
-    /// The level before it.
+    /// The previous level.
     pub previous_level: Option<SkillLevel>,
     /// Exercises completed.
     pub exercises_completed: i32,
-    /// Sum of the grades of completions that have one.
+    /// The sum of the grades.
     pub grade_sum: i64,
-    /// How many completions have a grade.
+    /// The number of completions with a grade.
     pub graded_count: i32,
     /// Seconds spent.
     pub time_spent_seconds: i64,
-    /// When the level last changed.
+    /// The time of the last change of the level.
     pub level_updated_at: Timestamp,
 }
 
-/// An achievement, and when the student unlocked it.
+/// An achievement, with the time when the student unlocked it.
 pub type Unlocked = (Achievement, Option<Timestamp>);
 
-/// Everything that a student's progress page shows beside the student, in few statements.
+/// The data of a student's progress page.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct ProgressOverview {
     /// The sums of all time; `None` before the first completion.
     pub all: Option<Activity>,
-    /// Every achievement.
+    /// All achievements.
     pub achievements: Vec<Unlocked>,
     /// The topics, by name.
     pub skills: Vec<TopicSkill>,
@@ -102,32 +102,32 @@ pub struct ProgressOverview {
 /// A student's sums.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ActivityHistory {
-    /// Those of all time; `None` before the first completion.
+    /// The sums of all time; `None` before the first completion.
     pub all: Option<Activity>,
-    /// Those of days that have a completion, the oldest first.
+    /// The sums of days with a completion, oldest first.
     pub days: Vec<Activity>,
 }
 
-/// The most topics that are shown of a student.
+/// The maximum number of topics of a student that are shown.
 pub const MAX_TOPICS: i64 = 500;
 
-/// Which leaderboard.
+/// The identity of a leaderboard.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Board {
-    /// What is compared.
+    /// The compared value.
     pub metric: Metric,
     /// `weekly`, `monthly` or `all`.
     pub period: Period,
-    /// The first day of the period by UTC; see [`starts_on`].
+    /// The first day of the period in UTC; see [`starts_on`].
     pub starts_on: LocalDate,
-    /// Lower-case language; empty for all together.
+    /// The language in lower case; empty for all languages.
     pub language: String,
 }
 
-/// The beginning of time, as sums of all time have it.
+/// The start date of sums of all time.
 pub(crate) const ALL_TIME: LocalDate = LocalDate(date(1970, 1, 1));
 
-/// The first day of the week (Monday, ISO 8601) or the month that holds `day`; of all time, 1970-01-01.
+/// Returns the first day of the week (Monday, ISO 8601) or the month that contains `day`; for all time, 1970-01-01.
 pub fn starts_on(period: Period, day: LocalDate) -> LocalDate {
     match period {
         Period::Daily => day,
@@ -140,7 +140,7 @@ pub fn starts_on(period: Period, day: LocalDate) -> LocalDate {
     }
 }
 
-/// The day of an instant by UTC: leaderboards have the same weeks for everybody.
+/// Returns the day of an instant in UTC, which leaderboards use for all students.
 pub fn utc_day(at: Timestamp) -> LocalDate {
     LocalDate(Date::from(jiff::tz::Offset::UTC.to_datetime(at.to_jiff())))
 }
@@ -148,22 +148,22 @@ pub fn utc_day(at: Timestamp) -> LocalDate {
 /// A student's place on a leaderboard.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LeaderboardEntry {
-    /// 1 for the first; equal values share a rank, and the next lower value's rank counts them all.
+    /// The rank, from 1; equal values share a rank, and the following ranks are skipped accordingly.
     pub rank: i64,
     /// The student.
     pub user_id: i64,
-    /// The name that the student shows.
+    /// The display name.
     pub display_name: String,
-    /// Address of the student's picture.
+    /// The URL of the student's picture.
     pub avatar_url: Option<String>,
-    /// Points, or days of a streak.
+    /// The points, or the days of a streak.
     pub value: i64,
 }
 
 /// A student's place with the neighbours, in the order of the leaderboard.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Neighbourhood {
-    /// Whether the student has chosen not to be shown.
+    /// Set if the student has opted out.
     pub opted_out: bool,
     /// The student's own place; `None` before the first completion of the period, or when opted out.
     pub own: Option<LeaderboardEntry>,
@@ -171,7 +171,7 @@ pub struct Neighbourhood {
     pub before: Vec<LeaderboardEntry>,
     /// The neighbours after.
     pub after: Vec<LeaderboardEntry>,
-    /// How many students are on the leaderboard.
+    /// The number of students on the leaderboard.
     pub total: i64,
 }
 

@@ -1,42 +1,42 @@
-//! Log-ins and the tokens that prove them.
+//! Sessions and their tokens.
 
 use super::{EmailTokenPurpose, Role};
 use crate::model::time::Timestamp;
 
-/// SHA-256 of a random token: what the store keeps in place of the token.
+/// The SHA-256 of a random token, which the store keeps instead of the token.
 pub type TokenHash = [u8; 32];
 
-/// Who makes a request, by the access token presented.
+/// The authenticated user of an access token.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Identity {
-    /// The session that the token belongs to.
+    /// The session of the token.
     pub session_id: i64,
     /// The user of that session.
     pub user_id: i64,
-    /// What the user may do.
+    /// The role of the user.
     pub role: Role,
-    /// Whether the user's address is verified.
+    /// Set if the user's e-mail address is verified.
     pub email_verified: bool,
-    /// Whether the user may use the service at all.
+    /// Set if the account is active.
     pub is_active: bool,
-    /// When the token stops being accepted.
+    /// The expiry of the token.
     pub expires_at: Timestamp,
 }
 
-/// The two tokens that a log-in or a refresh hands out, hashed.
+/// The hashed tokens of a log-in or a refresh.
 #[derive(Debug, Clone)]
 pub struct NewSessionTokens {
     /// Hash of the access token.
     pub access: TokenHash,
-    /// When the access token expires.
+    /// The expiry of the access token.
     pub access_expires_at: Timestamp,
     /// Hash of the refresh token.
     pub refresh: TokenHash,
-    /// When the refresh token, and with it the session, expires.
+    /// The expiry of the refresh token and the session.
     pub refresh_expires_at: Timestamp,
 }
 
-/// What became of an attempt to rotate a refresh token.
+/// The result of the rotation of a refresh token.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Rotation {
     /// The new tokens are valid.
@@ -44,28 +44,28 @@ pub enum Rotation {
         /// The user of the session.
         user_id: i64,
     },
-    /// The token was retired: two clients hold tokens of the session. The session is revoked.
+    /// The token was retired, so two clients hold tokens of the session. The session is revoked.
     Reused {
         /// The user of the session.
         user_id: i64,
         /// The session that was revoked.
         session_id: i64,
     },
-    /// No such token, or it expired, or its session was revoked, or its user is inactive.
+    /// The token is unknown or expired, its session is revoked, or its user is inactive.
     Unknown,
 }
 
-/// A token that goes out by mail, hashed.
+/// A hashed token that is sent by mail.
 #[derive(Debug, Clone)]
 pub struct NewEmailToken {
-    /// Whose it is.
+    /// The user.
     pub user_id: i64,
-    /// What it is good for.
+    /// The purpose.
     pub purpose: EmailTokenPurpose,
     /// Hash of the token.
     pub hash: TokenHash,
-    /// When it stops being accepted.
+    /// The expiry of the token.
     pub expires_at: Timestamp,
-    /// Whether earlier tokens of the same user and purpose stay good.
+    /// Set if earlier tokens of the same user and purpose stay valid.
     pub keeps_earlier: bool,
 }

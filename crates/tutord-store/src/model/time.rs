@@ -11,29 +11,29 @@ use crate::sql_types::{Day, Instant};
 
 /// An instant in UTC with microsecond precision, written `2026-01-02T03:04:05.678901Z`.
 ///
-/// Microseconds are what both databases keep, so that a value reads back equal to what was written.
+/// Both databases store microseconds, so a value reads back as it was written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, AsExpression, FromSqlRow)]
 #[diesel(sql_type = Instant)]
 pub struct Timestamp(i64);
 
 impl Timestamp {
-    /// The present instant by the system's clock.
+    /// Returns the current instant of the system's clock.
     pub fn now() -> Self {
         let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         Self(i64::try_from(since.as_micros()).unwrap_or(i64::MAX))
     }
 
-    /// The instant `micros` microseconds after 1970-01-01T00:00:00Z.
+    /// Creates the instant `micros` microseconds after 1970-01-01T00:00:00Z.
     pub const fn from_micros(micros: i64) -> Self {
         Self(micros)
     }
 
-    /// Microseconds since 1970-01-01T00:00:00Z.
+    /// Returns the microseconds since 1970-01-01T00:00:00Z.
     pub const fn as_micros(self) -> i64 {
         self.0
     }
 
-    /// This instant as `jiff` has it, for time zones and calendars; clamped to jiff's range (years -9999 to 9999).
+    /// Converts to a `jiff` timestamp, for time zones and calendars; clamped to jiff's range (years -9999 to 9999).
     pub fn to_jiff(self) -> jiff::Timestamp {
         jiff::Timestamp::from_microsecond(self.0).unwrap_or(if self.0 < 0 {
             jiff::Timestamp::MIN
@@ -85,7 +85,7 @@ impl<'de> Deserialize<'de> for Timestamp {
 pub struct LocalDate(pub jiff::civil::Date);
 
 impl LocalDate {
-    /// This many days later; before, when negative. Clamped to the calendar (years -9999 to 9999).
+    /// Adds a number of days, which can be negative. Clamped to the calendar (years -9999 to 9999).
     #[must_use]
     pub fn plus_days(self, days: i64) -> Self {
         // A span holds a little more than the calendar's days.

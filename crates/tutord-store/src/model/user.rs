@@ -1,4 +1,4 @@
-//! Users and what they tell of themselves.
+//! Users and their profiles.
 
 use diesel::prelude::*;
 use serde::{Deserialize, Serialize};
@@ -13,11 +13,11 @@ use crate::schema::users;
 pub struct User {
     /// Positive id.
     pub id: i64,
-    /// The address as it was written at registration.
+    /// The e-mail address as written at registration.
     pub email: String,
     /// The name shown to others.
     pub name: String,
-    /// Address of a picture.
+    /// The URL of a picture.
     pub avatar_url: Option<String>,
     /// Free text about the user.
     pub bio: Option<String>,
@@ -31,59 +31,59 @@ pub struct User {
     pub learning_style: Option<String>,
     /// One of the five learning fields.
     pub time_commitment: Option<String>,
-    /// What the user may do.
+    /// The role of the user.
     pub role: Role,
-    /// Inactive users can't log in.
+    /// Set if the account is active; inactive users can't log in.
     pub is_active: bool,
-    /// Whether the user mentors others.
+    /// Set if the user mentors others.
     pub is_mentor: bool,
-    /// Whether the user has shown that the address is theirs.
+    /// Set if the e-mail address is verified.
     pub email_verified: bool,
-    /// Whether all five learning fields were answered.
+    /// Set if all five learning fields are answered.
     pub onboarding_completed: bool,
-    /// IANA name of the time zone that the user's days are counted in.
+    /// The IANA name of the user's time zone, which defines local days.
     pub timezone: String,
     /// Consecutive local days with a completed exercise.
     pub current_streak: i32,
-    /// The longest such run so far.
+    /// The longest streak.
     pub longest_streak: i32,
     /// Exercises completed since registration.
     pub exercises_completed: i32,
-    /// Local day of the newest completion.
+    /// The local day of the newest completion.
     pub last_exercise_date: Option<LocalDate>,
-    /// When the newest completion was.
+    /// The time of the newest completion.
     pub last_completed_at: Option<Timestamp>,
-    /// When the user registered.
+    /// The time of registration.
     pub created_at: Timestamp,
-    /// When the profile last changed.
+    /// The time of the last change of the profile.
     pub updated_at: Timestamp,
-    /// When the user last logged in.
+    /// The time of the last log-in.
     pub last_login: Option<Timestamp>,
 }
 
-/// A user with the password hash, for a log-in alone.
+/// A user with the password hash, for log-in.
 #[derive(Debug, Clone)]
 pub struct Credentials {
-    /// Whose they are.
+    /// The user.
     pub user: User,
     /// The password's hash in PHC string format.
     pub password_hash: String,
 }
 
-/// A user to be created.
+/// A new user.
 #[derive(Debug, Clone)]
 pub struct NewUser {
-    /// The address as written; unique when case is folded.
+    /// The e-mail address as written; unique in its [compared form](crate::rules::address).
     pub email: String,
     /// The password's hash in PHC string format.
     pub password_hash: String,
     /// The name shown to others.
     pub name: String,
-    /// What the user may do.
+    /// The role of the user.
     pub role: Role,
-    /// Whether the address counts as verified from the start.
+    /// Set if the address is verified from the start.
     pub email_verified: bool,
-    /// When the user registered.
+    /// The time of registration.
     pub created_at: Timestamp,
 }
 
@@ -115,12 +115,12 @@ pub struct UserChanges {
 pub struct LearningProfile {
     /// The language the student learns.
     pub programming_language: String,
-    /// How far the student says to be.
+    /// The student's own skill level.
     pub skill_level: SkillLevel,
-    /// What the student wants to reach.
+    /// The student's goals.
     pub career_goals: String,
-    /// How the student likes to learn.
+    /// The student's preferred style of learning.
     pub learning_style: String,
-    /// How much time the student has.
+    /// The time that the student has for learning.
     pub time_commitment: String,
 }

@@ -1,4 +1,4 @@
-//! Statements with a comment that tells the server on whose behalf they run.
+//! Statements with a comment that names their request and route.
 
 use diesel::connection::{CacheSize, Instrumentation};
 use diesel::pg::Pg;
@@ -11,14 +11,14 @@ use diesel_async::{
 
 use super::sqlstate::SqlState;
 
-/// A connection that puts [`querywatch::comment`] after each statement, if it is told to.
+/// A connection that appends [`querywatch::comment`] to each statement, if enabled.
 ///
-/// Without comments it is the connection within: no text is changed, and statements are prepared once.
+/// Without comments it delegates to the inner connection: texts stay unchanged, and statements are prepared once.
 pub struct Connection {
     inner: AsyncPgConnection,
     state: SqlState,
     comments: bool,
-    /// Of the database's identity when it was opened.
+    /// The term of the database's identity when the connection was opened.
     pub(super) term: u64,
 }
 
@@ -27,7 +27,7 @@ impl Connection {
         Self { inner, state, comments, term: 0 }
     }
 
-    /// The newest SQLSTATE of the server.
+    /// The latest SQLSTATE of the server.
     pub(super) const fn state(&self) -> &SqlState {
         &self.state
     }
@@ -41,7 +41,7 @@ impl Connection {
     }
 }
 
-/// A query and what comes after it.
+/// A query with its comment.
 struct Commented<Q> {
     query: Q,
     comment: Option<String>,

@@ -1,4 +1,4 @@
-//! How a connection is opened: TLS by the address, and the settings that every connection has.
+//! Opening of connections: TLS as requested by the URL, and the settings of every connection.
 
 use std::fmt::Write as _;
 use std::future::poll_fn;
@@ -25,7 +25,7 @@ use crate::error::{Error, Refusal, Result};
 use crate::identity::DatabaseIdentity;
 use crate::open::StoreOptions;
 
-/// Runs an expression with what encrypts the connection, and scans it for SQLSTATEs where it can.
+/// Runs an expression with the TLS connector, and scans the connection for SQLSTATEs if possible.
 macro_rules! with_transport {
     ($connector:expr, $state:expr, |$tls:ident| $body:expr) => {
         match (&$connector.tls, $connector.scanned) {
@@ -45,16 +45,15 @@ macro_rules! with_transport {
     };
 }
 
-/// Connects to one server in one way; cheap to clone.
+/// A connector to a server; cheap to clone.
 ///
-/// `sslmode` in the address: `disable`, `prefer` or none, without TLS; `require`, `verify-ca` and
-/// `verify-full`, which all three check the server's certificate and name against the system's roots, or
-/// against the file that `sslrootcert` names.
+/// The `sslmode` of the URL: `disable`, `prefer` or none connect without TLS; `require`, `verify-ca` and `verify-full`
+/// all verify the server's certificate and name against the system's roots, or against the file of `sslrootcert`.
 #[derive(Clone)]
 pub struct Connector {
     config: Arc<tokio_postgres::Config>,
     tls: Option<MakeRustlsConnect>,
-    /// Whether a connection without TLS is scanned: not through a Unix socket.
+    /// Set if a connection without TLS is scanned; Unix sockets are not.
     scanned: bool,
     statement_timeout: Duration,
     /// See `StoreOptions::node`.
@@ -64,10 +63,10 @@ pub struct Connector {
 }
 
 impl Connector {
-    /// Reads an address such as `postgres://user:password@host:5432/database?sslmode=require`.
+    /// Parses a URL such as `postgres://user:password@host:5432/database?sslmode=require`.
     ///
     /// # Errors
-    /// [`Error::InvalidUrl`]; the text never holds the password.
+    /// Returns [`Error::InvalidUrl`]; the text never contains the password.
     pub fn new(url: &str, options: &StoreOptions) -> Result<Self> {
         let mut url = Url::parse(url).map_err(|error| Error::InvalidUrl(error.to_string()))?;
         let mut mode = None;
@@ -134,21 +133,21 @@ impl Connector {
         })
     }
 
-    /// The same, but statements may run as long as they need.
+    /// Returns the connector without a statement timeout.
     pub(super) fn without_statement_timeout(&self) -> Self {
         Self { statement_timeout: Duration::ZERO, ..self.clone() }
     }
 
-    /// A bare client for what diesel has no statement for, such as `COPY`.
+    /// Connects a plain client, for statements that diesel does not support, such as `COPY`.
     ///
     /// # Errors
-    /// [`Error::Unavailable`] when the server can't be reached or refuses.
+    /// Returns [`Error::Unavailable`] if the server is unreachable or refuses the connection.
     pub async fn client(&self) -> Result<tokio_postgres::Client> {
         Ok(self.listening_client().await?.0)
     }
 
-    /// The same, and who is told when something is announced on a channel that the client listens to, and when the
-    /// connection ends.
+    /// Connects a plain client and returns it with a notifier, which is notified of announcements on the client's
+    /// channels and of the end of the connection.
     pub(super) async fn listening_client(&self) -> Result<(tokio_postgres::Client, Arc<Notify>)> {
         let announced = Arc::new(Notify::new());
         let client = with_transport!(self, SqlState::default(), |tls| {
@@ -164,7 +163,7 @@ impl Connector {
     }
 }
 
-/// Does the work of a bare client's connection until its end.
+/// Drives the connection of a plain client until its end.
 async fn drive<S, T>(mut connection: tokio_postgres::Connection<S, T>, announced: Arc<Notify>)
 where
     S: AsyncRead + AsyncWrite + Unpin,
@@ -181,12 +180,12 @@ where
 /// Opens a connection with tutord's settings.
 ///
 /// # Errors
-/// A [`ConnectionError`] that holds an [`Error`].
+/// Returns a [`ConnectionError`] that contains an [`Error`].
 pub async fn connect(connector: &Connector) -> std::result::Result<Connection, ConnectionError> {
     Ok(connect_to(connector, false).await?.0)
 }
 
-/// The same, and which database it leads to, if it is to be read.
+/// Opens a connection and, if requested, reads the identity of its database.
 pub(super) async fn connect_to(
     connector: &Connector,
     identify: bool,
@@ -206,7 +205,7 @@ pub(super) async fn connect_to(
     Ok((Connection::new(conn, state, connector.comments), identity))
 }
 
-/// Why a server was not connected to.
+/// Returns the error of a failed connection attempt.
 fn refused(error: &tokio_postgres::Error) -> Error {
     match error.code().and_then(|code| Refusal::from_sqlstate(code.code())) {
         Some(refusal) => Error::Refused(refusal, describe(error)),
@@ -214,12 +213,12 @@ fn refused(error: &tokio_postgres::Error) -> Error {
     }
 }
 
-/// [`refused`] as diesel's type, which has no place for the kind but a boxed error.
+/// Converts [`refused`] to diesel's type, which can carry the kind only as a boxed error.
 fn carried(error: &tokio_postgres::Error) -> ConnectionError {
     ConnectionError::CouldntSetupConfiguration(diesel::result::Error::QueryBuilderError(Box::new(refused(error))))
 }
 
-/// The error of a failed [`connect`], taken out of diesel's type.
+/// Extracts the error of a failed [`connect`] from diesel's type.
 pub(super) fn connection_error(error: ConnectionError) -> Error {
     match error {
         ConnectionError::CouldntSetupConfiguration(diesel::result::Error::QueryBuilderError(inner)) => {
@@ -233,7 +232,7 @@ pub(super) fn connection_error(error: ConnectionError) -> Error {
     }
 }
 
-/// Sends the settings, and the question for the identity with them.
+/// Sends the settings, together with the query for the identity.
 async fn set_up<S>(
     client: Client,
     mut connection: tokio_postgres::Connection<Socket, S>,
@@ -261,7 +260,7 @@ where
     Ok((AsyncPgConnection::try_from_client_and_connection(client, connection).await?, identity))
 }
 
-/// tokio-postgres tells the kind of an error only; its source tells what happened.
+/// Describes an error with its source, because the message of tokio-postgres contains only the kind.
 pub(super) fn describe(error: &tokio_postgres::Error) -> String {
     match std::error::Error::source(error) {
         Some(source) => format!("{error}: {source}"),
@@ -285,7 +284,7 @@ fn tls(root_file: Option<&str>) -> Result<MakeRustlsConnect> {
         }
     }
     if roots.is_empty() {
-        return Err(invalid("no certificate of an authority was found".to_owned()));
+        return Err(invalid("the file contains no CA certificate".to_owned()));
     }
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let config = rustls::ClientConfig::builder_with_provider(provider)

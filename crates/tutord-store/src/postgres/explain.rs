@@ -9,14 +9,14 @@ use super::connect::{Connector, describe};
 use crate::error::{Error, Result};
 use crate::explain::{is_plannable, numbered};
 
-/// The server's own bound is a second for each statement, also for the wait for a lock.
+/// The timeout of planning; the server's own timeout is a second for each statement and for locks.
 const SETTINGS: &str = "BEGIN READ ONLY; SET LOCAL statement_timeout = 1000; \
                         SET LOCAL plan_cache_mode = force_generic_plan";
 const DEADLINE: Duration = Duration::from_secs(5);
-/// The first release that plans a statement without its values when it is told so.
+/// The first version that supports `EXPLAIN (GENERIC_PLAN)`.
 const GENERIC_PLAN: u32 = 160_000;
 
-/// The generic plan of a shape, by a connection of its own: the pool may be what is short.
+/// Returns the generic plan of a shape. Uses a separate connection, because the pool may be exhausted.
 pub(super) async fn explain(connector: &Connector, shape: &str) -> Result<Option<String>> {
     if !is_plannable(shape) {
         return Ok(None);
@@ -49,7 +49,7 @@ async fn plan(client: &Client, shape: &str) -> std::result::Result<String, Refus
     Ok(plan)
 }
 
-/// The first column of the rows that a statement gives.
+/// Returns the first column of the rows of a statement.
 async fn lines(client: &Client, sql: &str) -> std::result::Result<String, Refused> {
     let rows = client.simple_query(sql).await?;
     let lines = rows.iter().filter_map(|row| match row {

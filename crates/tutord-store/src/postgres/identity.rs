@@ -1,9 +1,9 @@
-//! Which database the connections of the pool lead to.
+//! The identity of the database behind the connections of the pool.
 //!
-//! An address may lead to another database than a moment ago: a standby was promoted, a dump was restored. Each
-//! connection reads the identity when it is opened. One that differs from the pool's begins a new term: whoever listens is
-//! told before the connection is used, and connections of earlier terms are closed instead of used. What happens
-//! behind open connections, as after a restore in place or behind a pooler, is found by a poll.
+//! A URL can suddenly lead to another database: a standby was promoted, or a dump was restored. Each connection reads
+//! the identity when it is opened. An identity that differs from the pool's begins a new term: listeners are notified
+//! before the connection is used, and connections of earlier terms are closed instead of used. A poll detects changes
+//! behind open connections, as after a restore in place or behind a pooler.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -16,23 +16,23 @@ use tokio_postgres::{Client, SimpleQueryMessage};
 use super::connect::Connector;
 use crate::identity::{DatabaseIdentity, IdentityListener};
 
-/// The parts of the identity, which any role may read: the cluster, the database, the table that everything refers to (a
-/// restore in place makes it anew, and each schema has its own), and the timeline (a promotion or a recovery to a point in
-/// time begins another one). A server in recovery has none that ordinary roles may read. Not known are the parts that
-/// are NULL.
+/// The parts of the identity, which any role may read: the cluster, the database, the table that everything refers to
+/// (a restore in place recreates it, and each schema has its own), and the timeline (a promotion or a point-in-time
+/// recovery begins a new one). A server in recovery has no timeline that ordinary roles may read. Unknown parts are
+/// NULL.
 pub(super) const READ: &str = "SELECT system_identifier, \
     (SELECT oid FROM pg_catalog.pg_database WHERE datname = current_database()), to_regclass('users')::oid, \
     CASE WHEN NOT pg_is_in_recovery() THEN substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8) END \
     FROM pg_control_system()";
 
-/// How often the identity is read, as often as a silent Redis ends the use of a process's own copies.
+/// The interval of the poll, the same after which a silent Redis disables the in-process cache.
 const POLL: Duration = Duration::from_millis(250);
-/// How long the poll waits for an answer, and for a connection. With these, all processes have learned of another
-/// identity within the second in which the cache reads nothing of it.
+/// The timeouts of the poll for a response and for a connection. They ensure that all processes detect a new identity
+/// within the second in which the cache reads nothing of it.
 const ANSWER: Duration = Duration::from_millis(500);
 const CONNECT: Duration = Duration::from_secs(1);
 
-/// The identity in the answer to [`READ`].
+/// Returns the identity in the result of [`READ`].
 pub(super) fn parse(answer: &[SimpleQueryMessage]) -> Option<DatabaseIdentity> {
     let row = answer.iter().find_map(|message| match message {
         SimpleQueryMessage::Row(row) => Some(row),
@@ -41,10 +41,10 @@ pub(super) fn parse(answer: &[SimpleQueryMessage]) -> Option<DatabaseIdentity> {
     Some(DatabaseIdentity::of(&[row.get(0)?, row.get(1)?, row.get(2)?], row.get(3)?))
 }
 
-/// The identity of the database that the pool leads to.
+/// The identity of the database behind the pool.
 #[derive(Default)]
 pub(super) struct Monitor {
-    /// Another one after each change.
+    /// The current term, which increases with each change of the identity.
     term: AtomicU64,
     seen: Mutex<Seen>,
 }
@@ -60,8 +60,8 @@ impl Monitor {
         self.term.load(Ordering::Acquire)
     }
 
-    /// Takes over what a connection read that was begun in term `since`; returns the term of the connection. `None` when
-    /// another identity was found meanwhile: nobody knows which of both is the later one.
+    /// Adopts the identity read by a connection that was begun in term `since`, and returns the term of the connection.
+    /// Returns `None` if another identity was found meanwhile, because the order of the two is unknown.
     pub(super) fn observe(&self, found: Option<DatabaseIdentity>, since: u64) -> Option<u64> {
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
         if found == seen.identity {
@@ -72,11 +72,11 @@ impl Monitor {
         }
         match (&seen.identity, &found) {
             (Some(_), Some(_)) => {
-                tracing::warn!("the database is another one than before: nothing that was cached of that one is used");
+                tracing::warn!("the database has a new identity; values cached from the old database are not used");
             }
             (Some(_), None) => {
                 tracing::warn!(
-                    "it is not known which database this is, as on a server in recovery or without tutord's tables: \
+                    "the identity of the database is unknown, as on a server in recovery or without tutord's tables: \
                      nothing is cached"
                 );
             }
@@ -97,7 +97,7 @@ impl Monitor {
     }
 }
 
-/// Ends the poll when it is dropped.
+/// A guard that ends the poll on drop.
 pub(super) struct Poll(JoinHandle<()>);
 
 impl Drop for Poll {
@@ -107,7 +107,7 @@ impl Drop for Poll {
 }
 
 impl Poll {
-    /// Reads the identity from now on, on a connection of its own.
+    /// Starts the poll, on a separate connection.
     pub(super) fn start(connector: Connector, monitor: Arc<Monitor>) -> Self {
         Self(tokio::spawn(async move {
             let mut connection = None;
@@ -119,7 +119,7 @@ impl Poll {
     }
 }
 
-/// Reads the identity once; the connection, if it can be used again.
+/// Reads the identity once, and returns the connection if it is reusable.
 async fn poll(connector: &Connector, monitor: &Monitor, connection: Option<(Client, u64)>) -> Option<(Client, u64)> {
     let term = monitor.term();
     // One of an earlier term may lead to what the address led to then.
@@ -137,7 +137,7 @@ async fn poll(connector: &Connector, monitor: &Monitor, connection: Option<(Clie
     Some((client, term))
 }
 
-/// Whether the server can't or may not tell.
+/// Returns `true` if the server can't or may not return the identity.
 pub(super) fn is_refused(error: &tokio_postgres::Error) -> bool {
     // Class 42: syntax errors and access rule violations.
     error.code().is_some_and(|state| state.code().starts_with("42"))

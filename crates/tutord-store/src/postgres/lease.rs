@@ -1,4 +1,4 @@
-//! A pooled connection for the length of one call.
+//! A pooled connection for the duration of a call.
 
 use std::sync::Arc;
 
@@ -8,12 +8,11 @@ use super::Conn;
 use super::connect::Connector;
 use super::overflow::Overflow;
 
-/// A connection out of the pool, and what becomes of it.
+/// A leased connection of the pool.
 ///
-/// A call that ran to its end gives the connection back by [`finish`](Self::finish). A call that was
-/// dropped in the middle (its client left, or its deadline passed) leaves the server at work on a
-/// statement whose answer nobody awaits: given back, the next caller would wait for it. So an
-/// unfinished lease asks the server to cancel, and closes the connection.
+/// A completed call returns the connection with [`finish`](Self::finish). A dropped call (its client disconnected, or
+/// its deadline passed) leaves the server at work on a statement whose result nobody reads, and the next user of the
+/// connection would wait for it. So dropping an unfinished lease cancels the statement and closes the connection.
 pub(super) struct Lease {
     connection: Option<Object<Conn>>,
     connector: Connector,
@@ -44,7 +43,7 @@ impl Lease {
         }
     }
 
-    /// Closes a connection that is of no more use, although no statement runs on it.
+    /// Closes an unusable connection on which no statement runs.
     pub(super) fn discard(mut self) {
         drop(self.connection.take().map(Object::take));
     }
@@ -60,7 +59,7 @@ impl Drop for Lease {
         if let Ok(runtime) = tokio::runtime::Handle::try_current() {
             runtime.spawn(async move {
                 if let Err(error) = connector.cancel(token).await {
-                    tracing::warn!(%error, "could not cancel an abandoned statement; its time-out will end it");
+                    tracing::warn!(%error, "could not cancel an abandoned statement; its timeout ends it");
                 }
             });
         }

@@ -1,7 +1,7 @@
 //! The PostgreSQL adapter: one pool to the primary.
 //!
-//! Every call runs under one wrapper that bounds the wait for a connection and the call itself, and
-//! cancels the server's work when the caller goes away: see the `lease` module.
+//! Every call runs in a wrapper that limits the wait for a connection and the call itself, and cancels the server's
+//! work if the caller goes away: see the `lease` module.
 
 mod commented;
 mod connect;
@@ -45,7 +45,7 @@ use crate::open::{StoreOptions, pending};
 use crate::seed::SeedPlan;
 use crate::store::{Administration, PoolStatus, Replica, ServerStatement};
 
-/// Sends statements in one round trip: all are on the wire before the first answer is awaited.
+/// Sends statements in one round trip: all are sent before the first result is awaited.
 macro_rules! pipelined {
     ($conn:ident, $($query:ident.$method:ident::<$type:ty>),+ $(,)?) => {{
         let shared: &super::Conn = $conn;
@@ -56,14 +56,14 @@ macro_rules! pipelined {
     }};
 }
 
-/// A query that locks the rows that it finds until the transaction ends. Rows that refer to them can still be inserted.
+/// Locks the rows of a query until the transaction ends. Rows that refer to them can still be inserted.
 macro_rules! locked {
     ($query:expr) => {
         $query.for_no_key_update()
     };
 }
 
-/// Keeps all others from writing these tables until the transaction ends.
+/// Locks these tables against other writers until the transaction ends.
 macro_rules! exclusively {
     ($conn:ident, $tables:literal) => {
         diesel::sql_query(concat!("LOCK TABLE ", $tables, " IN SHARE ROW EXCLUSIVE MODE")).execute($conn).await?
@@ -98,15 +98,15 @@ pub(crate) type Adapter = Postgres;
 
 const MIGRATIONS: EmbeddedMigrations = embed_migrations!("migrations/postgres");
 
-/// Chosen once at random: the advisory lock under which one process at a time migrates.
+/// The advisory lock of migrations; a random constant.
 const MIGRATION_LOCK: i64 = 7_261_983_450_118_273_641;
 
-/// What a client-side deadline adds to the server's own, which ends a statement more gently.
+/// The time that the client's deadline adds to the server's, which should end a statement first.
 const DEADLINE_GRACE: Duration = Duration::from_secs(1);
 
-/// How often a call is tried that the server refused for a passing reason.
+/// The maximum number of attempts of a call that the server refuses for a transient reason.
 const ATTEMPTS: u32 = 3;
-/// The longest wait before another attempt; the wait is random, so that two that collided do not collide again.
+/// The maximum wait before a retry. The wait is random, so that two calls that conflicted do not conflict again.
 const RETRY_JITTER: Duration = Duration::from_millis(50);
 
 /// A pool of connections to a PostgreSQL primary.
@@ -117,20 +117,20 @@ pub struct Postgres {
     overflow: Arc<Overflow>,
     deadline: Duration,
     node: Option<u64>,
-    /// Connections from before are not used any more: the schema changed, or the server stopped to be the primary.
+    /// Increases when connections become outdated: the schema changed, or the server is no longer the primary.
     usable_since: Mutex<Option<Instant>>,
-    /// Whether the disk may be full: so at the start, and since a write failed for that.
+    /// Set if the disk may be full: at the start, and after a write failed for that reason.
     may_be_full: AtomicBool,
     monitor: Arc<Monitor>,
-    /// Of a process that caches.
+    /// The outbox state of a process with a cache.
     _poll: Option<Poll>,
 }
 
 impl Postgres {
-    /// Makes the pool. No connection is opened before the first call.
+    /// Creates the pool. Opens no connection before the first call.
     ///
     /// # Errors
-    /// [`Error::InvalidUrl`] for an address that can't be read or asks for unknown TLS.
+    /// Returns [`Error::InvalidUrl`] if the URL is malformed or has an unknown `sslmode`.
     pub fn new(url: &str, options: &StoreOptions) -> Result<Self> {
         let connector = Connector::new(url, options)?;
         let mut config = ManagerConfig::default();
@@ -144,7 +144,9 @@ impl Postgres {
                 let since = monitor.term();
                 let (mut conn, identity) = connect_to(&connector, identify).await?;
                 conn.term = monitor.observe(identity, since).ok_or_else(|| {
-                    diesel::ConnectionError::BadConnection("the database became another one meanwhile".to_owned())
+                    diesel::ConnectionError::BadConnection(
+                        "the connection leads to another database than before".to_owned(),
+                    )
                 })?;
                 Ok(conn)
             })
@@ -187,7 +189,7 @@ impl Postgres {
         };
         let connection = self.acquires.timed(connect).await.map_err(|error| match error {
             PoolError::Timeout(TimeoutType::Wait) => Error::Overloaded,
-            PoolError::Timeout(_) => Error::Unavailable("connecting took too long".to_owned()),
+            PoolError::Timeout(_) => Error::Unavailable("connecting timed out".to_owned()),
             PoolError::Backend(Backend::ConnectionError(error)) => connection_error(error),
             PoolError::Backend(Backend::QueryError(error)) => error.into(),
             other => Error::Unavailable(other.to_string()),
@@ -195,7 +197,7 @@ impl Postgres {
         Ok(Lease::new(connection, self.connector.clone(), self.pool.clone(), Arc::clone(&self.overflow)))
     }
 
-    /// Runs statements that change nothing.
+    /// Runs read-only statements.
     async fn read<T, F>(&self, operation: F) -> Result<T>
     where
         F: AsyncFnOnce(&mut Conn) -> Result<T> + Clone,
@@ -203,7 +205,7 @@ impl Postgres {
         self.repeated(changes_nothing, operation).await
     }
 
-    /// Runs one statement that changes something.
+    /// Runs a single statement that writes.
     async fn write<T, F>(&self, operation: F) -> Result<T>
     where
         F: AsyncFnOnce(&mut Conn) -> Result<T> + Clone,
@@ -211,7 +213,7 @@ impl Postgres {
         self.repeated(was_not_carried_out, operation).await
     }
 
-    /// Runs statements of which all take effect or none.
+    /// Runs statements in a transaction.
     async fn transaction<T, F>(&self, operation: F) -> Result<T>
     where
         F: AsyncFnOnce(&mut Conn) -> Result<T> + Clone,
@@ -225,7 +227,7 @@ impl Postgres {
         .await
     }
 
-    /// Runs a call, and runs it again when it was refused for a reason that passes and that `may_repeat` allows.
+    /// Runs a call, and retries it if it was refused for a transient reason and `may_repeat` allows it.
     async fn repeated<T, F>(&self, may_repeat: fn(Refusal) -> bool, operation: F) -> Result<T>
     where
         F: AsyncFnOnce(&mut Conn) -> Result<T> + Clone,
@@ -234,7 +236,7 @@ impl Postgres {
         loop {
             match self.attempt(operation.clone()).await {
                 Err(error) if attempt < ATTEMPTS && error.refusal().is_some_and(may_repeat) => {
-                    tracing::debug!(%error, attempt, "a database call is repeated");
+                    tracing::debug!(%error, attempt, "retrying a database call");
                     tokio::time::sleep(RETRY_JITTER.mul_f64(rand::random())).await;
                     attempt += 1;
                 }
@@ -279,12 +281,12 @@ impl Postgres {
     }
 }
 
-/// Whether the server certainly did nothing of a single statement that it refused.
+/// Returns `true` if the server certainly executed nothing of a refused single statement.
 const fn was_not_carried_out(refusal: Refusal) -> bool {
     matches!(refusal, Refusal::Contention | Refusal::StalePlan | Refusal::TooManyConnections)
 }
 
-/// Whether it may help to repeat a call that certainly changed nothing.
+/// Returns `true` if a retry can help a call that certainly changed nothing.
 const fn changes_nothing(refusal: Refusal) -> bool {
     was_not_carried_out(refusal) || matches!(refusal, Refusal::ConnectionLost | Refusal::Restarting)
 }
@@ -305,7 +307,7 @@ impl Administration for Postgres {
         let mut conn = connect(&connector).await.map_err(connection_error)?;
         let lock = format!("pg_try_advisory_lock({MIGRATION_LOCK})");
         if !diesel::select(diesel::dsl::sql::<diesel::sql_types::Bool>(&lock)).get_result(&mut conn).await? {
-            tracing::info!("another process migrates the database; waiting until it has ended");
+            tracing::info!("another process is migrating the database; waiting for it");
             conn.batch_execute(&format!("SELECT pg_advisory_lock({MIGRATION_LOCK})")).await?;
         }
         self.schema().await?.check()?;

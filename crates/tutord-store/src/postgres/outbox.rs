@@ -1,4 +1,4 @@
-//! The changes that triggers note: see [`Outbox`] and the migration `0003_outbox`.
+//! The changes recorded by triggers: see [`Outbox`] and the migration `0003_outbox`.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,9 +21,9 @@ use crate::schema::outbox;
 use crate::sql_types::Instant;
 use crate::store::{ChangeFeed, Outbox};
 
-/// Chosen once at random: the advisory lock of the one process that follows.
+/// The advisory lock of the process that follows the changes; a random constant.
 const LOCK: i64 = 3_915_572_046_320_868_117;
-/// How often changes that nobody announced are looked for, and whether the connection still lives.
+/// The interval of the check for unannounced changes and for a live connection.
 const POLL: Duration = Duration::from_secs(1);
 
 #[async_trait]
@@ -84,12 +84,12 @@ impl Outbox for Postgres {
     }
 }
 
-/// What a process is called in the setting `tutord.node`, and so in its rows.
+/// Returns the value of `tutord.node` for a process, which its rows contain.
 pub(super) fn name(node: u64) -> String {
     format!("{node:016x}")
 }
 
-/// One listening connection, which holds the lock.
+/// A listening connection that holds the lock.
 struct Feed {
     client: Client,
     announced: Arc<Notify>,
@@ -97,7 +97,7 @@ struct Feed {
     done: Statement,
     deadline: Duration,
     monitor: Arc<Monitor>,
-    /// In which it was connected.
+    /// The term of the connection.
     term: u64,
 }
 

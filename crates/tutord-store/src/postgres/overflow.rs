@@ -1,36 +1,36 @@
-//! Connections above the pool's size: opened for a peak, and closed after it.
+//! Overflow connections: opened under load, and closed afterwards.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use deadpool::Status;
 
-/// How long ago more connections than the pool's size must have been in use before one of them is closed. Opening one
-/// costs PostgreSQL a process and several round trips: much more than a request.
+/// The time since the last overflow after which a connection is closed. Opening one costs PostgreSQL a process and
+/// several round trips, much more than a request.
 const CALM: Duration = Duration::from_secs(5);
 
-/// Decides which connections are closed when they come back.
+/// Decides which returned connections are closed.
 pub(super) struct Overflow {
     size: usize,
     began: Instant,
-    /// Milliseconds from `began` to when more than `size` were last in use.
+    /// The last time at which more than `size` connections were in use, in milliseconds since `began`.
     needed_ms: AtomicU64,
 }
 
 impl Overflow {
-    /// For a pool that keeps `size` connections in calm times.
+    /// Creates the state for a pool of `size` connections without load.
     pub(super) fn new(size: usize) -> Self {
         Self { size, began: Instant::now(), needed_ms: AtomicU64::new(0) }
     }
 
-    /// A connection was taken: the pool stands like this.
+    /// Records the status of the pool after a connection was taken.
     pub(super) fn taken(&self, pool: &Status) {
         if pool.size.saturating_sub(pool.available) > self.size {
             self.needed_ms.store(self.now_ms(), Ordering::Relaxed);
         }
     }
 
-    /// Whether a connection that comes back is closed.
+    /// Returns `true` if a returned connection must be closed.
     pub(super) fn closes(&self, pool: &Status) -> bool {
         let calm =
             || Duration::from_millis(self.now_ms().saturating_sub(self.needed_ms.load(Ordering::Relaxed))) > CALM;

@@ -10,8 +10,9 @@ use super::Conn;
 use crate::error::Result;
 use crate::store::{MAX_REPLICAS, Replica, ReplicaProgress};
 
-/// Subscribers of logical replication are in the view too, but copy tables and not the server. A server that is itself a
-/// replica has no position to write at, but one up to which it received. The order is kept while the same ones are connected.
+/// Excludes subscribers of logical replication, which copy tables and not the server. On a server that is itself a
+/// replica, the lag refers to the position up to which it has received. The order is stable while the same replicas are
+/// connected.
 const READ: &str = "SELECT application_name AS name, host(client_addr) AS address, state, sync_state, \
     pg_wal_lsn_diff(CASE WHEN pg_is_in_recovery() THEN pg_last_wal_receive_lsn() ELSE pg_current_wal_lsn() END, \
     replay_lsn)::bigint AS lag_bytes, EXTRACT(EPOCH FROM replay_lag)::double precision AS lag_seconds \

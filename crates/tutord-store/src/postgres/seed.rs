@@ -7,11 +7,11 @@ use super::connect::Connector;
 use crate::error::{Error, Result};
 use crate::seed::{Bases, CopyText, SeedPlan, SeedRow};
 
-/// Bytes that are sent at once.
+/// The number of bytes sent at once.
 const CHUNK: usize = 1 << 20;
 const TABLES: [&str; 4] = ["users", "exercises", "conversations", "messages"];
 
-/// Loads all rows in one transaction, on a connection of its own without a statement time-out.
+/// Loads all rows in one transaction, on a separate connection without a statement timeout.
 pub(super) async fn load(
     connector: &Connector,
     plan: &SeedPlan,
@@ -48,7 +48,7 @@ pub(super) async fn load(
     Ok(done)
 }
 
-/// The highest id that was ever handed out: that of a removed row must not return for another.
+/// Returns the highest id ever assigned, so that ids of removed rows are not reused.
 async fn newest(transaction: &Transaction<'_>, table: &str) -> Result<i64> {
     let newest = format!(
         "SELECT GREATEST((SELECT max(id) FROM {table}), CASE WHEN is_called THEN last_value ELSE 0 END) \

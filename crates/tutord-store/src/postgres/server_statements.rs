@@ -1,4 +1,4 @@
-//! What the server counts by itself, where the extension `pg_stat_statements` is there.
+//! Statistics of the server, if the extension `pg_stat_statements` is available.
 
 use diesel::prelude::*;
 use diesel::sql_types::{BigInt, Bool, Double, Text};

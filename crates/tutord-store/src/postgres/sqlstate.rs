@@ -1,8 +1,9 @@
 //! SQLSTATEs, read from the server's messages as they arrive.
 //!
-//! diesel distinguishes a few kinds of errors and hides the code of all others. Their texts can't be matched: the server
-//! writes them in its own language (`lc_messages`, which an ordinary role can't set). So each connection's stream is
-//! scanned for `ErrorResponse` messages ([message formats](https://www.postgresql.org/docs/current/protocol-message-formats.html)).
+//! diesel distinguishes a few kinds of errors and hides the code of all others. Their texts can't be matched, because
+//! the server writes them in its own language (`lc_messages`, which an ordinary role can't set). So each connection's
+//! stream is scanned for `ErrorResponse` messages ([message
+//! formats](https://www.postgresql.org/docs/current/protocol-message-formats.html)).
 
 use std::future::Future;
 use std::io::{IoSlice, Result as IoResult};
@@ -15,12 +16,12 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio_postgres::tls::{ChannelBinding, MakeTlsConnect, TlsConnect, TlsStream};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
-/// The most of an `ErrorResponse` that is searched; the code is its second or third field.
+/// The maximum number of searched bytes of an `ErrorResponse`; the code is its second or third field.
 const SEARCHED: usize = 1_024;
 /// `in_failed_sql_transaction`: the consequence of an earlier error, never the cause.
 const FAILED_TRANSACTION: &[u8] = b"25P02";
 
-/// The newest SQLSTATE of one connection.
+/// The latest SQLSTATE of a connection.
 #[derive(Debug, Default, Clone)]
 pub(super) struct SqlState(Arc<AtomicU64>);
 
@@ -29,7 +30,7 @@ impl SqlState {
         self.0.store(0, Ordering::Release);
     }
 
-    /// The code since the last [`clear`](Self::clear).
+    /// Returns the code since the last [`clear`](Self::clear).
     pub(super) fn get(&self) -> Option<String> {
         let code = self.0.load(Ordering::Acquire).to_be_bytes();
         (code[0] == 0 && code[7] != 0).then(|| code[3..].iter().map(|byte| char::from(*byte)).collect())
@@ -44,7 +45,7 @@ impl SqlState {
     }
 }
 
-/// Finds the errors in a stream of messages, which arrive in pieces of any length.
+/// A parser that finds errors in a stream of messages, which arrive in pieces of any length.
 #[derive(Debug, Default)]
 struct Scanner {
     /// The type of the message and its length.
@@ -88,12 +89,12 @@ impl Scanner {
     }
 }
 
-/// The field `C` of an `ErrorResponse`: each field is a letter and a text that ends with a zero.
+/// Returns the field `C` of an `ErrorResponse`; each field is a letter and a zero-terminated text.
 fn code(fields: &[u8]) -> Option<[u8; 5]> {
     fields.split(|byte| *byte == 0).find_map(|field| field.strip_prefix(b"C")?.try_into().ok())
 }
 
-/// A connection's stream that is scanned as it is read.
+/// A connection's stream, scanned while it is read.
 pub(super) struct Scanned<S> {
     stream: S,
     scanner: Scanner,
@@ -143,8 +144,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> TlsStream for Scanned<S> {
     }
 }
 
-/// A plain connection that is scanned. To tokio-postgres it is TLS without a handshake, for which its configuration must
-/// have `SslMode::Require` and `SslNegotiation::Direct`: it offers no other place to wrap the stream.
+/// A connector for scanned connections without TLS. tokio-postgres treats it as TLS without a handshake, which requires
+/// `SslMode::Require` and `SslNegotiation::Direct` in its configuration; it offers no other way to wrap the stream.
 #[derive(Clone, Default)]
 pub(super) struct ScannedPlain(pub(super) SqlState);
 
@@ -169,11 +170,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> TlsConnect<S> for Scann
     }
 }
 
-/// A connection by TLS that is scanned.
+/// A connector for scanned TLS connections.
 #[derive(Clone)]
 pub(super) struct ScannedTls(pub(super) MakeRustlsConnect, pub(super) SqlState);
 
-/// What [`ScannedTls`] makes for one host.
+/// The connector of [`ScannedTls`] for one host.
 pub(super) struct ScannedHandshake<T>(T, SqlState);
 
 impl<S> MakeTlsConnect<S> for ScannedTls

@@ -1,4 +1,4 @@
-//! Ends transactions, tells which migrations are applied, and removes what is no longer needed.
+//! Administration: ends of transactions, applied migrations, and removal of old rows.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -18,7 +18,7 @@ use crate::schema::{
     sessions, trusted_devices,
 };
 
-/// Commits when the outcome is good, otherwise rolls back.
+/// Commits if the outcome is `Ok`, otherwise rolls back.
 pub(super) async fn end_transaction<T>(conn: &mut Conn, outcome: Result<T>) -> Result<T> {
     type Manager = <Conn as AsyncConnection>::TransactionManager;
     match outcome {
@@ -33,27 +33,27 @@ pub(super) async fn end_transaction<T>(conn: &mut Conn, outcome: Result<T>) -> R
         Err(error) => {
             // The first error says more than a rollback that fails too; the pool drops such a connection.
             if let Err(rollback) = Manager::rollback_transaction(conn).await {
-                tracing::debug!(%rollback, "a transaction could not be rolled back");
+                tracing::debug!(%rollback, "could not roll back a transaction");
             }
             Err(error)
         }
     }
 }
 
-/// A row of the table in which diesel notes applied migrations.
+/// A row of diesel's table of applied migrations.
 #[derive(QueryableByName)]
 struct Applied {
     #[diesel(sql_type = Text)]
     version: String,
 }
 
-/// Versions of the migrations that are applied.
+/// Returns the versions of the applied migrations.
 pub(super) async fn applied(conn: &mut Conn) -> Result<Vec<String>> {
     let rows = diesel::sql_query("SELECT version FROM __diesel_schema_migrations").load::<Applied>(conn).await?;
     Ok(rows.into_iter().map(|row| row.version).collect())
 }
 
-/// Nothing where the table is missing: no migration was ever applied, and a look must not create the table.
+/// Empty if the table is missing: no migration was ever applied, and reading must not create the table.
 pub(super) fn or_nothing<T: Default>(outcome: Result<T>) -> Result<T> {
     match outcome {
         Err(Error::Refused(Refusal::SchemaMismatch, _)) => Ok(T::default()),
@@ -61,7 +61,7 @@ pub(super) fn or_nothing<T: Default>(outcome: Result<T>) -> Result<T> {
     }
 }
 
-/// What the schema says of itself, by key.
+/// Returns the metadata of the schema, by key.
 pub(super) async fn metadata(conn: &mut Conn) -> Result<BTreeMap<String, String>> {
     let rows: Vec<(String, String)> = metadata::table.select((metadata::key, metadata::value)).load(conn).await?;
     Ok(rows.into_iter().collect())
@@ -106,13 +106,13 @@ pub(super) async fn purge_conversations(conn: &mut Conn, batch: i64) -> Result<u
     Ok(removed)
 }
 
-/// How long a mail is kept that was given up.
+/// The retention of given-up mails.
 const FAILED_MAIL_LIFETIME: Duration = Duration::from_hours(30 * 24);
 
-/// Removes sessions, tokens, mails that were given up and idempotency keys that ended before `before`, about `batch` of each.
+/// Removes sessions, tokens, given-up mails and idempotency keys that ended before `before`, about `batch` of each.
 pub(super) async fn purge_expired(conn: &mut Conn, before: Timestamp, batch: i64) -> Result<usize> {
-    /// Deletes the oldest rows up to the time of the `batch`-th: keys of any shape will do, and rows of the
-    /// same microsecond go together.
+    /// Deletes the oldest rows up to the time of the `batch`-th. Works for keys of any form; rows of the same
+    /// microsecond are deleted together.
     macro_rules! purge_oldest {
         ($table:ident, $column:ident, $before:expr) => {{
             let ended = $table::table.filter($table::$column.lt($before));

@@ -1,4 +1,4 @@
-//! Conversations: the list, and what changes one as a whole.
+//! Conversations: the list, and changes of whole conversations.
 
 use std::sync::Arc;
 
@@ -21,7 +21,7 @@ use crate::schema::{conversations, exercises};
 use crate::store::Conversations;
 use crate::text::head;
 
-/// How many conversations a student has.
+/// Counts the conversations of a student.
 macro_rules! total {
     ($user_id:expr) => {{
         let all = alias!(conversations as all);
@@ -180,7 +180,7 @@ impl Conversations for Adapter {
     }
 }
 
-/// A conversation that is this student's and not deleted.
+/// Selects a student's conversation, unless it is deleted.
 #[diesel::dsl::auto_type]
 pub(super) fn own(user_id: i64, id: i64) -> _ {
     conversations::table
@@ -206,7 +206,7 @@ pub(super) async fn insert(conn: &mut Conn, new: &NewConversation, now: Timestam
         .await
 }
 
-/// A conversation that a student's first message begins.
+/// A new conversation, created by a student's first message.
 pub(super) const fn begun_by_message(user_id: i64, title: String) -> NewConversation {
     NewConversation { user_id, title, context_type: ContextType::General, exercise_id: None }
 }

@@ -1,4 +1,4 @@
-//! Single-use tokens that go out by mail.
+//! Single-use tokens sent by mail.
 
 use async_trait::async_trait;
 use diesel::prelude::*;
@@ -86,7 +86,7 @@ impl EmailTokens for Adapter {
     }
 }
 
-/// Marks a token as used and says whose it is; `None` when it is not good (any more).
+/// Marks a token as used and returns its owner, or `None` if the token is invalid.
 async fn spend(conn: &mut Conn, hash: &TokenHash, purpose: EmailTokenPurpose) -> QueryResult<Option<i64>> {
     let now = Timestamp::now();
     diesel::update(

@@ -1,7 +1,7 @@
-//! Exercises: the catalogue, the day's exercise, and where a student stands with each.
+//! Exercises: the catalogue, the daily exercise, and the progress of students.
 //!
-//! Every change of a standing locks the student's row first. So the changes of one student come one after
-//! the other, and two concurrent completions count once.
+//! Every change of a student's progress locks the student's row first. So the changes of one student are serialized,
+//! and two concurrent completions count once.
 
 use std::sync::Arc;
 
@@ -404,7 +404,7 @@ impl Exercises for Adapter {
     }
 }
 
-/// An exercise that this student may see: of the catalogue, or generated for them.
+/// Returns an exercise that this student may see: from the catalogue, or generated for the student.
 #[diesel::dsl::auto_type]
 fn visible(user_id: i64, id: i64) -> _ {
     exercises::table
@@ -412,7 +412,7 @@ fn visible(user_id: i64, id: i64) -> _ {
         .filter(exercises::owner_id.is_null().or(exercises::owner_id.eq(user_id)))
 }
 
-/// Whether a student may still work on it.
+/// Returns `true` if the exercise is open.
 const fn is_open(status: ExerciseStatus) -> bool {
     matches!(status, ExerciseStatus::Pending | ExerciseStatus::InProgress)
 }
@@ -421,7 +421,7 @@ fn longest(standing: &UserExercise, told: Option<i32>) -> i32 {
     standing.time_spent_seconds.max(told.unwrap_or(0))
 }
 
-/// Locks the student, and reads an exercise with where they stand; it is taken up where it was not yet.
+/// Locks the student, and reads an exercise with the student's progress; starts it if necessary.
 async fn locked(
     conn: &mut Conn,
     user_id: i64,
@@ -435,7 +435,7 @@ async fn locked(
     Ok(Some((exercise, key, standing)))
 }
 
-/// Locks the student, and reads an exercise with where they stand, if they took it up.
+/// Locks the student, and reads an exercise with the student's progress, if it is started.
 async fn found(
     conn: &mut Conn,
     user_id: i64,
@@ -458,13 +458,13 @@ async fn found(
     Ok(Some((exercise, key, standing)))
 }
 
-/// A grade as the student is told it: with the solution once the exercise is completed.
+/// Returns a grade for the student, with the solution once the exercise is completed.
 fn graded(grading: Grading, key: ExerciseKey, user_exercise: UserExercise) -> Graded {
     let solution = key.solution.filter(|_| user_exercise.status == ExerciseStatus::Completed);
     Graded { grading, user_exercise, solution }
 }
 
-/// The grade of a submission, where it has one.
+/// Returns the grade of a submission, if it has one.
 async fn grading_of(conn: &mut Conn, submission_id: i64) -> QueryResult<Option<Grading>> {
     type Columns = (Option<i32>, Option<String>, Option<String>, Option<String>);
     let (grade, feedback, strengths, improvements): Columns = submissions::table
@@ -504,7 +504,7 @@ async fn take_up(
         .await
 }
 
-/// What a step with an open exercise changes; `None` leaves a column as it is.
+/// The changes of a step with an open exercise; `None` leaves a column unchanged.
 #[derive(Default, AsChangeset)]
 #[diesel(table_name = user_exercises)]
 struct Changes {
@@ -515,7 +515,7 @@ struct Changes {
     feedback: Option<String>,
 }
 
-/// Marks an open exercise as begun, together with other changes.
+/// Marks an open exercise as started, together with other changes.
 async fn begin(conn: &mut Conn, standing: &UserExercise, at: Timestamp, changes: Changes) -> QueryResult<UserExercise> {
     Prepared(
         diesel::update(user_exercises::table.find(standing.id))
@@ -547,7 +547,7 @@ async fn newest_daily(conn: &mut Conn, user_id: i64) -> Result<Option<NewestDail
     }))
 }
 
-/// Makes an exercise the day's, unless the day has one; whether it is new.
+/// Assigns the daily exercise, unless the day has one. Returns `true` if it is new.
 async fn assign(conn: &mut Conn, user_id: i64, moment: &Moment, chosen: &Daily) -> Result<Option<(Assigned, bool)>> {
     progress::lock_student(conn, user_id).await?;
     let newest = newest_daily(conn, user_id).await?;
@@ -596,7 +596,7 @@ async fn insert_exercise(conn: &mut Conn, new: &NewExercise, owner_id: Option<i6
         .await
 }
 
-/// What a catalogue may change of an exercise that exists.
+/// The columns of an existing exercise that a catalogue may change.
 #[derive(Debug, PartialEq, Queryable, Selectable, Insertable, AsChangeset)]
 #[diesel(table_name = exercises, treat_none_as_null = true)]
 struct ExerciseTexts {

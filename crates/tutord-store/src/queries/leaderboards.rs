@@ -1,4 +1,4 @@
-//! Leaderboards: entries in the order of their values, and a tree of counts that gives ranks.
+//! Leaderboards: entries ordered by value, and a tree of counts that determines ranks.
 //!
 //! The rank of a value is one more than the number of students with a higher one. Counting them would
 //! read half a leaderboard on average; instead a radix tree of counts with 256 children a node says how
@@ -39,7 +39,7 @@ struct Standing {
     value: Option<i64>,
 }
 
-/// The leaderboards of the periods that hold `day`, of these languages; what is missing is made.
+/// Returns the leaderboards of the periods that contain `day`, of these languages; creates missing ones.
 async fn standings(conn: &mut Conn, user_id: i64, day: LocalDate, languages: &[&str]) -> Result<Vec<Standing>> {
     const PERIODS: [Period; 3] = [Period::All, Period::Weekly, Period::Monthly];
     let [all, weekly, monthly] =
@@ -109,7 +109,7 @@ pub(super) async fn count(
     store(conn, user_id, hidden, &changed).await
 }
 
-/// Makes a student's entries what a recomputation found.
+/// Replaces a student's entries by the result of a recomputation.
 pub(super) async fn replace(conn: &mut Conn, user_id: i64, found: &Standings, now: Timestamp) -> Result<()> {
     let hidden = lock_student(conn, user_id).await?;
     let day = utc_day(now);
@@ -137,7 +137,7 @@ pub(super) async fn replace(conn: &mut Conn, user_id: i64, found: &Standings, no
     store(conn, user_id, hidden, &changed).await
 }
 
-/// Stores entries (leaderboard, old value, new value) of one student and appends what changed.
+/// Stores entries (leaderboard, old value, new value) of a student and appends the changes.
 async fn store(conn: &mut Conn, user_id: i64, hidden: bool, changed: &[(i64, Option<i64>, Option<i64>)]) -> Result<()> {
     let gone: Vec<i64> = changed.iter().filter(|(_, _, new)| new.is_none()).map(|(id, ..)| *id).collect();
     if !gone.is_empty() {
@@ -173,7 +173,7 @@ fn rows(common: &str, first: usize, columns: usize, count: usize) -> String {
     (0..count).map(row).collect::<Vec<_>>().join(", ")
 }
 
-/// Appends to the changes that the tree has not seen.
+/// Appends to the changes that the tree does not include yet.
 async fn append(conn: &mut Conn, changed: &[(i64, Option<i64>, Option<i64>)]) -> Result<()> {
     let changes: Vec<(i64, i64, i64)> = changed
         .iter()
@@ -235,7 +235,7 @@ fn entries(condition: &str, order: &str, cut: &str) -> String {
     )
 }
 
-/// Entries after (value, user) in the order of the leaderboard.
+/// Selects entries after (value, user) in the order of the leaderboard.
 async fn entries_after(conn: &mut Conn, id: i64, after: (i64, i64), limit: i64) -> QueryResult<Vec<Row>> {
     let (value, user_id) = after;
     let sql = entries("AND e.value <= $2 AND (e.value < $2 OR e.user_id > $3)", DOWN, "LIMIT $4");
@@ -243,7 +243,7 @@ async fn entries_after(conn: &mut Conn, id: i64, after: (i64, i64), limit: i64) 
     Prepared(query.bind::<BigInt, _>(user_id).bind::<BigInt, _>(limit)).load(conn).await
 }
 
-/// Entries before (value, user), the nearest first.
+/// Selects entries before (value, user), nearest first.
 async fn entries_before(conn: &mut Conn, id: i64, before: (i64, i64), limit: i64) -> QueryResult<Vec<Row>> {
     let (value, user_id) = before;
     let sql = entries("AND e.value >= $2 AND (e.value > $2 OR e.user_id < $3)", UP, "LIMIT $4");
@@ -263,7 +263,7 @@ async fn find(conn: &mut Conn, board: &Board) -> QueryResult<Option<i64>> {
         .optional()
 }
 
-/// A page of a leaderboard. By offset the cost grows with the offset, which the caller bounds.
+/// Returns a page of a leaderboard. The cost grows with the offset, which the caller limits.
 pub(super) async fn page(conn: &mut Conn, board: &Board, page: &PageRequest) -> Result<Page<LeaderboardEntry>> {
     let Some(id) = find(conn, board).await? else {
         return Ok(Page::cut(Vec::new(), 0, page.limit, |_: &LeaderboardEntry| Cursor::after_value(0, 1)));
@@ -281,7 +281,7 @@ pub(super) async fn page(conn: &mut Conn, board: &Board, page: &PageRequest) -> 
     Ok(Page::cut(entries, total, page.limit, |last| Cursor::after_value(last.value, last.user_id)))
 }
 
-/// A student's place and the neighbours.
+/// Returns a student's place and the neighbours.
 pub(super) async fn around(conn: &mut Conn, board: &Board, user_id: i64, neighbours: i64) -> Result<Neighbourhood> {
     let opted_out = users::table.find(user_id).select(users::leaderboard_opt_out).first(conn).await?;
     let nowhere = Neighbourhood { opted_out, own: None, before: Vec::new(), after: Vec::new(), total: 0 };
@@ -320,7 +320,7 @@ struct ValueCount {
     students: i64,
 }
 
-/// The ranks of entries that follow each other, and how many entries the leaderboard has.
+/// Returns the ranks of consecutive entries, and the number of entries of the leaderboard.
 async fn ranked(conn: &mut Conn, id: i64, rows: Vec<Row>) -> Result<(Vec<LeaderboardEntry>, i64)> {
     let highest = <[Row]>::first(&rows).map_or(0, |row| row.value);
     let lowest = rows.last().map_or(0, |row| row.value);
@@ -384,7 +384,7 @@ struct Change {
     delta: i64,
 }
 
-/// Brings the tree up to date with at most `batch` changes; how many there were.
+/// Applies at most `batch` changes to the tree, and returns their number.
 pub(super) async fn fold(conn: &mut Conn, batch: i64) -> Result<usize> {
     let take = "DELETE FROM leaderboard_changes WHERE id IN \
          (SELECT id FROM leaderboard_changes ORDER BY id LIMIT $1) RETURNING leaderboard_id, value, delta";
@@ -413,7 +413,7 @@ pub(super) async fn fold(conn: &mut Conn, batch: i64) -> Result<usize> {
     Ok(changes.len())
 }
 
-/// Removes at most `batch` entries of a leaderboard whose period is over, and the leaderboard with its last.
+/// Removes at most `batch` entries of a leaderboard whose period is over, and the leaderboard with its last entry.
 pub(super) async fn purge(conn: &mut Conn, today: LocalDate, batch: i64) -> Result<usize> {
     let over =
         |period: Period| leaderboards::period.eq(period).and(leaderboards::starts_on.lt(starts_on(period, today)));
@@ -435,7 +435,7 @@ pub(super) async fn purge(conn: &mut Conn, today: LocalDate, batch: i64) -> Resu
     Ok(removed)
 }
 
-/// Counts the tree anew from the entries. Nothing else may write them meanwhile.
+/// Recomputes the tree from the entries. Nothing else may write the entries meanwhile.
 pub(super) async fn recount(conn: &mut Conn) -> Result<()> {
     exclusively!(conn, "leaderboard_entries, leaderboard_changes, leaderboard_counts");
     let statements = [

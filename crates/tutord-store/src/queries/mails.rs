@@ -121,7 +121,7 @@ impl Mails for Adapter {
     }
 }
 
-/// Postpones mails that are due to `until`: other processes leave them alone so long, and send them if this one dies.
+/// Postpones due mails to `until`: other processes can't claim them before, and send them if this process dies.
 async fn claim(conn: &mut Conn, now: Timestamp, until: Timestamp, limit: i64) -> Result<Vec<ClaimedMail>> {
     let due = diesel::alias!(mails as due);
     let first = due

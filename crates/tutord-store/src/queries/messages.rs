@@ -1,4 +1,4 @@
-//! Messages: pages, appends, and the history that a model is shown.
+//! Messages: pages, appends, and the history for the model.
 
 use diesel::dsl::{case_when, exists};
 use diesel::prelude::*;
@@ -72,7 +72,7 @@ pub(super) async fn page(
     }))
 }
 
-/// Stores a student's message, and the conversation where it begins one.
+/// Stores a student's message, and its conversation if it is new.
 pub(super) async fn append_user_message(conn: &mut Conn, new: &NewUserMessage) -> Result<Appended> {
     if let Some(key) = &new.idempotency_key
         && let Some(appended) = repeated(conn, new.user_id, key).await?
@@ -139,7 +139,7 @@ pub(super) async fn append_reply(conn: &mut Conn, new: &NewReply) -> Result<Opti
     Ok(Some(Stored { message, conversation }))
 }
 
-/// Replaces a reply that broke off: by a whole one, or by a longer piece of one.
+/// Replaces an incomplete reply by a complete or longer one.
 pub(super) async fn replace_reply(conn: &mut Conn, new: &NewReply) -> Result<Option<Stored>> {
     let present = messages::table
         .filter(messages::reply_to.eq(new.reply_to))
@@ -173,8 +173,9 @@ pub(super) async fn replace_reply(conn: &mut Conn, new: &NewReply) -> Result<Opt
     Ok(Some(Stored { message, conversation }))
 }
 
-/// Counts one more message in its conversation; the count is its position, and the newest time its own. The update locks the
-/// conversation until the transaction ends, so positions have no gaps and times never run backward.
+/// Increments the message count of a conversation. The count is the position of the message, and the newest time its
+/// own. The update locks the conversation until the transaction ends, so positions have no gaps and times never run
+/// backward.
 async fn count_in(
     conn: &mut Conn,
     user_id: i64,
@@ -199,7 +200,7 @@ async fn count_in(
     .optional()
 }
 
-/// What an earlier request with this idempotency key stored.
+/// Returns the message stored by an earlier request with this idempotency key.
 pub(super) async fn repeated(conn: &mut Conn, user_id: i64, key: &str) -> Result<Option<Appended>> {
     let stored: Option<(i64, i64)> = idempotency_keys::table
         .find((user_id, key))
@@ -232,7 +233,7 @@ async fn exchange(conn: &mut Conn, question: Message) -> Result<StoredExchange> 
     Ok(StoredExchange { question, reply })
 }
 
-/// Newest first, from `position` down, at most `limit`.
+/// Selects messages from `position` down, newest first, at most `limit`.
 pub(super) async fn up_to(conn: &mut Conn, user_id: i64, id: i64, position: i64, limit: i64) -> Result<Vec<Message>> {
     let rows = messages::table
         .filter(messages::conversation_id.eq(id))
@@ -246,7 +247,7 @@ pub(super) async fn up_to(conn: &mut Conn, user_id: i64, id: i64, position: i64,
     Ok(rows)
 }
 
-/// The newest message of the student's and its reply.
+/// Returns the newest message of the student and its reply.
 pub(super) async fn last_exchange(conn: &mut Conn, user_id: i64, id: i64) -> Result<Option<StoredExchange>> {
     let question = messages::table
         .filter(messages::conversation_id.eq(id))

@@ -1,4 +1,4 @@
-//! Progress: what a completion changes besides its exercise, and what is read of the sums.
+//! Progress: the changes of a completion besides its exercise, and reads of the sums.
 
 use std::collections::BTreeMap;
 
@@ -21,7 +21,7 @@ use crate::rules::{self, CompletedExercise, Standings, Summary, level};
 use crate::schema::{achievements, activity, exercises, skill_levels, user_achievements, user_exercises, users};
 use crate::store::Progress;
 
-/// How many completions of a student a recomputation reads at once.
+/// The number of completions that a recomputation reads at once.
 const REBUILD_PAGE: i64 = 1_000;
 
 macro_rules! of_all_time {
@@ -51,7 +51,7 @@ macro_rules! skills {
     };
 }
 
-/// Every achievement, and when the student unlocked it.
+/// Selects all achievements, with the time when the student unlocked them.
 macro_rules! unlocked {
     ($user_id:expr) => {
         achievements::table
@@ -155,13 +155,13 @@ impl Progress for Adapter {
     }
 }
 
-/// Locks the student's row until the transaction ends; whether they opted out of leaderboards.
+/// Locks the student's row until the transaction ends. Returns `true` if the student opted out of leaderboards.
 pub(super) async fn lock_student(conn: &mut Conn, user_id: i64) -> Result<bool> {
     let student = users::table.find(user_id).select(users::leaderboard_opt_out);
     Ok(locked!(student).get_result(conn).await?)
 }
 
-/// Completes an open exercise and counts it everywhere. The student is locked by the caller.
+/// Completes an open exercise and updates all sums. The caller has locked the student.
 pub(super) async fn complete(
     conn: &mut Conn,
     exercise: &Exercise,
@@ -239,7 +239,7 @@ pub(super) async fn complete(
     Ok(Completion { user_exercise, streak, achievements })
 }
 
-/// What an earlier completion was answered.
+/// Returns the result of an earlier completion.
 pub(super) async fn completion(conn: &mut Conn, user_exercise: UserExercise) -> Result<Completion> {
     let streak = activity::table
         .filter(activity::user_id.eq(user_exercise.user_id))
@@ -260,7 +260,7 @@ pub(super) async fn completion(conn: &mut Conn, user_exercise: UserExercise) -> 
     Ok(Completion { user_exercise, streak, achievements })
 }
 
-/// The instants of a student's streak; its days are those of the newest day's sums.
+/// The instants of a student's streak; the sums of the newest day contain its days.
 #[derive(Default, Queryable, Selectable)]
 #[diesel(table_name = users)]
 struct StreakInstants {
@@ -322,7 +322,7 @@ async fn store_summary(conn: &mut Conn, summary: &Summary) -> QueryResult<()> {
     Ok(())
 }
 
-/// Copies what a profile shows into the student's row.
+/// Copies the values that a profile shows to the student's row.
 async fn store_streak(conn: &mut Conn, summary: &Summary) -> QueryResult<usize> {
     let (newest, streak) = (summary.newest.as_ref(), summary.streak.as_ref());
     Prepared(diesel::update(users::table.find(summary.all.user_id)).set((
@@ -338,8 +338,8 @@ async fn store_streak(conn: &mut Conn, summary: &Summary) -> QueryResult<usize> 
     .await
 }
 
-/// Grants the achievements that are reached now and were not before, each once: the primary key of
-/// `user_achievements` and the lock on the student see to it.
+/// Grants the newly reached achievements, each once, as the primary key of `user_achievements` and the lock on the
+/// student ensure.
 async fn grant(
     conn: &mut Conn,
     all: &Activity,
@@ -368,7 +368,7 @@ async fn grant(
     Ok(reached)
 }
 
-/// A completion as a recomputation reads it.
+/// A completion, as read by a recomputation.
 #[derive(Queryable)]
 struct History {
     user_exercise: UserExercise,
@@ -376,7 +376,7 @@ struct History {
     completed_in: Option<String>,
 }
 
-/// Computes all sums of a student anew from the completions, by the rules that a completion goes by.
+/// Recomputes all sums of a student from the completions, by the rules of completions.
 async fn rebuild(conn: &mut Conn, user_id: i64, now: Timestamp) -> Result<()> {
     lock_student(conn, user_id).await?;
     diesel::delete(activity::table.filter(activity::user_id.eq(user_id))).execute(conn).await?;

@@ -9,7 +9,7 @@ use crate::model::time::Timestamp;
 use crate::model::{Assigned, Exercise, RequestKey, UserExercise};
 use crate::schema::{exercise_requests, exercises, user_exercises};
 
-/// Remembers a request by the exercise and the submission that it stored. The caller has locked the student.
+/// Stores an idempotency key with the stored exercise and submission. The caller has locked the student.
 pub(super) async fn remember(
     conn: &mut Conn,
     user_id: i64,
@@ -28,7 +28,7 @@ pub(super) async fn remember(
     Ok(())
 }
 
-/// What an earlier request with the same key stored.
+/// Returns the result of an earlier request with the same key.
 async fn find(conn: &mut Conn, user_id: i64, request: &RequestKey) -> Result<Option<(i64, Option<i64>)>> {
     let found: Option<(Vec<u8>, i64, Option<i64>)> = exercise_requests::table
         .find((user_id, &request.key))
@@ -42,12 +42,12 @@ async fn find(conn: &mut Conn, user_id: i64, request: &RequestKey) -> Result<Opt
     }
 }
 
-/// The submission that an earlier request stored.
+/// Returns the submission stored by an earlier request.
 pub(super) async fn submission(conn: &mut Conn, user_id: i64, request: &RequestKey) -> Result<Option<i64>> {
     Ok(find(conn, user_id, request).await?.and_then(|(_, submission_id)| submission_id))
 }
 
-/// The exercise that an earlier request stored, and where the student stands with it.
+/// Returns the exercise stored by an earlier request, with the student's progress.
 pub(super) async fn created(conn: &mut Conn, user_id: i64, request: &RequestKey) -> Result<Option<Assigned>> {
     let Some((exercise_id, _)) = find(conn, user_id, request).await? else { return Ok(None) };
     let assigned = user_exercises::table

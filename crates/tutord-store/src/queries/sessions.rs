@@ -1,4 +1,4 @@
-//! Log-ins and their tokens.
+//! Sessions and their tokens.
 
 use std::time::Duration;
 
@@ -220,12 +220,12 @@ struct LockedSession {
     user_id: i64,
     /// The newest generation of which a token was used.
     used: i64,
-    /// When its first token was used.
+    /// The time of the first use of a token of this generation.
     used_at: Option<Timestamp>,
 }
 
-/// Locks the session of a refresh token until the transaction ends: which of two tokens is used first decides about the
-/// other.
+/// Locks the session of a refresh token until the transaction ends, because the token that is used first decides about
+/// the others.
 async fn lock_session(conn: &mut Conn, refresh: &TokenHash) -> Result<Option<LockedSession>> {
     let session = session_tokens::table
         .filter(session_tokens::token_hash.eq(refresh.as_slice()))
@@ -241,7 +241,7 @@ async fn lock_session(conn: &mut Conn, refresh: &TokenHash) -> Result<Option<Loc
     Ok(found.map(|(id, user_id, used, used_at)| LockedSession { id, user_id, used, used_at }))
 }
 
-/// When the first token of a generation was used.
+/// Returns the time of the first use of a token of a generation.
 async fn first_use(conn: &mut Conn, session_id: i64, generation: i64) -> Result<Option<Timestamp>> {
     let first = session_tokens::table
         .filter(session_tokens::session_id.eq(session_id))
@@ -268,7 +268,7 @@ async fn forget_generations(conn: &mut Conn, session_id: i64, generation: i64) -
     Ok(())
 }
 
-/// Removes the oldest unused refresh token of a generation that is full, so that one more makes [`MAX_SIBLINGS`].
+/// Removes the oldest unused refresh token of a full generation, so that a new one makes [`MAX_SIBLINGS`].
 async fn forget_siblings(conn: &mut Conn, session_id: i64, generation: i64) -> Result<()> {
     let siblings = session_tokens::table
         .filter(session_tokens::session_id.eq(session_id))
@@ -312,7 +312,7 @@ async fn insert_tokens(conn: &mut Conn, session_id: i64, generation: i64, tokens
     Ok(())
 }
 
-/// Revokes every session of a user.
+/// Revokes all sessions of a user.
 pub(super) async fn revoke_all(conn: &mut Conn, user_id: i64) -> QueryResult<()> {
     Prepared(
         diesel::update(sessions::table.filter(sessions::user_id.eq(user_id)))

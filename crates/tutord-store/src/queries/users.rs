@@ -17,7 +17,7 @@ use crate::rules::address;
 use crate::schema::{address_collisions, backfills, users};
 use crate::store::Users;
 
-/// Users whose addresses are looked at together.
+/// The number of users in a batch of the address backfill.
 const BACKFILL_BATCH: i64 = 1_000;
 
 #[async_trait]
@@ -119,8 +119,8 @@ impl Users for Adapter {
     }
 }
 
-/// Brings the stored keys of addresses to the present form, [`BACKFILL_BATCH`] users at a time; goes on where it was
-/// interrupted, and does nothing once all is done. To be called under the lock of migrations.
+/// Converts the stored keys of addresses to the current form, [`BACKFILL_BATCH`] users at a time. Resumes after an
+/// interruption, and does nothing once all keys are converted. The caller must hold the lock of migrations.
 pub(super) async fn backfill_addresses(conn: &mut Conn) -> Result<()> {
     let progress = backfills::table.find("addresses");
     loop {

@@ -1,14 +1,14 @@
-//! When two e-mail addresses are the same.
+//! Equality of e-mail addresses.
 //!
-//! A domain is compared in its ASCII form (UTS #46, non-transitional: `exämple.test` is `xn--exmple-cua.test`), the part
-//! before the `@` after Unicode's full case folding and NFC. The key is computed here and stored: what a database calls
-//! lower case depends on its locale (PostgreSQL) or ends with ASCII (SQLite).
+//! Domains are compared in ASCII form (UTS #46, non-transitional: `exämple.test` is `xn--exmple-cua.test`), and the
+//! part before the `@` after Unicode's full case folding and NFC. The key is computed here and stored, because a
+//! database's lower case depends on its locale (PostgreSQL) or covers only ASCII (SQLite).
 
 use idna::uts46::{AsciiDenyList, DnsLength, Hyphens, Uts46};
 use unicase::UniCase;
 use unicode_normalization::UnicodeNormalization as _;
 
-/// The text by which an address is unique.
+/// Returns the key by which an address is unique.
 pub fn key(email: &str) -> String {
     match email.rsplit_once('@') {
         Some((local, domain)) => format!("{}@{}", fold(local), ascii_domain(domain).unwrap_or_else(|| fold(domain))),
@@ -16,8 +16,8 @@ pub fn key(email: &str) -> String {
     }
 }
 
-/// The form of a domain that the DNS knows; `None` when it knows none: a label is empty or longer than 63 octets, the whole
-/// is longer than 253, or a character is not allowed.
+/// Returns the DNS form of a domain, or `None` if the domain is invalid: a label is empty or longer than 63 octets, the
+/// whole is longer than 253, or a character is not allowed.
 pub fn ascii_domain(domain: &str) -> Option<String> {
     let ascii =
         Uts46::new().to_ascii(domain.as_bytes(), AsciiDenyList::STD3, Hyphens::CheckFirstLast, DnsLength::Verify);

@@ -1,13 +1,13 @@
-//! Levels of a topic: how many exercises were completed, and how well.
+//! Levels of a topic, by the number of completed exercises and their grades.
 
 use crate::model::SkillLevel;
 use crate::model::progress::average_grade;
 
-/// What a level asks for: completed exercises, and an average grade.
+/// The requirements of a level: completed exercises and an average grade.
 const REQUIREMENTS: [(SkillLevel, i32, f64); 3] =
     [(SkillLevel::Expert, 50, 80.0), (SkillLevel::Advanced, 30, 70.0), (SkillLevel::Intermediate, 10, 60.0)];
 
-/// The level of a topic. Without any grade it stays `beginner`: completing alone shows no skill.
+/// Returns the level of a topic. Without grades it stays `beginner`, because completions alone show no skill.
 pub fn of(exercises_completed: i32, grade_sum: i64, graded_count: i32) -> SkillLevel {
     let average = average_grade(grade_sum, graded_count).unwrap_or(0.0);
     REQUIREMENTS
@@ -16,7 +16,7 @@ pub fn of(exercises_completed: i32, grade_sum: i64, graded_count: i32) -> SkillL
         .map_or(SkillLevel::Beginner, |(level, ..)| level)
 }
 
-/// How many levels above `beginner`: 0 to 3.
+/// Returns the rank of a level, from 0 for `beginner` to 3.
 pub const fn rank(level: SkillLevel) -> i32 {
     match level {
         SkillLevel::Beginner => 0,
@@ -26,8 +26,8 @@ pub const fn rank(level: SkillLevel) -> i32 {
     }
 }
 
-/// The level after this one, and how much of what it asks for is there: 0 to 100, the scarcer of the
-/// exercises and the average grade. `None` for experts.
+/// Returns the next level and the progress towards it, 0 to 100: the lower of the progress in exercises and in the
+/// average grade. Returns `None` for experts.
 pub fn next(level: SkillLevel, exercises_completed: i32, average: Option<f64>) -> Option<(SkillLevel, f64)> {
     let (next, count, grade) = REQUIREMENTS.into_iter().rev().find(|(next, ..)| rank(*next) > rank(level))?;
     let by_count = f64::from(exercises_completed) / f64::from(count);

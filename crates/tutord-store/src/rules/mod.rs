@@ -1,7 +1,7 @@
 //! The rules by which completions become streaks, points, levels and achievements.
 //!
-//! Pure functions, used by the transaction that stores a completion and by the recomputation alike, so
-//! that the two cannot differ.
+//! Pure functions, shared by the transaction that stores a completion and by the recomputation, so that both give the
+//! same results.
 
 pub mod address;
 pub mod level;
@@ -14,7 +14,7 @@ pub(crate) use summary::{CompletedExercise, Standings, Summary, unlocks};
 
 use crate::model::Difficulty;
 
-/// What a completion earns.
+/// Returns the points of a completion.
 pub const fn points(difficulty: Difficulty) -> i32 {
     match difficulty {
         Difficulty::Easy => 10,
@@ -23,8 +23,8 @@ pub const fn points(difficulty: Difficulty) -> i32 {
     }
 }
 
-/// How many days pass before a skipped exercise is offered again: 3, 7, 14, 30, then always 30. Growing
-/// gaps, as spaced repetition has them (S. Leitner, "So lernt man lernen", 1972).
+/// Returns the number of days before a skipped exercise is offered again: 3, 7, 14, 30, then always 30. The growing
+/// gaps follow spaced repetition (S. Leitner, "So lernt man lernen", 1972).
 pub const fn skipped_for(skip_count: i32) -> i64 {
     match skip_count {
         ..=1 => 3,

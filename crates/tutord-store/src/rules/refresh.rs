@@ -1,4 +1,4 @@
-//! When a refresh token is accepted.
+//! The acceptance of refresh tokens.
 //!
 //! The refresh tokens of a session form generations. A log-in issues generation 0; an exchange issues a token of the
 //! generation after the newest one of which a token was used. So two tabs that present one token at once, and a client that
@@ -11,26 +11,26 @@ use std::time::Duration;
 
 use crate::model::time::Timestamp;
 
-/// The unused refresh tokens of one generation that are stored; the oldest make room.
+/// The maximum number of stored unused refresh tokens of a generation; the oldest are removed first.
 pub(crate) const MAX_SIBLINGS: i64 = 16;
-/// The generations of used refresh tokens that are stored. An older token is unknown instead of retired.
+/// The number of generations of used refresh tokens that are stored. An older token is unknown instead of retired.
 pub(crate) const MAX_GENERATIONS: i64 = 100;
 
 /// The verdict on a refresh token that a client presents.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Verdict {
-    /// It is the first of its generation to be used: a new generation begins.
+    /// The token is the first used one of its generation; a new generation begins.
     First,
-    /// It is accepted, and the generation that has begun gets one token more.
+    /// The token is accepted; the current generation gets another token.
     Again,
-    /// It is retired: the session is revoked.
+    /// The token is retired; the session is revoked.
     Retired,
 }
 
-/// Decides about a token of `generation`, in a session whose newest used generation is `newest_used`.
+/// Returns the verdict on a token of `generation`, in a session whose newest used generation is `newest_used`.
 ///
-/// `used` is whether this token was used before; `superseded_at` is when it was, or else when another one of its
-/// generation was.
+/// `used` is set if this token was used before. `superseded_at` is the time of that use, or else of the first use of
+/// another token of its generation.
 pub(crate) fn decide(
     generation: i64,
     newest_used: i64,

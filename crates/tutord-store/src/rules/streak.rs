@@ -29,12 +29,12 @@ use crate::model::time::{LocalDate, Timestamp};
 
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// The zone of this IANA name; UTC where the name is not known.
+/// Returns the zone with this IANA name, or UTC if the name is unknown.
 pub fn zone(name: &str) -> TimeZone {
     TimeZone::get(name).unwrap_or(TimeZone::UTC)
 }
 
-/// The calendar day of an instant in a time zone; by UTC where the zone is not known.
+/// Returns the calendar day of an instant in a time zone, or in UTC if the zone is unknown.
 pub fn local_day(at: Timestamp, time_zone: &str) -> LocalDate {
     day_in(&zone(time_zone), at)
 }
@@ -43,7 +43,7 @@ pub(crate) fn day_in(zone: &TimeZone, at: Timestamp) -> LocalDate {
     LocalDate(zone.to_datetime(at.to_jiff()).date())
 }
 
-/// How many midnights of a zone lie between two instants.
+/// Returns the number of midnights of a zone between two instants.
 fn midnights(zone: &TimeZone, from: Timestamp, to: Timestamp) -> i64 {
     let days = day_in(zone, to).0.duration_since(day_in(zone, from).0);
     days.as_hours() / 24
@@ -52,21 +52,21 @@ fn midnights(zone: &TimeZone, from: Timestamp, to: Timestamp) -> i64 {
 /// A streak as it is after a completion.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Streak {
-    /// How many days it has.
+    /// The number of days.
     pub(crate) days: i32,
-    /// The date of the newest of them.
+    /// The date of the newest day.
     pub(crate) day: LocalDate,
-    /// When the first completion was.
+    /// The time of the first completion.
     pub(crate) since: Timestamp,
-    /// When the completion that added the newest day was.
+    /// The time of the completion that added the newest day.
     pub(crate) day_since: Timestamp,
-    /// When the newest completion was.
+    /// The time of the newest completion.
     pub(crate) until: Timestamp,
 }
 
 impl Streak {
-    /// The streak after one more completion. `zone` is the student's at the time; completions of which no zone is
-    /// recorded count by their day alone.
+    /// Returns the streak after another completion. `zone` is the student's zone at that time; completions without a
+    /// recorded zone count by their day only.
     pub(crate) fn extended(last: Option<Self>, at: Timestamp, day: LocalDate, zone: Option<&TimeZone>) -> Self {
         let Some(last) = last.filter(|last| stands(last.day, Some(last.until), day, at)) else {
             return Self { days: 1, day, since: at, day_since: at, until: at };
@@ -82,12 +82,13 @@ impl Streak {
     }
 }
 
-/// Whether a streak whose newest day is `last`, with its newest completion at `until`, goes on with a completion now.
+/// Returns `true` if a completion now would continue a streak with the newest day `last` and the newest completion at
+/// `until`.
 fn stands(last: LocalDate, until: Option<Timestamp>, today: LocalDate, now: Timestamp) -> bool {
     today <= last.plus_days(1) || until.is_some_and(|until| now <= until + DAY)
 }
 
-/// The streak that students see: none once a completion would begin a new one.
+/// Returns the streak that students see: 0 once a completion would begin a new one.
 pub fn current_streak(
     last: Option<LocalDate>,
     until: Option<Timestamp>,

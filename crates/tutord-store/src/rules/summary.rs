@@ -1,4 +1,4 @@
-//! Completions folded into sums, one after the other.
+//! Accumulation of completions into sums.
 
 use std::collections::BTreeMap;
 
@@ -10,7 +10,7 @@ use crate::model::progress::{ALL_TIME, Activity, Board, TopicSkill, starts_on, u
 use crate::model::time::{LocalDate, Timestamp};
 use crate::model::{Difficulty, ExerciseType, Metric, Period, Requirement, SkillLevel};
 
-/// What counts of a completion.
+/// The data of a completion that sums depend on.
 #[derive(Debug, Clone)]
 pub(crate) struct CompletedExercise {
     pub(crate) difficulty: Difficulty,
@@ -21,13 +21,13 @@ pub(crate) struct CompletedExercise {
     pub(crate) hints_used: i32,
     pub(crate) time_spent_seconds: i32,
     pub(crate) completed_at: Timestamp,
-    /// The student's local day then.
+    /// The student's local day of the completion.
     pub(crate) day: LocalDate,
-    /// The student's time zone then, where it is recorded.
+    /// The student's time zone at the completion, if recorded.
     pub(crate) zone: Option<TimeZone>,
 }
 
-/// The sums of one student: of all time, and of the newest day with a completion; and the streak.
+/// The sums of a student: of all time and of the newest day with a completion, and the streak.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Summary {
     pub(crate) all: Activity,
@@ -104,7 +104,7 @@ impl Activity {
         self.no_hint_run = self.no_hint_run.max(other.no_hint_run);
     }
 
-    /// The sums of several days of one student, the longest of their runs included.
+    /// Returns the sums of several days of a student, including the longest of their runs.
     pub fn sum(user_id: i64, days: &[Self]) -> Self {
         let mut sum = Self::empty(user_id, Period::All, ALL_TIME);
         for day in days {
@@ -120,12 +120,12 @@ impl Summary {
         Self { all: Activity::empty(user_id, Period::All, ALL_TIME), newest: None, streak: None }
     }
 
-    /// The streak that one more completion makes; the completion counts for its day.
+    /// Returns the streak after another completion, which counts for the streak's newest day.
     pub(crate) fn streak_with(&self, done: &CompletedExercise) -> Streak {
         Streak::extended(self.streak, done.completed_at, done.day, done.zone.as_ref())
     }
 
-    /// Counts one more completion; the day it counts for is [`newest`](Self::newest) then.
+    /// Adds a completion. [`newest`](Self::newest) is then the day that the completion counts for.
     pub(crate) fn count(&mut self, done: &CompletedExercise) -> &mut Activity {
         let Streak { day, days: streak, .. } = *self.streak.insert(self.streak_with(done));
         let run = self.newest.as_ref().map_or(0, |newest| newest.no_hint_run);
@@ -142,7 +142,7 @@ impl Summary {
         self.newest.insert(today)
     }
 
-    /// Adds what the newest completion unlocked.
+    /// Adds the achievements unlocked by the newest completion.
     pub(crate) fn reward(&mut self, achievements: i32, points: i32) {
         for sums in [Some(&mut self.all), self.newest.as_mut()].into_iter().flatten() {
             sums.achievements_unlocked += achievements;
@@ -167,7 +167,7 @@ impl TopicSkill {
         }
     }
 
-    /// Counts one more completion.
+    /// Adds a completion.
     pub(crate) fn count(&mut self, done: &CompletedExercise) {
         self.exercises_completed += 1;
         if let Some(grade) = done.grade {
@@ -184,7 +184,7 @@ impl TopicSkill {
     }
 }
 
-/// What a student has reached of a requirement. `best_level` is the highest [`level::rank`] of any topic.
+/// Returns a student's progress in a requirement. `best_level` is the highest [`level::rank`] of any topic.
 pub fn reached(requirement: Requirement, all: &Activity, best_level: i32) -> i32 {
     match requirement {
         Requirement::Streak => all.streak,
@@ -195,12 +195,12 @@ pub fn reached(requirement: Requirement, all: &Activity, best_level: i32) -> i32
     }
 }
 
-/// Whether an achievement with this requirement is unlocked.
+/// Returns `true` if an achievement with this requirement is unlocked.
 pub(crate) fn unlocks(requirement: Requirement, value: i32, all: &Activity, best_level: i32) -> bool {
     reached(requirement, all, best_level) >= value
 }
 
-/// The leaderboards on which a completion at `at` counts.
+/// Returns the leaderboards on which a completion at `at` counts.
 pub(crate) fn boards(at: Timestamp, language: &str) -> Vec<Board> {
     let day = utc_day(at);
     let mut boards = Vec::with_capacity(12);
@@ -220,7 +220,7 @@ pub(crate) fn boards(at: Timestamp, language: &str) -> Vec<Board> {
 pub(crate) struct Standings(pub(crate) BTreeMap<(Period, LocalDate, String, Metric), i64>);
 
 impl Standings {
-    /// Counts one more completion, with all the points that it earned.
+    /// Adds a completion with all its points.
     pub(crate) fn count(&mut self, done: &CompletedExercise, points: i32, streak: i32) {
         for board in boards(done.completed_at, &done.language) {
             let metric = board.metric;

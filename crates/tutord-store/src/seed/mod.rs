@@ -1,8 +1,8 @@
-//! Many generated rows, for measuring.
+//! Generated rows for benchmarks.
 //!
-//! The same [`SeedPlan`] gives the same rows on both databases, whatever the clock says: every text and
-//! number comes from xoshiro256++ generators (Blackman, Vigna 2018) that are seeded by the plan's seed
-//! and the row's number. Rows are made one at a time, so memory does not grow with the plan.
+//! The same [`SeedPlan`] generates the same rows on both databases at any time: every text and number comes from
+//! xoshiro256++ generators (Blackman, Vigna 2018), which are seeded by the plan's seed and the row's number. Rows are
+//! generated one at a time, so memory does not grow with the plan.
 
 mod rows;
 mod words;
@@ -17,29 +17,29 @@ pub(crate) use rows::{ConversationRow, CopyText, ExerciseRow, MessageRow, SeedRo
 use crate::model::time::Timestamp;
 use crate::model::{Difficulty, ExerciseType, MessageRole, PREVIEW_CHARS, SkillLevel};
 
-/// 2026-01-01T00:00:00Z: a fixed beginning keeps the rows independent of when they are made.
+/// 2026-01-01T00:00:00Z: a fixed start makes the rows independent of the time of generation.
 const BEGINNING: Timestamp = Timestamp::from_micros(1_767_225_600_000_000);
-/// Between two messages of a conversation.
+/// The interval between two messages of a conversation.
 const PAUSE: Duration = Duration::from_secs(30);
 
-/// How many rows of each kind to make.
+/// The number of rows of each kind.
 #[derive(Debug, Clone)]
 pub struct SeedPlan {
-    /// Students, all verified.
+    /// The number of students, all verified.
     pub users: u64,
-    /// Conversations; a third of the students has most of them.
+    /// The number of conversations; a third of the students has most of them.
     pub conversations: u64,
-    /// Messages, by a Pareto distribution over the conversations.
+    /// The number of messages, with a Pareto distribution over the conversations.
     pub messages: u64,
-    /// Exercises.
+    /// The number of exercises.
     pub exercises: u64,
-    /// Chooses everything that looks random.
+    /// The seed of all random values.
     pub seed: u64,
-    /// Hash of the one password of all students.
+    /// The hash of the password of all students.
     pub password_hash: String,
 }
 
-/// The ids after which new rows are numbered.
+/// The highest existing ids, after which new rows are numbered.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Bases {
     pub(crate) users: i64,
@@ -49,17 +49,17 @@ pub(crate) struct Bases {
 }
 
 impl SeedPlan {
-    /// All rows together.
+    /// Returns the total number of rows.
     pub const fn rows(&self) -> u64 {
         self.users + self.conversations + self.messages + self.exercises
     }
 
-    /// The address of the student with this number (1 to `users`).
+    /// Returns the e-mail address of the student with this number (1 to `users`).
     pub fn email(&self, number: u64) -> String {
         format!("student{number:07}.seed{}@example.com", self.seed)
     }
 
-    /// A generator for one row of one kind.
+    /// Creates a generator for a row of a kind.
     fn random(&self, kind: u64, number: u64) -> Xoshiro256PlusPlus {
         Xoshiro256PlusPlus::seed_from_u64(self.seed.rotate_left(17) ^ kind.rotate_left(56) ^ number)
     }
@@ -102,7 +102,7 @@ impl SeedPlan {
         })
     }
 
-    /// How many messages each conversation has, in order: shares of the total by Pareto-distributed
+    /// Returns the number of messages of each conversation, in order: shares of the total by Pareto-distributed
     /// weights, rounded so that they add up exactly.
     fn message_counts(&self) -> impl Iterator<Item = u64> + Send {
         let weight = |index| 1.0 / self.random(3, index).random_range(0.001..1.0_f64);

@@ -1,4 +1,4 @@
-//! The generated rows, and how they look to PostgreSQL's `COPY`.
+//! The generated rows, and their format for PostgreSQL's `COPY`.
 
 use std::fmt::{Display, Write as _};
 
@@ -27,7 +27,7 @@ impl CopyText {
         }
     }
 
-    /// A value that needs no escape.
+    /// Writes a value that needs no escape.
     fn plain(&mut self, value: impl Display) -> &mut Self {
         self.separate();
         // Writing to a String cannot fail.
@@ -61,7 +61,7 @@ impl CopyText {
     }
 }
 
-/// A row that `COPY` can take.
+/// A row in `COPY` format.
 pub(crate) trait SeedRow {
     /// The table and its columns, in the order in which [`write`](Self::write) writes them.
     const TARGET: &'static str;

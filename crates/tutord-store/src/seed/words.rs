@@ -1,4 +1,4 @@
-//! The words that generated rows are made of.
+//! The words of generated rows.
 
 use rand::{Rng, RngExt as _};
 

@@ -16,7 +16,7 @@ struct Step {
     detail: String,
 }
 
-/// The plan of a shape, by a connection of its own: nobody is to watch this statement.
+/// Returns the plan of a shape. Uses a separate connection, which the watch does not observe.
 pub(super) fn explain(path: &Path, shape: &str) -> Result<Option<String>> {
     if !is_plannable(shape) {
         return Ok(None);

@@ -1,4 +1,4 @@
-//! Whether another process wrote to the file.
+//! Detection of writes by other processes.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -16,23 +16,23 @@ use crate::error::{Error, Result};
 use crate::model::change::{Change, ChangeKind};
 use crate::store::ChangeFeed;
 
-/// How often it is looked.
+/// The interval of the check.
 const POLL: Duration = Duration::from_millis(500);
 
-/// Looks at the file's version as the connection that writes sees it: it changes when any other connection has committed
-/// something. Those that read see the writer's commits as well, and would take them for another process's.
+/// Reads the file's version on the write connection, where it changes when any other connection commits. Read
+/// connections also see the commits of this process, and would mistake them for those of another process.
 #[derive(Clone)]
 pub(super) struct Follower {
     writer: Pool<Conn>,
-    /// How many connections the writer's pool has opened.
+    /// The number of connections that the writer's pool has opened.
     opened: Arc<AtomicU64>,
     watch: Watch,
-    /// What was acted on.
+    /// The last processed version.
     done: Arc<Mutex<Version>>,
     found: Version,
 }
 
-/// A version says nothing to another connection: a writer that was replaced counts as a change.
+/// A version is only valid for its connection, so a replaced write connection counts as a change.
 #[derive(Clone, Copy, PartialEq, Eq)]
 struct Version {
     connection: u64,
@@ -46,7 +46,7 @@ struct Row {
 }
 
 impl Follower {
-    /// Follows from now on.
+    /// Starts to follow from the current version.
     pub(super) async fn begin(writer: Pool<Conn>, opened: Arc<AtomicU64>, watch: Watch) -> Result<Self> {
         let found = look(&writer, &opened, &watch).await?;
         Ok(Self { writer, opened, watch, done: Arc::new(Mutex::new(found)), found })

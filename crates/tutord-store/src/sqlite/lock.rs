@@ -1,4 +1,4 @@
-//! The lock of the one process that serves a file, and the file's identity.
+//! The lock of the process that serves a file, and the file's identity.
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{Read as _, Seek as _, Write as _};
@@ -9,19 +9,19 @@ use serde::{Deserialize, Serialize};
 use crate::error::{Error, Result};
 use crate::identity::DatabaseIdentity;
 
-/// Held as long as the process serves; the system releases it however the process ends.
+/// The lock, held while the process serves; the operating system releases it when the process ends.
 pub(super) struct ServeLock {
     _file: File,
     identity: DatabaseIdentity,
 }
 
-/// What the lock's file holds, for those who do not get the lock.
+/// The content of the lock file, for processes that fail to acquire the lock.
 #[derive(Serialize, Deserialize)]
 struct Holder {
     pid: u32,
-    /// Drawn when the lock's file was made.
+    /// A random id, generated with the lock file.
     database: String,
-    /// Drawn at each start.
+    /// A random id, generated at each start.
     start: String,
 }
 
@@ -35,7 +35,7 @@ impl ServeLock {
     /// Locks a file for serving.
     ///
     /// # Errors
-    /// [`Error::Unavailable`] when another process serves it, or the lock's file can't be made.
+    /// Returns [`Error::Unavailable`] if another process serves the file, or the lock file can't be created.
     pub(super) fn acquire(path: &Path) -> Result<Self> {
         let lock_path = lock_path(path);
         let failed = |error: std::io::Error| Error::Unavailable(format!("{}: {error}", lock_path.display()));
@@ -47,7 +47,7 @@ impl ServeLock {
                 let process =
                     read(&mut file).map_or_else(|| "another process".to_owned(), |by| format!("process {}", by.pid));
                 return Err(Error::Unavailable(format!(
-                    "{process} serves {}, and one process at a time does (lock {}): stop it, or name another file",
+                    "{process} already serves {} (lock {}); stop it, or use another file",
                     path.display(),
                     lock_path.display()
                 )));
@@ -71,12 +71,12 @@ impl ServeLock {
     }
 }
 
-/// The identity of the process that serves a file, or served it last.
+/// Returns the identity of the process that serves a file, or served it last.
 pub(super) fn identity(path: &Path) -> Option<DatabaseIdentity> {
     Some(read(&mut File::open(lock_path(path)).ok()?)?.identity())
 }
 
-/// Beside the file that a path leads to, by whatever links.
+/// Returns the path of the lock file, next to the real file behind any links.
 fn lock_path(path: &Path) -> PathBuf {
     let real = path.canonicalize().or_else(|_| {
         let directory = path.parent().filter(|directory| !directory.as_os_str().is_empty()).unwrap_or(Path::new("."));

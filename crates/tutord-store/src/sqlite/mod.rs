@@ -1,9 +1,9 @@
-//! The SQLite adapter: one connection that writes, several that read, in WAL mode.
+//! The SQLite adapter: one write connection and several read connections, in WAL mode.
 //!
-//! SQLite has one writer at a time whatever the number of connections, so writers queue here for one
-//! connection instead of for a file lock. A commit returns when it is on disk (`synchronous=FULL`).
+//! SQLite has one writer at a time regardless of the number of connections, so writers queue here for one connection
+//! instead of for a file lock. A commit returns when it is on disk (`synchronous=FULL`).
 //!
-//! Needs tokio's multi-threaded runtime: statements run in place on a worker thread (see `InPlace`).
+//! Requires tokio's multi-threaded runtime: statements run in place on a worker thread (see `InPlace`).
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -40,21 +40,21 @@ mod follow;
 mod lock;
 mod seed;
 
-/// Statements one after the other: there is no round trip to save.
+/// Runs statements one after the other; SQLite has no round trips to save.
 macro_rules! pipelined {
     ($conn:ident, $($query:ident.$method:ident::<$type:ty>),+ $(,)?) => {
         ($($query.$method::<$type>(&mut *$conn).await?),+)
     };
 }
 
-/// Nothing to lock: a transaction that writes is the only one.
+/// Locks nothing: a write transaction is always the only one.
 macro_rules! locked {
     ($query:expr) => {
         $query
     };
 }
 
-/// Nothing to lock: see `locked`.
+/// Locks nothing: see `locked`.
 macro_rules! exclusively {
     ($conn:ident, $tables:literal) => {};
 }
@@ -87,12 +87,12 @@ pub(crate) type Adapter = Sqlite;
 
 const MIGRATIONS: EmbeddedMigrations = embed_migrations!("migrations/sqlite");
 
-/// How long a start waits for another process that migrates.
+/// The maximum wait at the start for another process that migrates.
 const MIGRATION_WAIT: Duration = Duration::from_secs(60);
 
-/// Runs a statement on the worker thread that asked for it, after handing that worker's other tasks on.
+/// Runs a statement on the current worker thread, after handing off the other tasks of that worker.
 ///
-/// Cheaper than a blocking pool (about 5 against 25 µs a statement), and tokio's task-locals stay
+/// This is cheaper than a blocking pool (about 5 instead of 25 µs for each statement), and tokio's task-locals stay
 /// visible to the connection's instrumentation.
 pub(crate) struct InPlace;
 
@@ -112,27 +112,27 @@ impl SpawnBlocking for InPlace {
     }
 }
 
-/// A SQLite file.
+/// A SQLite database file.
 pub struct Sqlite {
     readers: Pool<Conn>,
-    /// Of those who read.
+    /// The acquisitions of read connections.
     acquires: Acquires,
     writer: Pool<Conn>,
     path: PathBuf,
     settings: String,
     watch: Watch,
-    /// Whether the disk may be full: so at the start, and since a write failed for that.
+    /// Set if the disk may be full: at the start, and after a write failed for that reason.
     may_be_full: AtomicBool,
-    /// Of a process that serves.
+    /// The lock of a serving process.
     serving: Option<(ServeLock, Follower)>,
 }
 
 impl Sqlite {
-    /// Opens the file at `path`, and creates it where it is missing.
+    /// Opens the file at `path`, and creates it if it is missing.
     ///
     /// # Errors
-    /// [`Error::InvalidUrl`] when its directory is missing, and is not to be made; [`Error::Unavailable`] when it can't be
-    /// created or opened, or another process serves it.
+    /// Returns [`Error::InvalidUrl`] if its directory is missing and may not be created; [`Error::Unavailable`] if the
+    /// file can't be created or opened, or another process serves it.
     pub async fn open(path: impl AsRef<Path>, options: &StoreOptions) -> Result<Self> {
         let path = path.as_ref().to_path_buf();
         if let Some(directory) = path.parent().filter(|directory| !directory.as_os_str().is_empty()) {
@@ -141,7 +141,7 @@ impl Sqlite {
                     .map_err(|error| Error::Unavailable(format!("{}: {error}", directory.display())))?;
             } else if !directory.is_dir() {
                 return Err(Error::InvalidUrl(format!(
-                    "sqlite://{} names a file in {}, which is no directory",
+                    "sqlite://{} is in {}, which is not a directory",
                     path.display(),
                     directory.display()
                 )));
@@ -169,12 +169,12 @@ impl Sqlite {
         Ok(store)
     }
 
-    /// Where the file is.
+    /// Returns the path of the file.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// A connection that is not of the pools.
+    /// Opens a connection outside of the pools.
     fn own_connection(&self) -> Result<SqliteConnection> {
         let mut conn = SqliteConnection::establish(&self.path.to_string_lossy())
             .map_err(|error| Error::Unavailable(error.to_string()))?;
@@ -182,7 +182,7 @@ impl Sqlite {
         Ok(conn)
     }
 
-    /// Runs statements that change nothing.
+    /// Runs read-only statements.
     async fn read<T, F>(&self, operation: F) -> Result<T>
     where
         F: AsyncFnOnce(&mut Conn) -> Result<T>,
@@ -191,7 +191,7 @@ impl Sqlite {
         querywatch::call(async { operation(&mut connection).await }).await
     }
 
-    /// Runs one statement that changes something.
+    /// Runs a single statement that writes.
     async fn write<T, F>(&self, operation: F) -> Result<T>
     where
         F: AsyncFnOnce(&mut Conn) -> Result<T>,
@@ -204,7 +204,7 @@ impl Sqlite {
         outcome
     }
 
-    /// Runs statements of which all take effect or none.
+    /// Runs statements in a transaction.
     async fn transaction<T, F>(&self, operation: F) -> Result<T>
     where
         F: AsyncFnOnce(&mut Conn) -> Result<T>,
@@ -221,16 +221,16 @@ impl Sqlite {
     }
 }
 
-/// How many connections read.
+/// Returns the number of read connections.
 ///
-/// A statement keeps its thread busy from its first row to its last. More statements at once than cores finish no
-/// earlier, and their threads take the processor from the runtime's workers, which read and refuse requests meanwhile.
+/// A statement occupies its thread from the first row to the last. More concurrent statements than cores finish no
+/// earlier, and their threads take the processor from the runtime's workers, which read and reject requests meanwhile.
 fn readers(pool_size: usize) -> usize {
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     pool_size.min(cores + 1)
 }
 
-/// What every connection is told first.
+/// The settings of every connection.
 fn settings(options: &StoreOptions) -> String {
     let busy = options.statement_timeout.as_millis();
     format!(
@@ -239,7 +239,7 @@ fn settings(options: &StoreOptions) -> String {
     )
 }
 
-/// Runs statements that are not counted among those of requests.
+/// Runs statements that the watch does not count.
 fn unwatched<T>(
     connection: &mut SqliteConnection,
     watch: &Watch,
@@ -251,7 +251,7 @@ fn unwatched<T>(
     outcome
 }
 
-/// A pool that counts the connections that it opens.
+/// A pool manager that counts the opened connections.
 fn pool(
     path: &Path,
     options: &StoreOptions,

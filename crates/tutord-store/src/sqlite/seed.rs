@@ -9,7 +9,7 @@ use diesel::sqlite::SqliteConnection;
 use crate::schema::{conversations, exercises, messages, users};
 use crate::seed::{Bases, SeedPlan};
 
-/// How many rows are written between two reports of progress.
+/// The number of rows between two progress reports.
 const REPORTED: u64 = 1_000;
 
 /// Loads all rows in one transaction, on the calling thread.
@@ -54,7 +54,7 @@ pub(super) fn load(
     Ok(done)
 }
 
-/// The highest id that an `AUTOINCREMENT` table ever gave: that of a removed row must not return for another.
+/// Returns the highest id ever assigned by an `AUTOINCREMENT` table, so that ids of removed rows are not reused.
 fn handed_out(conn: &mut SqliteConnection, table: &str) -> QueryResult<i64> {
     let newest = format!("COALESCE((SELECT seq FROM sqlite_sequence WHERE name = '{table}'), 0)");
     diesel::select(sql::<BigInt>(&newest)).get_result(conn)

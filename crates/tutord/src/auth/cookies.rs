@@ -1,4 +1,4 @@
-//! The three cookies of a log-in, and the double-submit check against cross-site requests.
+//! The cookies of a log-in, and the double-submit check against cross-site request forgery.
 
 use std::time::Duration;
 
@@ -11,23 +11,23 @@ use super::token::{self, Token};
 use crate::config::Config;
 use crate::error::ApiError;
 
-/// Proves who makes a request; HttpOnly.
+/// The access token; HttpOnly.
 pub(super) const ACCESS: &str = "access_token";
-/// Buys a new access token; HttpOnly, sent to the auth routes alone.
+/// The refresh token; HttpOnly, sent only to the auth routes.
 pub(super) const REFRESH: &str = "refresh_token";
-/// The script-readable half of the double submit.
+/// The CSRF token, which scripts can read.
 pub(super) const CSRF: &str = "csrf_token";
-/// Shows that an account has logged in with this browser before; HttpOnly, sent to the auth routes alone.
+/// The device token of a trusted browser; HttpOnly, sent only to the auth routes.
 pub(super) const DEVICE: &str = "device_token";
 /// The header that repeats [`CSRF`].
 pub(super) const CSRF_HEADER: &str = "x-csrf-token";
 
 const REFRESH_PATH: &str = "/api/auth";
 
-/// How long a browser is trusted after a log-in.
+/// The time for which a browser is trusted after a log-in.
 pub(super) const DEVICE_TTL: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 
-/// The tokens of a log-in or a refresh, before they are hashed.
+/// The unhashed tokens of a log-in or a refresh.
 pub(super) struct Tokens {
     /// For the cookie [`ACCESS`].
     pub(super) access: Token,
@@ -35,18 +35,17 @@ pub(super) struct Tokens {
     pub(super) refresh: Token,
 }
 
-/// The cookies that hand these tokens to a browser, with a fresh CSRF token.
+/// Returns the cookies with these tokens and a new CSRF token.
 pub(super) fn issue(config: &Config, tokens: &Tokens) -> CookieJar {
     with_csrf(config, tokens, Token::random().as_str())
 }
 
-/// The cookies of a log-in: [`issue`]'s, and one that makes the browser a trusted one.
+/// Returns the cookies of a log-in: those of [`issue`], and the device token.
 pub(super) fn log_in(config: &Config, tokens: &Tokens, device: &str) -> CookieJar {
     issue(config, tokens).add(cookie(config, DEVICE, device, REFRESH_PATH, DEVICE_TTL, true))
 }
 
-/// The cookies of a refresh. They keep the browser's CSRF token: another tab may have read it for a request that it is about
-/// to send.
+/// Returns the cookies of a refresh. They keep the browser's CSRF token, because another tab may be about to send it.
 pub(super) fn renew(config: &Config, tokens: &Tokens, presented: &CookieJar) -> CookieJar {
     match presented.get(CSRF).map(Cookie::value).filter(|value| token::is_well_formed(value)) {
         Some(csrf) => with_csrf(config, tokens, csrf),
@@ -62,7 +61,7 @@ fn with_csrf(config: &Config, tokens: &Tokens, csrf: &str) -> CookieJar {
         .add(cookie(config, CSRF, csrf, "/", refresh_ttl, false))
 }
 
-/// The cookies that make a browser forget a log-in.
+/// Returns the cookies that clear a log-in.
 pub(super) fn clear(config: &Config) -> CookieJar {
     CookieJar::new()
         .add(cookie(config, ACCESS, "", "/", Duration::ZERO, true))
@@ -88,10 +87,10 @@ fn cookie(
         .build()
 }
 
-/// Checks that the request repeats its CSRF cookie in the header, in constant time.
+/// Checks in constant time that the header equals the CSRF cookie.
 ///
 /// # Errors
-/// 403 `CSRF_FAILED`.
+/// Returns 403 `CSRF_FAILED` if they differ.
 pub(super) fn check_csrf(jar: &CookieJar, headers: &HeaderMap) -> Result<(), ApiError> {
     let submitted = headers.get(CSRF_HEADER).map(HeaderValue::as_bytes).unwrap_or_default();
     let expected = jar.get(CSRF).map(Cookie::value).unwrap_or_default().as_bytes();

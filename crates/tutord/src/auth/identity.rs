@@ -1,4 +1,4 @@
-//! Who makes a request.
+//! Authentication extractors.
 
 use axum::extract::FromRequestParts;
 use axum::http::header::AUTHORIZATION;
@@ -14,15 +14,15 @@ use crate::error::ApiError;
 use crate::http::client_ip::ClientIp;
 use crate::http::rate_limit::{Rule, Subject};
 
-/// A request by a user who is logged in.
+/// Extracts the logged-in user of a request.
 #[derive(Debug, Clone)]
 pub struct Authenticated(pub Identity);
 
-/// A request by a user who is logged in and whose e-mail address is verified.
+/// Extracts the logged-in user of a request; requires a verified e-mail address.
 #[derive(Debug, Clone)]
 pub struct Verified(pub Identity);
 
-/// A request by an admin whose e-mail address is verified.
+/// Extracts the admin of a request; requires a verified e-mail address.
 #[derive(Debug, Clone)]
 pub struct Admin(pub Identity);
 
@@ -53,7 +53,7 @@ impl FromRequestParts<App> for Admin {
         if identity.role == Role::Admin {
             Ok(Self(identity))
         } else {
-            Err(ApiError::forbidden("only admins may see this"))
+            Err(ApiError::forbidden("only admins have access"))
         }
     }
 }
@@ -86,12 +86,12 @@ async fn identify(parts: &mut Parts, app: &App) -> Result<Identity, ApiError> {
     Ok(identity)
 }
 
-/// The hash of the access token that a request presents.
+/// Returns the hash of a request's access token.
 pub fn presented_token(headers: &HeaderMap) -> Option<TokenHash> {
     presented(headers, &CookieJar::from_headers(headers)).0
 }
 
-/// The hash of the access token, and whether it came by cookie.
+/// Returns the hash of the access token, and whether it came in a cookie.
 fn presented(headers: &HeaderMap, jar: &CookieJar) -> (Option<TokenHash>, bool) {
     // The header wins: a program that sends both means the one it wrote.
     let (presented, by_cookie) = match bearer(headers) {

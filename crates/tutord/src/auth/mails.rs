@@ -1,9 +1,10 @@
 //! Mails to students: a queue in the store, and the task that sends them.
 //!
-//! A request stores that a mail is to be sent; the answer waits for no mail server. The sender of each process claims mails
-//! that are due, makes a token for each attempt, and sends. A mail that was refused for the moment is tried again for a day.
-//! A process that dies in between sends nothing twice but the mails that it had in its hands: their claims expire, and
-//! another process sends them, with the same `Message-ID`.
+//! A request stores the mail and does not wait for the mail server. The sender of each process claims mails that are
+//! due, creates a token for each attempt, and sends them. A temporarily refused mail is retried for a day.
+//!
+//! If a process dies, only the mails that it had claimed are sent twice: their claims expire, and another process sends
+//! them with the same `Message-ID`.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -23,13 +24,13 @@ use crate::mail::{Failure, Text, Transport};
 
 const VERIFICATION_TTL: Duration = Duration::from_hours(24);
 const RESET_TTL: Duration = Duration::from_hours(1);
-/// How often it is looked for mails that are due: those of other processes, and second attempts.
+/// The interval at which the sender polls for due mails: mails of other processes, and retries.
 const POLL: Duration = Duration::from_secs(2);
-/// How long the mails of a process that died are left alone: longer than an attempt takes.
+/// The duration of a claim: longer than an attempt takes.
 const CLAIM: Duration = Duration::from_mins(3);
-/// Mails that one process sends at once, and connections to the mail server.
+/// The number of mails that a process sends concurrently, each on its own connection.
 const AT_ONCE: usize = 8;
-/// The pauses after the first attempts; the last one is repeated.
+/// The pauses after failed attempts; the last one repeats.
 const PAUSES: [Duration; 7] = [
     Duration::from_secs(20),
     Duration::from_mins(2),
@@ -39,26 +40,26 @@ const PAUSES: [Duration; 7] = [
     Duration::from_hours(1),
     Duration::from_hours(2),
 ];
-/// A mail that could not be sent for so long is given up.
+/// The time after which an unsent mail is given up.
 const PATIENCE: Duration = Duration::from_hours(24);
 
-/// Mails by kind and outcome, and what waits.
+/// Counts of mails by kind and outcome, and of waiting mails.
 #[derive(Debug, Default)]
 pub struct MailStats {
     outcomes: Mutex<BTreeMap<(MailKind, &'static str), u64>>,
     counts: Mutex<MailCounts>,
-    /// Failures in a row of the queue itself.
+    /// Consecutive failures to read the queue.
     queue_failures: AtomicU64,
 }
 
 impl MailStats {
-    /// How many mails were sent, postponed and given up, by kind.
+    /// Returns the numbers of sent, postponed and given-up mails, by kind.
     pub fn outcomes(&self) -> Vec<(MailKind, &'static str, u64)> {
         let outcomes = self.outcomes.lock().unwrap_or_else(PoisonError::into_inner);
         outcomes.iter().map(|((kind, outcome), count)| (*kind, *outcome, *count)).collect()
     }
 
-    /// What waited some seconds ago.
+    /// Returns the recent counts of waiting mails.
     pub fn counts(&self) -> MailCounts {
         *self.counts.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -68,7 +69,7 @@ impl MailStats {
     }
 }
 
-/// Stores mails; cheap to clone.
+/// The queue that stores mails; cheap to clone.
 #[derive(Clone)]
 pub struct Mailer {
     store: Arc<dyn Store>,
@@ -76,18 +77,18 @@ pub struct Mailer {
     stored: Arc<Notify>,
     /// The domain of `Message-ID`s.
     domain: Arc<str>,
-    /// What became of mails.
+    /// Returns the counts of mails.
     pub stats: Arc<MailStats>,
 }
 
 impl Mailer {
-    /// Stores mails in a store, for a sender address.
+    /// Creates a queue in a store, for a sender address.
     pub fn new(store: Arc<dyn Store>, from: &lettre::message::Mailbox) -> Self {
         let domain = from.email.domain().into();
         Self { store, stored: Arc::default(), domain, stats: Arc::default() }
     }
 
-    /// Stores a mail to a user. One statement, whether there is such a user or not.
+    /// Stores a mail to a user. Issues one statement, whether or not the user exists.
     pub(super) async fn enqueue(&self, user_id: i64, kind: MailKind) -> Result<(), tutord_store::Error> {
         let message_id = format!("{:032x}@{}", rand::random::<u128>(), self.domain);
         if self.store.enqueue_mail(user_id, kind, &message_id).await? {
@@ -97,7 +98,7 @@ impl Mailer {
     }
 }
 
-/// Sends the mails that are due, until the server stops.
+/// Spawns the task that sends due mails until shutdown.
 pub(crate) fn spawn(app: &App, transport: Transport, log_links: bool) {
     let sender = Sender {
         store: Arc::clone(&app.store),
@@ -121,7 +122,7 @@ pub(crate) fn spawn(app: &App, transport: Transport, log_links: bool) {
                 }
                 Err(error) => {
                     if sender.mailer.stats.queue_failures.fetch_add(1, Ordering::Relaxed) == 0 {
-                        tracing::warn!(%error, "mails can't be read from the database; trying again every {POLL:?}");
+                        tracing::warn!(%error, "could not read mails from the database; retrying every {POLL:?}");
                     }
                     if stop.run_until_cancelled(tokio::time::sleep(POLL)).await.is_none() {
                         break;
@@ -137,12 +138,12 @@ struct Sender {
     mailer: Mailer,
     transport: Transport,
     public_url: Url,
-    /// Demo mode: the links are also logged, for a person without a mailbox.
+    /// In demo mode, also log the links.
     log_links: bool,
 }
 
 impl Sender {
-    /// Sends at most [`AT_ONCE`] mails; returns how many were due.
+    /// Sends at most [`AT_ONCE`] mails. Returns the number of due mails.
     async fn send_due(&self) -> Result<usize, tutord_store::Error> {
         let now = Timestamp::now();
         let due = self.store.claim_mails(now, now + CLAIM, i64::try_from(AT_ONCE).unwrap_or(1)).await?;
@@ -169,18 +170,18 @@ impl Sender {
                 let due_at = Timestamp::now() + pause + pause.mul_f64(rand::random_range(0.0..0.1));
                 let attempts = mail.attempts;
                 if is_permanent || due_at > mail.created_at + PATIENCE {
-                    tracing::error!(mail = mail.id, %kind, attempts, cause, "a mail was given up");
+                    tracing::error!(mail = mail.id, %kind, attempts, cause, "gave up on a mail");
                     self.mailer.stats.add(kind, "failed");
                     self.store.fail_mail(mail, &cause).await
                 } else {
-                    tracing::warn!(mail = mail.id, %kind, attempts, cause, ?pause, "a mail was not sent; it is retried");
+                    tracing::warn!(mail = mail.id, %kind, attempts, cause, ?pause, "could not send a mail; it is retried");
                     self.mailer.stats.add(kind, "postponed");
                     self.store.postpone_mail(mail, due_at, &cause).await
                 }
             }
         };
         if let Err(error) = stored {
-            tracing::error!(mail = mail.id, %error, "the outcome of a mail was not stored; it is sent again in {CLAIM:?}");
+            tracing::error!(mail = mail.id, %error, "could not store the outcome of a mail; it is sent again in {CLAIM:?}");
         }
     }
 
@@ -196,7 +197,7 @@ impl Sender {
         })
     }
 
-    /// A link with a new token.
+    /// Creates a link with a new token.
     async fn link(
         &self,
         mail: &ClaimedMail,

@@ -1,7 +1,7 @@
-//! Accounts, log-ins and who makes a request.
+//! Accounts, log-ins and authentication.
 //!
-//! [`Authenticated`] is a request by a known user, [`Verified`] one by a user whose e-mail address is
-//! verified, [`Admin`] one by an admin; taking one of them as a handler's argument is what protects the route.
+//! A handler's argument protects its route: [`Authenticated`] requires a logged-in user, [`Verified`] a user with a
+//! verified e-mail address, and [`Admin`] an admin.
 
 mod cookies;
 mod identity;

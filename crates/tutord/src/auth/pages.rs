@@ -1,7 +1,7 @@
-//! The pages that mails lead to: complete without script.
+//! The pages behind the links in mails; they work without JavaScript.
 //!
-//! Programs that scan mails open their links, so a GET spends no token: a button posts it. The token itself is the
-//! authority of the request, so a page of another origin gains nothing by posting without one.
+//! Mail scanners open links, so a GET does not use a token; a button posts it. The token itself authorizes the request,
+//! so a page of another origin gains nothing by posting without one.
 
 use axum::Router;
 use axum::body::Bytes;
@@ -25,10 +25,10 @@ const POLICY: HeaderValue = HeaderValue::from_static(
     "default-src 'none'; style-src 'self'; img-src data:; form-action 'self'; base-uri 'none'; frame-ancestors 'none'",
 );
 const ROBOTS: HeaderName = HeaderName::from_static("x-robots-tag");
-/// Enough for a token and a password, each byte of it escaped.
+/// The maximum size of a form: a token and a password with every byte escaped.
 const MAX_FORM_BYTES: usize = 8 * 1_024;
 
-/// `/verify-email` and `/reset-password`.
+/// Returns the routes `/verify-email` and `/reset-password`.
 pub fn pages() -> Router<App> {
     Router::new()
         .route("/verify-email", get(show_verification).post(verify))
@@ -46,13 +46,13 @@ struct Form {
 }
 
 impl Form {
-    /// Reads a form, or the query of a link; what it lacks is empty.
+    /// Parses a form or the query of a link; missing fields are empty.
     fn read(encoded: &[u8]) -> Self {
         let empty = Self { token: String::new(), new_password: String::new() };
         serde_urlencoded::from_bytes(encoded).unwrap_or(empty)
     }
 
-    /// Reads what a page posted.
+    /// Reads a posted form.
     fn posted(headers: &HeaderMap, body: Result<Bytes, BytesRejection>) -> Result<Self, ApiError> {
         let content_type = headers.get(CONTENT_TYPE).map(HeaderValue::as_bytes).unwrap_or_default();
         let essence = content_type.split(|byte| *byte == b';').next().unwrap_or_default();
@@ -64,7 +64,7 @@ impl Form {
             Err(rejection) if rejection.status() == StatusCode::PAYLOAD_TOO_LARGE => {
                 Err(ApiError::payload_too_large(MAX_FORM_BYTES))
             }
-            Err(_) => Err(ApiError::malformed_json("the form could not be read to its end")),
+            Err(_) => Err(ApiError::malformed_json("could not read the whole form")),
         }
     }
 }
@@ -182,10 +182,10 @@ fn failed(error: &ApiError) -> Response {
     let (title, text) = match error.status() {
         StatusCode::TOO_MANY_REQUESTS => ("Too many attempts", "Please wait a minute, and open the link again."),
         StatusCode::UNSUPPORTED_MEDIA_TYPE => {
-            ("This is no form", "Please open the link in the mail, and use its button.")
+            ("The request is invalid", "Please open the link in the mail, and use its button.")
         }
-        StatusCode::PAYLOAD_TOO_LARGE => ("This is too long", "A password has at most 128 characters."),
-        _ => ("That did not work", "Please open the link again in a moment. It was not used up."),
+        StatusCode::PAYLOAD_TOO_LARGE => ("The password is too long", "A password has at most 128 characters."),
+        _ => ("Please try again", "Something went wrong. The link is still valid: please open it again in a moment."),
     };
     message(error.status(), title, text)
 }

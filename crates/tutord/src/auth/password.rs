@@ -1,4 +1,4 @@
-//! Password hashing by argon2id, off the async threads.
+//! Password hashing with argon2id, on blocking threads.
 
 use std::sync::Arc;
 
@@ -14,19 +14,19 @@ use crate::error::ApiError;
 /// Hashes and checks passwords with argon2id at the crate's default cost (19 MiB, 2 passes, 1 lane:
 /// OWASP's first recommendation).
 ///
-/// At most as many hashes are computed at once as there are cores, so that a wave of log-ins neither
-/// starves the requests of others nor takes 19 MiB each.
+/// Computes at most one hash for each core at a time, so that a wave of log-ins neither starves other requests nor
+/// takes 19 MiB each.
 #[derive(Clone)]
 pub struct Passwords {
     running: Arc<Semaphore>,
     queue: Arc<Semaphore>,
 }
 
-/// Hashes for each core that may be computed or wait: together they take less than a second.
+/// The maximum number of running and waiting hashes for each core; together they take less than a second.
 const QUEUE_PER_CORE: usize = 32;
 
-/// Checked in place of the hash of an account that doesn't exist, so that both cost the same. A hash of zeros, which no password is known to
-/// have: one computed at the start would leave its 19 MiB with the allocator for as long as nothing else is asked of it.
+/// Stands in for the hash of an account that doesn't exist, so that both checks take the same time. It consists of
+/// zeros, which no known password has: a hash computed at the start would leave its 19 MiB with the allocator.
 const DECOY: &str = "$argon2id$v=19$m=19456,t=2,p=1$AAAAAAAAAAAAAAAAAAAAAA$AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA";
 
 impl Default for Passwords {
@@ -37,18 +37,19 @@ impl Default for Passwords {
 }
 
 impl Passwords {
-    /// The password's hash in PHC string format, with a fresh salt.
+    /// Hashes a password with a new salt, in PHC string format.
     ///
     /// # Errors
-    /// An internal error when hashing fails.
+    /// Returns an internal error if hashing fails.
     pub async fn hash(&self, password: String) -> Result<String, ApiError> {
         self.compute(move || hash(&password)).await?.map_err(|error| ApiError::internal(&error))
     }
 
-    /// Whether `password` is the one behind `stored`, and in which form; without a stored hash the same work answers no.
+    /// Checks `password` against the hash `stored`, and returns the matching form. Without a stored hash it does the
+    /// same work and returns no match.
     ///
     /// # Errors
-    /// An internal error when the check can't be run.
+    /// Returns an internal error if the check can't run.
     pub async fn verify(&self, password: String, stored: Option<String>) -> Result<Option<Matched>, ApiError> {
         let known = stored.is_some();
         let stored = stored.unwrap_or_else(|| DECOY.to_owned());
@@ -57,7 +58,7 @@ impl Passwords {
     }
 
     async fn compute<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> Result<T, ApiError> {
-        let overloaded = |_| ApiError::overloaded("too many log-ins at once; please try again");
+        let overloaded = |_| ApiError::overloaded("too many concurrent log-ins; retry shortly");
         let _place = self.queue.try_acquire().map_err(overloaded)?;
         let permit = self.running.clone().acquire_owned().await.map_err(|error| ApiError::internal(&error))?;
         tokio::task::spawn_blocking(move || {
@@ -70,21 +71,21 @@ impl Passwords {
     }
 }
 
-/// In which form a password is the one behind a hash.
+/// The form in which a password matches a hash.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Matched {
-    /// As passwords are hashed now.
+    /// The prepared form, in which passwords are hashed now.
     Prepared,
-    /// As it was written: the hash is older than the preparation of passwords.
+    /// The password as written: the hash is older than the preparation of passwords.
     AsWritten,
 }
 
-/// The hash of a password, computed on the calling thread.
+/// Hashes a password on the calling thread.
 pub(crate) fn hash(password: &str) -> Result<String, argon2::password_hash::Error> {
     Ok(Argon2::default().hash_password(prepare(password).as_bytes())?.to_string())
 }
 
-/// Hashes twice at most, and only where the two forms differ.
+/// Hashes at most twice, and only if the two forms differ.
 fn verify(password: &str, stored: &str) -> Option<Matched> {
     let parsed = PasswordHash::new(stored).ok()?;
     let is = |form: &str| Argon2::default().verify_password(form.as_bytes(), &parsed).is_ok();
@@ -96,7 +97,7 @@ fn verify(password: &str, stored: &str) -> Option<Matched> {
     }
 }
 
-/// The form in which a password is hashed: every space is the ASCII one, and characters are composed (NFC), so that one
+/// Returns the form in which a password is hashed: all spaces are ASCII and characters are composed (NFC), so that a
 /// password is the same from every keyboard (RFC 8265, OpaqueString, section 4.2.2).
 fn prepare(password: &str) -> String {
     let space = |c: char| if c.general_category() == GeneralCategory::SpaceSeparator { ' ' } else { c };

@@ -1,4 +1,4 @@
-//! `/api/auth`: HTTP in and out.
+//! The routes of `/api/auth`.
 
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
@@ -24,13 +24,13 @@ use crate::http::query::Query;
 use crate::http::rate_limit::{Rule, Subject};
 use crate::http::validation;
 
-/// Statements per request for the account behind a token, authentication included.
+/// The budget of routes that return the user of a token, including authentication.
 pub const ME_BUDGET: u32 = 2;
 
-/// Statements per request that begins, continues or ends a session, or that sends a mail.
+/// The budget of routes that create, refresh or end a session, or send a mail.
 const SESSION_BUDGET: u32 = 12;
 
-/// What each route may issue.
+/// The statement budgets of the routes.
 pub const BUDGETS: &[Budget] = &[
     ("POST", "/register", 20),
     ("POST", "/login", SESSION_BUDGET),
@@ -98,7 +98,7 @@ struct LoginRequest {
 
 #[derive(Deserialize, Validate, ToSchema)]
 struct RefreshRequest {
-    /// Without it, the cookie counts.
+    /// Default: the cookie `refresh_token`.
     #[schema(min_length = 1, max_length = 255)]
     #[garde(inner(length(chars, min = 1, max = 255)))]
     refresh_token: Option<String>,
@@ -132,16 +132,16 @@ struct ConfirmResetRequest {
 #[derive(Deserialize, Validate, ToSchema, utoipa::IntoParams)]
 #[into_params(parameter_in = Query)]
 struct LogoutQuery {
-    /// Ends every session of the user, not this one alone.
+    /// Ends all sessions of the user instead of only this one.
     #[garde(skip)]
     #[serde(default)]
     all: bool,
 }
 
-/// A user as log-in and registration show it.
+/// The user in log-in and registration responses.
 #[derive(Clone, Serialize, ToSchema)]
 struct AccountSummary {
-    /// Absent when the address was taken.
+    /// Absent if the address is already registered.
     #[serde(skip_serializing_if = "Option::is_none")]
     id: Option<i64>,
     email: String,
@@ -156,7 +156,7 @@ struct AccountResponse {
     user: AccountSummary,
 }
 
-/// The user behind the access token.
+/// Returns the user of the access token.
 #[derive(Clone, Serialize, ToSchema)]
 struct CurrentUser {
     id: i64,
@@ -175,7 +175,7 @@ struct CurrentUser {
 #[derive(Clone, Serialize, ToSchema)]
 struct MeResponse {
     user: CurrentUser,
-    /// The user once more, where the frontend reads it.
+    /// The same user, at the place where the existing frontend reads it.
     data: CurrentUser,
 }
 
@@ -209,10 +209,10 @@ impl From<&User> for AccountSummary {
     }
 }
 
-/// Registers an account and logs it in. A taken address gets the same answer without `id` and
-/// cookies; its owner gets a mail.
+/// Registers an account and logs it in. For a registered address the response is the same, but without `id` and
+/// cookies, and the owner of the address gets a mail.
 #[utoipa::path(post, path = "/register", tag = "auth", security(()), request_body = RegisterRequest,
-    responses((status = 201, body = AccountResponse), (status = 422, description = "a field is out of bounds"), (status = 429)))]
+    responses((status = 201, body = AccountResponse), (status = 422, description = "a field is invalid"), (status = 429)))]
 async fn register(
     State(app): State<App>,
     ClientIp(address): ClientIp,
@@ -248,7 +248,7 @@ async fn login(
     Ok((cookies::log_in(&app.config, &tokens, &device), axum::Json(WithData::new(body))).into_response())
 }
 
-/// Ends the session, or with `all=true` every session of the user, and clears the cookies.
+/// Ends the session, or with `all=true` all sessions of the user, and clears the cookies.
 #[utoipa::path(post, path = "/logout", tag = "auth", params(LogoutQuery),
     responses((status = 200, body = MessageResponse), (status = 401), (status = 403, description = "CSRF_FAILED")))]
 async fn logout(
@@ -271,10 +271,11 @@ async fn logout(
     Ok((cookies::clear(&app.config), axum::Json(MessageResponse { message: "Logged out." })).into_response())
 }
 
-/// Exchanges the refresh token, from the body or its cookie, for new tokens. A token is accepted again for some seconds, and
-/// until its successor is used; a retired one ends its session.
+/// Exchanges the refresh token, from the body or its cookie, for new tokens. A token is accepted again for some
+/// seconds, and until its successor is used; a retired token ends its session.
 ///
-/// No CSRF token is asked for: the cookie is SameSite=Strict, and whoever forged the request could not read the answer.
+/// Requires no CSRF token: the cookie is SameSite=Strict, and an attacker could not read the response of a forged
+/// request.
 #[utoipa::path(post, path = "/refresh", tag = "auth", security(()), request_body = Option<RefreshRequest>,
     responses((status = 200, body = RefreshResponse), (status = 401)))]
 async fn refresh(
@@ -294,7 +295,7 @@ async fn refresh(
     Ok((cookies::renew(&app.config, &tokens, &jar), axum::Json(body)).into_response())
 }
 
-/// The user behind the access token.
+/// Returns the user of the access token.
 #[utoipa::path(get, path = "/me", tag = "auth", responses((status = 200, body = MeResponse), (status = 401)))]
 async fn me(
     State(app): State<App>,
@@ -317,9 +318,9 @@ async fn me(
     Ok(axum::Json(MeResponse { data: user.clone(), user }))
 }
 
-/// Verifies an e-mail address by the token that was mailed to it; single use, 24 hours.
+/// Verifies an e-mail address with the mailed token; single use, valid for 24 hours.
 #[utoipa::path(post, path = "/verify-email", tag = "auth", security(()), request_body = TokenRequest,
-    responses((status = 200, body = VerifiedResponse), (status = 422, description = "the token is not good")))]
+    responses((status = 200, body = VerifiedResponse), (status = 422, description = "the token is invalid")))]
 async fn verify_email(
     State(app): State<App>,
     ClientIp(address): ClientIp,
@@ -331,7 +332,7 @@ async fn verify_email(
     Ok(axum::Json(WithData::new(body)))
 }
 
-/// Mails a new verification link; the answer is the same for every address.
+/// Mails a new verification link; the response is the same for every address.
 #[utoipa::path(post, path = "/resend-verification", tag = "auth", security(()), request_body = EmailRequest,
     responses((status = 200, body = MessageResponse), (status = 422), (status = 429)))]
 async fn resend_verification(
@@ -345,7 +346,7 @@ async fn resend_verification(
     Ok(axum::Json(WithData::new(MessageResponse { message })))
 }
 
-/// Mails a link to reset the password; the answer is the same for every address.
+/// Mails a link to reset the password; the response is the same for every address.
 #[utoipa::path(post, path = "/password-reset", tag = "auth", security(()), request_body = EmailRequest,
     responses((status = 200, body = MessageResponse), (status = 422), (status = 429)))]
 async fn request_reset(
@@ -360,7 +361,7 @@ async fn request_reset(
     }))
 }
 
-/// Sets a new password by the token that was mailed; single use, 1 hour. Ends all sessions of the account.
+/// Sets a new password with the mailed token; single use, valid for 1 hour. Ends all sessions of the account.
 #[utoipa::path(post, path = "/password-reset/confirm", tag = "auth", security(()), request_body = ConfirmResetRequest,
     responses((status = 200, body = MessageResponse), (status = 422), (status = 429)))]
 async fn confirm_reset(
@@ -375,11 +376,11 @@ async fn confirm_reset(
 
 macro_rules! oauth_route {
     ($name:ident, $method:ident, $path:literal) => {
-        /// Log-in by another service: not configured.
+        /// OAuth log-in; not configured.
         #[utoipa::path($method, path = $path, tag = "auth", security(()), responses((status = 501, description = "NOT_IMPLEMENTED"), (status = 429)))]
         async fn $name(State(app): State<App>, ClientIp(address): ClientIp) -> ApiError {
             match app.limits.check(Rule::OAuth, &Subject::Ip(address)).await {
-                Ok(()) => ApiError::not_implemented("log-in by another service is not configured"),
+                Ok(()) => ApiError::not_implemented("OAuth log-in is not configured"),
                 Err(limited) => limited,
             }
         }

@@ -17,11 +17,11 @@ use crate::error::ApiError;
 use crate::http::admission::without_load;
 use crate::http::rate_limit::{Rule, Subject, network};
 
-/// What a registration led to.
+/// The outcome of a registration.
 pub(super) enum Registration {
-    /// A new account, already logged in, and the token of its browser.
+    /// A new account with its session and device token.
     Created(Box<User>, Tokens, Token),
-    /// The address has an account: its owner gets a mail, the caller learns nothing.
+    /// The address is already registered; its owner gets a mail, and the response does not disclose it.
     Taken,
 }
 
@@ -58,18 +58,17 @@ pub(super) async fn register(app: &App, email: &str, password: String, name: &st
     }
 }
 
-/// Whose failures bound the attempts to log in to an account: those of the same trusted browser, or those of the same
-/// address and of everybody else together. So strangers can't lock the owner's browser out (OWASP, "Slow Down Online Guessing
+/// The subjects whose failures limit the log-ins to an account: the same trusted browser, or the same address and all
+/// untrusted browsers together. So strangers can't lock out the owner's browser (OWASP, "Slow Down Online Guessing
 /// Attacks with Device Cookies").
 struct Allowance {
     own: Subject,
-    /// Of all but trusted browsers.
+    /// All untrusted browsers together.
     untrusted: Option<Subject>,
 }
 
 impl Allowance {
-    /// The hash of the password is a part of what is counted by: when the password is reset, all counts begin anew, on every
-    /// node.
+    /// Includes the password's hash in the subject, so that a password reset restarts all counts on every node.
     fn new(email: &str, password_hash: Option<&str>, trusted: Option<TokenHash>, address: IpAddr) -> Self {
         let (email, password_hash) = (address_key(email), password_hash.unwrap_or_default());
         let account = [email.as_bytes(), password_hash.as_bytes()];
@@ -87,7 +86,7 @@ impl Allowance {
         }
     }
 
-    /// Refuses when nothing is left.
+    /// Returns an error if no attempt is left.
     async fn peek(&self, app: &App) -> Result<(), ApiError> {
         app.limits.peek(Rule::LoginFailures, &self.own).await?;
         match &self.untrusted {
@@ -106,7 +105,7 @@ impl Allowance {
     }
 }
 
-/// Checks a password and begins a session; with the token for the browser's next log-in.
+/// Checks a password and creates a session and a device token.
 pub(super) async fn log_in(
     app: &App,
     address: IpAddr,
@@ -149,12 +148,12 @@ pub(super) async fn log_in(
     Ok((user, tokens, device))
 }
 
-/// Makes the browser with this device token a trusted one of the user's.
+/// Marks the browser with this device token as trusted for the user.
 async fn trust(app: &App, user_id: i64, device: &str) -> Result<(), ApiError> {
     Ok(app.store.trust_device(user_id, &token::hash(device), Timestamp::now() + DEVICE_TTL).await?)
 }
 
-/// Begins a session for a user who has proven who they are.
+/// Creates a session for an authenticated user.
 async fn start_session(app: &App, user_id: i64) -> Result<Tokens, ApiError> {
     let (tokens, hashed) = new_tokens(app);
     app.store.create_session(user_id, hashed).await?;
@@ -171,7 +170,7 @@ pub(super) async fn refresh(app: &App, presented: &str) -> Result<Tokens, ApiErr
             tracing::warn!(
                 user_id,
                 session_id,
-                "a retired refresh token was presented: two clients hold tokens of its session, which is revoked"
+                "a retired refresh token was presented: two clients hold tokens of its session; revoked the session"
             );
             Err(ApiError::unauthenticated())
         }
@@ -191,22 +190,23 @@ fn new_tokens(app: &App) -> (Tokens, NewSessionTokens) {
     (tokens, hashed)
 }
 
-/// Marks the address behind a mailed token as verified.
+/// Marks the address of a mailed token as verified.
 pub(super) async fn verify_email(app: &App, presented: &str) -> Result<User, ApiError> {
     app.store.verify_email(&token::hash(presented)).await?.ok_or_else(bad_token)
 }
 
-/// Mails a new verification link, where the address has an account that still needs one.
+/// Mails a new verification link if the address has an unverified account.
 ///
-/// As of [`request_reset`], neither the answer nor its time tells whether the account exists: the statements are the same.
+/// Like [`request_reset`], neither the response nor its time discloses whether the account exists: the statements are
+/// the same.
 pub(super) async fn resend_verification(app: &App, email: &str) -> Result<(), ApiError> {
     enqueue(app, email, MailKind::VerifyEmail).await
 }
 
-/// How long a request for a mail takes at least, so that its time does not tell whether the address has an account.
+/// The minimum duration of a request for a mail, which hides whether the address has an account.
 const ANSWER_STEP: Duration = Duration::from_millis(100);
 
-/// Mails a link to reset the password, where the address has an account.
+/// Mails a link to reset the password if the address has an account.
 pub(super) async fn request_reset(app: &App, email: &str) -> Result<(), ApiError> {
     enqueue(app, email, MailKind::PasswordReset).await
 }
@@ -221,7 +221,7 @@ async fn enqueue(app: &App, email: &str, kind: MailKind) -> Result<(), ApiError>
     Ok(())
 }
 
-/// Replaces the password of the account behind a mailed token, and ends all its sessions.
+/// Replaces the password of the account of a mailed token, and ends all its sessions.
 pub(super) async fn reset_password(app: &App, presented: &str, new_password: String) -> Result<(), ApiError> {
     let hash = token::hash(presented);
     let owner = app.store.email_token_owner(&hash, EmailTokenPurpose::PasswordReset).await?.ok_or_else(bad_token)?;

@@ -9,33 +9,33 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use sha2::{Digest, Sha256};
 use tutord_store::model::TokenHash;
 
-/// A secret that is handed to a client once. It has no `Debug`, so that it can't reach a log.
+/// A secret that a client receives once. It does not implement `Debug`, so that it can't reach a log.
 pub(super) struct Token(String);
 
 impl Token {
-    /// 256 random bits from the operating system's generator, in URL-safe base64.
+    /// Generates a token: 256 random bits from the operating system, in URL-safe base64.
     pub(super) fn random() -> Self {
         let bytes: [u8; 32] = rand::random();
         Self(URL_SAFE_NO_PAD.encode(bytes))
     }
 
-    /// The text for the client.
+    /// Returns the text for the client.
     pub(super) fn as_str(&self) -> &str {
         &self.0
     }
 
-    /// What the store keeps.
+    /// Returns the hash that the store keeps.
     pub(super) fn hash(&self) -> TokenHash {
         hash(&self.0)
     }
 }
 
-/// What the store keeps of a presented token.
+/// Returns the hash of a presented token.
 pub(super) fn hash(presented: &str) -> TokenHash {
     Sha256::digest(presented.as_bytes()).into()
 }
 
-/// Whether a text has the form of a [`Token`].
+/// Returns `true` if a text has the form of a [`Token`].
 pub(super) fn is_well_formed(presented: &str) -> bool {
     presented.len() == 43 && presented.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'))
 }

@@ -1,13 +1,13 @@
-//! What is read often is served from memory and Redis, and is never older than the last write.
+//! The cache: serves frequent reads from memory and Redis, never older than the last write.
 //!
-//! - `namespaces`: what is cached, under which keys, for how long;
-//! - `writes`: the one table of what each write makes unusable;
-//! - `outbox`: what others change in the database;
-//! - `warming`: what is read ahead at the start;
-//! - `store`: the database with both before it. It is the only way to the database that the features have,
-//!   so that no read and no write can forget the cache.
+//! - `namespaces`: the cached values, their keys and times to live;
+//! - `writes`: the table of the keys that each write invalidates;
+//! - `outbox`: invalidation of changes by others;
+//! - `warming`: loading values at the start;
+//! - `store`: the cached store. Features have no other access to the database, so no read and no write can bypass the
+//!   cache.
 //!
-//! How values stay coherent between processes is the library's matter: see `readthrough::coherence`.
+//! The library keeps values coherent between processes: see `readthrough::coherence`.
 
 mod namespaces;
 mod outbox;

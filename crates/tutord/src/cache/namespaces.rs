@@ -1,4 +1,4 @@
-//! What is cached.
+//! The namespaces of the cache.
 
 use readthrough::{Cache, Namespace, NamespaceOptions};
 use serde::{Deserialize, Serialize};
@@ -9,7 +9,7 @@ use tutord_store::page::Page;
 
 use crate::config::CacheConfig;
 
-/// Which session an access token belongs to. Holds for as long as the token does.
+/// The session of an access token; valid as long as the token.
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 pub(super) struct TokenOwner {
     pub(super) session_id: i64,
@@ -17,7 +17,7 @@ pub(super) struct TokenOwner {
     pub(super) expires_at: Timestamp,
 }
 
-/// An answer about one student's exercises.
+/// A query result about one student's exercises.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(super) enum OwnExercises {
     Page(Page<HistoryItem>),
@@ -25,7 +25,7 @@ pub(super) enum OwnExercises {
     Daily(Box<NewestDaily>),
 }
 
-/// An answer about one student's progress.
+/// A query result about one student's progress.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(super) enum OwnProgress {
     Overview(Box<ProgressOverview>),
@@ -34,27 +34,27 @@ pub(super) enum OwnProgress {
     Skills(Vec<TopicSkill>),
 }
 
-/// One namespace for each kind of value. A change of a type's shape needs another version.
+/// The namespaces, one for each kind of value. A change of a type's serialized form requires a new version.
 pub(super) struct Namespaces {
-    /// By user: the profile.
+    /// Profiles, by user.
     pub(super) profiles: Namespace<User>,
-    /// By hash of the access token: its session.
+    /// Sessions, by hash of the access token.
     pub(super) tokens: Namespace<TokenOwner>,
-    /// A group for each user, by session: present while it is not revoked.
+    /// Sessions that are not revoked, in a group for each user.
     pub(super) sessions: Namespace<()>,
-    /// By id: exercises of the catalogue.
+    /// Catalogue exercises, by id.
     pub(super) exercises: Namespace<Exercise>,
-    /// By exercise and student: those that were generated for one student.
+    /// Generated exercises, by exercise and student.
     pub(super) own_exercises: Namespace<Exercise>,
-    /// A group for each student: pages of the history, and the exercise of a day.
+    /// Pages of the exercise history and daily exercises, in a group for each student.
     pub(super) exercise_lists: Namespace<OwnExercises>,
-    /// A group for each student: pages of the list.
+    /// Pages of the conversation list, in a group for each student.
     pub(super) conversations: Namespace<Page<Conversation>>,
-    /// A group for each student and conversation: the page at either end.
+    /// The first and last page of conversations, in a group for each student and conversation.
     pub(super) messages: Namespace<ConversationPage>,
-    /// A group for each student: sums, achievements, levels.
+    /// Sums, achievements and levels, in a group for each student.
     pub(super) progress: Namespace<OwnProgress>,
-    /// One group: pages of leaderboards.
+    /// Leaderboard pages, in one group.
     pub(super) leaderboards: Namespace<Page<LeaderboardEntry>>,
 }
 

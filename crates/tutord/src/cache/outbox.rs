@@ -1,8 +1,7 @@
-//! Acts on what the database notes of changes that no process of tutord answers for: SQL typed into `psql`, and
-//! writes of a process that was killed between its commit and the invalidation. Of SQLite's file it is only known that
-//! another process wrote: everything is flushed then.
+//! Invalidates changes that no running tutord process has invalidated: SQL typed into `psql`, and writes of a process
+//! that was killed between commit and invalidation. On SQLite, any write by another process flushes the cache.
 //!
-//! One process of the cluster follows; invalidations reach the others by Redis as always.
+//! One process of the cluster follows the changes; its invalidations reach the other processes through Redis.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,17 +14,17 @@ use super::CachedStore;
 use crate::app::App;
 use crate::ops::background::drain;
 
-/// How often a process that does not follow tries to, and how long one waits that has failed.
+/// The interval at which a process tries to become the follower, also after a failure.
 const RETRY: Duration = Duration::from_secs(1);
-/// How often own writes are acknowledged: well within the grace that others give.
+/// The interval at which a process acknowledges its own writes: well within the grace period.
 const ACKNOWLEDGE: Duration = Duration::from_millis(500);
-/// The most changes that are acted on at once.
+/// The maximum number of changes in a batch.
 const BATCH: i64 = 1_000;
-/// How often changes that nobody follows are removed, and how many with one statement.
+/// The interval at which unfollowed changes are removed, and the batch size of one statement.
 const PURGE: Duration = Duration::from_secs(60);
 const PURGED: i64 = 10_000;
 
-/// Starts the tasks; they end at shutdown.
+/// Starts the tasks, which end at shutdown.
 pub(crate) fn spawn(app: &App, store: Arc<CachedStore>) {
     if !app.cache.is_enabled() {
         app.tasks.spawn(purge(app.clone()));
@@ -47,7 +46,7 @@ pub(crate) fn spawn(app: &App, store: Arc<CachedStore>) {
                 match store.follow_changes().await {
                     Ok(Some(feed)) => follow(&store, feed).await,
                     Ok(None) => {}
-                    Err(error) => tracing::warn!(%error, "changes of the database can't be followed; trying again"),
+                    Err(error) => tracing::warn!(%error, "could not follow changes of the database; retrying"),
                 }
                 sleep(RETRY).await;
             }
@@ -58,13 +57,14 @@ pub(crate) fn spawn(app: &App, store: Arc<CachedStore>) {
 
 async fn acknowledge(store: &CachedStore) {
     if let Err(error) = store.acknowledge().await {
-        tracing::warn!(%error, "own writes could not be acknowledged; others act on them once more");
+        tracing::warn!(%error, "could not acknowledge own writes; other processes invalidate them again");
     }
 }
 
-/// Acts on changes until the connection is lost, or this process has lost Redis and another may not have.
+/// Applies changes until the connection is lost, or until this process loses Redis while another process may still have
+/// it.
 async fn follow(store: &CachedStore, mut feed: Box<dyn ChangeFeed>) {
-    tracing::info!("following what others change in the database");
+    tracing::info!("following changes of the database by others");
     loop {
         let outcome = async {
             let changes = feed.next(BATCH).await?;
@@ -73,7 +73,7 @@ async fn follow(store: &CachedStore, mut feed: Box<dyn ChangeFeed>) {
             }
             if !changes.is_empty() {
                 feed.done(&changes).await?;
-                tracing::debug!(changes = changes.len(), "acted on changes of others");
+                tracing::debug!(changes = changes.len(), "invalidated the changes of others");
             }
             Ok::<_, tutord_store::Error>(true)
         };
@@ -81,15 +81,15 @@ async fn follow(store: &CachedStore, mut feed: Box<dyn ChangeFeed>) {
             Ok(true) => {}
             Ok(false) => return,
             Err(error) => {
-                tracing::warn!(%error, "changes of the database are not followed any more; trying again");
+                tracing::warn!(%error, "lost the connection that follows changes of the database; reconnecting");
                 return;
             }
         }
     }
 }
 
-/// Without a cache there is nothing to act on, but a process with it may start later: what is kept in Redis from
-/// before a change is gone when its time to live is over, and so is the need to know of the change.
+/// Removes changes while no cache is enabled. A process with a cache may start later, but values in Redis from before a
+/// change expire with their time to live, and the change is not needed after that.
 async fn purge(app: App) {
     let longest = Duration::from_secs(app.config.cache.longest_ttl());
     while app.shutdown.run_until_cancelled(sleep(PURGE)).await.is_some() {

@@ -1,4 +1,4 @@
-//! Reads ahead what will be asked for first, when a process starts.
+//! Loads frequently read values into the cache when a process starts.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -6,10 +6,10 @@ use std::time::{Duration, Instant};
 use super::CachedStore;
 use crate::app::App;
 
-/// How long a process warms, at most. It serves meanwhile.
+/// The timeout of warming. The process serves requests meanwhile.
 const BOUND: Duration = Duration::from_secs(2);
 
-/// Starts the task.
+/// Starts the task that warms the cache.
 pub(crate) fn spawn(app: &App, store: Arc<CachedStore>) {
     let cache = app.cache.clone();
     app.tasks.spawn(async move {
@@ -21,8 +21,8 @@ pub(crate) fn spawn(app: &App, store: Arc<CachedStore>) {
         match tokio::time::timeout(BOUND, warming).await {
             Ok(Ok(0)) => {}
             Ok(Ok(values)) => tracing::info!(values, milliseconds = began.elapsed().as_millis(), "the cache is warm"),
-            Ok(Err(error)) => tracing::warn!(%error, "the cache is not warm: the first readers load"),
-            Err(_) => tracing::warn!("the cache is not warm after {BOUND:?}: the first readers load"),
+            Ok(Err(error)) => tracing::warn!(%error, "could not warm the cache; the first readers load the values"),
+            Err(_) => tracing::warn!("could not warm the cache within {BOUND:?}; the first readers load the values"),
         }
     });
 }

@@ -1,43 +1,43 @@
-//! What each write makes unusable.
+//! The keys and groups that each write invalidates.
 
 use readthrough::{Key, Target};
 use tutord_store::model::change::{Change, ChangeKind};
 
 use super::namespaces::Namespaces;
 
-/// The group of all pages of leaderboards.
+/// The group of all leaderboard pages.
 pub(super) const LEADERBOARDS: &str = "all";
 
-/// A write, by what it changes.
+/// A write, classified by the data that it changes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Write {
-    /// Fields of a user that nobody else is shown.
+    /// Fields of a user that other users don't see.
     Profile { user: i64 },
-    /// Fields of a user that leaderboards show, too.
+    /// Fields of a user that leaderboards also show.
     Name { user: i64 },
-    /// A session of a user's was revoked.
+    /// A session of a user was revoked.
     Session { user: i64 },
     /// A conversation or its messages.
     Conversation { user: i64, conversation: i64 },
-    /// What a student's list of conversations shows.
+    /// Fields that a student's conversation list shows.
     List { user: i64 },
     /// Messages of a conversation.
     Messages { user: i64, conversation: i64 },
-    /// Where a student stands with an exercise, without a completion.
+    /// A student's progress in an exercise, without a completion.
     Exercise { user: i64, exercise: i64 },
-    /// The same, and it may be completed now.
+    /// A student's progress in an exercise, possibly with a completion.
     Completion { user: i64, exercise: i64 },
-    /// Who is on leaderboards.
+    /// The students that leaderboards show.
     Leaderboards,
-    /// Everything of a student that is computed from completions.
+    /// Everything that is computed from a student's completions.
     Statistics { user: i64 },
     /// Exercises of the catalogue, or achievements.
     Catalogue,
-    /// Rows of this kind of many users, or it is not known whose.
+    /// Rows of this kind of many or unknown users.
     Any(ChangeKind),
 }
 
-/// What a change that the database noted is here.
+/// Converts a change recorded by the database's triggers.
 pub(super) fn noted(change: &Change) -> Write {
     match (change.kind, change.user_id, change.item_id) {
         (ChangeKind::Profile, Some(user), _) => Write::Statistics { user },
@@ -51,7 +51,7 @@ pub(super) fn noted(change: &Change) -> Write {
 }
 
 impl Namespaces {
-    /// The table.
+    /// Returns the keys and groups that the write invalidates.
     pub(super) fn targets(&self, write: Write) -> Vec<Target> {
         match write {
             Write::Profile { user } => vec![self.profiles.target(&Key::new(user))],
@@ -91,7 +91,7 @@ impl Namespaces {
     }
 }
 
-/// The namespaces that a write makes unusable as a whole; `*` is all of them.
+/// Returns the namespaces that a write invalidates as a whole; `*` means all of them.
 pub(super) const fn flushed(write: Write) -> &'static [&'static str] {
     match write {
         // What a catalogue changes is in every list and overview.
@@ -105,12 +105,12 @@ pub(super) const fn flushed(write: Write) -> &'static [&'static str] {
     }
 }
 
-/// The group of a conversation's pages: of one student's, who alone may see them.
+/// Returns the group of a conversation's pages, which belong to one student.
 pub(super) fn conversation_group(user: i64, conversation: i64) -> String {
     format!("{user}:{conversation}")
 }
 
-/// The key of an exercise that was generated for one student.
+/// Returns the key of an exercise generated for one student.
 pub(super) fn own_exercise(user: i64, exercise: i64) -> Key {
     Key::new(format_args!("{exercise}:{user}"))
 }

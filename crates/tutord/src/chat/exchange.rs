@@ -1,7 +1,7 @@
 //! A student's message and the tutor's reply.
 //!
-//! The message is committed before the model is asked, and no connection is held while it answers: a
-//! model that fails or a process that dies costs the reply, never the message.
+//! The message is committed before the request to the model, and no connection is held during that request: if the
+//! model fails or the process dies, the reply is lost, but not the message.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,27 +20,27 @@ use crate::http::admission::without_load;
 use crate::http::rate_limit::{Rule, Subject};
 use crate::llm::{ChatRequest, LlmError, Provider};
 
-/// A stored message of a student's that waits for its reply.
+/// A student's stored message that waits for its reply.
 #[derive(Debug, Clone)]
 pub(super) struct Question {
     pub(super) user_id: i64,
     pub(super) message: Message,
-    /// Whether a reply that broke off is stored, which the next one replaces.
+    /// Set if an incomplete reply is stored, which the next reply replaces.
     has_incomplete_reply: bool,
 }
 
-/// What became of a reply.
+/// The outcome of storing a reply.
 pub(super) enum Outcome {
     Stored(Message),
-    /// Another request has stored this one, which is complete or longer.
+    /// Another request stored this reply, which is complete or longer.
     Superseded(Message),
 }
 
-/// Where an exchange stands once the student's message is known to be stored.
+/// The state of an exchange whose message is stored.
 pub(super) enum Begun {
-    /// The reply is still to come.
+    /// The reply is pending.
     Open(Question),
-    /// A repeated request: the reply was stored before.
+    /// A repeated request whose reply is already stored.
     Answered(Question, Message),
 }
 
@@ -75,19 +75,20 @@ pub(super) async fn begin(app: &App, identity: &Identity, request: SendRequest) 
     }
 }
 
-/// Whether a request is the one that stored this message. The conversation that a message began may be named or not.
+/// Returns `true` if a request is a repetition of the one that stored this message. The conversation that a message
+/// began may be named or not.
 fn is_repetition(stored: &Message, text: Option<&str>, conversation: Option<i64>) -> bool {
     let is_there = conversation.map_or(stored.position == 1, |conversation| conversation == stored.conversation_id);
     text == Some(stored.content.as_str()) && is_there
 }
 
-/// Begins the newest exchange of a conversation again, unless its reply is complete.
+/// Restarts the newest exchange of a conversation, unless its reply is complete.
 pub(super) async fn resume(app: &App, identity: &Identity, conversation_id: i64) -> Result<Begun, ApiError> {
     limit(app, identity).await?;
     match app.store.last_exchange(identity.user_id, conversation_id).await? {
         Some(exchange) => Ok(begun(identity.user_id, exchange)),
         None if service::exists(app, identity.user_id, conversation_id).await? => {
-            Err(ApiError::conflict("this conversation has no message that could be answered"))
+            Err(ApiError::conflict("this conversation has no message to reply to"))
         }
         None => Err(no_conversation()),
     }
@@ -107,11 +108,11 @@ async fn limit(app: &App, identity: &Identity) -> Result<(), ApiError> {
 }
 
 pub(super) fn answered() -> ApiError {
-    ApiError::conflict("the newest message of this conversation has its reply already")
+    ApiError::conflict("the newest message of this conversation already has a reply")
 }
 
 impl Begun {
-    /// The question and its reply. A client that leaves meanwhile finds the reply later.
+    /// Returns the message and its reply. A client that disconnects finds the reply later.
     pub(super) async fn reply(self, app: &App) -> Result<(i64, Message), ApiError> {
         let question = match self {
             Self::Answered(question, reply) => return Ok((question.message.id, reply)),
@@ -127,8 +128,8 @@ impl Begun {
 }
 
 impl Question {
-    /// Waits until no other request of this process generates a reply to this question. Returns the turn to do so, or the
-    /// reply that another one has stored meanwhile.
+    /// Waits until no other request of this process generates a reply to this message. Returns the turn to do so, or
+    /// the reply that another request stored meanwhile.
     pub(super) async fn turn(&mut self, app: &App) -> Result<Result<Turn, Message>, ApiError> {
         let (turn, waited) = app.in_progress.turn(self.message.id).await;
         if waited && let Some(reply) = self.stored_reply(app).await? {
@@ -140,7 +141,7 @@ impl Question {
         Ok(Ok(turn))
     }
 
-    /// Asks the model and stores its reply.
+    /// Requests a reply from the model and stores it.
     async fn answer(mut self, app: &App) -> Result<Message, ApiError> {
         let outcome = async {
             let _turn = match self.turn(app).await? {
@@ -166,7 +167,7 @@ impl Question {
         outcome.await.map_err(|error| self.explain(error))
     }
 
-    /// The provider and what to ask it: one bounded read of the history, one of the student, one of the
+    /// Returns the provider and the request: one bounded read of the history, one of the student, and one of the
     /// student's topics.
     pub(super) async fn prepare(&self, app: &App) -> Result<(Arc<dyn Provider>, ChatRequest), ApiError> {
         let provider = app.llm.clone().ok_or_else(ApiError::llm_not_configured)?;
@@ -195,7 +196,7 @@ impl Question {
         ))
     }
 
-    /// A reply to this question, still without what the model said.
+    /// Returns a reply to this message, without the model's text.
     pub(super) fn reply(&self, provider: &str) -> NewReply {
         NewReply {
             user_id: self.user_id,
@@ -211,7 +212,7 @@ impl Question {
         }
     }
 
-    /// Stores a reply, or replaces one that broke off.
+    /// Stores a reply, or replaces an incomplete one.
     pub(super) async fn store(&self, app: &App, mut reply: NewReply) -> Result<Outcome, ApiError> {
         // No database keeps the character U+0000; a model that writes it must not cost the reply.
         let visible = |text: &str| text.contains('\0').then(|| text.replace('\0', "\u{fffd}"));
@@ -240,14 +241,14 @@ impl Question {
         }
     }
 
-    /// The reply that another request for the same question has stored.
+    /// Returns the reply that another request for the same message stored.
     async fn stored_reply(&self, app: &App) -> Result<Option<Message>, ApiError> {
         let newest = app.store.last_exchange(self.user_id, self.message.conversation_id).await?;
         let own = newest.filter(|exchange| exchange.question.id == self.message.id);
         Ok(own.and_then(|exchange| exchange.reply))
     }
 
-    /// Tells the client, with any failure, which message is safely stored.
+    /// Adds the id of the stored message to an error.
     pub(super) fn explain(&self, error: ApiError) -> ApiError {
         error
             .with_detail("conversation_id", self.message.conversation_id)
@@ -255,7 +256,7 @@ impl Question {
     }
 }
 
-/// What the client is told of a model that failed; the operator reads the cause in the log.
+/// Returns the client's error for a failed model; the cause goes to the log.
 pub(super) fn unavailable(error: &LlmError) -> ApiError {
     if let LlmError::Declined(_) = error {
         tracing::warn!(%error, "the model gave no reply");

@@ -1,4 +1,4 @@
-//! Replies that this process is generating.
+//! The replies that this process is generating.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -7,21 +7,21 @@ use tokio::sync::watch;
 
 type Ends = HashMap<i64, watch::Receiver<()>>;
 
-/// The questions whose replies are being generated, so that a repeated request waits for the reply instead of requesting
+/// The messages whose replies are being generated, so that a repeated request waits for the reply instead of requesting
 /// another one.
 #[derive(Clone, Default)]
 pub struct InProgress(Arc<Mutex<Ends>>);
 
-/// Held while a reply is generated and stored.
+/// A guard held while a reply is generated and stored.
 pub(super) struct Turn {
     questions: InProgress,
     question_id: i64,
-    /// Closed when this is dropped.
+    /// Closed on drop.
     _end: watch::Sender<()>,
 }
 
 impl InProgress {
-    /// Returns the turn for a question once no other request has it, and whether that took waiting.
+    /// Waits until no other request holds the turn for a message. Returns the turn, and whether it had to wait.
     pub(super) async fn turn(&self, question_id: i64) -> (Turn, bool) {
         let mut waited = false;
         loop {

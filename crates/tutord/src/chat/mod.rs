@@ -1,11 +1,11 @@
 //! Conversations with the tutor.
 //!
-//! - `routes` and `wire`: HTTP in and out;
-//! - `service`: begin, list, read, rename and delete conversations;
-//! - `exchange`: a student's message and the tutor's reply, whole;
+//! - `routes` and `wire`: the HTTP routes and their JSON;
+//! - `service`: creates, lists, reads, renames and deletes conversations;
+//! - `exchange`: a student's message and the tutor's complete reply;
 //! - `stream`: the same as server-sent events;
-//! - `in_progress`: one request for a reply at a time;
-//! - `prompt`: what the model is shown: the system prompt and the bounded history;
+//! - `in_progress`: at most one request for a reply at a time;
+//! - `prompt`: the prompt for the model: the system prompt and the bounded history;
 //! - `purge`: removes the rows of deleted conversations in the background.
 
 mod exchange;

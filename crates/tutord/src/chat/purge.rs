@@ -1,4 +1,4 @@
-//! Removes in the background what was deleted or has expired.
+//! Background removal of deleted and expired rows.
 
 use std::time::Duration;
 
@@ -7,14 +7,14 @@ use tutord_store::Timestamp;
 use crate::app::App;
 use crate::ops::background::drain;
 
-/// The most rows of a table that one transaction removes: it holds its locks for some ten milliseconds.
+/// The maximum number of rows of a table that one transaction removes; it holds its locks for about ten milliseconds.
 const BATCH: i64 = 5_000;
-/// How often expired sessions and tokens are looked for.
+/// The interval at which expired sessions and tokens are removed.
 const INTERVAL: Duration = Duration::from_secs(60 * 60);
-/// How long expired tokens are kept, so that a client is told that its token expired.
+/// The retention of expired tokens, for which clients get `TOKEN_EXPIRED`.
 const KEPT_EXPIRED: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// Starts the task. It begins with what a stopped process left behind, and ends at shutdown.
+/// Starts the task, which first removes what a stopped process left, and ends at shutdown.
 pub(crate) fn spawn(app: &App) {
     let app = app.clone();
     app.tasks.clone().spawn(async move {

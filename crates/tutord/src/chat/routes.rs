@@ -1,4 +1,4 @@
-//! `/api/chat`: HTTP in and out.
+//! The routes of `/api/chat`.
 
 use axum::extract::State;
 use axum::http::header::ACCEPT;
@@ -25,26 +25,26 @@ use crate::http::pagination::{Bounds, PageParams};
 use crate::http::path::Id;
 use crate::http::query::Query;
 
-/// Statements per request on this route, authentication included; one less but for a page beyond the list's end. See
-/// `docs/ARCHITECTURE.md`.
+/// The statement budget of this route, including authentication. Only a page beyond the list's end uses the last
+/// statement. See `docs/ARCHITECTURE.md`.
 pub const LIST_BUDGET: u32 = 3;
-/// Statements per request on this route, authentication included.
+/// The statement budget of this route, including authentication.
 pub const PAGE_BUDGET: u32 = 3;
 
-/// Statements per request that begins, renames or deletes a conversation, authentication included; one of them
-/// looks up the exercise that a conversation is about.
+/// The statement budget of requests that create, rename or delete a conversation, including authentication; one
+/// statement looks up the exercise of a conversation.
 pub const CONVERSATION_BUDGET: u32 = 3;
-/// Statements per message with its reply, authentication included: some 12, one more for a new conversation, two for
-/// an idempotency key, and three to find the reply that the same request, sent twice, has stored meanwhile.
+/// The statement budget of a message with its reply, including authentication: about 12, one more for a new
+/// conversation, two for an idempotency key, and three to find the reply that a repeated request has stored meanwhile.
 pub const SEND_BUDGET: u32 = 18;
 
 pub(crate) const CONVERSATIONS: Bounds = Bounds::new(20, 100);
 pub(crate) const MESSAGES: Bounds = Bounds::new(50, 200);
 
-/// Routes that answer when the model did: they are bounded by its time-outs, not by the request's.
+/// Routes that wait for the model: its timeouts apply instead of the request's.
 pub const AWAIT_MODEL: &[&str] = &["/api/chat/message", "/api/chat/conversations/{id}/retry"];
 
-/// What each route may issue.
+/// The statement budgets of the routes.
 pub const BUDGETS: &[Budget] = &[
     ("GET", "/conversations", LIST_BUDGET),
     ("POST", "/conversations", CONVERSATION_BUDGET),
@@ -75,7 +75,7 @@ struct OrderQuery {
     order: Order,
 }
 
-/// The student's conversations, newest activity first.
+/// Lists the student's conversations, newest activity first.
 #[utoipa::path(get, path = "/conversations", tag = "chat", params(PageParams),
     responses((status = 200, body = ConversationList), (status = 401), (status = 403), (status = 422)))]
 async fn list(
@@ -89,7 +89,7 @@ async fn list(
     app.answers.json(found, 0, |found| ConversationList::new(found, &request))
 }
 
-/// Begins a conversation without messages.
+/// Creates a conversation without messages.
 #[utoipa::path(post, path = "/conversations", tag = "chat", request_body = NewConversationRequest,
     responses((status = 201, body = ConversationResponse), (status = 401), (status = 403), (status = 404), (status = 422)))]
 async fn create(
@@ -102,7 +102,7 @@ async fn create(
     Ok((StatusCode::CREATED, axum::Json(body)).into_response())
 }
 
-/// A conversation and a page of its messages.
+/// Returns a conversation and a page of its messages.
 #[utoipa::path(get, path = "/conversations/{id}", tag = "chat", params(("id" = i64, Path), PageParams, OrderQuery),
     responses((status = 200, body = ConversationPageResponse), (status = 401), (status = 403), (status = 404), (status = 422)))]
 async fn read(
@@ -148,8 +148,8 @@ async fn delete(
     Ok(axum::Json(DeletedResponse { message: "Conversation deleted.", conversation_id: id }))
 }
 
-/// Asks the tutor again for a reply to the newest message, where it has none or one that broke off, which it replaces. A
-/// complete reply is returned as it is. With `Accept: text/event-stream` the reply streams.
+/// Requests a reply to the newest message if it has none, or only an incomplete one, which the new reply replaces.
+/// Returns a complete reply unchanged. With `Accept: text/event-stream` the reply streams.
 #[utoipa::path(post, path = "/conversations/{id}/retry", tag = "chat", params(("id" = i64, Path)),
     responses((status = 200, content((ReplyResponse = "application/json"), (String = "text/event-stream"))), (status = 401),
         (status = 403), (status = 404), (status = 429), (status = 503)))]
@@ -163,7 +163,7 @@ async fn retry(
     if accepts_events(&headers) { respond_streaming(&app, begun) } else { respond(&app, begun).await }
 }
 
-/// Sends a message and waits for the tutor's whole reply. A client that leaves meanwhile finds the reply later.
+/// Sends a message and waits for the tutor's complete reply. A client that disconnects finds the reply later.
 #[utoipa::path(post, path = "/message", tag = "chat", request_body = SendRequest,
     responses((status = 200, body = ReplyResponse), (status = 401), (status = 403), (status = 404), (status = 422), (status = 429),
         (status = 503, description = "the message is stored; details name it")))]
@@ -198,7 +198,7 @@ fn respond_streaming(app: &App, begun: Begun) -> Result<Response, ApiError> {
     }
 }
 
-/// Whether a client prefers server-sent events.
+/// Returns `true` if a client prefers server-sent events.
 fn accepts_events(headers: &HeaderMap) -> bool {
     let accepted = headers.get(ACCEPT).and_then(|accept| accept.to_str().ok()).unwrap_or_default();
     accepted.split(',').filter_map(|range| range.split(';').next()).any(|kind| kind.trim() == "text/event-stream")

@@ -9,14 +9,14 @@ use crate::error::ApiError;
 
 const UNTITLED: &str = "New conversation";
 
-/// Begins a conversation without messages.
+/// Creates a conversation without messages.
 pub(super) async fn create(app: &App, user_id: i64, request: NewConversationRequest) -> Result<Conversation, ApiError> {
     let context_type = match (request.context_type, request.exercise_id) {
         (Some(ContextType::Exercise), None) => {
             return Err(ApiError::validation("exercise_id", "exercise_id is required when context_type is exercise"));
         }
         (Some(ContextType::General), Some(_)) => {
-            return Err(ApiError::validation("exercise_id", "exercise_id needs context_type exercise"));
+            return Err(ApiError::validation("exercise_id", "exercise_id requires context_type exercise"));
         }
         (_, Some(_)) => ContextType::Exercise,
         (_, None) => ContextType::General,
@@ -30,7 +30,7 @@ pub(super) async fn create(app: &App, user_id: i64, request: NewConversationRequ
     app.store.create_conversation(new).await?.ok_or_else(|| ApiError::not_found("exercise"))
 }
 
-/// Hides a conversation at once; its rows are removed in the background, in bounded batches.
+/// Hides a conversation at once; a background task removes its rows in bounded batches.
 pub(super) async fn delete(app: &App, user_id: i64, id: i64) -> Result<(), ApiError> {
     if !app.store.delete_conversation(user_id, id).await? {
         return Err(no_conversation());
@@ -39,12 +39,12 @@ pub(super) async fn delete(app: &App, user_id: i64, id: i64) -> Result<(), ApiEr
     Ok(())
 }
 
-/// Whether a user has this conversation.
+/// Returns `true` if the conversation exists and belongs to the user.
 pub(super) async fn exists(app: &App, user_id: i64, id: i64) -> Result<bool, ApiError> {
     Ok(app.store.conversation_page(user_id, id, Order::Desc, &PageRequest::first(1)).await?.is_some())
 }
 
-/// The answer for a conversation that does not exist or is somebody else's.
+/// Returns the error for a conversation that does not exist or belongs to another user.
 pub(super) fn no_conversation() -> ApiError {
     ApiError::not_found("conversation")
 }

@@ -1,7 +1,7 @@
 //! The tutor's reply as server-sent events.
 //!
-//! A task of its own reads the model and stores the reply, so that a client that leaves in the middle
-//! is noticed by the closed channel, the upstream call ends, and what came is still stored.
+//! A separate task reads the model's reply and stores it. When the client disconnects, the task notices the closed
+//! channel, ends the request to the model, and stores the received part.
 
 use std::convert::Infallible;
 use std::panic::AssertUnwindSafe;
@@ -21,12 +21,12 @@ use crate::error::ApiError;
 use crate::http::body::{FailureFlag, panic_message};
 use crate::llm::{Chunk, estimate_tokens};
 
-/// How often a comment is sent while nothing else is, so that proxies keep the connection.
+/// The interval of keep-alive comments, so that proxies keep the connection open.
 const HEARTBEAT: Duration = Duration::from_secs(15);
-/// Events that may wait for a slow client before the model is read no further.
+/// The capacity of the event channel: when a slow client fills it, reading from the model pauses.
 const BUFFER: usize = 32;
-/// How long a client may read nothing before it counts as gone. The connection tells of one that closes it, but not
-/// of one that keeps it and reads no more.
+/// The time after which a client that reads nothing counts as gone. The connection reports a closed client, but not one
+/// that stays open and reads nothing.
 const STALLED: Duration = Duration::from_secs(60);
 
 #[derive(Serialize)]
@@ -55,11 +55,11 @@ struct Failure<'a> {
     message: &'a str,
 }
 
-/// Why a reply is not delivered whole.
+/// The reason why a reply is incomplete.
 enum Stopped {
-    /// Nobody reads any more, or the server shuts down.
+    /// The client is gone, or the server shuts down.
     Interrupted,
-    /// Something failed; the client is told.
+    /// A failure, which the client receives as an event.
     Failed(ApiError),
 }
 
@@ -69,7 +69,7 @@ impl From<ApiError> for Stopped {
     }
 }
 
-/// Sends the events of one client; fails when the client is gone, or reads no more.
+/// Sends events to a client; fails if the client is gone or reads nothing.
 struct Client {
     events: mpsc::Sender<Event>,
     patience: Duration,
@@ -84,7 +84,7 @@ impl Client {
         }
     }
 
-    /// Sends a reply that is stored.
+    /// Sends a stored reply.
     async fn replay(&self, reply: Message) -> Result<(), Stopped> {
         self.send("delta", &Delta { content: &reply.content }).await?;
         self.done(reply).await
@@ -102,7 +102,7 @@ impl Client {
     }
 }
 
-/// Answers with the events of an exchange whose question is stored.
+/// Returns the event stream of an exchange whose message is stored.
 pub(super) fn respond(
     app: &App,
     begun: Begun,
@@ -152,7 +152,7 @@ async fn deliver(app: &App, client: &Client, begun: Begun) -> Result<(), Stopped
     }
 }
 
-/// Reads the model's reply to its end, passes it on as it comes, and stores it.
+/// Reads the model's complete reply, forwards it piece by piece, and stores it.
 async fn relay(app: &App, client: &Client, question: &Question) -> Result<(), Stopped> {
     let began = Instant::now();
     let (provider, request) = question.prepare(app).await?;

@@ -39,11 +39,11 @@ pub(super) struct SendRequest {
     #[schema(min_length = 1, max_length = 5000)]
     #[garde(length(chars, min = 1, max = 5000))]
     pub(super) message: String,
-    /// Without it the message begins a conversation.
+    /// Default: the message starts a new conversation.
     #[schema(minimum = 1)]
     #[garde(range(min = 1))]
     pub(super) conversation_id: Option<i64>,
-    /// A repeated request with the same key, within 24 hours, stores nothing again. At most 64 characters.
+    /// A repeated request with the same key within 24 hours stores nothing. At most 64 characters.
     #[schema(min_length = 1, max_length = 64)]
     #[garde(length(chars, min = 1, max = 64))]
     pub(super) idempotency_key: Option<String>,
@@ -86,7 +86,7 @@ pub(super) struct ConversationList {
     conversations: Vec<ConversationItem>,
     total: i64,
     limit: i64,
-    /// Null on a page that was asked for by cursor.
+    /// Null on pages requested by cursor.
     offset: Option<i64>,
     has_more: bool,
     next_cursor: Option<String>,
@@ -158,7 +158,7 @@ impl From<Message> for MessageItem {
 pub(super) struct Pagination {
     total: i64,
     limit: i64,
-    /// Null on a page that was asked for by cursor.
+    /// Null on pages requested by cursor.
     offset: Option<i64>,
     has_more: bool,
     next_cursor: Option<String>,

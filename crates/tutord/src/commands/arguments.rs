@@ -4,7 +4,7 @@ use std::ffi::OsString;
 
 use clap::{ArgAction, Command};
 
-/// Lets messages name the variable beside the flag, and takes a variable that is empty as one that is not set.
+/// Adds the variable's name to messages about a flag, and treats an empty variable as unset.
 pub(super) fn prepared(command: Command) -> Command {
     let command = command.mut_args(|argument| {
         let Some(variable) = argument.get_env().map(OsString::from) else { return argument };
@@ -19,7 +19,7 @@ pub(super) fn prepared(command: Command) -> Command {
     names.into_iter().fold(command, |command, name| command.mut_subcommand(name, prepared))
 }
 
-/// The arguments without those whose value is empty: they are as unset as an empty variable.
+/// Removes the arguments whose value is empty: like an empty variable, they count as unset.
 pub(super) fn without_empty(command: &Command, arguments: impl IntoIterator<Item = OsString>) -> Vec<OsString> {
     let mut kept: Vec<OsString> = Vec::new();
     for argument in arguments {
@@ -37,7 +37,7 @@ pub(super) fn without_empty(command: &Command, arguments: impl IntoIterator<Item
     kept
 }
 
-/// Whether a command or one below it has this flag, and the flag a value.
+/// Returns `true` if the command or a subcommand has this flag, and the flag takes a value.
 fn takes_value(command: &Command, flag: &str) -> bool {
     let Some(name) = flag.strip_prefix("--") else { return false };
     let takes = |action: &ArgAction| matches!(action, ArgAction::Set | ArgAction::Append);
@@ -64,7 +64,7 @@ mod tests {
         &["doctor"],
     ];
 
-    /// Options for which any text is a value.
+    /// Options that accept any text.
     const TEXTS: [&str; 7] =
         ["database-url", "redis-url", "data-dir", "llm-api-key", "llm-model", "smtp-url", "log-filter"];
 
@@ -79,10 +79,10 @@ mod tests {
         about_it.then(|| error.to_string())
     }
 
-    /// The command of an option, its flag, its variable and its default.
+    /// An option's command, flag, variable and default.
     type Described = (&'static [&'static str], String, Option<String>, Option<String>);
 
-    /// Each option with a value of each command.
+    /// Returns every option that takes a value, of every command.
     fn options() -> Vec<Described> {
         let mut found = Vec::new();
         for path in COMMANDS {

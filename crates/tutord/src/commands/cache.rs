@@ -1,4 +1,4 @@
-//! `tutord cache`: what Redis holds.
+//! `tutord cache`: shows, warms and flushes the cache in Redis.
 
 use std::time::Duration;
 
@@ -9,18 +9,18 @@ use super::open;
 use crate::cache::CachedStore;
 use crate::config::{CacheConfig, DatabaseConfig};
 
-/// How long Redis may take to be connected to.
+/// The timeout for connecting to Redis.
 const CONNECT: Duration = Duration::from_secs(3);
 
 #[derive(Debug, clap::Subcommand)]
 pub(super) enum Command {
-    /// Show what Redis says of itself, and warn of settings that do not suit a cache.
+    /// Show the statistics of Redis, and warn of settings that do not suit a cache.
     Stats(Args),
-    /// Read ahead what will be asked for first: exercises of the catalogue, and leaderboards.
+    /// Load the values that are read first into the cache: catalogue exercises and leaderboards.
     Warm(Args),
-    /// Make all values of a namespace unusable, in one step; every process loads them anew.
+    /// Invalidate all values of a namespace at once; every process reloads them.
     Flush {
-        /// Such as `user:profile`; `GET /api/admin/cache` lists them.
+        /// The namespace, such as `user:profile`; `GET /api/admin/cache` lists them.
         namespace: String,
         #[command(flatten)]
         args: Args,
@@ -38,42 +38,44 @@ pub(super) struct Args {
 pub(super) async fn run(command: Command) -> anyhow::Result<()> {
     let (Command::Stats(args) | Command::Warm(args) | Command::Flush { args, .. }) = &command;
     if args.cache.redis_url.is_none() {
-        bail!("REDIS_URL is not set: without Redis each process has a cache of its own, which ends with it");
+        bail!(
+            "REDIS_URL is not set: without Redis each process has its own in-memory cache, which other processes can't reach"
+        );
     }
     if let Command::Stats(args) = &command {
         return stats(&args.cache).await;
     }
-    // The names of what is cached are those of this database.
+    // The cache keys contain the identity of this database.
     let store = open(&args.database).await?;
-    let identity = store.database_identity().await.context("reading which database this is")?.with_context(|| {
+    let identity = store.database_identity().await.context("reading the database's identity")?.with_context(|| {
         format!(
-            "nothing is cached of this {} database: it has no tables, is in recovery, or was never served",
+            "nothing of this {} database is cached: it has no tables, is in recovery, or `tutord serve` has never run on it",
             store.backend()
         )
     })?;
     let cache = args.cache.build("redis", Some(&identity)).context("REDIS_URL")?;
     if tokio::time::timeout(CONNECT, cache.until_connected()).await.is_err() {
-        bail!("Redis does not answer within {CONNECT:?}");
+        bail!("redis did not answer within {CONNECT:?}; check REDIS_URL and that Redis runs");
     }
     match command {
         Command::Stats(_) => {}
         Command::Warm(args) => {
             let store = CachedStore::new(store, cache, &args.cache);
-            say!("Warmed {} values.", store.warm().await.context("warming")?);
+            say!("Warmed {} values.", store.warm().await.context("warming the cache")?);
         }
         Command::Flush { namespace, args } => {
-            // The namespaces are opened with the store.
+            // Opening the store registers the namespaces.
             let _store = CachedStore::new(store, cache.clone(), &args.cache);
             match cache.flush(&namespace).await? {
                 Invalidation::Complete => say!("Flushed {namespace}."),
-                Invalidation::Deferred => bail!("Redis did not answer: {namespace} is not flushed"),
+                Invalidation::Deferred => bail!("redis did not answer: {namespace} is not flushed; try again"),
             }
         }
     }
     Ok(())
 }
 
-/// Prints what Redis says of itself, whichever database it is for.
+/// Prints the statistics of Redis; needs no database.
 async fn stats(config: &CacheConfig) -> anyhow::Result<()> {
     let cache = config.build("redis", None).context("REDIS_URL")?;
     let answer = async {
@@ -85,7 +87,8 @@ async fn stats(config: &CacheConfig) -> anyhow::Result<()> {
         }
     };
     let stats = tokio::time::timeout(CONNECT, answer).await;
-    let stats = stats.map_err(|_| anyhow::anyhow!("Redis does not answer within {CONNECT:?}"))?;
+    let stats = stats
+        .map_err(|_| anyhow::anyhow!("redis did not answer within {CONNECT:?}; check REDIS_URL and that Redis runs"))?;
     say!("version            {}", stats.version);
     say!("used_memory        {} bytes", stats.used_memory);
     say!("maxmemory          {} bytes, {}", stats.maxmemory, stats.maxmemory_policy);

@@ -1,4 +1,4 @@
-//! `tutord catalogue`: exercises and achievements of one's own.
+//! `tutord catalogue`: loads exercises and achievements from files.
 
 use std::path::PathBuf;
 
@@ -11,9 +11,9 @@ use crate::exercises::catalogue::Catalogue;
 
 #[derive(Debug, clap::Subcommand)]
 pub(super) enum Command {
-    /// Load exercises and achievements from a TOML file, or from all of a directory. All of them or none.
+    /// Load exercises and achievements from a TOML file, or from all TOML files of a directory, in one transaction.
     Load {
-        /// The file or the directory.
+        /// The TOML file, or a directory of TOML files.
         path: PathBuf,
         #[command(flatten)]
         database: DatabaseConfig,
@@ -27,16 +27,16 @@ pub(super) async fn run(command: Command) -> anyhow::Result<()> {
     let store = open(&database).await?;
     let pending = store.pending_migrations().await?;
     if !pending.is_empty() {
-        anyhow::bail!("the database lacks migrations ({}): run `tutord migrate` first", pending.join(", "));
+        anyhow::bail!("migrations are pending ({}); run `tutord migrate` first", pending.join(", "));
     }
     load(&catalogue, store.as_ref()).await
 }
 
-/// Loads the catalogue that comes with tutord, unless this version of it is loaded.
+/// Loads the catalogue that ships with tutord, unless this version of it is loaded.
 pub(super) async fn load_built_in(store: &dyn Store) -> anyhow::Result<()> {
     match Catalogue::built_in()?.load_built_in(store).await? {
         Some(loaded) => report(&loaded),
-        None => tracing::debug!("the catalogue is loaded already"),
+        None => tracing::debug!("the catalogue is up to date"),
     }
     Ok(())
 }

@@ -16,25 +16,25 @@ use crate::server;
 
 const STUDENT: &str = "student@demo.example";
 const ADMIN: &str = "admin@demo.example";
-/// Known to every reader of this file: the demo has a database file of its own, which `serve` never opens.
+/// A public password: the demo uses its own database file, which `serve` never opens.
 const PASSWORD: &str = "Demo-Pass-1";
 
-/// Questions and replies, from which the sample conversations are made.
+/// Questions and replies for the sample conversations.
 const SAMPLES: &str = include_str!("demo_samples.json");
-/// Conversations of the demo's student: more than one page.
+/// The number of conversations of the demo's student: more than one page.
 const CONVERSATIONS: usize = 26;
-/// Exchanges in the longest sample conversation: two pages and more of messages.
+/// The number of exchanges in the longest sample conversation: more than two pages of messages.
 const LONGEST: usize = 60;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
     #[command(flatten)]
     config: Config,
-    /// Print the address and the log-ins as one line of JSON first.
+    /// Print the address and the log-ins as one line of JSON.
     #[arg(long, value_enum)]
     print: Option<Print>,
-    /// Add GET /api/demo/conversations, which reads the list with two statements for each conversation: to see how such
-    /// an N+1 is found, and what it costs.
+    /// Add GET /api/demo/conversations, which issues two statements for each conversation, to demonstrate how N+1
+    /// queries are detected and what they cost.
     #[arg(long)]
     naive: bool,
 }
@@ -59,12 +59,12 @@ struct Greeting {
     compare: Option<Compare>,
 }
 
-/// The same list read in two ways, and where it is seen.
+/// The URLs of the same list read in two ways, and of the report.
 #[derive(Serialize)]
 struct Compare {
     naive: String,
     bounded: String,
-    /// For the admin.
+    /// The report of statements and findings, for the admin.
     report: String,
 }
 
@@ -80,7 +80,7 @@ impl Compare {
 
 pub(super) async fn run(Args { mut config, print, naive }: Args) -> anyhow::Result<()> {
     if config.database.database_url.is_none() {
-        std::fs::create_dir_all(&config.database.data_dir).context("making the data directory (DATA_DIR)")?;
+        std::fs::create_dir_all(&config.database.data_dir).context("creating the data directory (DATA_DIR)")?;
         let path = config.database.data_dir.join("demo.db");
         config.database.database_url = Some(format!("sqlite://{}", path.display()).parse::<Secret>()?);
     }
@@ -91,11 +91,11 @@ pub(super) async fn run(Args { mut config, print, naive }: Args) -> anyhow::Resu
     store.migrate().await.context("migrating the database")?;
     super::catalogue::load_built_in(store.as_ref()).await?;
     if store.credentials(ADMIN).await?.is_none() {
-        // With DATABASE_URL, perhaps of a `.env` file, it is not the demo's own. Ids begin with 1.
+        // With DATABASE_URL, perhaps from a `.env` file, the database can be in real use. Ids begin with 1.
         if store.user(1).await?.is_some() && store.credentials(STUDENT).await?.is_none() {
             anyhow::bail!(
-                "this database (DATABASE_URL) has accounts of its own: the demo would add an admin whose password \
-                 everybody knows"
+                "the database of DATABASE_URL is in use: it has accounts other than the demo's, and the demo would add \
+                 an admin with a public password; unset DATABASE_URL"
             );
         }
         fill(store.as_ref()).await.context("writing the sample data")?;
@@ -119,17 +119,17 @@ pub(super) async fn run(Args { mut config, print, naive }: Args) -> anyhow::Resu
                 say!("  tutor's replies  off: set LLM_BASE_URL and LLM_MODEL to turn them on");
             }
             if let Some(Compare { naive, bounded, report }) = &greeting.compare {
-                say!("  naive list       {naive}");
-                say!("  the same, well   {bounded}");
-                say!("  what they cost   {report}  (as admin; findings are in the log too)");
+                say!("  N+1 list         {naive}");
+                say!("  same list, fixed {bounded}");
+                say!("  report           {report}  (as admin; the log shows the findings too)");
             }
-            say!("Ctrl-C stops it.");
+            say!("Press Ctrl-C to stop.");
         }
     }
     until_signal(app, listener, if naive { naive::router() } else { Router::new() }).await
 }
 
-/// The admin comes last: its account tells that the sample data is complete.
+/// Writes the sample data. The admin account comes last and marks the data as complete.
 async fn fill(store: &dyn Store) -> anyhow::Result<()> {
     let samples: Vec<(String, String)> = serde_json::from_str(SAMPLES)?;
     let password_hash = hash_password(PASSWORD).map_err(|error| anyhow::anyhow!("argon2: {error}"))?;
@@ -142,7 +142,7 @@ async fn fill(store: &dyn Store) -> anyhow::Result<()> {
         created_at: Timestamp::now(),
     };
     let student = match store.credentials(STUDENT).await? {
-        // An earlier fill was interrupted; what it wrote may stay.
+        // An earlier run was interrupted; its rows may stay.
         Some(found) => found.user.id,
         None => store.create_user(account(STUDENT, "Demo Student", Role::Student)).await?.id,
     };

@@ -1,4 +1,4 @@
-//! What the binary can do, one file a command.
+//! The commands of the binary, one file each.
 
 mod arguments;
 mod cache;
@@ -37,26 +37,26 @@ pub struct Cli {
 enum Command {
     /// Serve the API.
     Serve(Box<Config>),
-    /// Serve with sample data: prints the address and the log-ins of a student and an admin.
+    /// Serve the API with sample data, and print the address and the log-ins of a student and an admin.
     Demo(Box<demo::Args>),
-    /// Apply pending migrations, and load the exercises that come with tutord.
+    /// Apply pending migrations, and load the exercises that ship with tutord.
     Migrate(DatabaseConfig),
-    /// Exercises and achievements of your own.
+    /// Manage your own exercises and achievements.
     #[command(subcommand)]
     Catalogue(catalogue::Command),
-    /// Look at the cache in Redis, or flush a part of it.
+    /// Show, warm or flush the cache in Redis.
     #[command(subcommand)]
     Cache(Box<cache::Command>),
-    /// Compute all statistics and leaderboards anew from the completed exercises.
+    /// Recompute all statistics and leaderboards from the completed exercises.
     RebuildStats(DatabaseConfig),
-    /// Fill the database with many generated rows, for measuring.
+    /// Fill the database with generated rows, for benchmarks.
     Seed(seed::Args),
-    /// Check the database, Redis, the model, the migrations and the clock; exits with 1 when one fails.
+    /// Check the database, the clock, Redis, the model and the mail server; exit with 1 if a check fails.
     Doctor(Box<Config>),
 }
 
 impl Cli {
-    /// Reads the command line and the environment. A wrong one ends the process with a message.
+    /// Parses the command line and the environment. Prints a message and exits if a value is invalid.
     pub fn from_process() -> Self {
         let command = arguments::prepared(Self::command());
         let arguments = arguments::without_empty(&command, std::env::args_os());
@@ -64,10 +64,10 @@ impl Cli {
         Self::from_arg_matches(&matches).unwrap_or_else(|error| error.format(&mut command.clone()).exit())
     }
 
-    /// Runs the command; the number is the process's exit code.
+    /// Runs the command and returns the exit code of the process.
     ///
     /// # Errors
-    /// What kept the command from its work.
+    /// Returns the error that made the command fail.
     pub async fn run(self) -> anyhow::Result<u8> {
         let _exporter = log_to_stderr(&self.log)?;
         match self.command {
@@ -75,10 +75,10 @@ impl Cli {
             Command::Demo(args) => demo::run(*args).await?,
             Command::Migrate(database) => {
                 let store = open(&database).await?;
-                let applied = store.migrate().await.context("migrating")?;
+                let applied = store.migrate().await.context("migrating the database")?;
                 match applied.len() {
-                    0 => say!("Nothing to migrate: the {} database is up to date.", store.backend()),
-                    _ => say!("Applied to the {} database: {}", store.backend(), applied.join(", ")),
+                    0 => say!("The {} database is up to date: no migrations are pending.", store.backend()),
+                    _ => say!("Migrated the {} database: {}", store.backend(), applied.join(", ")),
                 }
                 catalogue::load_built_in(store.as_ref()).await?;
             }
@@ -101,7 +101,7 @@ async fn open_with(database: &DatabaseConfig, options: StoreOptions) -> anyhow::
     tutord_store::open(&database.url(), &options).await.with_context(|| format!("opening the database ({setting})"))
 }
 
-/// Sends the last traces when it is dropped; nothing without the feature `otlp`.
+/// The trace exporter, which flushes when dropped; `()` without the feature `otlp`.
 #[cfg(feature = "otlp")]
 type Exporter = Option<crate::ops::otlp::Exporter>;
 #[cfg(not(feature = "otlp"))]
@@ -109,7 +109,7 @@ type Exporter = ();
 
 fn log_to_stderr(config: &LogConfig) -> anyhow::Result<Exporter> {
     let filter = EnvFilter::try_new(&config.log_filter).context("RUST_LOG")?;
-    // Colors are for people: a file or a collector would get them as noise.
+    // No colors in files and log collectors.
     let lines =
         tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_ansi(std::io::stderr().is_terminal());
     let lines = match config.log_format {

@@ -1,4 +1,4 @@
-//! `tutord demo --naive`: a list that is read as one should not, to see how that is found and what it costs.
+//! `tutord demo --naive`: a list with N+1 queries, to demonstrate how they are detected and what they cost.
 
 use axum::Router;
 use axum::extract::State;
@@ -12,9 +12,9 @@ use crate::error::ApiError;
 use crate::http::pagination::integer;
 use crate::http::query::Query;
 
-/// Where it is; it is no part of the API, and so not of its description.
+/// The path of the route, which is not part of the API or its OpenAPI document.
 pub(super) const PATH: &str = "/api/demo/conversations";
-/// As on the route that does it well: without `limit`, and the most.
+/// The default and the maximum of `limit`, as on the fixed route.
 const LIMIT: i64 = 20;
 const MAX_LIMIT: i64 = 100;
 
@@ -27,7 +27,7 @@ struct LimitQuery {
     limit: Option<String>,
 }
 
-/// The student's conversations, newest activity first, with two statements for each.
+/// Returns the student's conversations, newest activity first, with two statements for each.
 async fn conversations(
     State(app): State<App>,
     Verified(identity): Verified,

@@ -1,4 +1,4 @@
-//! `tutord rebuild-stats`: computes every sum anew from the completions.
+//! `tutord rebuild-stats`: recomputes all statistics from the completed exercises.
 
 use indicatif::ProgressBar;
 use tutord_store::Timestamp;
@@ -6,10 +6,10 @@ use tutord_store::Timestamp;
 use super::open;
 use crate::config::DatabaseConfig;
 
-/// How many students are asked for at once.
+/// The number of students in a batch.
 const STUDENTS: i64 = 500;
 
-/// Each student is computed in a transaction of their own, so that the service may go on meanwhile.
+/// Recomputes each student in a separate transaction, so that the service can run meanwhile.
 pub(super) async fn run(database: DatabaseConfig) -> anyhow::Result<()> {
     let store = open(&database).await?;
     let now = Timestamp::now();
@@ -24,6 +24,6 @@ pub(super) async fn run(database: DatabaseConfig) -> anyhow::Result<()> {
     }
     store.recount_leaderboards().await?;
     bar.finish_and_clear();
-    say!("Computed the statistics of {students} students anew on the {} database.", store.backend());
+    say!("Recomputed the statistics of {students} students on the {} database.", store.backend());
     Ok(())
 }

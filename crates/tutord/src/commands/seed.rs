@@ -1,4 +1,4 @@
-//! `tutord seed`: many generated rows, for measuring.
+//! `tutord seed`: fills the database with generated rows, for benchmarks.
 
 use std::time::Instant;
 
@@ -17,26 +17,26 @@ const PASSWORD: &str = "Seed-Pass-1";
 pub(super) struct Args {
     #[command(flatten)]
     database: DatabaseConfig,
-    /// Students, all verified, with one password.
+    /// Number of students, all verified and with the same password.
     #[arg(long, default_value_t = 1_000, value_parser = clap::value_parser!(u64).range(1..=100_000_000))]
     users: u64,
-    /// Conversations, more for some students than for others.
+    /// Number of conversations, unevenly distributed over the students.
     #[arg(long, default_value_t = 10_000, value_parser = clap::value_parser!(u64).range(0..=1_000_000_000))]
     conversations: u64,
-    /// Messages, more in some conversations than in others.
+    /// Number of messages, unevenly distributed over the conversations.
     #[arg(long, default_value_t = 100_000, value_parser = clap::value_parser!(u64).range(0..=10_000_000_000))]
     messages: u64,
-    /// Exercises.
+    /// Number of exercises.
     #[arg(long, default_value_t = 200, value_parser = clap::value_parser!(u64).range(0..=10_000_000))]
     exercises: u64,
-    /// The same number gives the same rows.
+    /// Seed of the random generator; the same seed generates the same rows.
     #[arg(long, default_value_t = 42)]
     seed: u64,
 }
 
 pub(super) async fn run(args: Args) -> anyhow::Result<()> {
     if args.messages > 0 && args.conversations == 0 {
-        anyhow::bail!("--messages needs --conversations: there is nothing to put them into");
+        anyhow::bail!("--messages requires --conversations of at least 1");
     }
     let store = open(&args.database).await?;
     store.migrate().await.context("migrating the database")?;
@@ -51,7 +51,7 @@ pub(super) async fn run(args: Args) -> anyhow::Result<()> {
     let bar = ProgressBar::new(plan.rows())
         .with_style(ProgressStyle::with_template("{bar:40} {human_pos}/{human_len} rows  {per_sec}  {eta} left")?);
     let began = Instant::now();
-    let rows = store.seed(&plan, &|done| bar.set_position(done)).await.context("seeding")?;
+    let rows = store.seed(&plan, &|done| bar.set_position(done)).await.context("seeding the database")?;
     bar.finish_and_clear();
     say!(
         "Wrote {rows} rows to the {} database in {:.1} s: {} students, {} conversations, {} messages, {} exercises.",

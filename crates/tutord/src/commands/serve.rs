@@ -1,4 +1,4 @@
-//! `tutord serve`.
+//! `tutord serve`: migrates the database and serves the API.
 
 use anyhow::Context as _;
 use axum::Router;
@@ -12,17 +12,17 @@ use crate::config::Config;
 use crate::server;
 
 pub(super) async fn run(config: Config) -> anyhow::Result<()> {
-    // Before anything is opened, migrated or begun.
+    // Bind first: a port in use fails before anything is opened or migrated.
     let listener = server::bind(&config)?;
     let (watch, plans) = config.watch.build();
-    // It may have to wait for another process that migrates: until then it lives, and is not ready.
+    // This can wait for another process that migrates; meanwhile the process is alive but not ready.
     let prepare = async {
         let store = open_with(&config.database, config.store_options(&watch)).await?;
         let applied = store.migrate().await.context("migrating the database")?;
         if !applied.is_empty() {
             tracing::info!(migrations = applied.join(", "), "migrated the database");
         }
-        // At each start: an earlier one may have been killed in between.
+        // At each start: an earlier start may have been killed before it.
         super::catalogue::load_built_in(store.as_ref()).await?;
         Ok::<_, anyhow::Error>(store)
     };
@@ -32,26 +32,26 @@ pub(super) async fn run(config: Config) -> anyhow::Result<()> {
     until_signal(app, listener, Router::new()).await
 }
 
-/// Warns of settings that suit a trial and no more.
+/// Warns of settings that only suit a trial.
 fn warn(config: &Config) {
     if config.mail.smtp_url.is_none() {
         let directory = config.database.data_dir.join("mail");
-        tracing::warn!(directory = %directory.display(), "SMTP_URL is not set: mails are written to files and reach nobody");
+        tracing::warn!(directory = %directory.display(), "SMTP_URL is not set: mails are written to files and not sent");
     }
     if config.http.lacks_public_url() {
         tracing::warn!(
             public_url = %config.http.public_url(),
-            "PUBLIC_URL is not set, but other machines can connect: links in mails lead to the recipient's own machine"
+            "PUBLIC_URL is not set, but other machines can connect: links in mails point to localhost; set PUBLIC_URL"
         );
     }
 }
 
-/// Serves until SIGINT or SIGTERM; `further` routes are not part of the API.
+/// Serves until SIGINT or SIGTERM. The `further` routes are not part of the API.
 pub(super) async fn until_signal(app: App, listener: TcpListener, further: Router<App>) -> anyhow::Result<()> {
     let (Ok(mut interrupt), Ok(mut terminate)) = (signal(SignalKind::interrupt()), signal(SignalKind::terminate()))
     else {
         app.stop().await;
-        anyhow::bail!("SIGINT and SIGTERM can't be waited for");
+        anyhow::bail!("could not install handlers for SIGINT and SIGTERM");
     };
     let shutdown = app.shutdown.clone();
     tokio::spawn(async move {
@@ -59,7 +59,7 @@ pub(super) async fn until_signal(app: App, listener: TcpListener, further: Route
             _ = interrupt.recv() => {}
             _ = terminate.recv() => {}
         }
-        tracing::info!("stopping: no new connections, open requests may end");
+        tracing::info!("shutting down: draining open requests");
         shutdown.cancel();
     });
     let llm = app.config.llm.model_name();

@@ -1,4 +1,4 @@
-//! What the address answers while the process starts: that it lives, and is not ready.
+//! Health checks during the start: the process is alive, but not ready.
 
 use std::future::Future;
 use std::net::SocketAddr;
@@ -19,10 +19,10 @@ use tokio_util::sync::CancellationToken;
 use crate::error::ApiError;
 use crate::ops::health;
 
-/// How long a request of the start may take to end.
+/// How long requests may take to complete when the start is over.
 const GRACE: Duration = Duration::from_secs(1);
 
-/// A listener that is given back.
+/// A listener that is returned to its owner after the start.
 struct Lent(Arc<TcpListener>);
 
 impl Listener for Lent {
@@ -34,7 +34,7 @@ impl Listener for Lent {
             match self.0.accept().await {
                 Ok(accepted) => return accepted,
                 Err(error) => {
-                    tracing::warn!(%error, "a connection could not be accepted");
+                    tracing::warn!(%error, "could not accept a connection");
                     tokio::time::sleep(Duration::from_millis(100)).await;
                 }
             }
@@ -46,7 +46,7 @@ impl Listener for Lent {
     }
 }
 
-/// Does the work of the start, and answers health checks meanwhile; gives the listener back for the service itself.
+/// Runs the startup `work` while health checks are answered, then returns the listener with the result.
 pub(super) async fn while_starting<T>(
     listener: TcpListener,
     work: impl Future<Output = anyhow::Result<T>>,
@@ -61,7 +61,7 @@ pub(super) async fn while_starting<T>(
     let abort = server.abort_handle();
     if tokio::time::timeout(GRACE, server).await.is_err() {
         abort.abort();
-        // The listener is free when the task has ended.
+        // The listener is free once the task has ended.
         while Arc::strong_count(&listener) > 1 {
             tokio::task::yield_now().await;
         }
@@ -78,8 +78,8 @@ fn router() -> Router {
         .route("/api/health/live", get(health::live))
         .route("/ready", get(ready))
         .route("/api/health/ready", get(ready))
-        .fallback(async || ApiError::overloaded("the service is starting; please try again"))
-        // A connection that is kept would be answered like this after the start, too.
+        .fallback(async || ApiError::overloaded("the server is starting; retry shortly"))
+        // A connection kept alive would get these responses after the start, too.
         .layer(axum::middleware::map_response(async |mut response: Response| {
             response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
             response

@@ -1,7 +1,7 @@
 //! Exercises and achievements in TOML files.
 //!
-//! A file holds `[[exercise]]` and `[[achievement]]` tables; `docs/catalogue.md` shows one. Everything is read
-//! and checked before anything is stored, so that a bad file changes nothing.
+//! A file contains `[[exercise]]` and `[[achievement]]` tables; `docs/catalogue.md` shows one. All files are read and
+//! checked before anything is stored, so that an invalid file changes nothing.
 
 use std::collections::HashMap;
 use std::ops::Range;
@@ -18,7 +18,7 @@ use tutord_store::model::{
 
 use crate::http::text::is_blank;
 
-/// The files that come with tutord.
+/// The files that ship with tutord.
 const BUILT_IN: [(&str, &str); 7] = [
     ("achievements.toml", include_str!("../../catalogue/achievements.toml")),
     ("go.toml", include_str!("../../catalogue/go.toml")),
@@ -29,22 +29,22 @@ const BUILT_IN: [(&str, &str); 7] = [
     ("sql.toml", include_str!("../../catalogue/sql.toml")),
 ];
 
-/// How many steps of hints an exercise has, at least and at most.
+/// The allowed number of hints of an exercise.
 const HINTS: std::ops::RangeInclusive<usize> = 1..=10;
 const TOPICS: std::ops::RangeInclusive<usize> = 1..=5;
-/// The most learning objectives that an exercise has.
+/// The maximum number of learning objectives of an exercise.
 const OBJECTIVES: usize = 5;
-/// How long an exercise may take.
+/// The allowed estimated time of an exercise, in minutes.
 const MINUTES: std::ops::RangeInclusive<i32> = 1..=480;
 
-/// A checked catalogue.
+/// A validated catalogue.
 #[derive(Debug, Default)]
 pub struct Catalogue {
-    /// The exercises, each with a slug of its own.
+    /// The exercises; their slugs are unique.
     pub exercises: Vec<NewExercise>,
-    /// The achievements, each with a slug of its own.
+    /// The achievements; their slugs are unique.
     pub achievements: Vec<NewAchievement>,
-    /// Where each slug was first seen.
+    /// The file and line of each slug.
     seen: HashMap<String, String>,
 }
 
@@ -139,10 +139,10 @@ impl From<AchievementEntry> for NewAchievement {
 }
 
 impl Catalogue {
-    /// The catalogue that comes with tutord.
+    /// Returns the catalogue that ships with tutord.
     ///
     /// # Errors
-    /// When one of its files is wrong, which a test rules out.
+    /// Returns an error if one of its files is invalid, which a test rules out.
     pub fn built_in() -> anyhow::Result<Self> {
         let mut catalogue = Self::default();
         for (name, text) in BUILT_IN {
@@ -151,10 +151,10 @@ impl Catalogue {
         Ok(catalogue)
     }
 
-    /// Reads a file, or every `.toml` file of a directory, in the order of their names.
+    /// Reads a file, or all `.toml` files of a directory in the order of their names.
     ///
     /// # Errors
-    /// Names the file, the line and the reason.
+    /// Returns an error that names the file, the line and the reason.
     pub fn read(path: &Path) -> anyhow::Result<Self> {
         let mut files = Vec::new();
         if path.is_dir() {
@@ -166,7 +166,7 @@ impl Catalogue {
             }
             files.sort();
             if files.is_empty() {
-                bail!("{}: holds no .toml file", path.display());
+                bail!("{}: contains no .toml file", path.display());
             }
         } else {
             files.push(path.to_owned());
@@ -179,7 +179,7 @@ impl Catalogue {
         Ok(catalogue)
     }
 
-    /// Adds the entries of one file.
+    /// Parses and adds the entries of one file.
     fn add(&mut self, name: &str, text: &str) -> anyhow::Result<()> {
         let file: File = toml::from_str(text).map_err(|error| {
             let line = error.span().map_or(1, |span| line_of(text, &span));
@@ -207,29 +207,29 @@ impl Catalogue {
     fn first(&mut self, key: &str, name: &str, line: usize, slug: &str) -> anyhow::Result<()> {
         match self.seen.insert(key.to_owned(), format!("{name}:{line}")) {
             None => Ok(()),
-            Some(place) => Err(wrong(name, line, slug, &format!("slug: is taken by {place}"))),
+            Some(place) => Err(wrong(name, line, slug, &format!("slug: already used at {place}"))),
         }
     }
 
-    /// Stores what is new or differs, by slug, in one transaction.
+    /// Stores new and changed entries, by slug, in one transaction.
     ///
     /// # Errors
-    /// When the database fails; nothing is loaded then.
+    /// Returns an error if the database fails; nothing is loaded then.
     pub async fn load(&self, store: &dyn Store) -> anyhow::Result<CatalogueLoaded> {
         store.load_catalogue(&self.exercises, &self.achievements).await.context("loading the catalogue")
     }
 
-    /// The same for the catalogue that comes with tutord, unless its version was the last that was loaded.
+    /// Loads the catalogue that ships with tutord, unless this version is already loaded; returns `None` then.
     ///
     /// # Errors
-    /// When the database fails; nothing is loaded then, and the next start tries again.
+    /// Returns an error if the database fails; nothing is loaded then, and the next start retries.
     pub async fn load_built_in(&self, store: &dyn Store) -> anyhow::Result<Option<CatalogueLoaded>> {
         let version = Self::built_in_version();
         let loaded = store.load_built_in_catalogue(&version, &self.exercises, &self.achievements).await;
         loaded.context("loading the catalogue")
     }
 
-    /// A hash of the files that come with tutord.
+    /// Returns a hash of the files that ship with tutord.
     fn built_in_version() -> String {
         let mut hash = Sha256::new();
         for (name, text) in BUILT_IN {
@@ -250,7 +250,7 @@ fn line_of(text: &str, span: &Range<usize>) -> usize {
     text.get(..span.start).map_or(1, |before| before.matches('\n').count() + 1)
 }
 
-/// Checks an exercise, from a file or from a model; the reason begins with the field's name.
+/// Validates an exercise from a file or a model. The error begins with the field's name.
 pub(super) fn check(exercise: &NewExercise) -> Result<(), String> {
     length("title", &exercise.title, 3, 100)?;
     length("description", &exercise.description, 20, 1_000)?;
@@ -260,19 +260,19 @@ pub(super) fn check(exercise: &NewExercise) -> Result<(), String> {
     length("test_cases", exercise.test_cases.as_deref().unwrap_or_default(), 1, 4_000)?;
     word("language", &exercise.programming_language, 50)?;
     if !HINTS.contains(&exercise.hints.len()) {
-        return Err(format!("hints: must be {} to {} steps", HINTS.start(), HINTS.end()));
+        return Err(format!("hints: must have {} to {} entries", HINTS.start(), HINTS.end()));
     }
     for hint in &exercise.hints {
         length("hints", hint, 10, 500)?;
     }
     if !TOPICS.contains(&exercise.topics.len()) {
-        return Err(format!("topics: must be {} to {}", TOPICS.start(), TOPICS.end()));
+        return Err(format!("topics: must have {} to {} entries", TOPICS.start(), TOPICS.end()));
     }
     for topic in &exercise.topics {
         word("topics", topic, 40)?;
     }
     if exercise.learning_objectives.len() > OBJECTIVES {
-        return Err(format!("learning_objectives: must be at most {OBJECTIVES}"));
+        return Err(format!("learning_objectives: must have at most {OBJECTIVES} entries"));
     }
     for objective in &exercise.learning_objectives {
         length("learning_objectives", objective, 5, 200)?;
@@ -299,7 +299,7 @@ fn check_achievement(achievement: &NewAchievement) -> Result<(), String> {
         color.len() == 7 && color.starts_with('#') && color[1..].bytes().all(|byte| byte.is_ascii_hexdigit())
     };
     match &achievement.badge_color {
-        Some(color) if !is_color(color) => Err("badge_color: must look like #12ab9f".to_owned()),
+        Some(color) if !is_color(color) => Err("badge_color: must have the form #12ab9f".to_owned()),
         _ => Ok(()),
     }
 }
@@ -315,12 +315,12 @@ fn length(field: &str, text: &str, min: usize, max: usize) -> Result<(), String>
     Err(format!("{field}: must have {min} to {max} characters, has {count}"))
 }
 
-/// Whether a character may stand in a language, a topic or a slug.
+/// Returns `true` if a language, a topic or a slug may contain the character.
 pub(super) fn is_word(character: char) -> bool {
     character.is_ascii_lowercase() || character.is_ascii_digit() || "-+#.".contains(character)
 }
 
-/// A lower-case word that may stand in a comma-separated list and in a query string.
+/// Checks a lower-case word for comma-separated lists and query strings.
 fn word(field: &str, text: &str, max: usize) -> Result<(), String> {
     if (1..=max).contains(&text.len()) && text.chars().all(is_word) {
         return Ok(());
@@ -387,9 +387,9 @@ test_cases = "f() -> ()"
             ("title = \"A title\"\n", "", "some.toml:2: missing field `title`"),
             ("language", "langauge", "some.toml:5: unknown field `langauge`"),
             ("[\"loops\"]", "[\"loops, strings\"]", "some.toml:2: `one`: topics: `loops, strings` must have"),
-            ("[\"loops\"]", "[]", "some.toml:2: `one`: topics: must be 1 to 5"),
+            ("[\"loops\"]", "[]", "some.toml:2: `one`: topics: must have 1 to 5 entries"),
             ("\"A title\"", "\"A\"", "some.toml:2: `one`: title: must have 3 to 100 characters, has 1"),
-            ("[\"Think of a loop.\"]", "[]", "some.toml:2: `one`: hints: must be 1 to 10 steps"),
+            ("[\"Think of a loop.\"]", "[]", "some.toml:2: `one`: hints: must have 1 to 10 entries"),
             (
                 "test_cases",
                 "estimated_time_minutes = 0\ntest_cases",
@@ -409,7 +409,7 @@ test_cases = "f() -> ()"
             let refusal = refused(&text);
             assert!(refusal.starts_with(message), "{refusal}");
         }
-        assert!(refused(&GOOD.repeat(2)).starts_with("some.toml:15: `one`: slug: is taken by some.toml:2"));
+        assert!(refused(&GOOD.repeat(2)).starts_with("some.toml:15: `one`: slug: already used at some.toml:2"));
     }
 
     #[test]
@@ -421,7 +421,7 @@ test_cases = "f() -> ()"
         for (from, to, message) in [
             ("value = 3", "value = 0", "some.toml:1: `a`: requirement_value: must be at least 1"),
             ("points = 5", "points = -5", "some.toml:1: `a`: points: must be"),
-            ("#12ab9F", "#12äb9", "some.toml:1: `a`: badge_color: must look like"),
+            ("#12ab9F", "#12äb9", "some.toml:1: `a`: badge_color: must have the form"),
         ] {
             let refusal = refused(&good.replace(from, to));
             assert!(refusal.starts_with(message), "{refusal}");

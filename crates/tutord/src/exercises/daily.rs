@@ -1,8 +1,8 @@
-//! Which exercise is the day's.
+//! The choice of the daily exercise.
 //!
-//! In this order: a skipped one that is due again; one that the model writes, where one is configured; one of
-//! the catalogue that the student has not taken up, of the student's language and difficulty where there is
-//! one. Two requests may choose differently; the database keeps the first choice.
+//! The candidates, in this order: a skipped exercise that is due again; a generated exercise, if a model is configured;
+//! a catalogue exercise that the student has not started, if possible of the student's language and difficulty. Two
+//! concurrent requests may choose different exercises; the database stores the first choice.
 
 use rand::seq::IndexedRandom as _;
 use tutord_store::LocalDate;
@@ -13,12 +13,12 @@ use super::writer::{self, Wish};
 use crate::app::App;
 use crate::error::ApiError;
 
-/// How many exercises of the catalogue are looked at.
+/// The number of catalogue exercises to consider.
 const CANDIDATES: i64 = 50;
-/// How many of the newest exercises say what the next should not be about again.
+/// The number of newest exercises whose topics the next exercise should avoid.
 const RECENT: i64 = 3;
 
-/// Chooses an exercise; `None` when there is none left.
+/// Chooses an exercise. Returns `None` if none is left.
 pub(super) async fn choose(app: &App, student: &User, day: LocalDate) -> Result<Option<Daily>, ApiError> {
     if let Some(id) = app.store.due_exercise(student.id, day).await? {
         return Ok(Some(Daily::Existing(id)));
@@ -34,7 +34,9 @@ pub(super) async fn choose(app: &App, student: &User, day: LocalDate) -> Result<
         };
         match writer::exercise(app, student, &wish).await {
             Ok(exercise) => return Ok(Some(Daily::Generated(Box::new(exercise)))),
-            Err(error) => tracing::warn!(code = error.code(), "the daily exercise comes from the catalogue instead"),
+            Err(error) => {
+                tracing::warn!(code = error.code(), "could not generate the daily exercise; using the catalogue")
+            }
         }
     }
     let language = language_of(student);
@@ -48,10 +50,10 @@ pub(super) async fn choose(app: &App, student: &User, day: LocalDate) -> Result<
     Ok(None)
 }
 
-/// The language of exercises for students who named none.
+/// The default language of exercises.
 pub(super) const DEFAULT_LANGUAGE: &str = "python";
 
-/// The student's language as the catalogue spells it; `None` where nothing of it can stand in a catalogue.
+/// Returns the student's language as the catalogue spells it, or `None` if no character of it is valid in a catalogue.
 pub(super) fn language_of(student: &User) -> Option<String> {
     student.programming_language.as_deref().map(spelled).filter(|language| !language.is_empty())
 }
@@ -68,7 +70,7 @@ fn spelled(language: &str) -> String {
     }
 }
 
-/// What was set for the student, otherwise what suits the level they named.
+/// Returns the difficulty set for the student, or the one that suits their skill level.
 pub(super) async fn difficulty_of(app: &App, student: &User) -> Result<Difficulty, ApiError> {
     let set = app.store.exercise_difficulty(student.id).await?;
     Ok(set.unwrap_or(match student.skill_level {
@@ -78,13 +80,13 @@ pub(super) async fn difficulty_of(app: &App, student: &User) -> Result<Difficult
     }))
 }
 
-/// The type after that of the newest exercise, so that all take turns.
+/// Returns the exercise type after that of the newest exercise, so that the types alternate.
 fn next_type(recent: &[HistoryItem]) -> ExerciseType {
     let newest = recent.first().and_then(|item| ExerciseType::ALL.iter().position(|kind| *kind == item.exercise_type));
     ExerciseType::ALL[newest.map_or(0, |index| (index + 1) % ExerciseType::ALL.len())]
 }
 
-/// One of those that share the fewest topics with the newest exercises.
+/// Returns one of the exercises that share the fewest topics with the newest exercises.
 fn pick(candidates: &[Candidate], recent: &[HistoryItem]) -> Option<i64> {
     let shared = |candidate: &Candidate| {
         let topics = recent.iter().flat_map(|item| item.topics.split(','));

@@ -1,8 +1,8 @@
-//! Whether a student should get harder or easier exercises.
+//! Analysis of whether a student should get harder or easier exercises.
 //!
-//! Three successes in a row (completed without a hint) raise the difficulty; two struggles in a row (a grade
-//! below passing, three hints or more, or skipped) lower it. Only exercises of the present difficulty count,
-//! so that a change is not followed by the next at once.
+//! Three consecutive successes (completed without a hint) raise the difficulty. Two consecutive struggles (a grade
+//! below passing, three or more hints, or skipped) lower it. Only exercises of the current difficulty count, so that
+//! one change is not immediately followed by another.
 
 use tutord_store::model::{Difficulty, ExerciseStatus, HistoryItem, PASSING_GRADE};
 
@@ -10,7 +10,7 @@ const SUCCESSES: usize = 3;
 const STRUGGLES: usize = 2;
 const MANY_HINTS: i32 = 3;
 
-/// What the newest exercises say.
+/// The result of an analysis of the newest exercises.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) struct Performance {
     pub(super) analyzed: usize,
@@ -34,7 +34,7 @@ fn is_success(item: &HistoryItem) -> bool {
     item.user_exercise.status == ExerciseStatus::Completed && item.user_exercise.hints_used == 0 && !is_struggle(item)
 }
 
-/// Of ended exercises, the newest first.
+/// Returns the performance in ended exercises, given newest first.
 pub(super) fn performance(ended: &[HistoryItem]) -> Performance {
     let average = |sum: f64, count: usize| if count == 0 { 0.0 } else { sum / as_f64(count) };
     let grades: Vec<i32> = ended.iter().filter_map(|item| item.user_exercise.grade).collect();
@@ -57,7 +57,7 @@ const fn as_f64(count: usize) -> f64 {
     count as f64
 }
 
-/// The difficulty that suits after the newest exercises of the present one.
+/// Returns the suitable difficulty, given the newest exercises of the current one.
 pub(super) fn recommended(present: Difficulty, performance: &Performance) -> Difficulty {
     if performance.successes >= SUCCESSES {
         return match present {

@@ -1,10 +1,10 @@
-//! Exercises: the day's, the history, and the way of one from the first hint to its completion.
+//! Exercises: the daily exercise, the history, hints, submissions and completions.
 //!
-//! - `routes` and `wire`: HTTP in and out;
+//! - `routes` and `wire`: the HTTP routes and their JSON;
 //! - `catalogue`: exercises and achievements in files, checked before they are loaded;
-//! - `daily`: which exercise is the day's;
+//! - `daily`: the choice of the daily exercise;
 //! - `service`: submit, hint, complete and skip;
-//! - `writer`: what the model is asked for: exercises, grades and hints;
+//! - `writer`: requests to the model for exercises, grades and hints;
 //! - `difficulty`: whether a student should get harder or easier exercises.
 
 pub mod catalogue;

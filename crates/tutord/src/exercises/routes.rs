@@ -1,4 +1,4 @@
-//! `/api/exercises`: HTTP in and out.
+//! The routes of `/api/exercises`.
 
 use axum::extract::State;
 use axum::http::StatusCode;
@@ -24,36 +24,37 @@ use crate::http::pagination::{Bounds, PageParams, integer};
 use crate::http::path::Id;
 use crate::http::query::Query;
 
-/// Statements per request on this route once the day's exercise is chosen, authentication included.
+/// The statement budget of this route once the daily exercise is chosen, including authentication.
 pub const DAILY_BUDGET: u32 = 3;
-/// Statements per request on this route, authentication included.
+/// The statement budget of this route, including authentication.
 pub const EXERCISE_BUDGET: u32 = 2;
-/// Statements per request on this route, authentication included.
+/// The statement budget of this route, including authentication.
 pub const HISTORY_BUDGET: u32 = 3;
-/// Statements per request on this route, authentication included.
+/// The statement budget of this route, including authentication.
 pub const PERFORMANCE_BUDGET: u32 = 2;
 
-/// Statements per request on the routes that analyse and set the difficulty, authentication included.
+/// The statement budget of the routes that analyse and set the difficulty, including authentication.
 pub const DIFFICULTY_BUDGET: u32 = 4;
-/// Statements per hint or skipped exercise, authentication included; one of them takes the exercise up.
+/// The statement budget of a hint or a skipped exercise, including authentication; one statement starts the exercise.
 pub const STEP_BUDGET: u32 = 9;
-/// Statements per request for a completion, authentication included: some 23, one or two more for each topic and
-/// achievement, and two for the first completion of a language in a week, which makes its leaderboards.
+/// The statement budget of a completion, including authentication: about 23, one or two more for each topic and
+/// achievement, and two for the first completion of a language in a week, which creates its leaderboards.
 pub const COMPLETE_BUDGET: u32 = 40;
 
 pub(crate) const HISTORY: Bounds = Bounds::new(20, 100);
 
-/// Routes that answer when the model did: they are bounded by its time-outs, not by the request's.
+/// Routes that wait for the model: its timeouts apply instead of the request's.
 pub const AWAIT_MODEL: &[&str] =
     &["/api/exercises/daily", "/api/exercises/generate", "/api/exercises/{id}/submit", "/api/exercises/{id}/hint"];
 
-/// Statements of a first request of the day, which chooses the exercise.
+/// The additional statements of the first request of the day, which chooses the exercise.
 const CHOICE_BUDGET: u32 = 24;
 
-/// Statements of an idempotency key: to look it up, lock the student, look it up again, read what it stands for, and store it.
+/// The additional statements of an idempotency key: look it up, lock the student, look it up again, read the stored
+/// result, and store the key.
 const KEY_BUDGET: u32 = 5;
 
-/// What each route may issue.
+/// The statement budgets of the routes.
 pub const BUDGETS: &[Budget] = &[
     ("GET", "/daily", DAILY_BUDGET + CHOICE_BUDGET),
     ("GET", "/history", HISTORY_BUDGET),
@@ -85,9 +86,9 @@ pub fn router() -> OpenApiRouter<App> {
         .routes(routes!(skip))
 }
 
-/// The exercise of the student's local day; the same however often it is asked for.
+/// Returns the exercise of the student's local day; repeated requests return the same one.
 #[utoipa::path(get, path = "/daily", tag = "exercises",
-    responses((status = 200, body = DailyResponse), (status = 401), (status = 403), (status = 404, description = "every exercise was taken up")))]
+    responses((status = 200, body = DailyResponse), (status = 401), (status = 403), (status = 404, description = "the student has started every exercise")))]
 async fn daily(State(app): State<App>, Verified(identity): Verified) -> Result<axum::Json<DailyResponse>, ApiError> {
     let (assigned, is_new) = service::daily(&app, &identity).await?;
     Ok(axum::Json(DailyResponse::new(assigned, is_new)))
@@ -101,7 +102,7 @@ struct StatusQuery {
     status: Option<ExerciseStatus>,
 }
 
-/// The student's exercises, newest first.
+/// Lists the student's exercises, newest first.
 #[utoipa::path(get, path = "/history", tag = "exercises", params(StatusQuery, PageParams),
     responses((status = 200, body = HistoryList), (status = 401), (status = 403), (status = 422)))]
 async fn history(
@@ -115,7 +116,7 @@ async fn history(
     Ok(axum::Json(HistoryList::new(found, &request)))
 }
 
-/// An exercise of the catalogue, or one that was generated for this student.
+/// Returns an exercise of the catalogue, or one generated for this student.
 #[utoipa::path(get, path = "/{id}", tag = "exercises", params(("id" = i64, Path)),
     responses((status = 200, body = ExerciseItem), (status = 401), (status = 403), (status = 404), (status = 422)))]
 async fn read(State(app): State<App>, Verified(identity): Verified, Id(id): Id) -> Result<Response, ApiError> {
@@ -123,7 +124,7 @@ async fn read(State(app): State<App>, Verified(identity): Verified, Id(id): Id) 
     app.answers.json(found, 0, ExerciseItem::from)
 }
 
-/// Hands in a solution and waits for its grade; from 60 on, the exercise is completed.
+/// Submits a solution and waits for its grade; a grade of at least 60 completes the exercise.
 #[utoipa::path(post, path = "/{id}/submit", tag = "exercises", params(("id" = i64, Path)), request_body = SubmitRequest,
     responses((status = 200, body = SubmitResponse), (status = 401), (status = 403), (status = 404), (status = 409), (status = 422),
         (status = 503, description = "the solution is stored")))]
@@ -136,7 +137,7 @@ async fn submit(
     Ok(axum::Json(service::submit(&app, &identity, id, request).await?))
 }
 
-/// The next step of the hints.
+/// Returns the next hint.
 #[utoipa::path(post, path = "/{id}/hint", tag = "exercises", params(("id" = i64, Path)), request_body = Option<HintRequest>,
     responses((status = 200, body = HintResponse), (status = 401), (status = 403), (status = 404), (status = 409), (status = 422), (status = 429)))]
 async fn hint(
@@ -148,7 +149,8 @@ async fn hint(
     Ok(axum::Json(service::hint(&app, &identity, id, request.unwrap_or_default()).await?))
 }
 
-/// Completes an exercise that the student took up (409 else); counts once, and every later call is told the same.
+/// Completes an exercise that the student has started (otherwise 409). Counts once; repeated calls return the same
+/// result.
 #[utoipa::path(post, path = "/{id}/complete", tag = "exercises", params(("id" = i64, Path)), request_body = Option<CompleteRequest>,
     responses((status = 200, body = CompleteResponse), (status = 401), (status = 403), (status = 404), (status = 409), (status = 422)))]
 async fn complete(
@@ -160,7 +162,7 @@ async fn complete(
     Ok(axum::Json(service::complete(&app, &identity, id, request.unwrap_or_default()).await?.into()))
 }
 
-/// Skips an exercise; it comes back as a daily exercise after a while.
+/// Skips an exercise, which returns as a daily exercise later.
 #[utoipa::path(post, path = "/{id}/skip", tag = "exercises", params(("id" = i64, Path)),
     responses((status = 200, body = SkipResponse), (status = 401), (status = 403), (status = 404), (status = 409)))]
 async fn skip(
@@ -172,7 +174,7 @@ async fn skip(
     Ok(axum::Json(SkipResponse { message: "Exercise skipped.", exercise_id: id, status: ExerciseStatus::Skipped }))
 }
 
-/// Has the model write an exercise for this student alone.
+/// Generates an exercise for this student with the model.
 #[utoipa::path(post, path = "/generate", tag = "exercises", request_body = Option<GenerateRequest>,
     responses((status = 201, body = GenerateResponse), (status = 401), (status = 403), (status = 422), (status = 429), (status = 503)))]
 async fn generate(
@@ -187,12 +189,12 @@ async fn generate(
 #[derive(Deserialize, utoipa::IntoParams)]
 #[into_params(parameter_in = Query)]
 struct LimitQuery {
-    /// How many of the newest exercises are looked at: 1 to 100, 10 without it.
+    /// The number of newest exercises to analyse: 1 to 100, default 10.
     #[param(value_type = Option<i64>, minimum = 1, maximum = 100)]
     limit: Option<String>,
 }
 
-/// How the newest completed or skipped exercises went.
+/// Returns the performance in the newest completed or skipped exercises.
 #[utoipa::path(get, path = "/difficulty/performance", tag = "exercises", params(LimitQuery),
     responses((status = 200, body = PerformanceResponse), (status = 401), (status = 403), (status = 422)))]
 async fn performance(
@@ -204,7 +206,7 @@ async fn performance(
     Ok(axum::Json(service::performance(&app, &identity, limit).await?.into()))
 }
 
-/// Whether harder or easier exercises would suit.
+/// Returns whether harder or easier exercises would suit the student.
 #[utoipa::path(get, path = "/difficulty/analyze", tag = "exercises",
     responses((status = 200, body = AnalysisResponse), (status = 401), (status = 403)))]
 async fn analyze(
@@ -214,7 +216,7 @@ async fn analyze(
     Ok(axum::Json(service::analyze(&app, &identity).await?))
 }
 
-/// Sets the difficulty of the daily exercises to come.
+/// Sets the difficulty of future daily exercises.
 #[utoipa::path(post, path = "/difficulty/adjust", tag = "exercises", request_body = AdjustRequest,
     responses((status = 200, body = AdjustResponse), (status = 401), (status = 403), (status = 422)))]
 async fn adjust(

@@ -20,9 +20,9 @@ use crate::app::App;
 use crate::error::ApiError;
 use crate::http::rate_limit::{Rule, Subject};
 
-/// How many of the newest exercises an analysis looks at.
+/// The default number of newest exercises in an analysis.
 const ANALYZED: i64 = 10;
-/// How often another exercise is chosen when the student took up the chosen one meanwhile.
+/// The maximum number of choices, if the student starts the chosen exercise meanwhile.
 const CHOICES: usize = 3;
 
 fn no_exercise() -> ApiError {
@@ -33,23 +33,23 @@ pub(crate) async fn student(app: &App, identity: &Identity) -> Result<Arc<User>,
     app.store.user(identity.user_id).await?.ok_or_else(ApiError::unauthenticated)
 }
 
-/// Now, by the student's calendar.
+/// Returns the present moment in the student's time zone.
 fn moment(student: &User) -> Moment {
     Moment::new(Timestamp::now(), &student.timezone)
 }
 
-/// What a transition gave; one that is not allowed is 409.
+/// Returns the result of a transition, or a 409 if it is not allowed.
 fn allowed<T>(transition: Transition<T>, action: &str) -> Result<T, ApiError> {
     match transition {
         Transition::Done(value) => Ok(value),
         Transition::NotFound => Err(no_exercise()),
         Transition::NotStarted => Err(ApiError::conflict(format!(
-            "this exercise can't be {action}: it was not started; ask for a hint or submit a solution first"
+            "this exercise can't be {action}: it is not started; take a hint or submit a solution first"
         ))),
         Transition::Forbidden(status) => {
             let why = match status {
                 ExerciseStatus::Completed => "it is completed",
-                ExerciseStatus::Skipped => "it was skipped, and comes back as a daily exercise",
+                ExerciseStatus::Skipped => "it is skipped, and returns as a daily exercise",
                 ExerciseStatus::Pending | ExerciseStatus::InProgress => "it is open",
             };
             Err(ApiError::conflict(format!("this exercise can't be {action}: {why}"))
@@ -58,7 +58,7 @@ fn allowed<T>(transition: Transition<T>, action: &str) -> Result<T, ApiError> {
     }
 }
 
-/// The exercise of the student's day, chosen when it is first asked for.
+/// Returns the daily exercise of the student. The first request of a day chooses it.
 pub(super) async fn daily(app: &App, identity: &Identity) -> Result<(Assigned, bool), ApiError> {
     let student = student(app, identity).await?;
     let moment = moment(&student);
@@ -73,14 +73,14 @@ pub(super) async fn daily(app: &App, identity: &Identity) -> Result<(Assigned, b
             return Ok(assigned);
         }
     }
-    Err(ApiError::overloaded("the daily exercise could not be chosen; please try again"))
+    Err(ApiError::overloaded("could not choose the daily exercise; retry shortly"))
 }
 
 fn none_left() -> ApiError {
-    ApiError::not_found("an exercise that you have not done yet was")
+    ApiError::not_found("new exercise")
 }
 
-/// Stores a solution, then has it graded: a model that fails costs the grade, never the solution.
+/// Stores a solution, then requests a grade: if the model fails, the grade is lost, but not the solution.
 pub(super) async fn submit(
     app: &App,
     identity: &Identity,
@@ -118,7 +118,7 @@ pub(super) async fn submit(
     Ok(graded.into())
 }
 
-/// The next step of the hints; the model fits it to what the student has written, where it can.
+/// Returns the next hint. If possible, the model adapts it to the student's code.
 pub(super) async fn hint(
     app: &App,
     identity: &Identity,
@@ -128,7 +128,7 @@ pub(super) async fn hint(
     app.limits.check(Rule::Hint, &Subject::User(identity.user_id)).await?;
     let taken = app.store.take_hint(identity.user_id, exercise_id, Timestamp::now()).await?;
     let taken =
-        allowed(taken, "helped with")?.ok_or_else(|| ApiError::conflict("all hints of this exercise were given"))?;
+        allowed(taken, "helped with")?.ok_or_else(|| ApiError::conflict("no hints are left for this exercise"))?;
     let written = [&request.context, &request.current_code].into_iter().flatten().any(|text| !text.trim().is_empty());
     let mut hint = taken.hint.clone();
     if let Some(provider) = app.llm.as_ref().filter(|_| written) {
@@ -137,7 +137,7 @@ pub(super) async fn hint(
         let (provider, max_tokens, student) = (provider.as_ref(), app.config.llm.max_reply_tokens, identity.user_id);
         match writer::hint(provider, max_tokens, student, &taken.exercise, step, &taken.hint, written).await {
             Ok(fitted) => hint = fitted,
-            Err(error) => tracing::warn!(%error, "the hint comes from the catalogue instead"),
+            Err(error) => tracing::warn!(%error, "could not generate the hint; using the catalogue"),
         }
     }
     Ok(HintResponse {

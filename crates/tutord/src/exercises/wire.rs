@@ -26,7 +26,7 @@ pub(super) struct ExerciseItem {
     test_cases: Option<String>,
     generated_by_ai: bool,
     created_at: Timestamp,
-    /// The same as `programming_language`.
+    /// Alias of `programming_language`.
     language: String,
     learning_objectives: Vec<String>,
     estimated_time_minutes: i32,
@@ -60,7 +60,7 @@ pub(super) struct DailyResponse {
     user_exercise_id: i64,
     status: ExerciseStatus,
     hints_used: i32,
-    /// Whether this request chose it.
+    /// Set if this request chose the exercise.
     is_new: bool,
     started_at: Option<Timestamp>,
 }
@@ -121,7 +121,7 @@ pub(super) struct HistoryList {
     exercises: Vec<HistoryLine>,
     total: i64,
     limit: i64,
-    /// Null on a page that was asked for by cursor.
+    /// Null on pages requested by cursor.
     offset: Option<i64>,
     has_more: bool,
     next_cursor: Option<String>,
@@ -151,7 +151,7 @@ pub(super) struct SubmitRequest {
     #[schema(minimum = 0, maximum = 86_400)]
     #[garde(range(min = 0, max = 86_400))]
     pub(super) time_spent_seconds: Option<i32>,
-    /// A repeated request with the same key, within 24 hours, stores nothing again. At most 64 characters.
+    /// A repeated request with the same key within 24 hours stores nothing. At most 64 characters.
     #[schema(min_length = 1, max_length = 64)]
     #[garde(length(chars, min = 1, max = 64))]
     pub(super) idempotency_key: Option<String>,
@@ -159,7 +159,7 @@ pub(super) struct SubmitRequest {
 
 #[derive(Serialize, ToSchema)]
 pub(super) struct SubmitResponse {
-    /// 0 to 100; from 60 on, the exercise is completed.
+    /// 0 to 100; a grade of at least 60 completes the exercise.
     pub(super) grade: i32,
     pub(super) feedback: String,
     pub(super) strengths: Vec<String>,
@@ -167,7 +167,7 @@ pub(super) struct SubmitResponse {
     pub(super) status: ExerciseStatus,
     pub(super) hints_used: i32,
     pub(super) submission_count: i32,
-    /// Only once the exercise is completed.
+    /// Absent until the exercise is completed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) solution: Option<String>,
 }
@@ -190,12 +190,12 @@ impl From<Graded> for SubmitResponse {
 
 #[derive(Default, Deserialize, Validate, ToSchema)]
 pub(super) struct HintRequest {
-    /// What the student wonders about, at most 2000 characters.
+    /// The student's question, at most 2000 characters.
     #[serde(default, deserialize_with = "trimmed_option")]
     #[schema(max_length = 2_000)]
     #[garde(length(chars, max = 2_000))]
     pub(super) context: Option<String>,
-    /// What the student has written so far, at most 10000 characters.
+    /// The student's code so far, at most 10000 characters.
     #[schema(max_length = 10_000)]
     #[garde(length(chars, max = 10_000))]
     pub(super) current_code: Option<String>,
@@ -226,7 +226,7 @@ pub(super) struct CompleteResponse {
     completed_at: Option<Timestamp>,
     streak_count: i32,
     achievements_unlocked: Vec<String>,
-    /// Those of the achievements included.
+    /// Includes the points of achievements.
     points_earned: i32,
 }
 
@@ -263,7 +263,7 @@ pub(super) struct GenerateRequest {
     pub(super) difficulty: Option<Difficulty>,
     #[garde(skip)]
     pub(super) exercise_type: Option<ExerciseType>,
-    /// A repeated request with the same key, within 24 hours, is answered with the same exercise. At most 64 characters.
+    /// A repeated request with the same key within 24 hours returns the same exercise. At most 64 characters.
     #[schema(min_length = 1, max_length = 64)]
     #[garde(length(chars, min = 1, max = 64))]
     pub(super) idempotency_key: Option<String>,
@@ -309,7 +309,7 @@ impl From<Performance> for PerformanceResponse {
     }
 }
 
-/// Which way a difficulty changes.
+/// The direction in which a difficulty changes.
 #[derive(Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub(super) enum Change {

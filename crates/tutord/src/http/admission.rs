@@ -1,21 +1,21 @@
-//! Load shedding: the server answers as many requests as it can in time, and refuses the others early.
+//! Load shedding: the server serves as many requests as it can in time, and rejects the others early.
 //!
-//! The queue of an overloaded server is in three places: socket buffers, the runtime's run queue, and whatever the
-//! handlers wait for. Two delays show it. A probe measures how late the runtime resumes a task: that is how long a request
-//! waits before its handler runs, which no handler sees. Little's law gives how long the handlers take: requests in
-//! flight over answers a second. Waiting for the model and open streams count as neither.
+//! The queue of an overloaded server consists of socket buffers, the runtime's run queue, and whatever the handlers
+//! wait for. Two delays measure it. A probe measures how late the runtime resumes a task, which is how long a request
+//! waits before its handler runs. Little's law estimates the time in handlers: requests in flight divided by responses
+//! per second. Waits for the model and open streams are excluded.
 //!
-//! As in DAGOR (Zhou et al., "Overload Control for Scaling WeChat Microservices", `SoCC` 2018) the queueing delay, not the
-//! response time of single requests, says whether the server is overloaded. As in BBR (Cardwell et al., "BBR:
-//! Congestion-Based Congestion Control", ACM Queue 2016) the capacity is the highest rate of answers of the last seconds:
-//! while the delay is above its target, the rate of admission is a share of the capacity, so that the queue drains and
-//! the rate never falls because less was admitted. Below the target the rate rises step by step. A token bucket enforces
-//! the rate. Requests of lower priority need more tokens to be left in it: sessions that were confirmed come before
-//! unknown tokens, and those before log-ins and other requests without a token.
+//! As in DAGOR (Zhou et al., "Overload Control for Scaling WeChat Microservices", `SoCC` 2018), the queueing delay
+//! detects overload, not the response time of single requests. As in BBR (Cardwell et al., "BBR: Congestion-Based
+//! Congestion Control", ACM Queue 2016), the capacity is the highest response rate of the last seconds. While the delay
+//! exceeds its target, the admission rate is a share of the capacity, so that the queue drains and the rate does not
+//! fall merely because fewer requests were admitted. Below the target the rate rises step by step. A token bucket
+//! enforces the rate. Requests of lower priority must leave more tokens in the bucket: confirmed sessions come first,
+//! then unknown tokens, then log-ins and other requests without a token.
 //!
-//! Requests that read and requests that write have a rate each. They queue at different places: a database commits one
-//! write after the other, while the cache answers reads. A single rate would not see the queue of the few writes among
-//! many quick reads, and would shed reads once it did.
+//! Reads and writes have separate rates because they queue at different places: a database commits one write after the
+//! other, while the cache serves reads. A single rate would miss the queue of few writes among many quick reads, and
+//! would shed reads once it detected it.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
@@ -27,52 +27,52 @@ use moka::sync::Cache;
 
 use super::clock;
 
-/// The queueing delay from which the server is overloaded.
+/// The queueing delay at which the server counts as overloaded.
 const TARGET: Duration = Duration::from_millis(100);
-/// How often the rate changes.
+/// The length of a window, after which the rate changes.
 const WINDOW: Duration = Duration::from_millis(100);
-/// How often the delay is measured.
+/// The interval of the delay probe.
 const PROBE: Duration = Duration::from_millis(5);
 /// The factor by which the rate rises in each window.
 const RISE: f64 = 1.03;
-/// The shares of the capacity that are admitted while a queue drains: the longer it is, the fewer.
+/// The admitted shares of the capacity while a queue drains; a longer queue has a smaller share.
 const DRAINING: (f64, f64) = (0.5, 0.95);
-/// How many windows the rate of answers is smoothed over, and how many the highest is remembered.
+/// The number of windows over which the response rate is smoothed, and for which its maximum is kept.
 const SMOOTHED: f64 = 4.0;
 const REMEMBERED: usize = 30;
-/// The lowest rate, in requests a second.
+/// The minimum rate, in requests per second.
 const LOWEST: f64 = 20.0;
-/// How long a burst the token bucket lets pass, in seconds.
+/// The size of the token bucket, in seconds of the rate.
 const BURST: f64 = 0.1;
-/// Arrivals a second below which a late probe is another program's doing.
+/// The arrival rate per second below which a late probe is attributed to other programs.
 const QUIET: f64 = 200.0;
-/// How long the requests in flight may take together at the highest rate of answers seen, in seconds; any number up to
-/// [`MIN_IN_FLIGHT`] may be in flight.
+/// The limit of requests in flight, in seconds at the highest observed response rate; up to [`MIN_IN_FLIGHT`] are
+/// always allowed.
 const MAX_BACKLOG: f64 = 0.25;
 const MIN_IN_FLIGHT: usize = 256;
-/// The share of the highest rate of answers that is remembered after each window: half of it after a minute.
+/// The decay of the highest response rate in each window: it halves in a minute.
 const DECAY: f64 = 0.999;
-/// Requests in flight for each core below which none of them waits for another.
+/// The number of requests in flight for each core that do not wait for each other.
 const IN_FLIGHT_PER_CORE: usize = 8;
-/// Sessions that are remembered as confirmed, and for how long.
+/// The maximum number of sessions remembered as confirmed, and the time for which they are.
 const SESSIONS: u64 = 100_000;
 const SESSION_TTL: Duration = Duration::from_mins(10);
 
-/// How important a request is; the first comes first.
+/// The priority of a request, highest first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Priority {
-    /// Of a session that was confirmed a moment ago.
+    /// Requests of a recently confirmed session.
     Session,
-    /// With a token that nobody has seen yet.
+    /// Requests with an unknown token.
     Token,
-    /// Without a token: a log-in, a registration.
+    /// Requests without a token, such as log-ins and registrations.
     Anonymous,
 }
 
 impl Priority {
     const NAMES: [&str; 3] = ["session", "token", "anonymous"];
 
-    /// The share of the bucket that stays for those that come first.
+    /// Returns the share of the bucket that is reserved for higher priorities.
     const fn reserve(self) -> f64 {
         match self {
             Self::Session => 0.0,
@@ -82,7 +82,7 @@ impl Priority {
     }
 }
 
-/// What happened within a window.
+/// The measurements of a window.
 #[derive(Debug, Clone, Copy)]
 struct Window {
     seconds: f64,
@@ -91,16 +91,16 @@ struct Window {
     delay: Duration,
 }
 
-/// Decides at which rate requests are admitted.
+/// The controller of the admission rate.
 #[derive(Debug, Default)]
 struct Controller {
-    /// Requests a second; `None` admits all.
+    /// The rate in requests per second; `None` admits all.
     rate: Option<f64>,
-    /// Answers a second, smoothed.
+    /// The smoothed response rate per second.
     answered: f64,
-    /// The same of the last windows, the newest last.
+    /// The smoothed response rates of the last windows, newest last.
     history: VecDeque<f64>,
-    /// The highest of a longer time.
+    /// The highest response rate over a longer time.
     highest: f64,
 }
 
@@ -122,7 +122,7 @@ impl Controller {
         }
     }
 
-    /// The most requests that may be in flight.
+    /// The maximum number of requests in flight.
     fn max_in_flight(&self) -> usize {
         #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a positive count")]
         let backlog = (self.highest * MAX_BACKLOG) as usize;
@@ -130,7 +130,7 @@ impl Controller {
     }
 }
 
-/// Tokens that requests take.
+/// The token bucket.
 #[derive(Debug)]
 struct Bucket {
     rate: f64,
@@ -153,7 +153,7 @@ impl Bucket {
     }
 }
 
-/// What a request does, by its method.
+/// The kind of access of a request, by its method.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Access {
     Read,
@@ -163,13 +163,13 @@ pub(crate) enum Access {
 impl Access {
     const NAMES: [&str; 2] = ["read", "write"];
 
-    /// What requests with this method do.
+    /// Returns the kind of access of a method.
     pub(crate) fn by(method: &Method) -> Self {
         if method.is_safe() { Self::Read } else { Self::Write }
     }
 }
 
-/// The requests of one kind.
+/// The state of one kind of requests.
 #[derive(Debug)]
 struct Lane {
     limiting: AtomicBool,
@@ -178,7 +178,7 @@ struct Lane {
     max_in_flight: AtomicUsize,
     arrived: AtomicU64,
     answered: AtomicU64,
-    /// By priority.
+    /// The numbers of shed requests, by priority.
     shed: [AtomicU64; 3],
 }
 
@@ -199,7 +199,7 @@ impl Lane {
         self.bucket.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Requests that arrived and that were answered so far.
+    /// The numbers of requests that arrived and completed so far.
     fn counts(&self) -> [u64; 2] {
         [&self.arrived, &self.answered].map(|counter| counter.load(Ordering::Relaxed))
     }
@@ -212,8 +212,8 @@ impl Lane {
         self.max_in_flight.store(max_in_flight, Ordering::Relaxed);
     }
 
-    /// Whether more requests are in flight than are answered in time: so it is when a load comes at once, before the
-    /// first window has shown it.
+    /// Returns `true` if more requests are in flight than the server can serve in time, as at a sudden load before the
+    /// end of the first window.
     fn is_full(&self) -> bool {
         self.in_flight.load(Ordering::Relaxed) >= self.max_in_flight.load(Ordering::Relaxed)
     }
@@ -223,7 +223,7 @@ impl Lane {
 #[derive(Debug)]
 pub struct Admission {
     enabled: bool,
-    /// By [`Access`].
+    /// The state of each [`Access`].
     lanes: [Lane; 2],
     sessions: Cache<[u8; 32], ()>,
 }
@@ -232,7 +232,7 @@ tokio::task_local! {
     static CURRENT: (Arc<Admission>, Access);
 }
 
-/// Waits for something that is no load of the server's, such as the model: meanwhile the request is not in flight.
+/// Awaits a future that is not load of the server, such as the model; meanwhile the request is not in flight.
 pub(crate) async fn without_load<F: Future>(waiting: F) -> F::Output {
     struct Back(Arc<Admission>, Access);
     impl Drop for Back {
@@ -247,7 +247,7 @@ pub(crate) async fn without_load<F: Future>(waiting: F) -> F::Output {
     waiting.await
 }
 
-/// A request that was admitted.
+/// A guard for an admitted request.
 struct Admitted<'a>(&'a Lane);
 
 impl Drop for Admitted<'_> {
@@ -258,7 +258,8 @@ impl Drop for Admitted<'_> {
 }
 
 impl Admission {
-    /// Admits everything until the server is overloaded, or for ever where it is not enabled.
+    /// Creates the admission control, which admits all requests until the server is overloaded, or always if not
+    /// enabled.
     pub fn new(enabled: bool) -> Arc<Self> {
         Arc::new(Self {
             enabled,
@@ -271,14 +272,14 @@ impl Admission {
         &self.lanes[access as usize]
     }
 
-    /// Remembers that a token is one of a session.
+    /// Records that a token belongs to a session.
     pub(crate) fn confirm(&self, token: [u8; 32]) {
         if self.enabled && !self.sessions.contains_key(&token) {
             self.sessions.insert(token, ());
         }
     }
 
-    /// The priority of a request by the hash of its token.
+    /// Returns the priority of a request by the hash of its token.
     pub(crate) fn priority(&self, token: Option<[u8; 32]>) -> Priority {
         match token {
             Some(token) if self.sessions.contains_key(&token) => Priority::Session,
@@ -287,7 +288,7 @@ impl Admission {
         }
     }
 
-    /// Whether a request is admitted; its priority is read only while the server is overloaded.
+    /// Decides whether a request is admitted. Evaluates the priority only while the server is overloaded.
     pub(crate) fn admits(&self, access: Access, priority: impl FnOnce() -> Priority) -> bool {
         let lane = self.lane(access);
         lane.arrived.fetch_add(1, Ordering::Relaxed);
@@ -311,7 +312,7 @@ impl Admission {
         CURRENT.scope((Arc::clone(self), access), request).await
     }
 
-    /// Requests that were shed, by what they do and by priority.
+    /// Returns the numbers of shed requests, by access and priority.
     pub fn shed(&self) -> impl Iterator<Item = (&'static str, &'static str, u64)> {
         Access::NAMES.into_iter().zip(&self.lanes).flat_map(|(access, lane)| {
             let counts = lane.shed.iter().map(|count| count.load(Ordering::Relaxed));
@@ -323,7 +324,7 @@ impl Admission {
         self.shed().map(|(.., count)| count).sum()
     }
 
-    /// Measures and controls, until it is dropped.
+    /// Runs the measurement and control loop, until dropped.
     pub(crate) async fn watch(&self) {
         if !self.enabled {
             return;
@@ -344,15 +345,12 @@ impl Admission {
                         delay_ms = delay.as_millis(),
                         reads,
                         writes,
-                        "overloaded: requests beyond the rates are shed"
+                        "overloaded: shedding requests above the admission rates"
                     );
                     overloaded_since = Some((clock::now(), self.shed_in_all()));
                 }
                 (Some((since, before)), false) if clock::since(*since) >= Duration::from_secs(1) => {
-                    tracing::info!(
-                        shed = self.shed_in_all() - *before,
-                        "no longer overloaded: all requests are admitted"
-                    );
+                    tracing::info!(shed = self.shed_in_all() - *before, "no longer overloaded: admitting all requests");
                     overloaded_since = None;
                 }
                 _ => {}
@@ -360,7 +358,7 @@ impl Admission {
         }
     }
 
-    /// Waits for a window to pass: what happened in it to the requests of each kind, and the longest of their delays.
+    /// Waits for the end of a window. Returns the measurements of each kind, and the longest delay.
     async fn observe(&self) -> ([Window; 2], Duration) {
         let (began, before) = (clock::now(), [self.lanes[0].counts(), self.lanes[1].counts()]);
         let (mut probes, mut late, mut in_flight) = (0_u32, Duration::ZERO, [0_usize; 2]);
@@ -402,8 +400,8 @@ mod tests {
 
     use super::*;
 
-    /// A server that answers `capacity` requests a second, first come, first served, under a constant load for a time: the
-    /// answers a second of the second half, and the longest delay then.
+    /// A server that answers `capacity` requests a second, first come, first served, under a constant load for a time:
+    /// the answers a second of the second half, and the longest delay then.
     fn simulate(capacity: f64, load: f64) -> (f64, f64) {
         let (mut controller, mut queue) = (Controller::default(), 0.0_f64);
         let (mut answers, mut longest) = (0.0, 0.0_f64);

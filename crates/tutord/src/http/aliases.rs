@@ -1,4 +1,4 @@
-//! What the existing frontend reads in places of its own, all in one file so that it can be dropped.
+//! Aliases for the existing frontend, in one file so that they can be removed together.
 
 use serde::Serialize;
 use utoipa::ToSchema;
@@ -6,7 +6,7 @@ use utoipa_axum::router::OpenApiRouter;
 
 use crate::app::App;
 
-/// A body that is also found under `data`.
+/// A body that is duplicated under `data`.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct WithData<T: Clone> {
     #[serde(flatten)]
@@ -15,14 +15,14 @@ pub struct WithData<T: Clone> {
 }
 
 impl<T: Clone> WithData<T> {
-    /// Shows `body` twice.
+    /// Duplicates `body` under `data`.
     pub fn new(body: T) -> Self {
         Self { data: body.clone(), body }
     }
 }
 
-/// The same routes under the paths of the frontend's older release: `/api/v1/users` is `/api/users`, and
-/// `/api/progress/skills` is `/api/progress/skill-levels`, `/api/progress/` is `/api/progress`.
+/// Returns the routes at the paths of the frontend's older release: `/api/v1/users` is `/api/users`,
+/// `/api/progress/skills` is `/api/progress/skill-levels`, and `/api/progress/` is `/api/progress`.
 pub fn router() -> OpenApiRouter<App> {
     OpenApiRouter::new().nest("/v1/users", crate::users::router()).merge(crate::progress::aliases())
 }

@@ -1,7 +1,7 @@
-//! JSON answers made of values that the cache shares, kept as bytes with their ETag.
+//! A cache of serialized JSON responses of cached values, with their ETags.
 //!
-//! A value in the cache is never changed, only replaced. So an answer that depends on nothing else is the same bytes as long
-//! as the cache gives the same value, which is to say the same allocation: it needs no invalidation of its own.
+//! Cached values are immutable: a change replaces the value. So a response that depends only on one value stays valid
+//! as long as the cache returns the same allocation, and needs no invalidation.
 
 use std::any::{Any, TypeId};
 use std::sync::Arc;
@@ -17,18 +17,18 @@ use serde::Serialize;
 use super::etag;
 use crate::error::ApiError;
 
-/// The most bytes that all kept answers take, with about as many in the values that they are made of.
+/// The maximum total size of the cached responses in bytes. The values behind them take about as much.
 const MAX_BYTES: u64 = 16 << 20;
-/// Answers whose value was replaced are not asked for again; they are gone after this.
+/// The idle time after which a response is evicted; responses of replaced values are not read again.
 const KEPT: Duration = Duration::from_secs(60);
-/// What an answer takes beside its bytes, about.
+/// The approximate overhead of a cached response in bytes.
 const OVERHEAD: usize = 200;
 
-/// Answers that are kept.
+/// The cache of serialized responses.
 #[derive(Debug, Clone)]
 pub struct Answers(Cache<Place, Answer>);
 
-/// Of which value an answer was made, as what, and with which number beside.
+/// The key of a response: the address of its value, its type, and an additional number.
 #[derive(Debug, PartialEq, Eq, Hash)]
 struct Place {
     value: usize,
@@ -40,7 +40,7 @@ struct Place {
 struct Answer {
     bytes: Bytes,
     etag: HeaderValue,
-    /// As long as this is here, no other value has its address.
+    /// Keeps the value alive, so that no other value can have its address.
     _value: Arc<dyn Any + Send + Sync>,
 }
 
@@ -58,11 +58,11 @@ impl Default for Answers {
 }
 
 impl Answers {
-    /// The answer that `make` makes of a value and of nothing but a number beside it, from memory where the value is
-    /// one that the cache has given before.
+    /// Returns the response that `make` creates from a value and a number, from memory if the value is shared with the
+    /// cache. `make` must not depend on anything else.
     ///
     /// # Errors
-    /// When it can't be written as JSON.
+    /// Returns an error if the response can't be serialized as JSON.
     pub fn json<V, W>(&self, value: Arc<V>, beside: i64, make: impl FnOnce(V) -> W) -> Result<Response, ApiError>
     where
         V: Clone + Send + Sync + 'static,

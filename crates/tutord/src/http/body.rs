@@ -1,4 +1,4 @@
-//! Bodies that are sent as they come: what each of them has, and what becomes of one that does not come to its end.
+//! Streamed response bodies: their headers, and the handling of failures.
 
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -18,19 +18,19 @@ use tracing::Span;
 use super::bounded::Bounded;
 use crate::ops::metrics::Requests;
 
-/// nginx and others collect an answer before they pass it on, unless it has this header.
+/// The header that disables response buffering in nginx and other proxies.
 const BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
-/// Events are for now. A proxy that compressed them would hold them back.
+/// Prevents proxies from compressing events, which would delay them.
 const EVENTS_CACHING: HeaderValue = HeaderValue::from_static("no-cache, no-transform");
 const DOWNLOAD_CACHING: HeaderValue = HeaderValue::from_static("no-store, no-transform");
 
-/// Tells that a stream failed whose last event says so: a body that ends as it should, of a request that failed.
-/// Part of the response, and of whoever makes its events.
+/// The failure flag of a stream whose last event reports an error: the body is complete, but the request failed.
+/// Shared by the response and the producer of its events.
 #[derive(Debug, Clone, Default)]
 pub struct FailureFlag(Arc<AtomicBool>);
 
 impl FailureFlag {
-    /// Notes that the request failed.
+    /// Marks the request as failed.
     pub fn set(&self) {
         self.0.store(true, Ordering::Relaxed);
     }
@@ -49,10 +49,10 @@ impl IntoResponseParts for FailureFlag {
     }
 }
 
-/// Makes of every body that is streamed one that may be polled after its end, that can't take anything else down with
-/// it, and that is counted and logged where it fails. Proxies are told to pass it on as it comes.
+/// Wraps every streamed body: it may be polled after its end, contains panics, and is counted and logged if it fails.
+/// Proxies are instructed to forward it unbuffered.
 ///
-/// Bodies whose size is known are complete already, and stay as they are.
+/// Bodies of known size are already complete and stay unchanged.
 pub(super) fn supervise(response: Response, route: impl FnOnce() -> String, requests: &Requests) -> Response {
     if response.body().size_hint().exact().is_some() {
         return response;
@@ -76,19 +76,19 @@ fn is_event_stream(headers: &HeaderMap) -> bool {
     headers.get(CONTENT_TYPE).is_some_and(|kind| kind.as_bytes().starts_with(b"text/event-stream"))
 }
 
-/// What a panic said.
+/// Returns the message of a panic.
 pub(crate) fn panic_message(payload: &(dyn Any + Send)) -> &str {
     let text = payload.downcast_ref::<String>().map(String::as_str);
     text.or_else(|| payload.downcast_ref::<&'static str>().copied()).unwrap_or("no message")
 }
 
 struct Supervised {
-    /// `None` after its end: most streams must not be polled again, and the compression layer does.
+    /// `None` after the end: most streams must not be polled again, but the compression layer does so.
     body: Option<BodyDataStream>,
     failure: FailureFlag,
     route: String,
     requests: Requests,
-    /// The request's, which has its id.
+    /// The span of the request, with its id.
     span: Span,
 }
 
@@ -136,7 +136,7 @@ impl Drop for Supervised {
         if self.failure.is_set() {
             self.failed("the last event tells a client that has left");
         } else {
-            tracing::debug!(parent: &self.span, "the client left before the response's end");
+            tracing::debug!(parent: &self.span, "the client disconnected before the response was complete");
         }
     }
 }

@@ -1,11 +1,11 @@
-//! Texts of any length, cut to one that a log and an answer can take.
+//! Truncation of texts for logs and responses.
 
 use std::fmt::{self, Display, Write};
 
-/// The most characters of a text that is shown.
+/// The maximum number of characters that are shown.
 const MAX_CHARS: usize = 500;
 
-/// Shows the first 500 characters of what it holds: an error may repeat what a client sent, whatever its length.
+/// Displays at most the first 500 characters of a value: an error can contain client input of any length.
 #[derive(Debug, Clone, Copy)]
 pub struct Bounded<T>(pub T);
 
@@ -19,7 +19,7 @@ impl<T: Display> Display for Bounded<T> {
     }
 }
 
-/// Fails when there is no room left, which ends the formatting: nothing is made that is not shown.
+/// Returns an error when the limit is reached, which ends the formatting early.
 struct Cut<'a, W> {
     to: &'a mut W,
     left: usize,

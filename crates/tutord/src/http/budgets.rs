@@ -1,7 +1,7 @@
-//! How many SQL statements a request may issue.
+//! Statement budgets: the maximum number of SQL statements of a request.
 //!
-//! Each feature declares the budgets of its routes beside them; a request that exceeds its budget is logged, counted
-//! and shown, and fails a test.
+//! Each feature declares the budgets next to its routes. A request that exceeds its budget is logged, counted and
+//! listed, and fails a test.
 
 use std::collections::HashMap;
 use std::sync::LazyLock;
@@ -10,10 +10,10 @@ use axum::http::Method;
 
 use crate::{auth, chat, exercises, ops, progress, users};
 
-/// Method and path of a route below its feature's prefix, and the statements of a request, authentication included.
+/// The method and the path of a route below its feature's prefix, and its statement budget, including authentication.
 pub type Budget = (&'static str, &'static str, u32);
 
-/// With a cache, a session that is not in it is looked up as token, session and user: two statements more.
+/// The additional statements with a cache: on a miss, a session is looked up as token, session and user.
 const COLD_SESSION: u32 = 2;
 
 static BUDGETS: LazyLock<HashMap<String, Vec<(&'static str, u32)>>> = LazyLock::new(|| {
@@ -37,7 +37,7 @@ static BUDGETS: LazyLock<HashMap<String, Vec<(&'static str, u32)>>> = LazyLock::
     budgets
 });
 
-/// The budget of a route by its method and its path as routed; `None` for what is no route of the API.
+/// Returns the budget of a route by its method and its routed path, or `None` for a route outside of the API.
 pub fn budget(method: &Method, path: &str) -> Option<u32> {
     let (_, statements) = BUDGETS.get(path)?.iter().find(|(of, _)| *of == method.as_str())?;
     Some(statements + COLD_SESSION)

@@ -1,9 +1,9 @@
-//! The address that a request comes from.
+//! The client address of a request.
 //!
-//! Proxies tell it in `X-Forwarded-For` or in `Forwarded` (RFC 7239). A client can send both, and what it sent stands to
-//! the left of what the proxies add: each is read from the right, as long as the one who added it is trusted. A proxy that
-//! knows one of the headers passes the other on as the client wrote it; where both name a client and don't agree, neither
-//! is believed.
+//! Proxies send it in `X-Forwarded-For` or in `Forwarded` (RFC 7239). A client can send both headers, and its values
+//! stand to the left of those that proxies append, so each header is read from the right for as long as the sender is
+//! trusted. A proxy that knows only one of the headers forwards the other unchanged; if both name a client and
+//! disagree, both are ignored.
 
 use std::collections::HashSet;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -18,11 +18,11 @@ use crate::app::App;
 use crate::error::ApiError;
 
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
-/// Proxies that are logged, each once. Anybody can look like a proxy.
+/// The maximum number of logged proxies, each logged once: any client can send these headers.
 pub(super) const MAX_LOGGED: usize = 100;
 
-/// The client's address: the peer's, or, where the peer is one of `TRUSTED_PROXIES`, the last address
-/// in `X-Forwarded-For` or `Forwarded` that is not a trusted proxy itself.
+/// Returns the client's address: the peer's, or, if the peer is one of `TRUSTED_PROXIES`, the last address in
+/// `X-Forwarded-For` or `Forwarded` that is not a trusted proxy.
 #[derive(Debug, Clone, Copy)]
 pub struct ClientIp(pub IpAddr);
 
@@ -58,7 +58,8 @@ fn client(peer: IpAddr, headers: &HeaderMap, trusts: impl Fn(IpAddr) -> bool) ->
     }
 }
 
-/// From the right to the first that is not trusted. What is no address ends it: who named it is the last that is known.
+/// Reads from the right to the first untrusted address. An invalid entry ends the search; the proxy that sent it is the
+/// last known address.
 fn walk(peer: IpAddr, nodes: &[Option<IpAddr>], trusts: impl Fn(IpAddr) -> bool) -> IpAddr {
     let mut address = peer;
     for node in nodes.iter().rev() {
@@ -70,8 +71,8 @@ fn walk(peer: IpAddr, nodes: &[Option<IpAddr>], trusts: impl Fn(IpAddr) -> bool)
     address
 }
 
-/// The address of `192.0.2.1`, `192.0.2.1:80`, `2001:db8::1`, `[2001:db8::1]` or `[2001:db8::1]:80`. There is none in
-/// `unknown`, nor in a name that a proxy hides an address behind (`_x`).
+/// Parses `192.0.2.1`, `192.0.2.1:80`, `2001:db8::1`, `[2001:db8::1]` or `[2001:db8::1]:80`. Returns `None` for
+/// `unknown` and for obfuscated names (`_x`).
 fn node(text: &str) -> Option<IpAddr> {
     let text = text.trim();
     let bracketed = || text.strip_prefix('[')?.strip_suffix(']')?.parse().ok();
@@ -79,7 +80,7 @@ fn node(text: &str) -> Option<IpAddr> {
     address.or_else(bracketed).as_ref().map(IpAddr::to_canonical)
 }
 
-/// The value of `for` in an element of `Forwarded`, without its quotes.
+/// Returns the value of `for` in an element of `Forwarded`, without quotes.
 fn forwarded_for(element: &str) -> String {
     let pairs = split(element, ';').filter_map(|pair| pair.split_once('='));
     let value = pairs.filter(|(name, _)| name.trim().eq_ignore_ascii_case("for")).map(|(_, value)| value.trim()).next();
@@ -87,7 +88,7 @@ fn forwarded_for(element: &str) -> String {
     value.unwrap_or_default().trim_matches('"').replace('\\', "")
 }
 
-/// Splits at a character that is not within quotes.
+/// Splits at a character outside of quotes.
 fn split(text: &str, separator: char) -> impl Iterator<Item = &str> {
     let (mut quoted, mut escaped) = (false, false);
     text.split(move |letter| {
@@ -98,11 +99,11 @@ fn split(text: &str, separator: char) -> impl Iterator<Item = &str> {
     })
 }
 
-/// The proxies that are not trusted and were logged.
+/// The untrusted proxies that were logged.
 #[derive(Debug, Default)]
 pub struct UntrustedProxies(Mutex<HashSet<IpAddr>>);
 
-/// Tells the operator once of each address from which forwarded requests come without being believed.
+/// Logs each address once from which untrusted forwarded requests come.
 pub(super) fn note_untrusted_proxy(app: &App, request: &Request) {
     let header = [X_FORWARDED_FOR, FORWARDED].into_iter().find(|name| request.headers().contains_key(name));
     let (Some(header), Some(proxy)) = (header, peer(request.extensions())) else { return };
@@ -113,7 +114,7 @@ pub(super) fn note_untrusted_proxy(app: &App, request: &Request) {
     if logged.len() < MAX_LOGGED && logged.insert(proxy) {
         tracing::warn!(
             %proxy, %header,
-            "forwarded requests come from an address that is not trusted: its clients share one address in limits; \
+            "forwarded requests come from an address that is not trusted: its clients count as one address; \
              if it is your proxy, add it to TRUSTED_PROXIES"
         );
     }

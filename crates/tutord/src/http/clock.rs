@@ -1,8 +1,8 @@
-//! The time by which connections and admission measure; tests move it on.
+//! The clock of connections and admission, which tests can advance.
 
 use std::time::{Duration, Instant};
 
-/// Returns the present.
+/// Returns the current time.
 pub(super) fn now() -> Instant {
     #[cfg(test)]
     return Instant::now() + AHEAD.get();
@@ -10,7 +10,7 @@ pub(super) fn now() -> Instant {
     Instant::now()
 }
 
-/// Returns how long ago a time was.
+/// Returns the time elapsed since an instant.
 pub(super) fn since(past: Instant) -> Duration {
     now().saturating_duration_since(past)
 }
@@ -20,7 +20,7 @@ thread_local! {
     static AHEAD: std::cell::Cell<Duration> = const { std::cell::Cell::new(Duration::ZERO) };
 }
 
-/// Moves the present of this thread on.
+/// Advances the clock of this thread.
 #[cfg(test)]
 pub(super) fn advance(by: Duration) {
     AHEAD.set(AHEAD.get() + by);

@@ -1,7 +1,7 @@
-//! The open connections: their number, whose they are, and for how long each may wait for what.
+//! The open connections: their number, their clients, and their timeouts.
 //!
-//! Each connection has a phase that its reads and its requests change. One task looks at all of them four times a second
-//! and closes those that are overdue, so that a request sets no timer.
+//! Each connection has a phase, which its reads and requests change. One task checks all connections four times a
+//! second and closes overdue ones, so that requests set no timers.
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr};
@@ -14,52 +14,52 @@ use tokio::time::MissedTickBehavior;
 
 use super::clock;
 
-/// How long the head of a request may take from its first byte on.
+/// The timeout of a request head from its first byte on.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
-/// How long a new connection may take to send its first byte.
+/// The timeout of the first byte of a new connection.
 const FIRST_BYTE_TIMEOUT: Duration = Duration::from_secs(60);
-/// How long a client may read nothing of an answer that is ready.
+/// The timeout of a client that does not read its response.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
-/// How long a head that is on its way when the server stops may still take.
+/// The timeout of an incomplete head during shutdown.
 const CLOSING_GRACE: Duration = Duration::from_millis(250);
-/// How often the connections are looked at.
+/// The interval at which the connections are checked.
 const TICK: Duration = Duration::from_millis(250);
-/// How often refusals are logged at most.
+/// The minimum interval between logs of refusals.
 const LOG_INTERVAL: Duration = Duration::from_secs(1);
-/// The most connections that serve only the liveness route.
+/// The maximum number of connections that serve only the liveness route.
 const MAX_LIVE_ONLY: usize = 8;
 
-/// The bounds of all connections.
+/// The limits of connections.
 #[derive(Debug, Clone, Copy)]
 pub struct Limits {
-    /// The most connections at once.
+    /// The maximum number of open connections.
     pub connections: usize,
-    /// How long a connection may be kept open without a request.
+    /// The timeout of an idle connection.
     pub idle: Duration,
 }
 
 impl Limits {
-    /// Connections that are opened when all others are taken, and serve only the liveness route.
+    /// The number of extra connections, accepted when all others are busy, that serve only the liveness route.
     fn live_only(self) -> usize {
         (self.connections / 16).clamp(1, MAX_LIVE_ONLY)
     }
 
-    /// The most connections of one address.
+    /// The maximum number of connections of one address.
     const fn of_one_address(self) -> usize {
         self.connections / 2
     }
 }
 
-/// Where a connection is between two requests.
+/// The phase of a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Phase {
-    /// It has sent nothing yet.
+    /// No byte has been received.
     New,
-    /// A part of a request's head has come.
+    /// A request head is partly received.
     Head,
     /// A request is being received, served or answered.
     Request,
-    /// A request was answered, and none has begun since.
+    /// The last response is complete, and no new request has begun.
     KeptAlive,
 }
 
@@ -67,12 +67,12 @@ impl Phase {
     const ALL: [Self; 4] = [Self::New, Self::Head, Self::Request, Self::KeptAlive];
 }
 
-/// Why a connection was not accepted.
+/// Why a connection was refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Refusal {
-    /// All connections are taken by requests.
+    /// Requests occupy all connections.
     Full,
-    /// All connections of its address are taken by requests.
+    /// Requests occupy all connections of its address.
     Address,
     /// The process has no file descriptor left.
     Descriptors,
@@ -82,18 +82,18 @@ impl Refusal {
     const NAMES: [&str; 3] = ["full", "address", "descriptors"];
 }
 
-/// Why a connection was closed while it was open.
+/// Why the server closed an open connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Closure {
-    /// The head of a request did not come in time.
+    /// The request head timed out.
     HeadTimeout,
-    /// There was no request in time.
+    /// The connection was idle for too long.
     IdleTimeout,
-    /// The client did not read its answer.
+    /// The client did not read its response.
     WriteTimeout,
-    /// Another connection needed its place.
+    /// The connection was evicted for a new one.
     Evicted,
-    /// The server stops.
+    /// The server shuts down.
     Shutdown,
 }
 
@@ -106,14 +106,14 @@ impl Closure {
 #[derive(Debug)]
 pub(crate) struct Connection {
     began: Instant,
-    /// The phase in the lowest two bits, and since when in milliseconds from `began` above them.
+    /// The phase in the lowest two bits; above them, its begin in milliseconds since `began`.
     phase: AtomicU64,
-    /// Since when a write waits, in milliseconds from `began`; 0 while none does.
+    /// The begin of a stalled write in milliseconds since `began`; 0 if none is stalled.
     stalled: AtomicU64,
-    /// The closure that was asked for, and 1; 0 while none was.
+    /// The requested closure plus 1; 0 if none was requested.
     closure: AtomicU64,
     close: Notify,
-    /// Whether it counts in the table.
+    /// Set if the connection counts in the table.
     counted: AtomicBool,
     address: Option<IpAddr>,
     live_only: bool,
@@ -133,7 +133,7 @@ impl Connection {
         }
     }
 
-    /// Whether it serves only the liveness route.
+    /// Set if the connection serves only the liveness route.
     pub(crate) const fn is_live_only(&self) -> bool {
         self.live_only
     }
@@ -152,14 +152,14 @@ impl Connection {
         self.phase.store(self.millis() << 2 | phase as u64, Ordering::Relaxed);
     }
 
-    /// Notes that bytes came: the first of a head, unless they belong to a request.
+    /// Records received bytes: the beginning of a head, unless they belong to a request.
     pub(crate) fn bytes_received(&self) {
         if matches!(self.phase().0, Phase::New | Phase::KeptAlive) {
             self.enter(Phase::Head);
         }
     }
 
-    /// Notes that a write was polled, and whether it waits for the client.
+    /// Records that a write was polled, and whether it waits for the client.
     pub(crate) fn write_polled(&self, waits: bool) {
         if !waits {
             self.stalled.store(0, Ordering::Relaxed);
@@ -168,13 +168,13 @@ impl Connection {
         }
     }
 
-    /// Notes that a request's head is complete. The connection waits for the next one when the result is dropped.
+    /// Records that a request head is complete. When the result is dropped, the connection waits for the next request.
     pub(crate) fn begin_request(self: &Arc<Self>) -> InFlight {
         self.enter(Phase::Request);
         InFlight(Arc::clone(self))
     }
 
-    /// Whether the connection is to be closed after the request that it serves.
+    /// Returns `true` if the connection closes after the current request.
     pub(crate) fn closes(&self) -> bool {
         self.closure.load(Ordering::Relaxed) != 0
     }
@@ -184,7 +184,8 @@ impl Connection {
         self.close.notify_one();
     }
 
-    /// Waits until the connection is to be closed at once, and returns why. A request that has begun meanwhile is served.
+    /// Waits until the connection must be closed at once, and returns the reason. A request that has begun meanwhile is
+    /// served.
     pub(crate) async fn closed(&self) -> Closure {
         loop {
             self.close.notified().await;
@@ -196,7 +197,7 @@ impl Connection {
         }
     }
 
-    /// Why it is overdue, if it is.
+    /// Returns the reason if the connection is overdue.
     fn overdue(&self, limits: Limits, closing: Option<Instant>) -> Option<Closure> {
         let (phase, since) = self.phase();
         let age = clock::since(since);
@@ -214,7 +215,7 @@ impl Connection {
     }
 }
 
-/// A request of a connection.
+/// A guard for a request of a connection.
 #[derive(Debug)]
 pub(crate) struct InFlight(Arc<Connection>);
 
@@ -224,7 +225,7 @@ impl Drop for InFlight {
     }
 }
 
-/// The place of an open connection in the table, given back when it is dropped.
+/// The slot of an open connection in the table, released on drop.
 #[derive(Debug)]
 pub(crate) struct Slot {
     id: u64,
@@ -244,7 +245,7 @@ impl Drop for Slot {
 struct Table {
     next: u64,
     open: HashMap<u64, Arc<Connection>>,
-    /// Those that count, without those for the liveness route.
+    /// The counted connections, without those for the liveness route.
     ordinary: usize,
     live_only: usize,
     by_address: HashMap<IpAddr, usize>,
@@ -266,8 +267,8 @@ impl Table {
         }
     }
 
-    /// Closes the oldest connection without a complete head among these: first of those that wait for one, then of those
-    /// that are kept alive. Returns whether there was one.
+    /// Closes the oldest connection without a complete head: first one that waits for a head, then one that is kept
+    /// alive. Returns `false` if there is none.
     fn evict(&mut self, among: impl Fn(&Connection) -> bool) -> bool {
         let candidates = self.open.values().filter(|connection| {
             connection.counted.load(Ordering::Relaxed) && connection.phase().0 != Phase::Request && among(connection)
@@ -283,7 +284,7 @@ impl Table {
     }
 }
 
-/// All connections of the server.
+/// The table of all connections of the server.
 #[derive(Debug)]
 pub struct Connections {
     limits: Limits,
@@ -294,7 +295,7 @@ pub struct Connections {
 }
 
 impl Connections {
-    /// No connections, within these bounds.
+    /// Creates an empty table with these limits.
     pub fn new(limits: Limits) -> Arc<Self> {
         Arc::new(Self {
             limits,
@@ -309,27 +310,27 @@ impl Connections {
         self.table.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// How many are open.
+    /// Returns the number of open connections.
     pub fn open(&self) -> usize {
         self.table().open.len()
     }
 
-    /// The most that may be open.
+    /// Returns the maximum number of open connections.
     pub const fn max(&self) -> usize {
         self.limits.connections
     }
 
-    /// Connections that were not accepted, by reason.
+    /// Returns the numbers of refused connections, by reason.
     pub fn refused(&self) -> impl Iterator<Item = (&'static str, u64)> {
         Refusal::NAMES.into_iter().zip(self.refused.iter().map(|count| count.load(Ordering::Relaxed)))
     }
 
-    /// Connections that the server closed, by reason.
+    /// Returns the numbers of connections closed by the server, by reason.
     pub fn closed(&self) -> impl Iterator<Item = (&'static str, u64)> {
         Closure::NAMES.into_iter().zip(self.closed.iter().map(|count| count.load(Ordering::Relaxed)))
     }
 
-    /// Accepts a connection of an address, which a trusted proxy does not have; `None` makes it one of a proxy.
+    /// Accepts a connection of a client address. `None` stands for a trusted proxy, which has no limit of its own.
     pub(crate) fn admit(self: &Arc<Self>, address: Option<IpAddr>) -> Result<Slot, Refusal> {
         let mut table = self.table();
         let address = address.map(network);
@@ -360,28 +361,28 @@ impl Connections {
         refusal
     }
 
-    /// Makes room where the process has no file descriptor for a connection.
+    /// Evicts a connection when the process has no file descriptor left.
     pub(crate) fn out_of_descriptors(&self) {
         self.refuse(Refusal::Descriptors);
         self.table().evict(|_| true);
     }
 
-    /// Counts a connection that was closed.
+    /// Counts a closed connection.
     pub(crate) fn count_closed(&self, closure: Closure) {
         self.closed[closure as usize].fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Closes connections as soon as they serve no request.
+    /// Begins the shutdown: connections close as soon as they serve no request.
     pub(crate) fn begin_closing(&self) {
         self.closing.get_or_init(clock::now);
     }
 
-    /// Whether connections are closed after the request that they serve.
+    /// Returns `true` during the shutdown, when connections close after their current request.
     pub(crate) fn is_closing(&self) -> bool {
         self.closing.get().is_some()
     }
 
-    /// Closes all connections, whatever they do.
+    /// Closes all connections, even with open requests.
     pub(crate) fn close_all(&self) {
         for connection in self.table().open.values() {
             connection.close(Closure::WriteTimeout);
@@ -400,7 +401,7 @@ impl Connections {
         }
     }
 
-    /// Closes what is overdue, and logs refusals, until it is dropped.
+    /// Closes overdue connections and logs refusals, until dropped.
     pub(crate) async fn watch(&self) {
         let mut ticks = tokio::time::interval(TICK);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -423,7 +424,7 @@ impl Connections {
                     evicted,
                     open = self.open(),
                     max = self.max(),
-                    "connections refused or evicted: too many are open; raise MAX_CONNECTIONS or the limit of file \
+                    "connections refused or evicted: too many open connections; raise MAX_CONNECTIONS or the limit of file \
                      descriptors"
                 );
                 (logged, logged_at) = (now, Some(clock::now()));
@@ -432,7 +433,7 @@ impl Connections {
     }
 }
 
-/// Whose an address is: one host has an IPv6 network of its own.
+/// Returns the client of an address: for IPv6 the /64 network, which one host can own.
 fn network(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V6(address) => IpAddr::V6(Ipv6Addr::from_bits(address.to_bits() >> 64 << 64)),

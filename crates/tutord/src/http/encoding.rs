@@ -1,12 +1,12 @@
-//! Which codings of a body a client takes.
+//! Content codings that a client accepts.
 
 use axum::http::header::ACCEPT_ENCODING;
 use axum::http::{HeaderMap, HeaderValue};
 
-/// Makes of uncompressed bytes what is sent to a client that takes none of the codings there are.
+/// Allows uncompressed bytes for a client that accepts none of the available codings.
 ///
-/// RFC 9110, section 12.5.3, lets a server do so. The compression layer makes the answer a 406 instead, after the route
-/// did its work: a client would take what was done for refused.
+/// RFC 9110, section 12.5.3, permits this. The compression layer would respond with 406 after the route has run, so
+/// that the client would take a completed request for a rejected one.
 pub(super) fn accept_identity(headers: &mut HeaderMap) {
     let codings = |value: &HeaderValue| value.to_str().unwrap_or_default().to_ascii_lowercase();
     let refuses = |coding: &str| {

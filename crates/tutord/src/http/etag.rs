@@ -1,4 +1,4 @@
-//! Answers that the client has already are not sent again (RFC 9110, section 13).
+//! Conditional requests: ETags and 304 responses (RFC 9110, section 13).
 
 use axum::body::{Body, HttpBody as _, to_bytes};
 use axum::extract::Request;
@@ -9,12 +9,12 @@ use sha2::{Digest as _, Sha256};
 
 use crate::error::ApiError;
 
-/// Whose answers have an ETag: what a student reads again and again.
+/// The routes whose responses have an ETag: those that students read repeatedly.
 pub(super) const PREFIXES: [&str; 5] = ["/api/users", "/api/v1/users", "/api/chat", "/api/exercises", "/api/progress"];
-/// Private: it is one student's. No-cache: it may be kept, and is asked for again each time.
+/// Private, because the response belongs to one student; no-cache, because clients must revalidate it.
 const PRIVATE: HeaderValue = HeaderValue::from_static("private, no-cache");
 
-/// Gives JSON answers a strong ETag, the hash of their bytes before they are compressed.
+/// Adds a strong ETag to JSON responses: the hash of the uncompressed bytes.
 pub(super) async fn tag<F: Future<Output = Response>>(request: Request, next: impl FnOnce(Request) -> F) -> Response {
     let applies =
         request.method() == Method::GET && PREFIXES.iter().any(|prefix| request.uri().path().starts_with(prefix));
@@ -40,7 +40,7 @@ pub(super) async fn tag<F: Future<Output = Response>>(request: Request, next: im
     Response::from_parts(parts, body)
 }
 
-/// The tags of the answers that a client has.
+/// The ETags that a client has cached.
 pub(super) struct Conditions(Vec<HeaderValue>);
 
 impl Conditions {
@@ -49,8 +49,8 @@ impl Conditions {
         Self(if reads { request.headers().get_all(IF_NONE_MATCH).iter().cloned().collect() } else { Vec::new() })
     }
 
-    /// Makes an answer a 304 for a client that has it, once it is known whether it is compressed: strong means the same
-    /// bytes, and compressed ones are others. They are not made where they are not sent.
+    /// Replaces a response by a 304 if the client has cached it. Runs once it is known whether the response is
+    /// compressed: a strong ETag identifies exact bytes, and compressed bytes differ. A 304 needs no compression.
     pub(super) fn apply(&self, response: &mut Response) {
         let Some(mut tag) = response.headers().get(ETAG).cloned().filter(|_| response.status() == StatusCode::OK)
         else {
@@ -70,13 +70,13 @@ impl Conditions {
     }
 }
 
-/// The strong ETag of these bytes: the first half of their SHA-256.
+/// Returns the strong ETag of these bytes: the first half of their SHA-256.
 pub(super) fn of(bytes: &[u8]) -> HeaderValue {
     let hash = Sha256::digest(bytes)[..16].iter().fold(0_u128, |hash, byte| hash << 8 | u128::from(*byte));
     header(&format!("\"{hash:032x}\""))
 }
 
-/// That of the compressed bytes, by that of the others.
+/// Returns the ETag of the compressed bytes, derived from that of the uncompressed ones.
 fn of_compressed(tag: &HeaderValue) -> HeaderValue {
     let tag = tag.to_str().unwrap_or_default().trim_end_matches('"');
     header(&format!("{tag}-gzip\""))
@@ -87,7 +87,7 @@ fn header(tag: &str) -> HeaderValue {
     HeaderValue::from_str(tag).expect("a tag of visible characters")
 }
 
-/// Whether a list of tags holds this one. Weak comparison, as RFC 9110 has it for If-None-Match.
+/// Returns `true` if a list of ETags contains this one. Uses weak comparison, as RFC 9110 defines for If-None-Match.
 fn matches(tags: &str, tag: &HeaderValue) -> bool {
     tags.split(',').map(str::trim).any(|known| known == "*" || *tag == *known.strip_prefix("W/").unwrap_or(known))
 }

@@ -1,4 +1,4 @@
-//! Bounds of what is before a body. The HTTP library has larger ones of its own, whose refusals have no body.
+//! Limits of request heads. The HTTP library has larger limits, whose rejections have no body.
 
 use axum::extract::Request;
 use axum::http::Version;
@@ -10,10 +10,10 @@ const MAX_URI_BYTES: usize = 8_192;
 const MAX_HEADERS: usize = 96;
 const MAX_HEADERS_BYTES: usize = 32_768;
 
-/// Refuses a path with its query, or headers, that are longer than any client of the API has a use for.
+/// Rejects a path with query, or headers, longer than any client of the API needs.
 ///
 /// # Errors
-/// 414 or 431, which name the bound.
+/// Returns 414 or 431, which name the limit.
 pub(super) fn check(request: &Request) -> Result<(), ApiError> {
     let uri = request.uri().path_and_query().map_or(0, |path| path.as_str().len());
     if uri > MAX_URI_BYTES {
@@ -32,7 +32,7 @@ pub(super) fn check(request: &Request) -> Result<(), ApiError> {
     // Section 6.1: a coding that is not undone would be taken for the body.
     let codings = headers.get_all(TRANSFER_ENCODING);
     if codings.iter().any(|coding| !coding.as_bytes().eq_ignore_ascii_case(b"chunked")) || codings.iter().count() > 1 {
-        return Err(ApiError::malformed_head("the only Transfer-Encoding is chunked"));
+        return Err(ApiError::malformed_head("Transfer-Encoding must be chunked"));
     }
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! JSON bodies: parsed, checked, and refused in words that name the field.
+//! JSON bodies: parsing and validation, with errors that name the field.
 
 use axum::body::{Bytes, HttpBody as _};
 use axum::extract::rejection::{BytesRejection, FailedToBufferBody};
@@ -16,7 +16,7 @@ use super::strict::Strict;
 use super::text::is_blank;
 use crate::error::ApiError;
 
-/// A JSON body that passed its `garde` rules.
+/// Extracts a JSON body that satisfies its `garde` rules.
 #[derive(Debug, Clone, Copy)]
 pub struct Json<T>(pub T);
 
@@ -72,13 +72,13 @@ async fn read<S: Send + Sync>(request: Request, state: &S) -> Result<Bytes, ApiE
             BytesRejection::FailedToBufferBody(FailedToBufferBody::LengthLimitError(_)) => {
                 ApiError::payload_too_large(bytes)
             }
-            _ => ApiError::malformed_json("the body could not be read to its end"),
+            _ => ApiError::malformed_json("could not read the whole body"),
         }),
         Err(_) => Err(ApiError::body_timeout(time)),
     }
 }
 
-/// `application/json` or a type that ends in `+json`, with any parameters.
+/// Returns `true` for `application/json` or a type that ends in `+json`, with any parameters.
 fn is_json(headers: &HeaderMap) -> bool {
     let Some(value) = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()) else { return false };
     let essence = value.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
@@ -88,7 +88,7 @@ fn is_json(headers: &HeaderMap) -> bool {
 fn parse<T: DeserializeOwned + Validate<Context = ()>>(body: &[u8]) -> Result<T, ApiError> {
     // What is passed over is not checked by serde_json.
     let body = std::str::from_utf8(body).map_err(|error| {
-        ApiError::malformed_json(format!("the body is not UTF-8: it is not from byte {} on", error.valid_up_to()))
+        ApiError::malformed_json(format!("the body is not UTF-8: invalid byte at offset {}", error.valid_up_to()))
     })?;
     let body = body.strip_prefix('\u{feff}').unwrap_or(body);
     let mut deserializer = serde_json::Deserializer::from_str(body);
@@ -118,8 +118,8 @@ fn parse<T: DeserializeOwned + Validate<Context = ()>>(body: &[u8]) -> Result<T,
     Ok(value)
 }
 
-/// Whether a JSON text holds the character U+0000, which can stand there as an escape alone. PostgreSQL keeps no
-/// text with it.
+/// Returns `true` if a JSON text contains the character U+0000, which JSON allows only as an escape. PostgreSQL can't
+/// store it in texts.
 fn escapes_nul(json: &[u8]) -> bool {
     let mut bytes = json.iter();
     while let Some(byte) = bytes.next() {
@@ -144,18 +144,18 @@ fn field_with_nul(body: &[u8]) -> String {
     fields.into_iter().find(|(_, value)| holds(value)).map_or_else(|| "body".to_owned(), |(name, _)| name)
 }
 
-/// A text that no database keeps.
+/// Returns the error for a text with U+0000.
 pub(super) fn nul(field: &str) -> ApiError {
-    ApiError::validation(field, format!("{field} must not hold the character U+0000"))
+    ApiError::validation(field, format!("{field} must not contain the character U+0000"))
 }
 
 fn malformed(error: &serde_json::Error) -> ApiError {
     let error = error.to_string();
     // JSON's grammar allows what no text and no number can hold.
     let what = if error.contains("surrogate") || error.starts_with("unexpected end of hex escape") {
-        "the body holds half of a surrogate pair, which is no character"
+        "the body contains an unpaired surrogate"
     } else if error.starts_with("number out of range") {
-        "the body holds a number that is out of range"
+        "the body contains a number out of range"
     } else if error.starts_with("recursion limit exceeded") {
         "the body is nested too deep"
     } else {
@@ -164,7 +164,7 @@ fn malformed(error: &serde_json::Error) -> ApiError {
     ApiError::malformed_json(format!("{what}: {error}"))
 }
 
-/// garde says `length is lower than 1`; a student reads `must have at least 1 character`.
+/// Rewrites garde's messages: `length is lower than 1` becomes `must have at least 1 character`.
 fn readable(violation: &str) -> String {
     let bound = |prefix: &str| violation.strip_prefix(prefix).map(str::to_owned);
     let plural = |count: String| if count == "1" { "1 character".to_owned() } else { format!("{count} characters") };
@@ -181,10 +181,10 @@ fn readable(violation: &str) -> String {
     }
 }
 
-/// The most characters of serde's words that are sent.
+/// The maximum number of characters of a serde message in a response.
 const MESSAGE_CHARS: usize = 300;
 
-/// A value of the wrong kind: serde's words, with the field that they are about.
+/// Returns the error for a value of the wrong type: serde's message with the field.
 pub(super) fn data_error(path: &str, message: &str) -> ApiError {
     // serde reports a missing field at its parent, and serde_json adds where in the text it was.
     let message = message.split(" at line ").next().unwrap_or(message);
@@ -210,25 +210,26 @@ pub(super) fn data_error(path: &str, message: &str) -> ApiError {
     }
 }
 
-/// Reads a string without the white space around it, so that bounds count what is stored. Refuses one of which nothing
-/// can be seen; whether it may be empty is for the bounds to say.
+/// Deserializes a string and trims white space, so that limits apply to the stored text. Rejects a string with only
+/// invisible characters; the limits decide whether it may be empty.
 pub fn trimmed<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
     let text = String::deserialize(deserializer)?;
     visible(text.trim()).map(str::to_owned)
 }
 
-/// Like [`trimmed`], and in Unicode's composed form (NFC): keyboards and pasted texts differ in it.
+/// Like [`trimmed`], but also converts to Unicode's composed form (NFC), because keyboards and pasted texts differ in
+/// it.
 pub fn trimmed_nfc<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
     trimmed(deserializer).map(|text| text.nfc().collect())
 }
 
-/// Like [`trimmed`], where the field may be absent or null.
+/// Like [`trimmed`], for a field that can be absent or null.
 pub fn trimmed_option<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {
     let text = Option::<String>::deserialize(deserializer)?;
     text.map(|text| visible(text.trim()).map(str::to_owned)).transpose()
 }
 
-/// Reads a string as it is. Refuses one that is not empty and of which nothing can be seen.
+/// Deserializes a string unchanged. Rejects a string with only invisible characters, unless it is empty.
 pub fn not_blank<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
     let text = String::deserialize(deserializer)?;
     visible::<D::Error>(&text)?;
@@ -263,11 +264,11 @@ mod tests {
     #[test]
     fn a_body_that_no_text_or_number_can_hold_is_malformed() {
         for (body, expected) in [
-            (&br#"{"name": "\ud800"}"#[..], "the body holds half of a surrogate pair, which is no character: "),
-            (br#"{"name": "\ude00"}"#, "the body holds half of a surrogate pair, which is no character: "),
-            (br#"{"id": 1e400, "name": "a"}"#, "the body holds a number that is out of range: "),
-            (b"{\"name\": \"\xff\"}", "the body is not UTF-8: it is not from byte 10 on"),
-            (b"{\"name\": \"a\", \"other\": \"\xff\"}", "the body is not UTF-8: it is not from byte 24 on"),
+            (&br#"{"name": "\ud800"}"#[..], "the body contains an unpaired surrogate: "),
+            (br#"{"name": "\ude00"}"#, "the body contains an unpaired surrogate: "),
+            (br#"{"id": 1e400, "name": "a"}"#, "the body contains a number out of range: "),
+            (b"{\"name\": \"\xff\"}", "the body is not UTF-8: invalid byte at offset 10"),
+            (b"{\"name\": \"a\", \"other\": \"\xff\"}", "the body is not UTF-8: invalid byte at offset 24"),
             (b"[1", "the body is not JSON: "),
         ] {
             let error = parse::<Body>(body).unwrap_err();
@@ -293,7 +294,7 @@ mod tests {
         assert!(refused(&long).1.chars().count() < 400);
         assert_eq!(refused("{").0, "MALFORMED_JSON");
         assert_eq!(refused(r#"{"name": "a"} x"#).0, "MALFORMED_JSON");
-        let nul = validation("name must not hold the character U+0000");
+        let nul = validation("name must not contain the character U+0000");
         assert_eq!(refused(r#"{"other": "\\", "name": "a\u0000"}"#), nul);
         assert_eq!(parse::<Body>(r#"{"name": "\\", "other": "\\u0000"}"#.as_bytes()).unwrap().name, "\\");
         assert_eq!(parse::<Body>(r#"{"name": " ééé ", "other": 1}"#.as_bytes()).unwrap().name, "ééé");

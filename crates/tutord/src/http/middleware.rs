@@ -1,4 +1,4 @@
-//! What happens to every request before and after its route.
+//! The middleware of all routes.
 
 use std::any::Any;
 use std::sync::Arc;
@@ -32,21 +32,21 @@ use crate::app::App;
 use crate::config::HttpConfig;
 use crate::error::{ApiError, tells_failure};
 
-/// What a body may take.
+/// The limits of a request body.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct BodyLimit {
-    /// The most bytes, for the refusal's text.
+    /// The maximum size in bytes, for the error message.
     pub(super) bytes: usize,
-    /// How long it may take to come. Routes that wait for a model have no other limit.
+    /// The timeout of the body, the only limit of routes that wait for the model.
     pub(super) time: Duration,
 }
 
 const NOT_KEPT: HeaderValue = HeaderValue::from_static("no-store");
 const API_POLICY: HeaderValue = HeaderValue::from_static("default-src 'none'; frame-ancestors 'none'");
 
-/// Puts the shared layers around the routes. A request passes them from the first one here to the last.
+/// Adds the shared layers to the routes. A request passes them in this order.
 ///
-/// They are one layer of the router: each of its own would put every route into one more box.
+/// All of them form one router layer, because each layer boxes every route once more.
 pub fn wrap(router: Router<App>, app: &App) -> Router<App> {
     let http = &app.config.http;
     let layers = ServiceBuilder::new()
@@ -66,8 +66,8 @@ pub fn wrap(router: Router<App>, app: &App) -> Router<App> {
         .layer(layers)
 }
 
-/// What must be done before an answer is compressed: streams are supervised, since the compression polls them past their
-/// end, and bytes are hashed.
+/// The layers before compression: streams are wrapped, because the compression polls them past their end, and bytes are
+/// hashed.
 async fn within_compression(State(app): State<App>, request: Request, next: Next) -> Response {
     let route = Route::of(&request);
     let is_head = request.method() == Method::HEAD;
@@ -76,8 +76,8 @@ async fn within_compression(State(app): State<App>, request: Request, next: Next
     if is_head { response } else { body::supervise(response, || route.name(), &app.requests) }
 }
 
-/// Ends requests that take too long, but for those that wait for a model, and all of them when the time to stop is over. A
-/// stream's answer begins at once.
+/// Applies the request timeout, except to routes that wait for the model, and ends all requests at the shutdown
+/// deadline. The response of a stream begins at once.
 async fn timeout(app: &App, request: Request, next: Next) -> Response {
     let awaits_model = request.extensions().get::<MatchedPath>().is_some_and(|path| {
         [crate::chat::AWAIT_MODEL, crate::exercises::AWAIT_MODEL].iter().any(|paths| paths.contains(&path.as_str()))
@@ -92,12 +92,12 @@ async fn timeout(app: &App, request: Request, next: Next) -> Response {
     tokio::select! {
         biased;
         response = next.run(request) => response,
-        () = limit => ApiError::overloaded("the request took too long").into_response(),
-        () = app.streams_end.cancelled() => ApiError::overloaded("the server is stopping").into_response(),
+        () = limit => ApiError::overloaded("the request timed out").into_response(),
+        () = app.streams_end.cancelled() => ApiError::overloaded("the server is shutting down").into_response(),
     }
 }
 
-/// What every answer has: an id, a line in the log with what an operator looks for, and headers that protect it.
+/// Adds a request id, a log line and security headers to every response.
 async fn edge(State(app): State<App>, request: Request, next: Next) -> Response {
     client_ip::note_untrusted_proxy(&app, &request);
     let id = request_id::of(request.headers());
@@ -165,7 +165,7 @@ async fn trace(app: &App, id: &str, mut request: Request, next: Next) -> Respons
     response
 }
 
-/// To a microsecond.
+/// Rounds to microseconds.
 fn milliseconds(duration: Duration) -> f64 {
     (duration.as_secs_f64() * 1e6).round() / 1e3
 }
@@ -392,7 +392,7 @@ mod tests {
                 if let (Some(line), Some(failure)) = (of_body, failure) {
                     assert!(line.contains("ERROR") && line.contains(&id) && line.contains(failure), "{line}");
                 }
-                assert_eq!(log.contains("the client left"), end == "never", "{log}");
+                assert_eq!(log.contains("the client disconnected"), end == "never", "{log}");
             }
         }
         let metrics = crate::ops::metrics::metrics(State(app)).await.unwrap().into_response();

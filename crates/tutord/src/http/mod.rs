@@ -1,4 +1,4 @@
-//! What every route shares: middleware, extractors, limits and the API's description.
+//! The HTTP layer of all routes: middleware, extractors, limits and the OpenAPI document.
 
 pub mod admission;
 pub mod aliases;

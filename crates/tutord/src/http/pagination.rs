@@ -1,39 +1,39 @@
-//! `limit`, `offset` and `cursor` of every list. What is out of range is refused, not clamped.
+//! Pagination: `limit`, `offset` and `cursor` of lists. Values out of range are rejected, not clamped.
 
 use serde::Deserialize;
 use tutord_store::{Cursor, List, PageRequest, Position};
 
 use crate::error::ApiError;
 
-/// The largest offset that is accepted where a list does not bound it further.
+/// The maximum offset of lists without a lower maximum.
 const MAX_OFFSET: i64 = i32::MAX as i64;
 
-/// How many items a page of one list has.
+/// The page bounds of a list.
 #[derive(Debug, Clone, Copy)]
 pub struct Bounds {
-    /// Without `limit`.
+    /// The default of `limit`.
     pub default: i64,
-    /// At most.
+    /// The maximum of `limit`.
     pub max: i64,
     /// The largest offset.
     pub max_offset: i64,
 }
 
 impl Bounds {
-    /// Bounds of a list whose offsets cost little.
+    /// Returns the bounds of a list with cheap offsets.
     pub const fn new(default: i64, max: i64) -> Self {
         Self { default, max, max_offset: MAX_OFFSET }
     }
 }
 
-/// The paging parameters as they came: texts, so that any wrong one is refused in the same words.
+/// The paging parameters as texts, so that all invalid values get the same error.
 #[derive(Debug, Clone, Default, Deserialize, utoipa::IntoParams)]
 #[into_params(parameter_in = Query)]
 pub struct PageParams {
-    /// The most items of the page.
+    /// Maximum number of items in the page.
     #[param(value_type = Option<i64>)]
     limit: Option<String>,
-    /// How many items to pass over; not together with `cursor`.
+    /// Number of items to skip; not together with `cursor`.
     #[param(value_type = Option<i64>)]
     offset: Option<String>,
     /// `next_cursor` or `prev_cursor` of an earlier page.
@@ -42,16 +42,16 @@ pub struct PageParams {
 }
 
 impl PageParams {
-    /// The page that is asked for.
+    /// Returns the requested page.
     ///
     /// # Errors
-    /// 422 naming the parameter and its bounds.
+    /// Returns a 422 that names the parameter and its bounds.
     pub fn parse(&self, bounds: Bounds, list: List) -> Result<PageRequest, ApiError> {
         let limit = integer("limit", self.limit.as_deref(), 1, bounds.max)?.unwrap_or(bounds.default);
         let offset = integer("offset", self.offset.as_deref(), 0, bounds.max_offset)?;
         let position = match (&self.cursor, offset) {
             (Some(_), Some(_)) => {
-                return Err(ApiError::validation("cursor", "cursor and offset exclude each other"));
+                return Err(ApiError::validation("cursor", "cursor can't be combined with offset"));
             }
             (None, offset) => Position::Offset(offset.unwrap_or(0)),
             (Some(text), None) => Position::Cursor(
@@ -65,10 +65,10 @@ impl PageParams {
     }
 }
 
-/// A whole number within bounds.
+/// Parses an integer within bounds.
 ///
 /// # Errors
-/// 422 naming the parameter and its bounds.
+/// Returns a 422 that names the parameter and its bounds.
 pub fn integer(name: &str, text: Option<&str>, min: i64, max: i64) -> Result<Option<i64>, ApiError> {
     let Some(text) = text else { return Ok(None) };
     match text.parse() {
@@ -99,7 +99,7 @@ mod tests {
         assert_eq!(PageParams::default().parse(BOUNDS, List::Conversations).unwrap(), PageRequest::first(20));
         assert_eq!(parse("0", None, None).unwrap_err().message(), "limit must be between 1 and 100");
         assert_eq!(parse("5", Some("-1"), None).unwrap_err().message(), "offset must be between 0 and 2147483647");
-        assert_eq!(parse("5", Some("0"), Some("x")).unwrap_err().message(), "cursor and offset exclude each other");
+        assert_eq!(parse("5", Some("0"), Some("x")).unwrap_err().message(), "cursor can't be combined with offset");
         assert!(parse("5", None, Some("x")).unwrap_err().message().starts_with("cursor must be a next_cursor"));
     }
 

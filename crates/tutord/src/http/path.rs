@@ -1,11 +1,11 @@
-//! Ids in paths.
+//! Extraction of ids from paths.
 
 use axum::extract::{FromRequestParts, RawPathParams};
 use axum::http::request::Parts;
 
 use crate::error::ApiError;
 
-/// The `{id}` of a path: the decimal digits of a positive 64-bit integer, anything else is 422.
+/// Extracts the `{id}` of a path: the decimal digits of a positive 64-bit integer. Anything else is a 422.
 #[derive(Debug, Clone, Copy)]
 pub struct Id(pub i64);
 
@@ -23,7 +23,7 @@ impl<S: Send + Sync> FromRequestParts<S> for Id {
     }
 }
 
-/// Digits alone, and each number in one way: a resource has one path.
+/// Parses digits without leading zeros or signs, so that each resource has one path.
 fn decimal(text: &str) -> Option<i64> {
     let plain = text.bytes().all(|byte| byte.is_ascii_digit()) && !text.starts_with('0');
     text.parse().ok().filter(|_| plain)

@@ -1,4 +1,4 @@
-//! Query strings.
+//! Extraction of query strings.
 
 use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
@@ -7,7 +7,8 @@ use serde::de::DeserializeOwned;
 use super::json::{data_error, nul};
 use crate::error::ApiError;
 
-/// The query string as a `T`; a wrong value is 422 and names its parameter, unknown parameters are ignored.
+/// Extracts the query string as a `T`. An invalid value is a 422 that names its parameter; unknown parameters are
+/// ignored.
 #[derive(Debug, Clone, Copy)]
 pub struct Query<T>(pub T);
 

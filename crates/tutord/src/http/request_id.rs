@@ -1,10 +1,10 @@
-//! The id under which a request is found in the logs.
+//! Request ids, which identify requests in the log.
 
 use std::sync::Arc;
 
 use axum::http::{HeaderMap, HeaderName};
 
-/// The header in which a client may send an id, and finds it in the answer.
+/// The header for the request id, in requests and responses.
 pub const HEADER: HeaderName = HeaderName::from_static("x-request-id");
 
 const MAX_CHARS: usize = 64;
@@ -13,12 +13,12 @@ tokio::task_local! {
     static CURRENT: Arc<str>;
 }
 
-/// The id of the request that the calling task serves.
+/// Returns the id of the request that the calling task serves.
 pub fn current() -> Option<Arc<str>> {
     CURRENT.try_with(Arc::clone).ok()
 }
 
-/// A sane id of the client's, otherwise a new one.
+/// Returns the client's id if it is valid, otherwise a new one.
 pub(super) fn of(headers: &HeaderMap) -> Arc<str> {
     match headers.get(&HEADER).and_then(|value| value.to_str().ok()).filter(|id| is_sane(id)) {
         Some(id) => id.into(),
@@ -26,7 +26,7 @@ pub(super) fn of(headers: &HeaderMap) -> Arc<str> {
     }
 }
 
-/// Runs what serves the request of this id.
+/// Runs a future with this request id.
 pub(super) async fn serve<F: Future>(id: Arc<str>, request: F) -> F::Output {
     CURRENT.scope(id, request).await
 }

@@ -1,19 +1,19 @@
 //! The names under which requests are logged and counted.
 //!
-//! Clients choose methods and paths. Of these names there is a bounded number: a metric keeps a series for each.
+//! Clients choose methods and paths, but the number of these names is bounded: each is a time series of the metrics.
 
 use axum::extract::{MatchedPath, Request};
 use axum::http::Method;
 
-/// The route of what no route answers.
+/// The name of requests that match no route.
 pub(super) const UNMATCHED: &str = "unmatched";
-/// The method of requests whose own is none that a route could have.
+/// The name of uncommon methods.
 const OTHER: &str = "OTHER";
 
 /// The route of a request.
 #[derive(Debug, Clone)]
 pub(super) struct Route {
-    /// Its method where that is a common one.
+    /// The method, if it is a common one.
     pub(super) method: &'static str,
     path: Option<MatchedPath>,
 }
@@ -23,12 +23,12 @@ impl Route {
         Self { method: common(request.method()), path: request.extensions().get::<MatchedPath>().cloned() }
     }
 
-    /// The template, never the path: ids would make every request a kind of its own.
+    /// The path template, without ids.
     pub(super) fn path(&self) -> &str {
         self.path.as_ref().map_or(UNMATCHED, MatchedPath::as_str)
     }
 
-    /// Method and path, such as `GET /api/users/me`.
+    /// Returns method and path template, such as `GET /api/users/me`.
     pub(super) fn name(&self) -> String {
         if self.path.is_none() || self.method == OTHER {
             return UNMATCHED.to_owned();

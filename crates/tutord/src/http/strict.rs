@@ -1,6 +1,6 @@
-//! Objects are objects, and enumerated values are strings.
+//! Strict deserialization: structs only from objects, enums only from strings.
 //!
-//! What serde derives also takes `["a", 1]` for `{"name": "a", "id": 1}`, and `{"easy": null}` for `"easy"`.
+//! Derived deserializers also accept `["a", 1]` for `{"name": "a", "id": 1}`, and `{"easy": null}` for `"easy"`.
 
 use std::fmt;
 
@@ -8,8 +8,7 @@ use serde::de::value::StrDeserializer;
 use serde::de::{DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visitor};
 use serde::forward_to_deserialize_any;
 
-/// A deserializer of JSON that takes nothing but an object for a structure and nothing but a string for a value of an
-/// enumeration, at any depth.
+/// A JSON deserializer that accepts only objects for structs and only strings for enums, at any depth.
 pub(super) struct Strict<D>(pub(super) D);
 
 impl<'de, D: Deserializer<'de>> Deserializer<'de> for Strict<D> {
@@ -56,7 +55,7 @@ impl<'de, D: Deserializer<'de>> Deserializer<'de> for Strict<D> {
     }
 }
 
-/// Passes on strictness to what is within a value.
+/// Propagates strictness to nested values.
 struct Within<V>(V);
 
 macro_rules! pass_on {
@@ -132,7 +131,7 @@ impl<'de, S: DeserializeSeed<'de>> DeserializeSeed<'de> for Within<S> {
     }
 }
 
-/// Takes a string for a value of an enumeration.
+/// Deserializes an enum from a string.
 struct Enumerated<V>(V);
 
 impl<'de, V: Visitor<'de>> Visitor<'de> for Enumerated<V> {

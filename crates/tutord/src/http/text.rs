@@ -1,7 +1,7 @@
-//! Which texts show something.
+//! Detection of texts without visible characters.
 //!
-//! A text that shows something is stored as it was written, changes of direction included: a page isolates what users
-//! wrote (`<bdi>`), so that a name turns nothing but itself around.
+//! Texts with visible characters are stored as written, including changes of direction: pages isolate user texts
+//! (`<bdi>`), so that a name affects only itself.
 
 use icu_properties::props::{DefaultIgnorableCodePoint, GeneralCategory};
 use icu_properties::{CodePointMapData, CodePointMapDataBorrowed, CodePointSetData, CodePointSetDataBorrowed};
@@ -9,11 +9,11 @@ use icu_properties::{CodePointMapData, CodePointMapDataBorrowed, CodePointSetDat
 const IGNORABLE: CodePointSetDataBorrowed<'static> = CodePointSetData::new::<DefaultIgnorableCodePoint>();
 const CATEGORY: CodePointMapDataBorrowed<'static, GeneralCategory> = CodePointMapData::<GeneralCategory>::new();
 
-/// The only symbol that is drawn without any ink.
+/// The only symbol without ink (the blank Braille pattern).
 const BRAILLE_BLANK: char = '\u{2800}';
 
-/// Whether a character shows nothing of its own: white space, controls, formats such as a change of direction, and what
-/// Unicode has renderers ignore, such as fillers, variation selectors and tags.
+/// Returns `true` if a character is invisible: white space, controls, formats such as a change of direction, and
+/// characters that renderers ignore according to Unicode, such as fillers, variation selectors and tags.
 pub(crate) fn is_invisible(character: char) -> bool {
     let by_category = matches!(
         CATEGORY.get(character),
@@ -26,7 +26,7 @@ pub(crate) fn is_invisible(character: char) -> bool {
     by_category || IGNORABLE.contains(character) || character == BRAILLE_BLANK
 }
 
-/// Whether nothing of a text can be seen.
+/// Returns `true` if a text has no visible character.
 pub(crate) fn is_blank(text: &str) -> bool {
     text.chars().all(is_invisible)
 }

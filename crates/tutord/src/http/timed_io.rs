@@ -11,8 +11,8 @@ use super::connections::Connection;
 
 /// A byte stream whose reads and writes are timed.
 ///
-/// hyper's own timer for a request's head also runs while a connection is idle, so the time is taken here, where the
-/// first byte of a head is read.
+/// hyper's timer for request heads also runs while a connection is idle, so the stream measures from the first byte of
+/// a head.
 #[derive(Debug)]
 pub(crate) struct TimedIo<S> {
     stream: S,
@@ -20,7 +20,7 @@ pub(crate) struct TimedIo<S> {
 }
 
 impl<S> TimedIo<S> {
-    /// Times a stream.
+    /// Wraps a stream.
     pub(crate) const fn new(stream: S, connection: Arc<Connection>) -> Self {
         Self { stream, connection }
     }

@@ -1,13 +1,13 @@
-//! The trace that a request is a part of.
+//! The trace context of a request.
 
 use axum::http::HeaderMap;
 
-/// The header `traceparent` (<https://www.w3.org/TR/trace-context/#traceparent-header>), if it is a sane one.
+/// Returns the header `traceparent` (<https://www.w3.org/TR/trace-context/#traceparent-header>) if it is valid.
 pub(super) fn traceparent(headers: &HeaderMap) -> Option<&str> {
     headers.get("traceparent").and_then(|value| value.to_str().ok()).filter(|text| is_sane(text))
 }
 
-/// Version, trace, parent and flags, in lower-case hexadecimal digits; neither trace nor parent is zero.
+/// Checks version, trace, parent and flags: lower-case hexadecimal digits, with a nonzero trace and parent.
 fn is_sane(text: &str) -> bool {
     const LENGTHS: [usize; 4] = [2, 32, 16, 2];
     let parts: Vec<&str> = text.split('-').collect();

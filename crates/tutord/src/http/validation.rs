@@ -1,4 +1,4 @@
-//! `garde` rules that more than one feature uses.
+//! `garde` rules shared by several features.
 
 use lettre::Address;
 use tutord_store::rules::address;
@@ -6,11 +6,11 @@ use unicode_properties::{GeneralCategoryGroup, UnicodeGeneralCategory as _};
 
 const EMAIL_CHARS: usize = 255;
 
-/// The most octets before the `@` (RFC 5321, section 4.5.3.1.1).
+/// The maximum number of octets before the `@` (RFC 5321, section 4.5.3.1.1).
 const LOCAL_OCTETS: usize = 64;
 
-/// An e-mail address that a mail can be sent to, at most 255 characters: RFC 5322 less what no mail server on the internet
-/// delivers to (quoted parts, comments, addresses of hosts, domains without a dot).
+/// Validates a deliverable e-mail address of at most 255 characters: RFC 5322 without what no mail server on the
+/// internet delivers to (quoted parts, comments, addresses of hosts, domains without a dot).
 pub fn email(value: &str, context: &()) -> garde::Result {
     known_email(value, context)?;
     let (local, domain) = value.rsplit_once('@').unwrap_or_default();
@@ -25,11 +25,12 @@ pub fn email(value: &str, context: &()) -> garde::Result {
     if is_dot_atom && is_public {
         Ok(())
     } else {
-        Err(garde::Error::new("must be an e-mail address that mails can be sent to, such as name@example.com"))
+        Err(garde::Error::new("must be a deliverable e-mail address, such as name@example.com"))
     }
 }
 
-/// An e-mail address by RFC 5322, at most 255 characters: one that an account may have since before [`email`] was stricter.
+/// Validates an e-mail address by RFC 5322 of at most 255 characters, such as an account registered before [`email`]
+/// was stricter can have.
 pub fn known_email(value: &str, _: &()) -> garde::Result {
     if value.chars().count() > EMAIL_CHARS {
         return Err(garde::Error::new(format!("must have at most {EMAIL_CHARS} characters")));
@@ -37,8 +38,8 @@ pub fn known_email(value: &str, _: &()) -> garde::Result {
     value.parse::<Address>().map(drop).map_err(|_| garde::Error::new("must be an e-mail address"))
 }
 
-/// 8 to 128 characters, as written, with an upper-case and a lower-case letter, a digit and a special character; none of
-/// them a control character.
+/// Validates a password: 8 to 128 characters as written, with an upper-case and a lower-case letter, a digit and a
+/// special character, and without control characters.
 pub fn password(value: &str, _: &()) -> garde::Result {
     if !(8..=128).contains(&value.chars().count()) {
         return Err(garde::Error::new("must have between 8 and 128 characters"));
@@ -57,7 +58,7 @@ pub fn password(value: &str, _: &()) -> garde::Result {
     missing.map_or(Ok(()), |kind| Err(garde::Error::new(format!("must contain {kind}"))))
 }
 
-/// The IANA name of a time zone, such as `Europe/Berlin`.
+/// Validates the IANA name of a time zone, such as `Europe/Berlin`.
 pub fn time_zone(value: &Option<String>, _: &()) -> garde::Result {
     match value {
         Some(name) if name.len() > 64 || jiff::tz::TimeZone::get(name).is_err() => {

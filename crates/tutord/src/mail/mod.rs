@@ -1,4 +1,4 @@
-//! Mails: to a server by SMTP, or into files where none is configured.
+//! The mail transport: SMTP, or files if no mail server is configured.
 
 mod text;
 
@@ -17,24 +17,24 @@ use crate::config::MailConfig;
 
 pub(crate) use text::Text;
 
-/// The longest that one step of SMTP may take.
+/// The timeout of one SMTP step.
 const STEP_TIMEOUT: Duration = Duration::from_secs(15);
-/// The longest that sending one mail may take.
+/// The timeout of sending one mail.
 const SEND_TIMEOUT: Duration = Duration::from_mins(1);
-/// The reply codes by which a server refuses a mail for good. Others that begin with 5 are about the connection or the
-/// log-in, which an operator can mend.
+/// The reply codes of a permanent failure of a mail. Other codes that begin with 5 concern the connection or the
+/// log-in, which an operator can fix.
 const REFUSED: std::ops::RangeInclusive<u16> = 550..=559;
 
-/// Why a mail was not sent.
+/// Why a mail could not be sent.
 #[derive(Debug)]
 pub(crate) struct Failure {
-    /// Whether another attempt would fail, too.
+    /// Set if a retry would fail, too.
     pub(crate) is_permanent: bool,
-    /// The reply code, or what happened instead; without the server's text, which may hold an address.
+    /// The reply code or another cause, without the server's text, which can contain an address.
     pub(crate) cause: String,
 }
 
-/// Sends mails.
+/// The mail server, or the directory that mails are written to.
 pub struct Transport {
     from: Mailbox,
     target: Target,
@@ -46,10 +46,10 @@ enum Target {
 }
 
 impl Transport {
-    /// The configured mail server, or the directory `mail` in `data_dir`.
+    /// Creates a transport to the configured mail server, or to the directory `mail` in `data_dir`.
     ///
     /// # Errors
-    /// When the SMTP address can't be used.
+    /// Returns an error if the SMTP URL is invalid.
     pub fn new(config: &MailConfig, data_dir: &Path) -> anyhow::Result<Self> {
         let target = match &config.smtp_url {
             Some(url) => {
@@ -61,7 +61,7 @@ impl Transport {
         Ok(Self { from: config.mail_from.clone(), target })
     }
 
-    /// Connects to the mail server, and logs in where the address has a user; `None` when mails are written to files.
+    /// Connects to the mail server, and logs in if the URL has a user. Returns `None` if mails are written to files.
     pub async fn check(&self) -> Option<Result<(), String>> {
         let Target::Smtp(transport) = &self.target else { return None };
         Some(match tokio::time::timeout(STEP_TIMEOUT, transport.test_connection()).await {
@@ -72,11 +72,11 @@ impl Transport {
         })
     }
 
-    /// Sends a mail once.
+    /// Sends a mail, without retries.
     pub(crate) async fn send(&self, to: &str, message_id: &str, text: Text) -> Result<(), Failure> {
         let lasting = |cause: String| Failure { is_permanent: true, cause };
         let passing = |cause: String| Failure { is_permanent: false, cause };
-        let recipient = recipient(to).map_err(|_| lasting("no mail can be sent to the address".to_owned()))?;
+        let recipient = recipient(to).map_err(|_| lasting("the recipient's address is invalid".to_owned()))?;
         let message = Message::builder()
             .from(self.from.clone())
             .to(Mailbox::new(None, recipient))
@@ -86,7 +86,7 @@ impl Transport {
             .header(MIME_VERSION_1_0)
             .header(ContentType::TEXT_PLAIN)
             .body(text.body)
-            .map_err(|_| lasting("the mail can't be written".to_owned()))?;
+            .map_err(|_| lasting("could not build the mail".to_owned()))?;
         match &self.target {
             Target::Smtp(transport) => {
                 // What the server refuses before it has heard of this mail is not about this mail.
@@ -109,23 +109,23 @@ impl Transport {
     }
 }
 
-/// Whether a refusal is about the sender or the server's policy, by its enhanced status code (RFC 3463): an operator can mend
-/// that.
+/// Returns `true` if the enhanced status code (RFC 3463) of a refusal concerns the sender or the server's policy, which
+/// an operator can fix.
 fn is_about_sender(error: &lettre::transport::smtp::Error) -> bool {
     const SENDER: [&str; 3] = ["5.1.7", "5.1.8", "5.7."];
     let text = std::error::Error::source(error).map(ToString::to_string).unwrap_or_default();
     SENDER.iter().any(|code| text.trim_start().starts_with(code))
 }
 
-/// What an operator is told of an attempt that failed.
+/// Returns the cause of a failed attempt, for the operator.
 fn cause(error: &lettre::transport::smtp::Error) -> String {
     match error.status() {
         Some(code) => format!("the mail server answered {code}"),
         // Without the text: it may repeat the address.
-        None if error.is_response() => "the mail server's answer can't be read".to_owned(),
-        None if error.is_timeout() => format!("the mail server did not answer within {STEP_TIMEOUT:?}"),
+        None if error.is_response() => "the mail server's response is invalid".to_owned(),
+        None if error.is_timeout() => format!("the mail server did not respond within {STEP_TIMEOUT:?}"),
         None => {
-            let mut text = "the mail server can't be used".to_owned();
+            let mut text = "could not connect to the mail server".to_owned();
             let mut source = std::error::Error::source(error);
             while let Some(inner) = source {
                 text = format!("{text}: {inner}");
@@ -136,7 +136,7 @@ fn cause(error: &lettre::transport::smtp::Error) -> String {
     }
 }
 
-/// Writes a mail into a file of its own.
+/// Writes a mail to a separate file.
 async fn write(directory: &Path, mail: &[u8]) -> anyhow::Result<()> {
     tokio::fs::create_dir_all(directory).await.with_context(|| directory.display().to_string())?;
     let name = format!("{}-{:08x}.eml", Timestamp::now().as_micros(), rand::random::<u32>());
@@ -146,8 +146,8 @@ async fn write(directory: &Path, mail: &[u8]) -> anyhow::Result<()> {
     tokio::fs::rename(&part, &path).await.with_context(|| path.display().to_string())
 }
 
-/// The address with its domain in ASCII, which every mail server understands. One that is not ASCII before the `@` needs a
-/// server with SMTPUTF8 (RFC 6531).
+/// Returns the address with its domain in ASCII, which every mail server understands. An address that is not ASCII
+/// before the `@` needs a server with SMTPUTF8 (RFC 6531).
 fn recipient(to: &str) -> Result<Address, AddressError> {
     let address: Address = to.parse()?;
     match ascii_domain(address.domain()) {

@@ -1,4 +1,4 @@
-//! What the mails say.
+//! The texts of mails.
 
 /// A mail's subject and plain-text body.
 pub(crate) struct Text {
@@ -11,7 +11,7 @@ impl Text {
         Self {
             subject: "Please verify your e-mail address",
             body: format!(
-                "Welcome!\n\nPlease open this link to verify your e-mail address. It is good for 24 hours and works once.\n\n{link}\n\n\
+                "Welcome!\n\nPlease open this link to verify your e-mail address. It is valid for 24 hours and works once.\n\n{link}\n\n\
                  If you did not register, you can ignore this mail.\n"
             ),
         }
@@ -22,7 +22,7 @@ impl Text {
             subject: "Reset your password",
             body: format!(
                 "Somebody, hopefully you, asked to reset the password of your account.\n\n\
-                 This link is good for one hour and works once:\n\n{link}\n\n\
+                 This link is valid for one hour and works once:\n\n{link}\n\n\
                  If it was not you, you can ignore this mail: your password stays as it is.\n"
             ),
         }
@@ -32,7 +32,7 @@ impl Text {
         Self {
             subject: "You already have an account",
             body: format!(
-                "Somebody, hopefully you, tried to register with your e-mail address, which has an account already.\n\n\
+                "Somebody, hopefully you, tried to register with your e-mail address, which already has an account.\n\n\
                  You can log in, or reset your password, at:\n\n{address}\n\n\
                  If it was not you, there is nothing you need to do.\n"
             ),

@@ -1,8 +1,8 @@
-//! Work that is done in bounded batches behind the requests.
+//! Background work in bounded batches.
 
 use crate::app::App;
 
-/// Runs batch after batch until one finds nothing more, or the server stops.
+/// Runs batches until one finds no more rows, or the server shuts down.
 pub(crate) async fn drain<F>(app: &App, what: &str, batch: impl Fn() -> F)
 where
     F: Future<Output = tutord_store::Result<usize>>,
@@ -10,9 +10,9 @@ where
     while !app.shutdown.is_cancelled() {
         match batch().await {
             Ok(0) => return,
-            Ok(rows) => tracing::debug!(rows, what, "worked off a batch"),
+            Ok(rows) => tracing::debug!(rows, what, "processed a batch"),
             Err(error) => {
-                tracing::warn!(%error, what, "could not work off a batch; the next round tries again");
+                tracing::warn!(%error, what, "could not process a batch; retrying in the next round");
                 return;
             }
         }

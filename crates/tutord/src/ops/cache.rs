@@ -1,4 +1,4 @@
-//! `/api/admin/cache`: what the cache does, for admins.
+//! The route `/api/admin/cache`: statistics of the cache, for admins.
 
 use axum::extract::State;
 use readthrough::{LinkStats, NamespaceStats, RedisStats};
@@ -10,28 +10,28 @@ use utoipa_axum::routes;
 use crate::app::App;
 use crate::auth::Admin;
 
-/// The hit rates that are worth reaching.
+/// The target hit rates of namespaces.
 const TARGETS: [(&str, f64); 2] = [("user:profile", 0.80), ("exercise", 0.90)];
-/// Below this something is wrong.
+/// The hit rate below which any namespace gets advice.
 const POOR: f64 = 0.60;
-/// Fewer reads say nothing.
+/// The minimum number of reads for advice.
 const ENOUGH: u64 = 100;
 
-/// The routes of this folder.
+/// Returns the admin routes.
 pub fn router() -> OpenApiRouter<App> {
     OpenApiRouter::new().routes(routes!(cache))
 }
 
-/// The cache of one process.
+/// The cache of a process.
 #[derive(Serialize, ToSchema)]
 struct CacheReport {
     enabled: bool,
-    /// Each with `hit_rate` and, where there is one, `target` and `advice`.
+    /// The namespaces, with `hit_rate` and optionally `target` and `advice`.
     namespaces: Vec<NamespaceReport>,
-    /// The connection to Redis, null without one.
+    /// The connection to Redis; null without Redis.
     #[schema(value_type = Option<Object>)]
     link: Option<LinkStats>,
-    /// What Redis says of itself, null when it does not answer.
+    /// The statistics of Redis; null if Redis does not respond.
     #[schema(value_type = Option<Object>)]
     redis: Option<RedisStats>,
 }
@@ -57,20 +57,20 @@ impl From<NamespaceStats> for NamespaceReport {
     }
 }
 
-/// What to look at first when a namespace is rarely hit.
+/// Returns advice for a namespace with a low hit rate.
 fn advice(stats: &NamespaceStats) -> &'static str {
     if stats.invalidations * 2 > stats.misses {
-        "most misses follow writes: these values change nearly as often as they are read"
+        "most misses follow invalidations: these values change nearly as often as they are read"
     } else if stats.evictions * 2 > stats.misses {
-        "values are dropped for want of memory: see evicted_keys and maxmemory of Redis"
+        "values are evicted for lack of memory: check evicted_keys and maxmemory of Redis"
     } else if stats.l2_hits == 0 {
-        "nothing came from Redis: is it connected, and are its keys evicted?"
+        "no value was read from Redis: check that Redis is connected and does not evict its keys"
     } else {
-        "values expire before they are read again: a longer time to live may help"
+        "values expire before they are read again: a longer time to live can help"
     }
 }
 
-/// Hit rates, memory and the connection to Redis, of the process that answers.
+/// Returns hit rates, memory and the connection to Redis of this process.
 #[utoipa::path(get, path = "/cache", tag = "admin",
     responses((status = 200, body = CacheReport), (status = 401), (status = 403)))]
 async fn cache(State(app): State<App>, Admin(_admin): Admin) -> axum::Json<CacheReport> {

@@ -1,4 +1,4 @@
-//! Checks what tutord depends on, one line each.
+//! `tutord doctor`: checks the dependencies of tutord, and prints one line for each.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -11,10 +11,10 @@ use crate::config::Config;
 use crate::llm::Check;
 use crate::mail::Transport;
 
-/// A clock that is further off than this makes tokens expire at the wrong time.
+/// The maximum clock skew; a larger one makes tokens expire at the wrong time.
 const MAX_CLOCK_SKEW: Duration = Duration::from_secs(2);
 
-/// The most users that are named.
+/// The maximum number of users in the output.
 const MAX_COLLISIONS: i64 = 100;
 
 enum Finding {
@@ -23,13 +23,13 @@ enum Finding {
     Failed(String),
 }
 
-/// How long Redis may take to be connected to.
+/// The timeout for connecting to Redis.
 const REDIS_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// How long the model may take for a tiny reply. Local ones are loaded first.
+/// The timeout of a short reply, including the time to load a local model.
 const MODEL_TIMEOUT: Duration = Duration::from_mins(1);
 
-/// Prints the findings; `true` when nothing failed.
+/// Prints the findings. Returns `true` if no check failed.
 pub async fn run(config: &Config) -> bool {
     let mut findings = Vec::new();
     let url = config.database.url();
@@ -47,7 +47,7 @@ pub async fn run(config: &Config) -> bool {
             match ping {
                 Ok(clock) => {
                     let took = after.as_micros() - before.as_micros();
-                    findings.push(("database", Finding::Ok(format!("{} answers in {took} µs", store.backend()))));
+                    findings.push(("database", Finding::Ok(format!("{} responds in {took} µs", store.backend()))));
                     findings.push(("clock", clock_finding(before, clock, after)));
                     let schema = store.schema().await;
                     findings.push((
@@ -71,13 +71,13 @@ pub async fn run(config: &Config) -> bool {
                             "catalogue",
                             match schema.catalogue() {
                                 Some(version) => Finding::Ok(format!("version {version}")),
-                                None => Finding::Failed("none was loaded; run `tutord migrate`".to_owned()),
+                                None => Finding::Failed("none is loaded; run `tutord migrate`".to_owned()),
                             },
                         ));
                         findings.push((
                             "writing",
                             match store.try_write().await {
-                                Ok(()) => Finding::Ok("the database takes writes".to_owned()),
+                                Ok(()) => Finding::Ok("the database accepts writes".to_owned()),
                                 Err(error) => Finding::Failed(error.to_string()),
                             },
                         ));
@@ -101,7 +101,7 @@ pub async fn run(config: &Config) -> bool {
     findings.push((
         "model",
         match app::model(&config.llm, Arc::default()) {
-            Ok(None) => Finding::Skipped("LLM_BASE_URL is not set: new replies answer 503"),
+            Ok(None) => Finding::Skipped("LLM_BASE_URL is not set: requests for new replies get a 503"),
             Ok(Some(model)) => match tokio::time::timeout(MODEL_TIMEOUT, model.check()).await {
                 Ok(Ok(check)) => Finding::Ok(model_finding(config.llm.model_name(), &check)),
                 Ok(Err(error)) => Finding::Failed(error.to_string()),
@@ -114,8 +114,8 @@ pub async fn run(config: &Config) -> bool {
         "mail",
         match Transport::new(&config.mail, &config.database.data_dir) {
             Ok(transport) => match transport.check().await {
-                None => Finding::Skipped("SMTP_URL is not set: mails are written to files, and reach nobody"),
-                Some(Ok(())) => Finding::Ok("the mail server takes connections and the log-in".to_owned()),
+                None => Finding::Skipped("SMTP_URL is not set: mails are written to files and not sent"),
+                Some(Ok(())) => Finding::Ok("the mail server accepts connections and the log-in".to_owned()),
                 Some(Err(cause)) => Finding::Failed(cause),
             },
             Err(error) => Finding::Failed(format!("{error:#}")),
@@ -132,7 +132,7 @@ pub async fn run(config: &Config) -> bool {
     !findings.iter().any(|(_, finding)| matches!(finding, Finding::Failed(_)))
 }
 
-/// Whether Redis can be used, and what of its settings does not suit a cache.
+/// Checks the connection to Redis, and warns of settings that do not suit a cache.
 async fn redis(config: &Config) -> Finding {
     let nameless = DatabaseIdentity { state: String::new(), lineage: String::new() };
     let cache = match config.cache.build("redis", Some(&nameless)) {
@@ -144,20 +144,20 @@ async fn redis(config: &Config) -> Finding {
     }
     match tokio::time::timeout(REDIS_TIMEOUT, cache.until_connected()).await {
         Ok(()) => match cache.redis().await {
-            Some(stats) if stats.warnings.is_empty() => Finding::Ok(format!("answers, version {}", stats.version)),
+            Some(stats) if stats.warnings.is_empty() => Finding::Ok(format!("connected, version {}", stats.version)),
             Some(stats) => {
-                Finding::Ok(format!("answers, version {}; but {}", stats.version, stats.warnings.join("; ")))
+                Finding::Ok(format!("connected, version {}; warnings: {}", stats.version, stats.warnings.join("; ")))
             }
-            None => Finding::Failed("it answered once, and then no more".to_owned()),
+            None => Finding::Failed("redis responded once and then stopped responding".to_owned()),
         },
         Err(_) => Finding::Failed(match cache.link().and_then(|link| link.fault) {
             Some(fault) => fault.to_string(),
-            None => format!("no answer within {REDIS_TIMEOUT:?}"),
+            None => format!("no response within {REDIS_TIMEOUT:?}"),
         }),
     }
 }
 
-/// What a tiny reply has shown of the model.
+/// Describes the model, as measured by a short reply.
 fn model_finding(model: &str, check: &Check) -> String {
     let mut text = format!(
         "{model} replies: first token after {} ms, {:.0} tokens a second",
@@ -165,32 +165,35 @@ fn model_finding(model: &str, check: &Check) -> String {
         check.tokens_per_second
     );
     if check.is_listed == Some(false) {
-        text.push_str("; the endpoint's list of models does not name it");
+        text.push_str("; the endpoint does not list this model");
     }
     if !check.differences.is_empty() {
-        text.push_str("; it is sent ");
+        text.push_str("; requests have ");
         text.push_str(&check.differences.join(", "));
     }
     text
 }
 
-/// Accounts whose address is another form of an earlier account's: they work, with the address exactly as it was registered.
+/// Reports accounts whose address is another form of an earlier account's address. Their users log in with the address
+/// exactly as registered.
 fn address_finding(users: &[i64]) -> Finding {
     if users.is_empty() {
-        return Finding::Ok("each has one account".to_owned());
+        return Finding::Ok("no two accounts share an address".to_owned());
     }
     let ids: Vec<String> = users.iter().map(ToString::to_string).collect();
     Finding::Ok(format!(
-        "users {} have an address that is another form of an earlier user's; they log in with it as they registered it",
+        "the addresses of users {} are another form of an earlier user's address; these users log in with the address as registered",
         ids.join(", ")
     ))
 }
 
-/// The database's clock must lie between ours before and after, give or take the allowed skew.
+/// Checks that the database's clock lies between the local times before and after the call, within the allowed skew.
 fn clock_finding(before: Timestamp, clock: Timestamp, after: Timestamp) -> Finding {
     if clock >= before - MAX_CLOCK_SKEW && clock <= after + MAX_CLOCK_SKEW {
-        Finding::Ok(format!("within {MAX_CLOCK_SKEW:?} of the database's"))
+        Finding::Ok(format!("within {MAX_CLOCK_SKEW:?} of the database's clock"))
     } else {
-        Finding::Failed(format!("this machine says {after}, the database {clock}"))
+        Finding::Failed(format!(
+            "clocks differ by more than {MAX_CLOCK_SKEW:?}: this machine {after}, the database {clock}; synchronise them"
+        ))
     }
 }

@@ -1,4 +1,4 @@
-//! Whether this process lives, and whether it can serve.
+//! Liveness and readiness checks.
 
 use std::time::{Duration, Instant};
 
@@ -13,36 +13,37 @@ use utoipa_axum::routes;
 
 use crate::app::App;
 
-/// `/api/health…`
+/// Returns the routes of `/api/health`.
 pub fn router() -> OpenApiRouter<App> {
     OpenApiRouter::new().routes(routes!(health)).routes(routes!(live)).routes(routes!(ready))
 }
 
-/// Whether the process answers.
+/// Returns the status and the version of the process.
 #[utoipa::path(get, path = "/health", tag = "health", security(()), responses((status = 200, body = Object)))]
 pub async fn health() -> axum::Json<Value> {
     axum::Json(json!({"status": "healthy", "version": env!("CARGO_PKG_VERSION")}))
 }
 
-/// Whether the process should go on living.
+/// Reports liveness.
 #[utoipa::path(get, path = "/health/live", tag = "health", security(()), responses((status = 200, body = Object)))]
 pub async fn live() -> axum::Json<Value> {
     axum::Json(json!({"status": "alive"}))
 }
 
-/// Whether the process can serve, and what keeps it from it.
+/// The readiness of the process, with the result of each check.
 #[derive(Debug, Clone)]
 pub struct Readiness {
     ready: bool,
     checks: Value,
 }
 
-/// How long the database may take for all checks; a load balancer waits no longer either.
+/// The timeout of all database checks; load balancers do not wait longer.
 const DATABASE_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Whether the process can serve, and what keeps it from it. Redis is no reason not to. Computed at most once a second.
+/// Reports readiness, with the result of each check. A Redis outage does not make the process unready. Computed at most
+/// once a second.
 #[utoipa::path(get, path = "/health/ready", tag = "health", security(()), responses((status = 200, body = Object),
-    (status = 503, body = Object, description = "The process can't serve; `checks` says why.")))]
+    (status = 503, body = Object, description = "The process can't serve requests; `checks` gives the reason.")))]
 pub async fn ready(State(app): State<App>) -> Response {
     let Readiness { ready, checks } = app.readiness.get_or_compute(check(&app)).await;
     let ready = ready && !app.shutdown.is_cancelled();
@@ -64,12 +65,12 @@ async fn check(app: &App) -> Readiness {
     let ready = [&database, &migrations].into_iter().all(|check| check["status"] == "ok");
     let checks = json!({"database": database, "migrations": migrations, "catalogue": catalogue, "cache": cache});
     if !ready {
-        tracing::error!(%checks, "not ready");
+        tracing::error!(%checks, "readiness check failed");
     }
     Readiness { ready, checks }
 }
 
-/// Whether the database answers and takes writes.
+/// Checks that the database responds and accepts writes.
 async fn database(app: &App) -> Value {
     let began = Instant::now();
     if let Err(error) = app.store.ping().await {
@@ -83,7 +84,7 @@ async fn database(app: &App) -> Value {
     }
 }
 
-/// Whether the schema fits this version, and whether a catalogue was loaded.
+/// Checks that the schema matches this version, and that a catalogue is loaded.
 async fn schema(app: &App) -> (Value, Value) {
     let schema = match app.store.schema().await {
         Ok(schema) => schema,
@@ -91,7 +92,7 @@ async fn schema(app: &App) -> (Value, Value) {
     };
     let catalogue = match schema.catalogue() {
         Some(_) => json!({"status": "ok"}),
-        None => json!({"status": "missing", "message": "no catalogue was loaded: run `tutord migrate`"}),
+        None => json!({"status": "missing", "message": "no catalogue is loaded; run `tutord migrate`"}),
     };
     let migrations = match schema.check() {
         Err(error) => json!({"status": "incompatible", "message": error.to_string()}),
@@ -101,14 +102,14 @@ async fn schema(app: &App) -> (Value, Value) {
     (migrations, catalogue)
 }
 
-/// What anybody may read of an error: its kind, never the server's own words.
+/// Returns the public part of an error: its kind, never the database's message.
 fn unavailable(error: &Error) -> Value {
     match error.refusal() {
         Some(refusal) => json!({"status": "error", "cause": refusal.name(), "message": refusal.to_string()}),
         None if matches!(error, Error::Overloaded) => {
             json!({"status": "error", "cause": "overloaded", "message": error.to_string()})
         }
-        None => json!({"status": "error", "cause": "unreachable", "message": "the database does not answer"}),
+        None => json!({"status": "error", "cause": "unreachable", "message": "the database does not respond"}),
     }
 }
 
@@ -126,7 +127,7 @@ async fn cache(app: &App) -> Value {
     json!({"status": "degraded", "cause": fault, "message": fault.to_string()})
 }
 
-/// Milliseconds since `began`, to a microsecond.
+/// Returns the milliseconds since `began`, rounded to microseconds.
 fn rounded(began: Instant) -> f64 {
     (began.elapsed().as_secs_f64() * 1e6).round() / 1e3
 }

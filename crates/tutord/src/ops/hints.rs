@@ -1,16 +1,16 @@
-//! What stands out in a plan: what somebody who knows the database would look at first.
+//! Hints on expensive steps of a query plan.
 
-/// From so many rows on, reading or sorting all of them is worth a word.
+/// The number of rows from which a full scan or a sort gets a hint.
 const MANY_ROWS: f64 = 1_000.0;
-/// The planner's cost of a scan that is worth a word: it counts 1 for a page of 8 kB that is read in order.
+/// The planner's cost from which a scan gets a hint; reading a page of 8 kB in order costs 1.
 const HIGH_COST: f64 = 100.0;
 
-/// A node of PostgreSQL's text, such as `Sort  (cost=1.00..2.00 rows=3 width=4)`.
+/// A node of a PostgreSQL plan, such as `Sort  (cost=1.00..2.00 rows=3 width=4)`.
 struct Node<'a> {
     name: &'a str,
     cost: f64,
     rows: f64,
-    /// The lines below it that say more of it, such as `Filter: (title = $1)`.
+    /// The detail lines of the node, such as `Filter: (title = $1)`.
     details: Vec<&'a str>,
 }
 
@@ -26,28 +26,28 @@ impl Node<'_> {
         if let Some(table) = name.strip_prefix("Seq Scan on ") {
             return match filter {
                 Some(filter) => Some(format!(
-                    "filter without index: all of {table} is read for {filter}; an index on these columns may serve it"
+                    "filter without index: scans all of {table} for {filter}; an index on these columns can help"
                 )),
-                None if rows >= MANY_ROWS => {
-                    Some(format!("sequential scan: all of {table} is read, some {rows} rows; is all of it needed?"))
-                }
+                None if rows >= MANY_ROWS => Some(format!(
+                    "sequential scan: reads all of {table}, about {rows} rows; check whether all rows are needed"
+                )),
                 None => None,
             };
         }
         if name == "Sort" && rows >= MANY_ROWS {
             let key = self.detail("Sort Key: ").unwrap_or("an expression");
-            return Some(format!("sort of some {rows} rows by {key}; an index in this order may save it"));
+            return Some(format!("sort of about {rows} rows by {key}; an index in this order can avoid it"));
         }
         if let (Some(filter), Some((_, index))) =
             (filter, name.split_once(" using ").filter(|(scan, _)| scan.starts_with("Index")))
         {
-            return Some(format!("filter without index: {index} finds rows of which {filter} leaves some out"));
+            return Some(format!("filter without index: {index} returns rows that {filter} discards"));
         }
         None
     }
 }
 
-/// What stands out in a plan, PostgreSQL's or SQLite's. Each thing once.
+/// Returns the distinct hints for a plan of PostgreSQL or SQLite.
 pub(super) fn hints(plan: &str) -> Vec<String> {
     let mut nodes: Vec<Node<'_>> = Vec::new();
     let mut hints = Vec::new();
@@ -67,22 +67,22 @@ pub(super) fn hints(plan: &str) -> Vec<String> {
     hints
 }
 
-/// A step of SQLite's, which estimates no rows.
+/// Returns the hint for a step of a SQLite plan, which has no row estimates.
 fn sqlite(step: &str) -> Option<String> {
     if let Some(table) = step.strip_prefix("SCAN ") {
         // One row, or an index in the order that is asked for: it ends as soon as there are enough.
         let reads_all = !step.contains("CONSTANT ROW") && !step.contains(" USING ") && !table.starts_with('(');
-        return reads_all.then(|| format!("sequential scan: all of {table} is read; an index may serve it"));
+        return reads_all.then(|| format!("sequential scan: reads all of {table}; an index can help"));
     }
-    step.strip_prefix("USE TEMP B-TREE FOR ").map(|what| format!("sort: {what} is done by a sort, and by no index"))
+    step.strip_prefix("USE TEMP B-TREE FOR ").map(|what| format!("sort: {what} uses a sort instead of an index"))
 }
 
-/// The higher cost of `1.00..2.00 rows=…`, that of all rows.
+/// Returns the total cost in `1.00..2.00 rows=…`, the second number.
 fn last_cost(numbers: &str) -> f64 {
     number(numbers, "..")
 }
 
-/// The number after a word; 0 where there is none.
+/// Returns the number after a word, or 0 if there is none.
 fn number(text: &str, word: &str) -> f64 {
     let rest = text.split_once(word).map_or("", |(_, rest)| rest);
     rest.split([' ', ')']).next().and_then(|number| number.parse().ok()).unwrap_or(0.0)
@@ -121,7 +121,7 @@ Aggregate  (cost=1834.00..1834.01 rows=1 width=8)
   ->  Seq Scan on messages  (cost=0.00..1834.00 rows=3 width=0)
         Filter: (content ~~ $1)";
         let expected =
-            "filter without index: all of messages is read for (content ~~ $1); an index on these columns may serve it";
+            "filter without index: scans all of messages for (content ~~ $1); an index on these columns can help";
         assert_eq!(hints(plan), [expected]);
     }
 
@@ -131,8 +131,7 @@ Aggregate  (cost=1834.00..1834.01 rows=1 width=8)
 Index Scan using messages_position on messages m  (cost=0.42..512.77 rows=9 width=8)
   Index Cond: (conversation_id = $1)
   Filter: (role = $2)";
-        let expected =
-            "filter without index: messages_position on messages m finds rows of which (role = $2) leaves some out";
+        let expected = "filter without index: messages_position on messages m returns rows that (role = $2) discards";
         assert_eq!(hints(plan), [expected]);
     }
 
@@ -144,8 +143,8 @@ Limit  (cost=7000.00..7002.00 rows=20 width=40)
         Sort Key: created_at DESC
         ->  Parallel Seq Scan on messages  (cost=0.00..1834.00 rows=60000 width=40)";
         let expected = [
-            "sort of some 60000 rows by created_at DESC; an index in this order may save it",
-            "sequential scan: all of messages is read, some 60000 rows; is all of it needed?",
+            "sort of about 60000 rows by created_at DESC; an index in this order can avoid it",
+            "sequential scan: reads all of messages, about 60000 rows; check whether all rows are needed",
         ];
         assert_eq!(hints(plan), expected);
     }
@@ -160,8 +159,8 @@ Limit  (cost=7000.00..7002.00 rows=20 width=40)
     fn sqlite_tells_no_rows() {
         let plan = "SCAN messages\nUSE TEMP B-TREE FOR ORDER BY";
         let expected = [
-            "sequential scan: all of messages is read; an index may serve it",
-            "sort: ORDER BY is done by a sort, and by no index",
+            "sequential scan: reads all of messages; an index can help",
+            "sort: ORDER BY uses a sort instead of an index",
         ];
         assert_eq!(hints(plan), expected);
         assert!(hints("SCAN conversations USING COVERING INDEX conversations_activity\nSCAN CONSTANT ROW").is_empty());

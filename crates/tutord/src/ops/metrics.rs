@@ -1,7 +1,7 @@
-//! `GET /metrics`: what Prometheus collects.
+//! The route `GET /metrics` for Prometheus.
 //!
-//! Names follow <https://prometheus.io/docs/practices/naming/>. Labels have few values: routes are templates, statements are
-//! grouped by their first word.
+//! Names follow <https://prometheus.io/docs/practices/naming/>. Labels have few values: routes are templates,
+//! statements are grouped by their first word.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -31,10 +31,10 @@ use crate::http::connections::Connections;
 use crate::llm::Usage;
 use crate::ops::recent::Recent;
 
-/// Upper bounds of the times of requests, in seconds: from a cached read to a slow model.
+/// The histogram buckets of request durations in seconds, from a cached read to a slow model.
 const BUCKETS: [f64; 14] = [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0, 60.0];
 
-/// How long an answer waits for what only the database knows: Prometheus gives up after ten seconds.
+/// The timeout of the database query for `/metrics`; Prometheus gives up after ten seconds.
 const REPLICAS_WITHIN: Duration = Duration::from_secs(2);
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -48,13 +48,13 @@ struct Route {
     route: String,
 }
 
-/// Labels of values that are read when they are collected.
+/// The labels of values that are read at collection.
 type Labels = Vec<(&'static str, String)>;
 
-/// Counts and times of requests, since the start and of the recent past.
+/// Counts and durations of requests, since the start and recently.
 #[derive(Debug, Clone)]
 pub struct Requests {
-    /// Of the recent past.
+    /// The recent requests.
     pub(crate) recent: Arc<Recent>,
     answered: Family<Answered, Counter>,
     times: Family<Route, Histogram, fn() -> Histogram>,
@@ -73,34 +73,35 @@ impl Default for Requests {
 }
 
 impl Requests {
-    /// Counts one by its route, such as `GET /api/users/me`.
+    /// Counts a request by its route, such as `GET /api/users/me`.
     pub(crate) fn count(&self, route: &str, status: StatusCode, took: Duration) {
         self.answered.get_or_create(&Answered { route: route.to_owned(), status: status.as_u16() }).inc();
         self.times.get_or_create(&Route { route: route.to_owned() }).observe(took.as_secs_f64());
         self.recent.record(route, status, took);
     }
 
-    /// How many requests of the last five minutes failed.
+    /// Returns the number of requests that failed in the last five minutes.
     pub fn failed(&self) -> u64 {
         self.recent.overall().failed
     }
 
-    /// Makes the count of failed bodies of a route that streams: Prometheus must have seen a zero to see the first.
+    /// Initializes the count of failed bodies of a streaming route: Prometheus needs a zero to detect the first
+    /// increase.
     pub(crate) fn expect_body(&self, route: &str) {
         drop(self.failed_bodies.get_or_create(&Route { route: route.to_owned() }));
     }
 
-    /// Counts an answer as failed whose head was sent already.
+    /// Counts a response as failed whose head was already sent.
     pub(crate) fn count_failed_body(&self, route: &str) {
         self.failed_bodies.get_or_create(&Route { route: route.to_owned() }).inc();
         self.recent.record_failed_body(route);
     }
 }
 
-/// One of a namespace's counts.
+/// A count of a namespace.
 type Count = fn(&NamespaceStats) -> u64;
 
-/// A registry that is made for one answer.
+/// A registry for one response.
 struct Collected(Registry);
 
 impl Collected {
@@ -131,17 +132,17 @@ impl Collected {
     fn connections(&mut self, connections: &Connections) {
         let state = |name: &str, count: usize| (vec![("state", name.to_owned())], count as u64);
         let values = [state("open", connections.open()), state("max", connections.max())];
-        self.gauges("connections", "Connections of clients", values);
+        self.gauges("connections", "Open client connections", values);
         let of = |(reason, count): (&str, u64)| (vec![("reason", reason.to_owned())], count);
-        self.counters("connections_refused", "Connections that were not accepted", connections.refused().map(of));
-        self.counters("connections_closed", "Connections that the server closed", connections.closed().map(of));
+        self.counters("connections_refused", "Refused client connections", connections.refused().map(of));
+        self.counters("connections_closed", "Client connections closed by the server", connections.closed().map(of));
     }
 
     fn shed(&mut self, admission: &Admission) {
         let values = admission.shed().map(|(access, priority, count)| {
             (vec![("access", access.to_owned()), ("priority", priority.to_owned())], count)
         });
-        self.counters("requests_shed", "Requests that were refused under too much load", values);
+        self.counters("requests_shed", "Requests shed under overload", values);
     }
 
     fn statements(&mut self, app: &App) {
@@ -156,14 +157,18 @@ impl Collected {
         self.counters("statements", "SQL statements", groups.iter().map(|(name, sums)| (of(name), sums.0)));
         self.counters(
             "statement_errors",
-            "SQL statements that failed",
+            "Failed SQL statements",
             groups.iter().map(|(name, sums)| (of(name), sums.1)),
         );
         let times = groups.iter().map(|(name, sums)| (of(name), seconds(sums.2)));
-        self.seconds("statement_time", "Time of SQL statements", times);
+        self.seconds("statement_time", "Duration of SQL statements", times);
         let totals = app.watch.totals();
-        self.counters("slow_statements", "Statements beyond SLOW_QUERY_THRESHOLD_MS", [(vec![], totals.slow)]);
-        self.counters("query_findings", "Requests with N+1 queries or over their budget", [(vec![], totals.findings)]);
+        self.counters("slow_statements", "Statements slower than SLOW_QUERY_THRESHOLD_MS", [(vec![], totals.slow)]);
+        self.counters(
+            "query_findings",
+            "Requests with N+1 queries or an exceeded statement budget",
+            [(vec![], totals.findings)],
+        );
     }
 
     fn pool(&mut self, app: &App) {
@@ -173,16 +178,16 @@ impl Collected {
         let states = [("max", pool.max), ("in_use", in_use), ("idle", pool.idle)];
         self.gauges(
             "db_connections",
-            "Database connections; max is the bound",
+            "Database connections; max is the limit",
             states.map(|(state, value)| (vec![("state", state.to_owned())], count(value))),
         );
-        self.gauges("db_waiting", "Requests that wait for a database connection", [(vec![], count(pool.waiting))]);
-        self.counters("db_acquires", "Times that a database connection was asked for", [(vec![], pool.acquires)]);
+        self.gauges("db_waiting", "Requests waiting for a database connection", [(vec![], count(pool.waiting))]);
+        self.counters("db_acquires", "Acquisitions of a database connection", [(vec![], pool.acquires)]);
         let waited = [(vec![], seconds(pool.acquire_us))];
-        self.seconds("db_acquire_wait", "Time that was waited for a database connection", waited);
+        self.seconds("db_acquire_wait", "Time spent waiting for a database connection", waited);
     }
 
-    /// Nothing where it is not known how far the replicas are: zeros would be a lie.
+    /// Adds the replicas, but no values if their lag is unknown, because zeros would be wrong.
     fn replicas(&mut self, replicas: Option<&[Replica]>) {
         let Some(replicas) = replicas else { return };
         if replicas.iter().any(|replica| replica.progress.is_none()) {
@@ -193,14 +198,14 @@ impl Collected {
         self.gauges("db_replicas", "Streaming replicas of the database server", [(vec![], count)]);
         let of = |name: &String| vec![("replica", name.clone())];
         let bytes = lags.iter().map(|(name, bytes, _)| (of(name), *bytes));
-        self.gauges("db_replica_lag_bytes", "Write-ahead log that a replica has still to replay", bytes);
+        self.gauges("db_replica_lag_bytes", "Write-ahead log that a replica has not replayed", bytes);
         let seconds = Family::<Labels, Gauge<f64, std::sync::atomic::AtomicU64>>::default();
         for (name, _, time) in &lags {
             if let Some(time) = time {
                 seconds.get_or_create(&of(name)).set(time.as_secs_f64());
             }
         }
-        let help = "Time between a write and its replay by a replica, as measured last";
+        let help = "Last measured time between a write and its replay by a replica";
         self.0.register_with_unit("db_replica_lag", help, Unit::Seconds, seconds);
     }
 
@@ -220,7 +225,7 @@ impl Collected {
         };
         counters(
             "cache_reads",
-            "Reads of the cache by where they were answered",
+            "Cache reads by result",
             &[
                 ("l1_hit", |stats| stats.l1_hits),
                 ("l2_hit", |stats| stats.l2_hits),
@@ -228,19 +233,23 @@ impl Collected {
                 ("miss", |stats| stats.misses),
             ],
         );
-        counters("cache_invalidations", "Names made unusable", &[("", |stats| stats.invalidations)]);
-        counters("cache_fills_refused", "Values that were too old to be stored", &[("", |stats| stats.fills_refused)]);
-        counters("cache_evictions", "Copies dropped for want of memory", &[("", |stats| stats.evictions)]);
+        counters("cache_invalidations", "Invalidated keys", &[("", |stats| stats.invalidations)]);
+        counters(
+            "cache_fills_refused",
+            "Fills rejected because the value was outdated",
+            &[("", |stats| stats.fills_refused)],
+        );
+        counters("cache_evictions", "Values evicted for lack of memory", &[("", |stats| stats.evictions)]);
         let bytes = namespaces.iter().map(|stats| (vec![("namespace", stats.name.to_owned())], stats.l1_bytes));
-        self.gauges("cache_l1_bytes", "Memory of this process's own copies", bytes);
+        self.gauges("cache_l1_bytes", "Memory of the in-process cache (L1)", bytes);
         self.counters(
             "cache_identity_changes",
-            "Times that the database became known, unknown or another one: the cache starts empty",
+            "Changes of the database's identity, each of which empties the cache",
             [(vec![], app.cache.identity_changes())],
         );
         if let Some(link) = app.cache.link() {
             self.gauges("cache_redis_up", "1 while Redis is used", [(vec![], u64::from(link.up))]);
-            self.counters("cache_redis_breaks", "Times that Redis was given up", [(vec![], link.breaks)]);
+            self.counters("cache_redis_breaks", "Times that the circuit to Redis opened", [(vec![], link.breaks)]);
         }
     }
 
@@ -251,12 +260,12 @@ impl Collected {
         self.counters("mails", "Attempts to send a mail by outcome", outcomes);
         let counts = stats.counts();
         let rows = |count: i64| u64::try_from(count).unwrap_or_default();
-        self.gauges("mails_pending", "Mails that wait to be sent", [(vec![], rows(counts.pending))]);
-        self.gauges("mails_given_up", "Mails of the last 30 days that were given up", [(vec![], rows(counts.failed))]);
+        self.gauges("mails_pending", "Mails waiting to be sent", [(vec![], rows(counts.pending))]);
+        self.gauges("mails_given_up", "Undeliverable mails of the last 30 days", [(vec![], rows(counts.failed))]);
         let age = counts
             .oldest
             .map_or(0, |oldest| Timestamp::now().as_micros().saturating_sub(oldest.as_micros()) / 1_000_000);
-        self.gauges("mails_oldest_seconds", "Age of the oldest mail that waits", [(vec![], rows(age))]);
+        self.gauges("mails_oldest_seconds", "Age of the oldest waiting mail", [(vec![], rows(age))]);
     }
 
     fn llm(&mut self, usage: &Usage, model: &str) {
@@ -267,19 +276,19 @@ impl Collected {
         let retries = usage
             .retries()
             .map(|(cause, count)| (vec![("model", model.to_owned()), ("cause", cause.to_owned())], count));
-        self.counters("llm_retries", "Requests to the model that were sent again", retries);
+        self.counters("llm_retries", "Retried requests to the model", retries);
         self.gauges("llm_breaker_open", "1 while the model endpoint is down", [(of(), u64::from(usage.is_open()))]);
         let speed = usage.speed();
-        self.counters("llm_replies", "Replies that the model wrote to their end", [(of(), speed.replies)]);
-        self.counters("llm_reply_tokens", "Tokens of these replies, estimated", [(of(), speed.tokens)]);
+        self.counters("llm_replies", "Complete replies of the model", [(of(), speed.replies)]);
+        self.counters("llm_reply_tokens", "Estimated tokens of complete replies", [(of(), speed.tokens)]);
         self.seconds(
             "llm_first_token",
-            "Time from the requests to the first text of these replies",
+            "Time from the request to the first text of complete replies",
             [(of(), speed.first_token.as_secs_f64())],
         );
         self.seconds(
             "llm_writing",
-            "Time from the first text of these replies to their end",
+            "Time from the first text to the end of complete replies",
             [(of(), speed.writing.as_secs_f64())],
         );
     }
@@ -290,9 +299,9 @@ const fn seconds(micros: u64) -> f64 {
     micros as f64 / 1e6
 }
 
-/// The replicas that replay something, each under a name of its own: the second `walreceiver` is `walreceiver#2`. They come in
-/// the order of their addresses, so that a name stays with its replica as long as the same ones are connected; ports, and the
-/// addresses of containers, would make a new series at each reconnection.
+/// Returns the replicas that replay, with unique names: the second `walreceiver` is `walreceiver#2`. They are ordered
+/// by address, so that a replica keeps its name while the same replicas are connected. Labels by port or container
+/// address would create a new series at each reconnection.
 fn lags(replicas: &[Replica]) -> Vec<(String, u64, Option<Duration>)> {
     let mut seen: BTreeMap<&str, u32> = BTreeMap::new();
     let known = replicas.iter().filter_map(|replica| {
@@ -308,7 +317,7 @@ fn lags(replicas: &[Replica]) -> Vec<(String, u64, Option<Duration>)> {
         .collect()
 }
 
-/// The replicas, at the cost of a statement; `None` on SQLite, and when the database does not answer soon.
+/// Reads the replicas with one statement. Returns `None` on SQLite, or if the database does not respond in time.
 async fn replicas(app: &App) -> Option<Vec<Replica>> {
     if app.store.backend() != "postgres" {
         return None;
@@ -317,13 +326,13 @@ async fn replicas(app: &App) -> Option<Vec<Replica>> {
     match read.unwrap_or(Err(tutord_store::Error::Timeout)) {
         Ok(replicas) => Some(replicas),
         Err(error) => {
-            tracing::warn!(%error, "the metrics are without the replicas");
+            tracing::warn!(%error, "could not read the replicas; the metrics omit them");
             None
         }
     }
 }
 
-/// The first word of a statement; transactions and their savepoints are one group.
+/// Returns the first word of a statement; transactions and savepoints form one group.
 fn group(sql: &str) -> String {
     let word = sql.split(|c: char| !c.is_ascii_alphabetic()).next().unwrap_or_default().to_ascii_lowercase();
     match word.as_str() {
@@ -333,7 +342,7 @@ fn group(sql: &str) -> String {
     }
 }
 
-/// Everything, in the OpenMetrics format; computed at most once a second, whoever scrapes how often.
+/// Returns all metrics in the OpenMetrics format, computed at most once a second.
 #[utoipa::path(get, path = "/metrics", tag = "health", security(()),
     responses((status = 200, content_type = "application/openmetrics-text", body = String), (status = 500)))]
 pub async fn metrics(State(app): State<App>) -> Result<impl IntoResponse, ApiError> {
@@ -344,16 +353,16 @@ pub async fn metrics(State(app): State<App>) -> Result<impl IntoResponse, ApiErr
 async fn collect(app: &App) -> Result<Bytes, ApiError> {
     let replicas = replicas(app).await;
     let mut collected = Collected(Registry::with_prefix("tutord"));
-    collected.0.register("http_requests", "Answered requests", app.requests.answered.clone());
+    collected.0.register("http_requests", "Requests with a response", app.requests.answered.clone());
     collected.0.register_with_unit(
         "http_request_duration",
-        "Time from a request to its answer's beginning",
+        "Time from a request to the head of its response",
         Unit::Seconds,
         app.requests.times.clone(),
     );
     collected.connections(&app.connections);
     collected.shed(&app.admission);
-    let help = "Answers that failed after their head was sent";
+    let help = "Responses that failed after their head was sent";
     collected.0.register("http_bodies_failed", help, app.requests.failed_bodies.clone());
     collected.statements(app);
     collected.pool(app);

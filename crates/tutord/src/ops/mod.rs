@@ -1,4 +1,4 @@
-//! What operators look at.
+//! Operations: health, metrics, diagnosis and the dashboard.
 
 pub(crate) mod background;
 pub mod cache;
@@ -16,10 +16,10 @@ pub mod snapshot;
 
 use crate::http::budgets::Budget;
 
-/// What the route outside of `/api` may issue: one statement about the replicas.
+/// The statement budget of the route outside of `/api`: one statement about the replicas.
 pub const METRICS_BUDGETS: &[Budget] = &[("GET", "/metrics", 1)];
 
-/// What each route may issue.
+/// The statement budgets of the routes.
 pub const BUDGETS: &[Budget] = &[
     ("GET", "/health", 0),
     ("GET", "/health/live", 0),

@@ -1,9 +1,9 @@
 //! Traces for an OpenTelemetry collector: a span for each request, and within it one for each SQL statement.
 //!
-//! Built with the feature `otlp`, and on where `OTEL_EXPORTER_OTLP_ENDPOINT` names a collector that speaks OTLP over HTTP. The
-//! other variables of that name (`OTEL_EXPORTER_OTLP_HEADERS`, `OTEL_SERVICE_NAME`, `OTEL_TRACES_SAMPLER`, …) have their
-//! standard meaning: <https://opentelemetry.io/docs/specs/otel/configuration/sdk-environment-variables/>. `RUST_LOG` must let
-//! `info` of `tutord` pass.
+//! Requires the feature `otlp`, and `OTEL_EXPORTER_OTLP_ENDPOINT` with the address of a collector for OTLP over HTTP.
+//! Other variables of this family (`OTEL_EXPORTER_OTLP_HEADERS`, `OTEL_SERVICE_NAME`, `OTEL_TRACES_SAMPLER`, …) have
+//! their standard meaning: <https://opentelemetry.io/docs/specs/otel/configuration/sdk-environment-variables/>.
+//! `RUST_LOG` must allow level `info` of `tutord`.
 
 use std::collections::HashMap;
 use std::time::SystemTime;
@@ -23,24 +23,24 @@ use tracing_opentelemetry::OpenTelemetrySpanExt as _;
 use tracing_subscriber::Layer;
 use tracing_subscriber::registry::LookupSpan;
 
-/// What these spans are reported by.
+/// The instrumentation scope of the spans.
 const SCOPE: &str = "tutord";
 
-/// Sends what is left when it is dropped.
+/// The exporter, which flushes on drop.
 pub struct Exporter(SdkTracerProvider);
 
 impl Drop for Exporter {
     fn drop(&mut self) {
         if let Err(error) = self.0.shutdown() {
-            tracing::warn!(%error, "the last traces could not be sent");
+            tracing::warn!(%error, "could not export the last traces");
         }
     }
 }
 
-/// The layer that makes spans of requests, where a collector is named.
+/// Returns the layer that exports request spans, if a collector is configured.
 ///
 /// # Errors
-/// When the variables can't be read.
+/// Returns an error if a variable is invalid.
 pub fn layer<S>() -> anyhow::Result<Option<(impl Layer<S> + Send + Sync, Exporter)>>
 where
     S: Subscriber + for<'span> LookupSpan<'span> + Send + Sync,
@@ -62,14 +62,14 @@ where
     Ok(Some((layer, Exporter(provider))))
 }
 
-/// Puts a request's span into the trace that its client named.
+/// Sets the client's trace as parent of a request's span.
 pub(crate) fn continue_trace(span: &tracing::Span, traceparent: &str) {
     let carrier = HashMap::from([("traceparent".to_owned(), traceparent.to_owned())]);
     // Without a layer there is nothing to put.
     let _ = span.set_parent(TraceContextPropagator::new().extract(&carrier));
 }
 
-/// Notes how a request was answered.
+/// Records the status of a response in the request's span.
 pub(crate) fn answered(span: &tracing::Span, status: StatusCode) {
     span.set_attribute("http.response.status_code", i64::from(status.as_u16()));
     if crate::error::is_failure(status) {
@@ -77,7 +77,7 @@ pub(crate) fn answered(span: &tracing::Span, status: StatusCode) {
     }
 }
 
-/// Makes a span of every statement, within the span of its request. Nothing is made where no collector is named.
+/// A sink that creates a span for every statement within the span of its request, if a collector is configured.
 pub(crate) struct Statements;
 
 impl Sink for Statements {

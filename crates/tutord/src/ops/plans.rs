@@ -1,7 +1,7 @@
-//! Plans of slow statements, taken in the background: what the database does where the time goes.
+//! Plans of slow statements, requested in the background.
 //!
-//! A plan costs the database some work of its own, so they are few: one at a time, one of a shape in ten minutes, and those
-//! that find no place in the queue are left out. The statement is never run again.
+//! Planning costs the database some work, so it is limited: one plan at a time, and one for each shape in ten minutes.
+//! If the queue is full, a plan is skipped. The statement itself is never executed again.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -15,25 +15,25 @@ use utoipa::ToSchema;
 use super::hints::hints;
 use crate::app::App;
 
-/// How long a shape's plan is good enough.
+/// The interval after which the plan of a shape is refreshed.
 const INTERVAL: Duration = Duration::from_secs(10 * 60);
-/// Shapes that wait for their plan.
+/// The capacity of the queue of shapes that wait for their plan.
 const MAX_QUEUED: usize = 16;
-/// Shapes whose plan is kept.
+/// The maximum number of stored plans.
 const MAX_KEPT: usize = 200;
-/// Characters of a statement in the log.
+/// The maximum number of characters of a statement in the log.
 const LOGGED_SQL: usize = 200;
 
-/// How the database carries out statements of a shape.
+/// The plan of the statements of a shape.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 pub struct Plan {
-    /// As the database tells it, without values.
+    /// The text of the plan, without values.
     pub text: String,
-    /// What stands out in it, if anything does.
+    /// Hints on expensive steps of the plan.
     pub hints: Vec<String>,
 }
 
-/// The plans that were taken; cheap to clone. It hears of slow statements as a [`Sink`] of their watch.
+/// The collected plans; cheap to clone. Receives slow statements as a [`Sink`] of the watch.
 #[derive(Debug, Clone, Default)]
 pub struct Plans(Arc<Inner>);
 
@@ -46,7 +46,7 @@ struct Inner {
 
 #[derive(Debug, Default)]
 struct State {
-    /// Ids of shapes, the oldest first.
+    /// Ids of shapes, oldest first.
     queue: VecDeque<String>,
     kept: HashMap<String, Kept>,
 }
@@ -58,7 +58,7 @@ struct Kept {
 }
 
 impl State {
-    /// Whether the shape was put into the queue.
+    /// Returns `true` if the shape was queued.
     fn ask(&mut self, shape: &str, now: Instant) -> bool {
         let known = self.kept.get(shape);
         if known.is_some_and(|kept| now.saturating_duration_since(kept.asked_at) < INTERVAL)
@@ -80,12 +80,12 @@ impl State {
 }
 
 impl Plans {
-    /// The plan of a shape by its id; `None` when it was not slow of late, or has none.
+    /// Returns the plan of a shape by its id, or `None` if the shape was not slow recently or has no plan.
     pub fn plan(&self, shape: &str) -> Option<Plan> {
         self.state().kept.get(shape)?.plan.clone()
     }
 
-    /// Waits until a plan of this shape is known.
+    /// Waits until the plan of this shape is available.
     pub async fn until_known(&self, shape: &str) -> Plan {
         loop {
             let taken = self.0.taken.notified();
@@ -128,7 +128,7 @@ impl Sink for Plans {
     }
 }
 
-/// Starts the task that takes the plans. It ends at shutdown.
+/// Starts the task that requests the plans, which ends at shutdown.
 pub(crate) fn spawn(app: &App) {
     let app = app.clone();
     app.tasks.clone().spawn(async move {
@@ -154,11 +154,11 @@ async fn take(app: &App, shape: &str) {
             let plan = Plan { hints: hints(&text), text };
             let hint = if plan.hints.is_empty() { "nothing stands out".to_owned() } else { plan.hints.join("; ") };
             let sql: String = sql.chars().take(LOGGED_SQL).collect();
-            tracing::info!(shape, hint, sql, "took the plan of a slow statement");
+            tracing::info!(shape, hint, sql, "recorded the plan of a slow statement");
             app.plans.keep(shape, plan);
         }
         Ok(None) => {}
-        Err(error) => tracing::debug!(%error, shape, "no plan of a slow statement could be had"),
+        Err(error) => tracing::debug!(%error, shape, "could not get the plan of a slow statement"),
     }
 }
 

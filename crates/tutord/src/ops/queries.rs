@@ -1,4 +1,4 @@
-//! `/api/admin/queries`: what the SQL statements cost, for admins.
+//! The route `/api/admin/queries`: statistics of SQL statements, for admins.
 
 use std::cmp::Reverse;
 
@@ -17,11 +17,11 @@ use crate::error::ApiError;
 use crate::http::pagination::integer;
 use crate::http::query::Query;
 
-/// Without `limit`, and the most.
+/// The default and the maximum of `limit`.
 const LIMIT: i64 = 20;
 const MAX_LIMIT: i64 = 100;
 
-/// The routes of this file.
+/// Returns the routes of this module.
 pub fn router() -> OpenApiRouter<App> {
     OpenApiRouter::new().routes(routes!(queries))
 }
@@ -29,11 +29,11 @@ pub fn router() -> OpenApiRouter<App> {
 #[derive(Deserialize, utoipa::IntoParams)]
 #[into_params(parameter_in = Query)]
 struct QueriesQuery {
-    /// The most shapes, slow statements and findings: 1 to 100, 20 without it.
+    /// The maximum number of shapes, slow statements and findings: 1 to 100, default 20.
     #[param(value_type = Option<i64>, minimum = 1, maximum = 100)]
     limit: Option<String>,
-    /// Which shapes come first, by the last five minutes and then since the start: those that took the most time (`total`, the
-    /// default), were called most often (`calls`) or are slow at times (`p99`).
+    /// The order of shapes, by the last five minutes and then since the start: by total time (`total`, the default), by
+    /// number of calls (`calls`) or by 99th percentile (`p99`).
     #[serde(default)]
     #[param(inline)]
     sort: Sort,
@@ -58,13 +58,13 @@ impl Sort {
     }
 }
 
-/// The statements of one process, since it started.
+/// The statements of a process since its start.
 #[derive(Serialize, ToSchema)]
 struct QueryReport {
     /// All statements together: `since_start`, and `window`, the last five minutes.
     #[schema(value_type = Object)]
     totals: Totals,
-    /// Statements without their values, with counts, times in microseconds and the routes that issue them.
+    /// Statements without their values, with counts, durations in microseconds, and the routes that issue them.
     shapes: Vec<ShapeReport>,
     /// The newest slow statements.
     #[schema(value_type = Vec<Object>)]
@@ -72,7 +72,7 @@ struct QueryReport {
     /// The newest findings: N+1, repeated queries, exceeded budgets.
     #[schema(value_type = Vec<Object>)]
     findings: Vec<Finding>,
-    /// What the database server counts itself (`pg_stat_statements`), the longest total time first; null where it does not.
+    /// The statistics of the database server (`pg_stat_statements`), longest total time first; null if unavailable.
     server: Option<Vec<ServerStatement>>,
 }
 
@@ -81,11 +81,12 @@ struct ShapeReport {
     #[serde(flatten)]
     #[schema(value_type = Object)]
     shape: ShapeSnapshot,
-    /// How the database carries it out; null unless it was slow.
+    /// The plan of the statement; null unless it was slow.
     plan: Option<Plan>,
 }
 
-/// What the SQL statements of the process that answers cost, which were slow and why, and which requests issue too many.
+/// Returns statistics of the SQL statements of this process: slow statements and their plans, and requests that issue
+/// too many statements.
 #[utoipa::path(get, path = "/queries", tag = "admin", params(QueriesQuery),
     responses((status = 200, body = QueryReport), (status = 401), (status = 403), (status = 422)))]
 async fn queries(

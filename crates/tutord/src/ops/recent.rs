@@ -1,6 +1,6 @@
 //! Counts and times of the requests of the last five minutes: rates, percentiles and charts for the dashboard.
 //!
-//! `/metrics` has counts since the start instead, of which Prometheus makes its own windows.
+//! `/metrics` has counts since the start, from which Prometheus computes its own windows.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
@@ -11,17 +11,17 @@ use hdrhistogram::Histogram;
 
 use crate::error::is_failure;
 
-/// What takes longer counts as this long, which bounds the histograms. In microseconds.
+/// The longest recorded duration in microseconds, which bounds the histograms; longer requests count as this long.
 const LONGEST: u64 = 3_600_000_000;
-/// Routes that are told apart; what comes beyond is counted under [`OTHERS`].
+/// The maximum number of separate routes; further routes count as [`OTHERS`].
 const MAX_ROUTES: usize = 200;
 const OTHERS: &str = "others";
-/// All requests together: 30 points of a chart.
+/// The slots of all requests: 30 points of a chart.
 const OVERALL: Span = Span { slots: 30, seconds: 10 };
-/// Each route: fewer slots, as each may take 10 kB.
+/// The slots of a route: fewer, because each can take 10 kB.
 const BY_ROUTE: Span = Span { slots: 5, seconds: 60 };
 
-/// Of what a window is made.
+/// The number and length of the slots of a window.
 #[derive(Debug, Clone, Copy)]
 struct Span {
     slots: u64,
@@ -32,9 +32,9 @@ struct Span {
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub(crate) struct RequestStats {
     pub(crate) answered: u64,
-    /// Those with a status from 400 to 499.
+    /// Responses with a status from 400 to 499.
     pub(crate) refused: u64,
-    /// Those with a status from 500, but for 501, and those whose body broke off.
+    /// Responses with a status from 500, except 501, and those whose body broke off.
     pub(crate) failed: u64,
     pub(crate) per_second: f64,
     pub(crate) p50_us: u64,
@@ -46,12 +46,12 @@ pub(crate) struct RequestStats {
 /// A point of a chart.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct RequestPoint {
-    /// When its slot began, in milliseconds since 1970.
+    /// The begin of the slot, in milliseconds since 1970.
     pub(crate) at_ms: u64,
     pub(crate) stats: RequestStats,
 }
 
-/// Requests of the recent past, together and by route.
+/// Recent requests, in total and by route.
 #[derive(Debug)]
 pub(crate) struct Recent {
     began: Instant,
@@ -78,7 +78,7 @@ impl Recent {
         lock(&self.route(route)).record(at, status, took);
     }
 
-    /// Counts as failed what was recorded as answered when its head was sent.
+    /// Counts a response as failed that was recorded as answered when its head was sent.
     pub(crate) fn record_failed_body(&self, route: &str) {
         let at = self.began.elapsed();
         lock(&self.all).newest(at).failed += 1;
@@ -97,17 +97,17 @@ impl Recent {
         Arc::clone(routes.entry(name.to_owned()).or_insert_with(new))
     }
 
-    /// All requests of the window.
+    /// Returns the statistics of all requests of the window.
     pub(crate) fn overall(&self) -> RequestStats {
         lock(&self.all).stats(self.began.elapsed())
     }
 
-    /// All slots of the window, also the empty ones, the oldest first.
+    /// Returns all slots of the window, including empty ones, oldest first.
     pub(crate) fn series(&self) -> Vec<RequestPoint> {
         lock(&self.all).series(self.began.elapsed(), self.began_at)
     }
 
-    /// The routes that were asked in the window, the busiest first.
+    /// Returns the routes with requests in the window, busiest first.
     pub(crate) fn by_route(&self) -> Vec<(String, RequestStats)> {
         let routes = self.routes.read().unwrap_or_else(PoisonError::into_inner).clone();
         let at = self.began.elapsed();
@@ -119,7 +119,7 @@ impl Recent {
     }
 }
 
-/// A panic while it was held left nothing half done that matters: counts are independent of each other.
+/// Locks the data. Ignores poisoning, because the counts are independent of each other.
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -131,7 +131,7 @@ struct Slot {
     refused: u64,
     failed: u64,
     max_us: u64,
-    /// Made with the first value; grows to hold the longest.
+    /// The histogram, created with the first value; grows with the longest.
     times: Option<Histogram<u32>>,
 }
 
@@ -185,7 +185,7 @@ impl Slot {
 #[derive(Debug)]
 struct Window {
     span: Span,
-    /// Only those in which there was something, the oldest first.
+    /// The slots with requests, oldest first.
     slots: VecDeque<Slot>,
 }
 
@@ -194,7 +194,7 @@ impl Window {
         Self { span, slots: VecDeque::new() }
     }
 
-    /// The first slot of the window that ends at this time since the start, and the last.
+    /// Returns the first and the last slot of the window that ends at this time since the start.
     fn bounds(&self, at: Duration) -> (u64, u64) {
         let last = at.as_secs() / self.span.seconds;
         ((last + 1).saturating_sub(self.span.slots), last)
@@ -204,7 +204,8 @@ impl Window {
         self.newest(at).record(status, took);
     }
 
-    /// The slot of this time since the start. A thread that was held up may come with an older time: it counts in the newest.
+    /// Returns the slot of this time since the start. A delayed thread can pass an older time, which counts in the
+    /// newest slot.
     fn newest(&mut self, at: Duration) -> &mut Slot {
         let (first, number) = self.bounds(at);
         while self.slots.front().is_some_and(|oldest| oldest.number < first) {

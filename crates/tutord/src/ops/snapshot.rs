@@ -4,10 +4,10 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::Mutex;
 
-/// How long a value is shared.
+/// The lifetime of a value.
 const LIFETIME: Duration = Duration::from_secs(1);
 
-/// The newest value of a computation that callers share.
+/// The latest value of a computation, shared by all callers.
 #[derive(Debug)]
 pub struct Snapshot<T>(Mutex<Option<(Instant, T)>>);
 
@@ -18,7 +18,8 @@ impl<T> Default for Snapshot<T> {
 }
 
 impl<T: Clone> Snapshot<T> {
-    /// The value, computed now unless it was within the last second. Concurrent callers wait for one computation.
+    /// Returns the value, computed now unless it is less than a second old. Concurrent callers wait for one
+    /// computation.
     pub async fn get_or_compute(&self, compute: impl Future<Output = T>) -> T {
         let mut newest = self.0.lock().await;
         if let Some((at, value)) = &*newest

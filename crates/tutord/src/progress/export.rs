@@ -1,7 +1,7 @@
-//! A student's whole history as a download, read and sent a page at a time.
+//! The export of a student's whole history, read and sent page by page.
 //!
-//! No connection is held between two pages, and no more than one page is in memory. When a page can't be
-//! read, the transfer is broken off, so that a client never takes a part for the whole.
+//! The export holds no connection between two pages, and at most one page in memory. If a page can't be read, the
+//! transfer breaks off, so that a client never mistakes a part for the whole.
 
 use std::collections::VecDeque;
 
@@ -19,21 +19,21 @@ use super::wire::ProgressResponse;
 use crate::app::App;
 use crate::error::ApiError;
 
-/// How many exercises are read at once.
+/// The number of exercises in a page.
 const PAGE: i64 = 500;
 
-/// The shape of an export.
+/// The format of an export.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub(super) enum Format {
     /// One object: progress, and the exercises.
     #[default]
     Json,
-    /// The exercises alone, a line each, with a line of names first.
+    /// The exercises only, one line each, after a header line.
     Csv,
 }
 
-/// A line of the export.
+/// A line of the CSV export.
 #[derive(Serialize, ToSchema)]
 #[schema(as = ExportedExercise)]
 struct Row {
@@ -88,15 +88,15 @@ pub(super) struct Export {
     exercises: Vec<Row>,
 }
 
-/// What is sent next.
+/// The next part to send.
 enum Step {
     Begin(Bytes),
     Page { cursor: Option<Cursor>, first: bool },
     End,
 }
 
-/// The download. The beginning is read before the answer's status is sent, so that a database that is down
-/// is an error like any other.
+/// Returns the download. Reads the first page before the status is sent, so that a database failure gets an error
+/// response.
 pub(super) async fn respond(app: &App, user_id: i64, format: Format) -> Result<Response, ApiError> {
     let (content_type, name) = match format {
         Format::Json => ("application/json", "attachment; filename=\"progress.json\""),
@@ -163,7 +163,7 @@ fn write(format: Format, page: Vec<HistoryItem>, first: bool) -> std::io::Result
     Ok(out.into())
 }
 
-/// The names of the columns, for an export without rows.
+/// Returns the column names, for an export without rows.
 const NAMES: [&str; 16] = [
     "exercise_id",
     "title",
@@ -183,8 +183,8 @@ const NAMES: [&str; 16] = [
     "completed_on",
 ];
 
-/// A text that no spreadsheet takes for a formula (OWASP, "CSV Injection"): models write titles, and students
-/// name languages.
+/// Escapes a text so that no spreadsheet interprets it as a formula (OWASP, "CSV Injection"): models write titles, and
+/// students name languages.
 fn inert(text: String) -> String {
     if text.starts_with(['=', '+', '-', '@', '\t', '\r']) { format!("'{text}") } else { text }
 }

@@ -1,4 +1,4 @@
-//! Leaderboards: who has the most points, or the longest streak.
+//! Leaderboards by points or by longest streak.
 
 use serde::Deserialize;
 use tutord_store::model::progress::{Board, starts_on, utc_day};
@@ -10,9 +10,9 @@ use crate::app::App;
 use crate::error::ApiError;
 use crate::http::pagination::{Bounds, PageParams};
 
-/// An offset reads all that it passes over; who wants more goes on by cursor.
+/// The maximum offset. An offset reads all entries before it; a cursor does not.
 pub(crate) const ENTRIES: Bounds = Bounds { max_offset: 10_000, ..Bounds::new(20, 100) };
-/// How many neighbours are shown on each side.
+/// The number of neighbours on each side.
 const NEIGHBOURS: i64 = 5;
 
 #[derive(Deserialize, utoipa::IntoParams)]
@@ -21,10 +21,10 @@ pub(super) struct BoardQuery {
     /// `points` (the default) or `streak`: the longest of the period.
     #[param(inline)]
     metric: Option<Metric>,
-    /// `all` (the default), `weekly` or `monthly`: the present week from Monday, or month, by UTC.
+    /// `all` (the default), `weekly` or `monthly`: the current week from Monday, or month, in UTC.
     #[param(inline)]
     period: Option<Period>,
-    /// Exercises of this language alone.
+    /// Only exercises of this language.
     #[param(max_length = 50)]
     language: Option<String>,
 }

@@ -1,13 +1,13 @@
 //! Progress: points, streaks, levels, achievements, leaderboards and the export.
 //!
-//! Everything here is read from sums that are kept in the transaction of each completion; the rules are
+//! Everything is read from sums, which the transaction of each completion updates by the rules in
 //! [`tutord_store::rules`].
 //!
-//! - `routes` and `wire`: HTTP in and out;
-//! - `service`: what is shown of the sums;
-//! - `leaderboard`: top and neighbourhood;
+//! - `routes` and `wire`: the HTTP routes and their JSON;
+//! - `service`: views of the sums;
+//! - `leaderboard`: the top of a leaderboard, and a student's neighbourhood;
 //! - `export`: the whole history as a streamed download;
-//! - `upkeep`: background work on leaderboards.
+//! - `upkeep`: background maintenance of leaderboards.
 
 mod export;
 mod leaderboard;

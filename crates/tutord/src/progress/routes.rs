@@ -1,4 +1,4 @@
-//! `/api/progress`: HTTP in and out.
+//! The routes of `/api/progress`.
 
 use axum::extract::State;
 use axum::response::Response;
@@ -24,31 +24,31 @@ use crate::http::pagination::{PageParams, integer};
 use crate::http::query::Query;
 use crate::http::rate_limit::{Rule, Subject};
 
-/// Statements per request on this route, authentication included.
+/// The statement budget of this route, including authentication.
 pub const PROGRESS_BUDGET: u32 = 5;
-/// Statements per request for achievements and badges, authentication included.
+/// The statement budget of achievements and badges, including authentication.
 pub const ACHIEVEMENTS_BUDGET: u32 = 4;
-/// Statements per request on this route, authentication included.
+/// The statement budget of this route, including authentication.
 pub const STATISTICS_BUDGET: u32 = 3;
-/// Statements per request on this route, authentication included.
+/// The statement budget of this route, including authentication.
 pub const HISTORY_BUDGET: u32 = 3;
-/// Statements per request on this route, authentication included.
+/// The statement budget of this route, including authentication.
 pub const SKILLS_BUDGET: u32 = 2;
-/// Statements per request for the level of one topic, authentication included.
+/// The statement budget of the level of one topic, including authentication.
 pub const LEVEL_BUDGET: u32 = 2;
-/// Statements per request for the streak, authentication included.
+/// The statement budget of the streak, including authentication.
 pub const STREAK_BUDGET: u32 = 3;
-/// Statements per request that hides or shows a student on leaderboards, authentication included.
+/// The statement budget of opting out of leaderboards, including authentication.
 pub const OPT_OUT_BUDGET: u32 = 8;
-/// Statements per request on this route, authentication included.
+/// The statement budget of this route, including authentication.
 pub const LEADERBOARD_BUDGET: u32 = 5;
-/// Statements per request for a student's neighbourhood on a leaderboard, authentication included.
+/// The statement budget of a student's neighbourhood on a leaderboard, including authentication.
 pub const AROUND_BUDGET: u32 = 8;
 
-/// The most days of a history.
+/// The maximum number of days of a history.
 const MAX_DAYS: i64 = 366;
 
-/// What each route may issue.
+/// The statement budgets of the routes.
 pub const BUDGETS: &[Budget] = &[
     ("GET", "", PROGRESS_BUDGET),
     ("GET", "/", PROGRESS_BUDGET),
@@ -66,7 +66,7 @@ pub const BUDGETS: &[Budget] = &[
     // Its beginning; the exercises are read while the answer is on its way.
     ("GET", "/export", PROGRESS_BUDGET),
 ];
-/// What the route among those of users may issue.
+/// The statement budget of the route under `/api/users`.
 pub const USERS_BUDGETS: &[Budget] = &[("GET", "/me/achievements", ACHIEVEMENTS_BUDGET)];
 
 /// The routes of this feature.
@@ -95,7 +95,7 @@ pub(crate) fn own_achievements() -> OpenApiRouter<App> {
     OpenApiRouter::new().routes(routes!(me_achievements))
 }
 
-/// The sums of all time.
+/// Returns the sums of all time.
 #[utoipa::path(get, path = "/", tag = "progress",
     responses((status = 200, body = ProgressResponse), (status = 401), (status = 403)))]
 async fn overview(
@@ -105,7 +105,7 @@ async fn overview(
     Ok(axum::Json(service::progress(&app, identity.user_id).await?))
 }
 
-/// The same sums: clients of the service before this one were sent on to the path with a slash.
+/// Returns the sums of all time; clients of an earlier service were redirected to the path with a slash.
 #[utoipa::path(get, path = "/progress/", tag = "progress",
     responses((status = 200, body = ProgressResponse), (status = 401), (status = 403)))]
 async fn overview_with_slash(state: State<App>, identity: Verified) -> Result<axum::Json<ProgressResponse>, ApiError> {
@@ -118,12 +118,12 @@ struct AchievementQuery {
     /// Only achievements of this category.
     #[param(inline)]
     category: Option<AchievementCategory>,
-    /// Only those that are unlocked.
+    /// Only unlocked achievements.
     #[serde(default)]
     unlocked_only: bool,
 }
 
-/// Every achievement, and how far the student has come; hidden ones once they are unlocked.
+/// Lists the achievements with the student's progress; hidden ones only once unlocked.
 #[utoipa::path(get, path = "/achievements", tag = "progress", params(AchievementQuery),
     responses((status = 200, body = AchievementList), (status = 401), (status = 403), (status = 422)))]
 async fn achievements(
@@ -135,7 +135,7 @@ async fn achievements(
     Ok(axum::Json(found))
 }
 
-/// The same achievements, under their other path.
+/// Lists the achievements; at the path `/api/users/me/achievements`.
 #[utoipa::path(get, path = "/me/achievements", tag = "users", params(AchievementQuery),
     responses((status = 200, body = AchievementList), (status = 401), (status = 403), (status = 422)))]
 async fn me_achievements(
@@ -146,14 +146,14 @@ async fn me_achievements(
     achievements(state, identity, query).await
 }
 
-/// Achievements as badges, earned or not.
+/// Lists the achievements as badges, earned or not.
 #[utoipa::path(get, path = "/badges", tag = "progress",
     responses((status = 200, body = BadgeList), (status = 401), (status = 403)))]
 async fn badges(State(app): State<App>, Verified(identity): Verified) -> Result<axum::Json<BadgeList>, ApiError> {
     Ok(axum::Json(service::badges(&app, identity.user_id).await?))
 }
 
-/// The streak, by the student's completions.
+/// Returns the student's streak.
 #[utoipa::path(post, path = "/update-streak", tag = "progress", request_body = Option<StreakRequest>,
     responses((status = 200, body = StreakResponse), (status = 401), (status = 403), (status = 422)))]
 async fn update_streak(
@@ -173,7 +173,7 @@ struct PeriodQuery {
     period: Option<Period>,
 }
 
-/// Averages and counts of a period.
+/// Returns averages and counts of a period.
 #[utoipa::path(get, path = "/statistics", tag = "progress", params(PeriodQuery),
     responses((status = 200, body = Statistics), (status = 401), (status = 403), (status = 422)))]
 async fn statistics(
@@ -187,10 +187,10 @@ async fn statistics(
 #[derive(Deserialize, utoipa::IntoParams)]
 #[into_params(parameter_in = Query)]
 struct DaysQuery {
-    /// The newest days: 1 to 365, 30 without it; not together with dates.
+    /// The number of newest days: 1 to 365, default 30; not together with dates.
     #[param(value_type = Option<i64>, minimum = 1, maximum = 365)]
     days: Option<String>,
-    /// `YYYY-MM-DD`; needs `end_date`, at most 366 days later.
+    /// `YYYY-MM-DD`; requires `end_date`; at most 366 days in total.
     #[param(value_type = Option<LocalDate>, inline)]
     start_date: Option<String>,
     /// `YYYY-MM-DD`.
@@ -204,7 +204,8 @@ impl DaysQuery {
         let is_plain = |text: &str| text.len() == 10 && text.bytes().all(|byte| byte == b'-' || byte.is_ascii_digit());
         let date = |name: &str, text: &str| {
             let day = Some(text).filter(|text| is_plain(text)).and_then(|text| text.parse().ok());
-            day.map(LocalDate).ok_or_else(|| ApiError::validation(name, format!("{name} must be a day, YYYY-MM-DD")))
+            day.map(LocalDate)
+                .ok_or_else(|| ApiError::validation(name, format!("{name} must be a date in the form YYYY-MM-DD")))
         };
         let (from, to) = match (&self.start_date, &self.end_date) {
             (None, None) => return Ok(Days::Newest(integer("days", self.days.as_deref(), 1, 365)?.unwrap_or(30))),
@@ -213,17 +214,17 @@ impl DaysQuery {
             (None, Some(_)) => return Err(ApiError::validation("start_date", "start_date is required with end_date")),
         };
         if self.days.is_some() {
-            return Err(ApiError::validation("days", "days and dates exclude each other"));
+            return Err(ApiError::validation("days", "days can't be combined with start_date and end_date"));
         }
         if to < from || from.plus_days(MAX_DAYS - 1) < to {
-            let message = format!("end_date must be start_date or up to {} days later", MAX_DAYS - 1);
+            let message = format!("end_date must be between start_date and {} days after it", MAX_DAYS - 1);
             return Err(ApiError::validation("end_date", message));
         }
         Ok(Days::Between(from, to))
     }
 }
 
-/// A line for each local day.
+/// Returns an entry for each local day.
 #[utoipa::path(get, path = "/history", tag = "progress", params(DaysQuery),
     responses((status = 200, body = HistoryResponse), (status = 401), (status = 403), (status = 422)))]
 async fn history(
@@ -234,21 +235,21 @@ async fn history(
     Ok(axum::Json(service::history(&app, identity.user_id, query.parse()?).await?))
 }
 
-/// The level of each topic, by name.
+/// Lists the levels of all topics, by name.
 #[utoipa::path(get, path = "/skill-levels", tag = "progress",
     responses((status = 200, body = SkillList), (status = 401), (status = 403)))]
 async fn skill_levels(State(app): State<App>, Verified(identity): Verified) -> Result<axum::Json<SkillList>, ApiError> {
     Ok(axum::Json(SkillList { skill_levels: service::skill_levels(&app, identity.user_id).await? }))
 }
 
-/// The same levels, under the path of the existing frontend.
+/// Lists the levels of all topics, at the path of the existing frontend.
 #[utoipa::path(get, path = "/progress/skills", tag = "progress",
     responses((status = 200, body = SkillList), (status = 401), (status = 403)))]
 async fn skills(state: State<App>, identity: Verified) -> Result<axum::Json<SkillList>, ApiError> {
     skill_levels(state, identity).await
 }
 
-/// The level of one topic, and how far the next is.
+/// Returns the level of one topic, and the progress towards the next level.
 #[utoipa::path(post, path = "/calculate-skill-level", tag = "progress", request_body = TopicRequest,
     responses((status = 200, body = CalculatedLevel), (status = 401), (status = 403), (status = 422)))]
 async fn calculate_skill_level(
@@ -259,7 +260,7 @@ async fn calculate_skill_level(
     Ok(axum::Json(service::level(&app, identity.user_id, request.topic).await?))
 }
 
-/// The students with the highest values; equal values share a rank. `offset` is at most 10000.
+/// Lists the students with the highest values; equal values share a rank. `offset` is at most 10000.
 #[utoipa::path(get, path = "/leaderboard", tag = "progress", params(BoardQuery, PageParams),
     responses((status = 200, body = LeaderboardList), (status = 401), (status = 403), (status = 422)))]
 async fn top(
@@ -271,7 +272,7 @@ async fn top(
     Ok(axum::Json(leaderboard::top(&app, query, &page).await?))
 }
 
-/// The student's own place, with five neighbours on each side.
+/// Returns the student's place, with five neighbours on each side.
 #[utoipa::path(get, path = "/leaderboard/me", tag = "progress", params(BoardQuery),
     responses((status = 200, body = AroundResponse), (status = 401), (status = 403), (status = 422)))]
 async fn around(
@@ -304,7 +305,7 @@ struct FormatQuery {
     format: Format,
 }
 
-/// The whole history as a download.
+/// Exports the whole history as a download.
 #[utoipa::path(get, path = "/export", tag = "progress", params(FormatQuery),
     responses((status = 200, content((Export = "application/json"), (String = "text/csv"))), (status = 401), (status = 403), (status = 422)))]
 async fn export(

@@ -1,4 +1,4 @@
-//! What is shown of a student's sums.
+//! The views of a student's sums.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -16,10 +16,10 @@ use super::wire::{
 use crate::app::App;
 use crate::error::ApiError;
 
-/// Days of the trend in statistics of all time.
+/// The number of days of the trend in statistics of all time.
 const TREND_DAYS: i64 = 30;
 
-/// The streak that a profile shows: nothing once a whole day of the student's has passed without a completion.
+/// Returns the streak that a profile shows: 0 after a whole local day without a completion.
 pub(crate) fn standing_streak(user: &User) -> i32 {
     let (now, last) = (Timestamp::now(), user.last_exercise_date);
     current_streak(last, user.last_completed_at, user.current_streak, now, local_day(now, &user.timezone))
@@ -53,7 +53,7 @@ pub(super) async fn progress(app: &App, user_id: i64) -> Result<ProgressResponse
     })
 }
 
-/// What a student has reached of each requirement.
+/// Returns a student's progress in each requirement.
 struct Reached {
     all: Activity,
     best_level: i32,
@@ -120,9 +120,8 @@ pub(super) async fn badges(app: &App, user_id: i64) -> Result<BadgeList, ApiErro
     })
 }
 
-/// The streak by the days that have completions. A client's word on its time zone says which day it is
-/// there, and nothing else. Streak achievements come with the completion that reaches them, so none is
-/// unlocked here.
+/// Returns the streak. A client's time zone only selects the current local day. Streak achievements are unlocked by the
+/// completion that reaches them, never here.
 pub(super) async fn streak(app: &App, user_id: i64, time_zone: Option<String>) -> Result<StreakResponse, ApiError> {
     let user = user(app, user_id).await?;
     let newest = app.store.newest_activity(user_id).await?;
@@ -141,14 +140,14 @@ pub(super) async fn streak(app: &App, user_id: i64, time_zone: Option<String>) -
     })
 }
 
-/// The day that a completion counts for now: the local one, or the newest that has one. The latter is ahead for a while
-/// after a journey to the west.
+/// Returns the day that a completion counts for now: the local day, or the newest day with a completion, which can be
+/// ahead after a journey to the west.
 fn today(user: &User) -> LocalDate {
     let local = local_day(Timestamp::now(), &user.timezone);
     user.last_exercise_date.map_or(local, |last| last.max(local))
 }
 
-/// The sums of today, of seven days, of thirty, or of all time.
+/// Returns the sums of today, of seven days, of thirty days, or of all time.
 pub(super) async fn statistics(app: &App, user_id: i64, period: Period) -> Result<Statistics, ApiError> {
     let today = today(user(app, user_id).await?.as_ref());
     let days = match period {
@@ -187,15 +186,15 @@ pub(super) async fn statistics(app: &App, user_id: i64, period: Period) -> Resul
     })
 }
 
-/// Which days a history is asked for.
+/// The days of a requested history.
 pub(super) enum Days {
-    /// The newest so many, today included.
+    /// The given number of newest days, including today.
     Newest(i64),
-    /// From the first to the second, both included.
+    /// From the first to the second day, inclusive.
     Between(LocalDate, LocalDate),
 }
 
-/// A line for each day, with a completion or without.
+/// Returns an entry for each day, with or without a completion.
 pub(super) async fn history(app: &App, user_id: i64, days: Days) -> Result<HistoryResponse, ApiError> {
     let (from, to) = match days {
         Days::Between(from, to) => (from, to),
@@ -222,7 +221,7 @@ pub(super) async fn skill_levels(app: &App, user_id: i64) -> Result<Vec<SkillIte
     Ok(app.store.skill_levels(user_id).await?.into_iter().map(SkillItem::from).collect())
 }
 
-/// The level of a topic. Levels are kept with each completion, so a calculation finds what is stored.
+/// Returns the level of a topic. Each completion stores the level, so a recalculation returns the stored value.
 pub(super) async fn level(app: &App, user_id: i64, topic: String) -> Result<CalculatedLevel, ApiError> {
     let skill = app.store.skill_level(user_id, &topic).await?;
     let (count, average) = skill

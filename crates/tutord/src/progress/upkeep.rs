@@ -1,5 +1,5 @@
-//! Background work on leaderboards: brings the counts behind the ranks up to date, and removes the
-//! leaderboards of weeks and months that are over.
+//! Background maintenance of leaderboards: updates the counts behind the ranks, and removes the leaderboards of past
+//! weeks and months.
 
 use std::time::Duration;
 
@@ -9,16 +9,16 @@ use tutord_store::model::progress::utc_day;
 use crate::app::App;
 use crate::ops::background::drain;
 
-/// The most changes that one transaction folds into the counts.
+/// The maximum number of changes that one transaction applies to the counts.
 const FOLDED: i64 = 500;
-/// The most entries of a past leaderboard that one transaction removes.
+/// The maximum number of entries of a past leaderboard that one transaction removes.
 const REMOVED: i64 = 5_000;
-/// How long a leaderboard is kept when its period is over: completions on their way may still count on it.
+/// The retention of a leaderboard after its period, for completions that are still in progress.
 const GRACE: Duration = Duration::from_secs(24 * 60 * 60);
-/// How often past leaderboards, and changes that a stopped process left, are looked for.
+/// The interval at which past leaderboards are removed, and the changes that a stopped process left are applied.
 const INTERVAL: Duration = Duration::from_secs(60);
 
-/// Starts the task; it ends at shutdown.
+/// Starts the task, which ends at shutdown.
 pub(crate) fn spawn(app: &App) {
     let app = app.clone();
     app.tasks.clone().spawn(async move {

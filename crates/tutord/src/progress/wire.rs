@@ -83,7 +83,7 @@ impl AchievementItem {
 #[derive(Serialize, ToSchema)]
 pub(super) struct AchievementList {
     pub(super) achievements: Vec<AchievementItem>,
-    /// Of those that are unlocked.
+    /// The points of unlocked achievements.
     pub(super) total_points: i64,
     pub(super) unlocked_count: usize,
     pub(super) total_count: usize,
@@ -133,7 +133,7 @@ pub(super) struct BadgeList {
 
 #[derive(Default, Deserialize, Validate, ToSchema)]
 pub(super) struct StreakRequest {
-    /// IANA name, such as `Europe/Berlin`; the profile's without it.
+    /// IANA name, such as `Europe/Berlin`; default: the time zone of the profile.
     #[schema(max_length = 64)]
     #[garde(custom(time_zone))]
     pub(super) user_timezone: Option<String>,
@@ -145,9 +145,9 @@ pub(super) struct StreakResponse {
     pub(super) longest_streak: i32,
     pub(super) streak_maintained: bool,
     pub(super) streak_broken: bool,
-    /// As it was after the newest completion.
+    /// The streak after the newest completion.
     pub(super) previous_streak: i32,
-    /// Whether no streak was longer.
+    /// Set if no earlier streak was longer.
     pub(super) new_record: bool,
     #[schema(value_type = Vec<String>)]
     pub(super) achievements_unlocked: [String; 0],
@@ -166,13 +166,13 @@ pub(super) struct Statistics {
     pub(super) average_grade: Option<f64>,
     /// Seconds; null without a completion.
     pub(super) average_time_per_exercise: Option<f64>,
-    /// For exercises that were completed.
+    /// The hints taken for completed exercises.
     pub(super) total_hints_requested: i32,
     #[schema(value_type = BTreeMap<String, i32>)]
     pub(super) exercises_by_difficulty: BTreeMap<&'static str, i32>,
     #[schema(value_type = BTreeMap<String, i32>)]
     pub(super) exercises_by_type: BTreeMap<&'static str, i32>,
-    /// Days with a completion: of the period, or of 30 days for all time.
+    /// Days with a completion in the period; for all time, in the last 30 days.
     pub(super) recent_performance_trend: Vec<TrendDay>,
     pub(super) period: Period,
 }
@@ -291,7 +291,7 @@ pub(super) struct LeaderboardList {
     entries: Vec<EntryItem>,
     total: i64,
     limit: i64,
-    /// Null on a page that was asked for by cursor.
+    /// Null on pages requested by cursor.
     offset: Option<i64>,
     has_more: bool,
     next_cursor: Option<String>,
@@ -314,9 +314,9 @@ impl LeaderboardList {
 pub(super) struct AroundResponse {
     /// Null before the first completion of the period, and after opting out.
     entry: Option<EntryItem>,
-    /// Up to five places before, in the order of the leaderboard.
+    /// Up to five places before the student's, in the order of the leaderboard.
     above: Vec<EntryItem>,
-    /// Up to five places after.
+    /// Up to five places after the student's.
     below: Vec<EntryItem>,
     total: i64,
     opted_out: bool,
@@ -336,7 +336,7 @@ impl From<Neighbourhood> for AroundResponse {
 
 #[derive(Deserialize, Validate, ToSchema)]
 pub(super) struct OptOutRequest {
-    /// Whether to be shown on no leaderboard.
+    /// Hides the student from all leaderboards.
     #[garde(skip)]
     pub(super) opted_out: bool,
 }

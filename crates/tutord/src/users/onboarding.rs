@@ -10,7 +10,7 @@ pub(super) struct Question {
     question: &'static str,
     /// `select`, `textarea` or `text`.
     r#type: &'static str,
-    /// The answers that a `select` offers.
+    /// The options of a `select`.
     options: Option<Vec<&'static str>>,
     required: bool,
 }
@@ -22,13 +22,13 @@ pub(super) struct Questions {
     estimated_time: &'static str,
 }
 
-/// The languages of the catalogue that comes with tutord.
+/// The languages of the catalogue that ships with tutord.
 const IN_THE_CATALOGUE: [&str; 6] = ["python", "javascript", "java", "go", "rust", "sql"];
-/// Languages in which a model writes exercises.
+/// Languages in which only a model writes exercises.
 const WRITTEN_BY_A_MODEL: [&str; 7] = ["typescript", "csharp", "cpp", "ruby", "php", "swift", "kotlin"];
 
-/// One question for each learning field; its id is the field's name. Languages without exercises in the catalogue are
-/// offered only `with_model`, which writes them: without one, students would get exercises in another language.
+/// Returns one question for each learning field; its id is the field's name. Languages without catalogue exercises are
+/// offered only `with_model`, which writes them; otherwise students would get exercises in another language.
 pub(super) fn questions(with_model: bool) -> Questions {
     let question = |id, question, options: Option<Vec<&'static str>>| Question {
         id,

@@ -1,4 +1,4 @@
-//! `/api/users`: HTTP in and out.
+//! The routes of `/api/users`.
 
 use std::sync::Arc;
 
@@ -20,10 +20,10 @@ use crate::http::budgets::Budget;
 use crate::http::json::Json;
 use crate::progress::standing_streak;
 
-/// Statements per request on each route of the own profile, reads and writes, authentication included.
+/// The statement budget of each profile route, including authentication.
 pub const PROFILE_BUDGET: u32 = 2;
 
-/// What each route may issue.
+/// The statement budgets of the routes.
 pub const BUDGETS: &[Budget] = &[
     ("GET", "/me", PROFILE_BUDGET),
     ("PUT", "/me", PROFILE_BUDGET),
@@ -56,15 +56,12 @@ async fn load(app: &App, id: i64) -> Result<Arc<User>, ApiError> {
 
 async fn change(app: &App, id: i64, changes: UserChanges) -> Result<User, ApiError> {
     if changes == UserChanges::default() {
-        return Err(ApiError::validation(
-            "body",
-            "the body must hold at least one field to change, and null changes none",
-        ));
+        return Err(ApiError::validation("body", "the body must contain at least one field that is not null"));
     }
     app.store.update_user(id, changes).await?.ok_or_else(ApiError::unauthenticated)
 }
 
-/// The own profile.
+/// Returns the profile of the user.
 #[utoipa::path(get, path = "/me", tag = "users", responses((status = 200, body = Profile), (status = 401)))]
 async fn read(State(app): State<App>, Authenticated(identity): Authenticated) -> Result<Response, ApiError> {
     let user = load(&app, identity.user_id).await?;
@@ -73,13 +70,13 @@ async fn read(State(app): State<App>, Authenticated(identity): Authenticated) ->
     app.answers.json(user, i64::from(streak), |user| Profile::new(user, streak))
 }
 
-/// The own profile, under its other name.
+/// Returns the profile of the user, at its second path.
 #[utoipa::path(get, path = "/me/profile", tag = "users", responses((status = 200, body = Profile), (status = 401)))]
 async fn read_profile(state: State<App>, identity: Authenticated) -> Result<Response, ApiError> {
     read(state, identity).await
 }
 
-/// Changes fields of the own profile.
+/// Changes fields of the user's profile.
 #[utoipa::path(put, path = "/me", tag = "users", request_body = ProfileUpdate,
     responses((status = 200, body = ProfileUpdated), (status = 401), (status = 403), (status = 422)))]
 async fn update(
@@ -93,7 +90,7 @@ async fn update(
     Ok(axum::Json(ProfileUpdated { message: "Profile updated.", profile }))
 }
 
-/// The own streaks and counts.
+/// Returns the user's streaks and counts.
 #[utoipa::path(get, path = "/me/progress", tag = "users",
     responses((status = 200, body = ProgressSummary), (status = 401), (status = 403)))]
 async fn progress(
@@ -103,14 +100,14 @@ async fn progress(
     Ok(axum::Json(load(&app, identity.user_id).await?.as_ref().into()))
 }
 
-/// The questions of the onboarding.
+/// Returns the questions of the onboarding.
 #[utoipa::path(get, path = "/onboarding/questions", tag = "users",
     responses((status = 200, body = Questions), (status = 401)))]
 async fn onboarding_questions(State(app): State<App>, _: Authenticated) -> axum::Json<Questions> {
     axum::Json(onboarding::questions(app.llm.is_some()))
 }
 
-/// Whether the onboarding was completed, and the answers so far.
+/// Returns whether the onboarding is completed, and the answers so far.
 #[utoipa::path(get, path = "/onboarding/status", tag = "users",
     responses((status = 200, body = OnboardingStatus), (status = 401)))]
 async fn onboarding_status(
@@ -129,11 +126,11 @@ async fn complete_onboarding(
     Json(request): Json<OnboardingRequest>,
 ) -> Result<axum::Json<OnboardingCompleted>, ApiError> {
     let completed = app.store.complete_onboarding(identity.user_id, request.into()).await?;
-    let user = completed.ok_or_else(|| ApiError::conflict("the onboarding was completed before"))?;
+    let user = completed.ok_or_else(|| ApiError::conflict("the onboarding is already completed"))?;
     Ok(axum::Json(user.into()))
 }
 
-/// The five learning fields.
+/// Returns the five learning fields.
 #[utoipa::path(get, path = "/me/preferences", tag = "users",
     responses((status = 200, body = LearningFields), (status = 401)))]
 async fn preferences(

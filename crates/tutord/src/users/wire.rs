@@ -34,7 +34,7 @@ pub(super) struct Profile {
 }
 
 impl Profile {
-    /// `streak` is the one that stands today.
+    /// `streak` is the current streak.
     pub(super) fn new(user: User, streak: i32) -> Self {
         Self {
             learning: LearningFields::from(&user),
@@ -59,7 +59,7 @@ impl Profile {
     }
 }
 
-/// The five learning fields, answered or not.
+/// The five learning fields; unanswered ones are null.
 #[derive(Serialize, ToSchema)]
 pub(super) struct LearningFields {
     programming_language: Option<String>,
@@ -81,7 +81,7 @@ impl From<&User> for LearningFields {
     }
 }
 
-/// Learning fields to change; what is absent or null stays as it is.
+/// Learning fields to change; absent or null fields stay unchanged.
 #[derive(Deserialize, Validate, ToSchema)]
 pub(super) struct PreferencesUpdate {
     /// 1 to 50 characters.
@@ -121,7 +121,7 @@ impl From<PreferencesUpdate> for UserChanges {
     }
 }
 
-/// Fields to change; what is absent or null stays as it is.
+/// Fields to change; absent or null fields stay unchanged.
 #[derive(Deserialize, Validate, ToSchema)]
 pub(super) struct ProfileUpdate {
     /// 1 to 255 characters.

@@ -64,8 +64,11 @@ async fn only_admins_see_it(app: &TestApp) {
         let login = app.get(path).await.has(401);
         shows(&login, &["<form id=\"log-in\" method=\"post\" action=\"/api/auth/login\">"]);
         assert_eq!(login.headers["cache-control"], "private, no-store");
-        shows(&student.get(path).await.has(403), &["only admins may see this"]);
-        shows(&unverified.get(path).await.has(403), &["please verify your e-mail address first"]);
+        shows(&student.get(path).await.has(403), &["only admins have access"]);
+        shows(
+            &unverified.get(path).await.has(403),
+            &["e-mail address not verified; open the link in the verification mail"],
+        );
         let page = admin.get(path).await.ok();
         shows(&page, &["<main", "aria-current=\"page\"", &format!("href=\"{path}\"")]);
         let policy = page.headers["content-security-policy"].to_str().unwrap();
@@ -92,10 +95,10 @@ async fn an_empty_system_explains_itself(app: &TestApp) {
     for (path, words) in [
         ("/ops", "Each route appears here with its first request."),
         ("/ops/slow", "No statement took longer than 3600000 ms since the start."),
-        ("/ops/findings", "Nothing was found since the start"),
-        ("/ops/llm", "The model was not asked yet."),
-        ("/ops/mail", "No mail was given up within 30 days."),
-        ("/ops/server", if sqlite { "SQLite counts nothing" } else { "does not count" }),
+        ("/ops/findings", "No findings since the start"),
+        ("/ops/llm", "No requests to the model yet."),
+        ("/ops/mail", "No undeliverable mails in the last 30 days."),
+        ("/ops/server", if sqlite { "SQLite keeps no statistics" } else { "does not count statements" }),
         ("/ops/replicas", if sqlite { "SQLite has no replicas" } else { "No replica is connected" }),
     ] {
         // The first request is before any was counted.
@@ -116,7 +119,7 @@ async fn each_page_shows_what_happened(app: &TestApp) {
     assert!(!html(&overview).contains("<b>"), "no path is shown");
     shows(&admin.get("/ops/slow").await.ok(), &[SLOW, "in the background", "finished"]);
     let cached = app.app.cache.stats().iter().any(|namespace| namespace.name == "user:profile");
-    let cache = if cached { "Hit rate of user:profile" } else { "Nothing is cached." };
+    let cache = if cached { "Hit rate of user:profile" } else { "The cache is disabled." };
     shows(&admin.get("/ops/cache").await.ok(), &[cache]);
     shows(&admin.get("/ops/pool").await.ok(), &["Connections in use", "statements per second"]);
     shows(
@@ -127,12 +130,9 @@ async fn each_page_shows_what_happened(app: &TestApp) {
     let path = format!("/ops/queries/{}", slow_shape(app));
     shows(&admin.get("/ops/queries").await.ok(), &[SLOW, &path, "aria-sort=\"descending\""]);
     let page = admin.get(&path).await.ok();
-    shows(
-        &page,
-        &["i + ? FROM n WHERE i &lt; ?", "data-chart=\"times\"", "<caption>In ms, the newest first</caption>"],
-    );
-    shows(&admin.get("/ops/queries/0").await.has(404), &["No statement of this kind"]);
-    shows(&admin.get("/ops/queries/%3Cb%3E").await.has(404), &["No statement of this kind"]);
+    shows(&page, &["i + ? FROM n WHERE i &lt; ?", "data-chart=\"times\"", "<caption>In ms, newest first</caption>"]);
+    shows(&admin.get("/ops/queries/0").await.has(404), &["No statement of this shape"]);
+    shows(&admin.get("/ops/queries/%3Cb%3E").await.has(404), &["No statement of this shape"]);
 }
 
 async fn statements_are_sorted_by_any_column(app: &TestApp) {

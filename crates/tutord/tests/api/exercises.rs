@@ -177,7 +177,7 @@ async fn what_was_not_started_earns_nothing(app: &TestApp) {
     for id in 1..=10 {
         let refused = complete(id).await;
         let message = refused.fails(409, "CONFLICT");
-        assert!(message.contains("was not started"), "{message}");
+        assert!(message.contains("is not started"), "{message}");
     }
     let progress = ada.get("/api/progress").await.ok().body;
     assert_eq!((&progress["exercises_completed"], &progress["total_points"]), (&json!(0), &json!(0)));

@@ -169,7 +169,7 @@ fn doctor_says_what_fails() {
     assert_eq!(directory.path().read_dir().unwrap().count(), 0, "a look creates nothing");
     let (code, text) = doctor(&["migrate"]);
     assert_eq!(code, Some(0), "{text}");
-    assert!(text.starts_with("Applied to the sqlite database: 0001, 0002, 0004"), "{text}");
+    assert!(text.starts_with("Migrated the sqlite database: 0001, 0002, 0004"), "{text}");
     let (code, text) = doctor(&["doctor"]);
     assert_eq!(code, Some(0), "{text}");
     for line in [
@@ -213,7 +213,7 @@ async fn seeding_by_command_line() {
     assert!(text.contains("unique constraint"), "{text}");
     let (code, text) = seed(&["--messages", "5", "--conversations", "0"]);
     assert_eq!(code, Some(1));
-    assert!(text.contains("--messages needs --conversations"), "{text}");
+    assert!(text.contains("--messages requires --conversations"), "{text}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -276,7 +276,7 @@ async fn statistics_are_rebuilt_by_command() {
          1767225600000000, 1767225600000000, 10 FROM exercises ORDER BY id LIMIT 4",
     )
     .await;
-    assert_eq!(tutord(&["rebuild-stats"]), "Computed the statistics of 3 students anew on the sqlite database.\n");
+    assert_eq!(tutord(&["rebuild-stats"]), "Recomputed the statistics of 3 students on the sqlite database.\n");
     let completed = "SELECT (SELECT exercises_completed FROM activity WHERE user_id = 2 AND period = 'all')";
     assert_eq!(count(&url, completed).await, 4);
     assert!(count(&url, "SELECT (SELECT sum(students) FROM leaderboard_counts WHERE level = 2)").await > 0);
@@ -374,7 +374,7 @@ async fn what_a_killed_first_start_left_out_is_made_up_for() {
     for command in [&["serve", "--listen", "127.0.0.1:0"][..], &["migrate"], &["doctor"]] {
         let (code, text) = run(&mut tutord(directory.path(), command));
         assert_eq!(code, Some(1), "{text}");
-        assert!(text.contains("needs tutord 98.7.6 or later"), "{text}");
+        assert!(text.contains("requires tutord 98.7.6 or later"), "{text}");
     }
 }
 
@@ -428,7 +428,7 @@ async fn a_start_that_waits_for_another_lives_and_is_not_ready() {
     let mut child = tutord(directory.path(), &["serve", "--listen", &address, "--database-url", &url]);
     let mut child = child.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
     let mut lines = std::io::BufRead::lines(std::io::BufReader::new(child.stderr.take().unwrap()));
-    assert!(lines.any(|line| line.unwrap().contains("another process migrates the database")));
+    assert!(lines.any(|line| line.unwrap().contains("another process is migrating the database")));
     let status = async |path: &str| reqwest::get(format!("http://{address}{path}")).await.unwrap().status().as_u16();
     assert_eq!((status("/live").await, status("/ready").await, status("/api/users/me").await), (200, 503, 503));
     client.batch_execute("SELECT pg_advisory_unlock(7261983450118273641)").await.unwrap();
@@ -450,7 +450,7 @@ fn a_disk_without_room_is_named() {
     limited.env_remove("DATABASE_URL").env_remove("REDIS_URL");
     let (code, text) = run(&mut limited);
     assert_eq!(code, Some(1), "{text}");
-    assert!(text.contains("writing     FAILED   the database has no room left on its disk"), "{text}");
+    assert!(text.contains("writing     FAILED   the database's disk is full"), "{text}");
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! Users, their sessions, and tokens that go out by mail.
+//! The cached store: users, sessions and mailed tokens.
 
 use std::sync::Arc;
 use std::time::Duration;

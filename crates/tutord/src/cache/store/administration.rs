@@ -1,4 +1,4 @@
-//! What is not cached: the outbox, and what operators need.
+//! The cached store: uncached calls, for the outbox and for operators.
 
 use async_trait::async_trait;
 use tutord_store::seed::SeedPlan;

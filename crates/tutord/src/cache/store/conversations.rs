@@ -1,4 +1,4 @@
-//! Conversations and messages.
+//! The cached store: conversations and messages.
 
 use std::sync::Arc;
 
@@ -20,7 +20,7 @@ use super::super::writes::{Write, conversation_group};
 use super::{CachedStore, Put, none, owned, page_member};
 use crate::chat::{CONVERSATIONS, MESSAGES};
 
-/// What a student who sends messages reads next: the first pages, of the sizes that are asked for by default.
+/// The first pages that a student reads after a message, with the default page sizes.
 struct FirstPages {
     user: i64,
     namespaces: Arc<Namespaces>,
@@ -29,7 +29,7 @@ struct FirstPages {
 }
 
 impl FirstPages {
-    /// What the stored message makes unusable, and what it leaves in the place of these pages.
+    /// Returns the keys that a stored message invalidates, and the new values of the first pages.
     fn after(self, stored: &Stored, begun: bool) -> (Vec<Write>, Vec<Put>) {
         let (user, conversation) = (self.user, stored.conversation.id);
         let list = put(&self.namespaces.conversations, self.list, |list| {
@@ -49,7 +49,7 @@ impl FirstPages {
     }
 }
 
-/// Puts what `after` makes of a value in its place, if it is known and anything follows from it.
+/// Replaces a cached value with the result of `after`, if the value is cached and `after` returns one.
 fn put<V>(namespace: &Namespace<V>, before: Option<Before<V>>, after: impl FnOnce(&V) -> Option<V>) -> Option<Put>
 where
     V: Serialize + DeserializeOwned + Send + Sync + 'static,
@@ -61,7 +61,7 @@ where
 }
 
 impl CachedStore {
-    /// What is kept of the first pages before a message is stored in a conversation, or begins one.
+    /// The cached first pages before a message is stored.
     async fn first_pages(&self, user: i64, conversation: Option<i64>) -> FirstPages {
         let namespaces = Arc::clone(&self.namespaces);
         let list = list_key(user, &PageRequest::first(CONVERSATIONS.default));

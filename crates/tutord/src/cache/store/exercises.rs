@@ -1,4 +1,4 @@
-//! Exercises, and where a student stands with each.
+//! The cached store: exercises and the progress of students in them.
 
 use std::sync::Arc;
 

@@ -1,5 +1,4 @@
-//! The database with the cache before it: how writes and their invalidations hang together here, the aggregates of
-//! the store in a file each.
+//! The cached store: the coordination of writes and invalidations. Each aggregate of the store has its own file.
 
 mod accounts;
 mod administration;
@@ -26,36 +25,36 @@ use super::namespaces::Namespaces;
 use super::writes::{Write, flushed, noted};
 use crate::config::CacheConfig;
 
-/// The most changes that are acknowledged with one statement.
+/// The maximum number of changes that one statement acknowledges.
 const ACKNOWLEDGED: i64 = 1_000;
-/// What is warmed: exercises, and entries of each leaderboard (the size of a page unless asked otherwise).
+/// The number of exercises and of leaderboard entries that are warmed; a leaderboard page has this size by default.
 const WARM_EXERCISES: i64 = 100;
 const WARM_ENTRIES: i64 = 20;
 
-/// The replacement of one value, and of nothing else that a write made unusable.
+/// The replacement of one of the values that a write invalidates.
 type Put = BoxFuture<'static, Invalidation>;
 
-/// A [`Store`] whose frequent reads are cached and whose writes make what they change unusable.
+/// A [`Store`] that caches frequent reads and invalidates them on writes.
 pub struct CachedStore {
     store: Arc<dyn Store>,
     cache: Cache,
     namespaces: Arc<Namespaces>,
-    /// Writes that have begun and are not yet invalidated, since the last acknowledgement.
+    /// Writes since the last acknowledgement whose invalidation is not complete.
     begun: Mutex<TaskTracker>,
-    /// Whether there is something to acknowledge.
+    /// Set when there are changes to acknowledge.
     written: AtomicBool,
 }
 
 impl CachedStore {
-    /// Puts a cache before a database.
+    /// Creates a cached store in front of a database.
     pub fn new(store: Arc<dyn Store>, cache: Cache, config: &CacheConfig) -> Self {
         let namespaces = Arc::new(Namespaces::open(&cache, config));
         Self { store, cache, namespaces, begun: Mutex::default(), written: AtomicBool::new(false) }
     }
 
-    /// Writes, and then makes unusable what `writes` finds in the outcome, or in the failure: one that comes from a
-    /// time-out or a broken connection may have been committed. In a task of its own, so that a client who goes
-    /// away can't come between the two.
+    /// Runs a write, then invalidates the keys that `writes` derives from its outcome. A failed write also invalidates:
+    /// after a timeout or a broken connection it may have been committed. The write runs in its own task, so that a
+    /// client that disconnects can't prevent the invalidation.
     async fn write<T: Send + 'static>(
         &self,
         write: impl Future<Output = Result<T>> + Send + 'static,
@@ -64,7 +63,7 @@ impl CachedStore {
         self.write_and_put(write, |outcome| (writes(outcome), Vec::new())).await
     }
 
-    /// The same, and puts what the write left in the place of some values that it made unusable.
+    /// Runs a write like [`write`](Self::write), and replaces some of the invalidated values with the new ones.
     async fn write_and_put<T: Send + 'static>(
         &self,
         write: impl Future<Output = Result<T>> + Send + 'static,
@@ -93,11 +92,10 @@ impl CachedStore {
         }
     }
 
-    /// Reads what will be asked for first: exercises of the catalogue, and the first pages of leaderboards. Returns
-    /// how many values these are.
+    /// Loads catalogue exercises and the first leaderboard pages into the cache. Returns the number of loaded values.
     ///
     /// # Errors
-    /// Those of the database.
+    /// Returns the errors of the database.
     pub async fn warm(&self) -> Result<usize> {
         if !self.cache.is_enabled() {
             return Ok(0);
@@ -125,7 +123,7 @@ impl CachedStore {
         Ok(warmed)
     }
 
-    /// Makes unusable what others have changed; whether Redis has been told of all of it.
+    /// Invalidates changes by others. Returns `true` if Redis has applied all invalidations.
     pub(super) async fn apply(&self, changes: &[Change]) -> bool {
         let mut writes: Vec<Write> = Vec::new();
         for write in changes.iter().map(noted) {
@@ -136,10 +134,11 @@ impl CachedStore {
         invalidate(&self.cache, &self.namespaces, &writes).await
     }
 
-    /// Acknowledges the changes that this process has made and invalidated, so that nobody else acts on them.
+    /// Acknowledges the changes that this process has made and invalidated, so that no other process invalidates them
+    /// again.
     ///
-    /// What is noted when this begins was written by writes that had begun before: when all of these have ended and
-    /// Redis is owed nothing, all of it is invalidated.
+    /// All changes recorded at the start of this call come from writes that began earlier. When these writes have ended
+    /// and no invalidation of Redis is pending, all of them are invalidated.
     pub(super) async fn acknowledge(&self) -> Result<()> {
         if !self.written.swap(false, Ordering::AcqRel) {
             return Ok(());
@@ -170,7 +169,7 @@ impl CachedStore {
     }
 }
 
-/// Makes unusable what the table says; whether Redis has been told of all of it.
+/// Invalidates the keys of a write. Returns `true` if Redis has applied all invalidations.
 async fn invalidate(cache: &Cache, namespaces: &Namespaces, writes: &[Write]) -> bool {
     let targets: Vec<_> = writes.iter().flat_map(|write| namespaces.targets(*write)).collect();
     let mut told = targets.is_empty() || cache.invalidate(targets).await == Invalidation::Complete;
@@ -181,12 +180,12 @@ async fn invalidate(cache: &Cache, namespaces: &Namespaces, writes: &[Write]) ->
     told
 }
 
-/// The value behind what the cache gave.
+/// Returns the value of a cache result.
 fn owned<V: Clone>(found: Option<Arc<V>>) -> Option<V> {
     found.map(Arc::unwrap_or_clone)
 }
 
-/// A page's place and size, as a part of a key.
+/// Returns the position and size of a page, as a part of a key.
 fn page_member(page: &PageRequest) -> String {
     match page.position {
         Position::Offset(offset) => format!("{}:{offset}", page.limit),
@@ -194,7 +193,7 @@ fn page_member(page: &PageRequest) -> String {
     }
 }
 
-/// What a loader that always finds something never gives.
+/// Returns an empty page, the fallback for loaders that always return a value.
 fn none<T>() -> Page<T> {
     Page { items: Vec::new(), total: 0, has_more: false, next: None, previous: None }
 }

@@ -1,4 +1,4 @@
-//! Sums, leaderboards, and what is computed from them.
+//! The cached store: sums, leaderboards and derived values.
 
 use std::future::Future;
 use std::sync::Arc;
@@ -17,7 +17,7 @@ use super::super::writes::{LEADERBOARDS, Write};
 use super::{CachedStore, none, owned, page_member};
 
 impl CachedStore {
-    /// One answer about a student's progress.
+    /// Returns one query result about a student's progress.
     async fn own_progress<L>(
         &self,
         user_id: i64,

@@ -1,7 +1,7 @@
-//! What a description says of a route beyond its annotation: whatever follows from the facts.
+//! Completion of the OpenAPI document beyond the annotations of the routes.
 //!
-//! A route names its success and the errors that it alone has. Everything else follows from a few facts: who may
-//! call it, whether it takes a body, an id or a page, whether it waits for the model.
+//! The annotation of a route names its success responses and its own errors. The rest is derived from a few facts: who
+//! may call the route, whether it has a body, an id or pages, and whether it waits for the model.
 
 use serde_json::{Map, Value, json};
 
@@ -18,7 +18,7 @@ const EVENTS: &str = "event: start\ndata: {\"conversation_id\":1,\"user_message_
     event: delta\ndata: {\"content\":\"Which line\"}\n\n\
     event: done\ndata: {\"message_id\":2,\"model\":\"fake-1\",\"tokens_used\":12,\"cached\":false,\"finish_reason\":\"stop\"}\n\n";
 
-/// Routes that a user may call before the e-mail address is verified.
+/// Routes that users may call before they verify their e-mail address.
 const WITHOUT_VERIFICATION: &[(&str, &str)] = &[
     ("post", "/api/auth/logout"),
     ("get", "/api/auth/me"),
@@ -29,7 +29,7 @@ const WITHOUT_VERIFICATION: &[(&str, &str)] = &[
     ("get", "/api/users/onboarding/status"),
 ];
 
-/// The bounds of each list's pages.
+/// The page bounds of each list.
 const PAGES: &[(&str, Bounds)] = &[
     ("/api/chat/conversations", chat::CONVERSATIONS),
     ("/api/chat/conversations/{id}", chat::MESSAGES),
@@ -37,7 +37,7 @@ const PAGES: &[(&str, Bounds)] = &[
     ("/api/progress/leaderboard", progress::ENTRIES),
 ];
 
-/// Who may call a route; the value of `x-requires`.
+/// The required authentication of a route; the value of `x-requires`.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Access {
     Public,
@@ -70,7 +70,7 @@ impl Access {
     }
 }
 
-/// Completes the description that the annotations give.
+/// Completes the document generated from the annotations.
 pub(super) fn complete(mut description: Value) -> Value {
     let examples: Value = serde_json::from_str(EXAMPLES).unwrap_or_default();
     for (path, methods) in objects(&mut description["paths"]) {
@@ -206,7 +206,7 @@ fn complete_responses(responses: &mut Value, summary: &Value, facts: &[Shared]) 
     }
 }
 
-/// The standard words of the statuses that no fact describes (RFC 9110, section 15).
+/// Returns the standard phrase of a status without a description (RFC 9110, section 15).
 fn reason(status: &str) -> &'static str {
     let code = status.parse::<u16>().ok().and_then(|code| axum::http::StatusCode::from_u16(code).ok());
     code.and_then(|code| code.canonical_reason()).unwrap_or_default()

@@ -1,11 +1,11 @@
-//! The responses that follow from what a route is, each described once.
+//! The error responses that many routes share.
 
 use serde_json::{Map, Value, json};
 
-/// An error that many routes answer.
+/// An error response that many routes share.
 pub(super) struct Shared {
     pub(super) status: &'static str,
-    /// The name among `components.responses`.
+    /// The name in `components.responses`.
     pub(super) name: &'static str,
     description: &'static str,
     code: &'static str,
@@ -26,7 +26,7 @@ impl Shared {
         Self { headers, ..self }
     }
 
-    /// A reference to the response.
+    /// Returns a reference to the response.
     pub(super) fn reference(&self) -> Value {
         json!({"$ref": format!("#/components/responses/{}", self.name)})
     }
@@ -44,7 +44,7 @@ impl Shared {
     }
 }
 
-/// The content of an error response, with an example.
+/// Returns the content of an error response, with an example.
 pub(super) fn content(example: Value) -> Value {
     let mut content = json!({"application/json": {"schema": {"$ref": "#/components/schemas/ErrorBody"}}});
     if !example.is_null() {
@@ -55,21 +55,28 @@ pub(super) fn content(example: Value) -> Value {
 
 pub(super) const MALFORMED: Shared =
     Shared::new("400", "MalformedBody", "MALFORMED_JSON", "the body is not JSON: EOF while parsing an object")
-        .described("The body is no JSON.");
+        .described("The body is not JSON.");
 pub(super) const UNAUTHENTICATED: Shared =
-    Shared::new("401", "Unauthenticated", "UNAUTHENTICATED", "authentication is required")
-        .described("No token came, the token is unknown (`UNAUTHENTICATED`), or it has expired (`TOKEN_EXPIRED`).");
+    Shared::new("401", "Unauthenticated", "UNAUTHENTICATED", "authentication is required").described(
+        "The request has no token or an unknown one (`UNAUTHENTICATED`), or the token has expired (`TOKEN_EXPIRED`).",
+    );
 pub(super) const LOG_IN_FORBIDDEN: Shared =
-    Shared::new("403", "Forbidden", "CSRF_FAILED", "X-CSRF-Token must repeat the cookie csrf_token").described(
-        "The account is deactivated (`FORBIDDEN`), or a request with cookies lacks the CSRF token (`CSRF_FAILED`).",
-    );
-pub(super) const UNVERIFIED: Shared =
-    Shared::new("403", "EmailNotVerified", "EMAIL_NOT_VERIFIED", "please verify your e-mail address first").described(
-        "The e-mail address is not verified (`EMAIL_NOT_VERIFIED`), the account is deactivated (`FORBIDDEN`), or a \
+    Shared::new("403", "Forbidden", "CSRF_FAILED", "the header X-CSRF-Token must equal the cookie csrf_token")
+        .described(
+            "The account is deactivated (`FORBIDDEN`), or a request with cookies lacks the CSRF token (`CSRF_FAILED`).",
+        );
+pub(super) const UNVERIFIED: Shared = Shared::new(
+    "403",
+    "EmailNotVerified",
+    "EMAIL_NOT_VERIFIED",
+    "e-mail address not verified; open the link in the verification mail",
+)
+.described(
+    "The e-mail address is not verified (`EMAIL_NOT_VERIFIED`), the account is deactivated (`FORBIDDEN`), or a \
          request with cookies lacks the CSRF token (`CSRF_FAILED`).",
-    );
-pub(super) const NOT_ADMIN: Shared = Shared::new("403", "NotAdmin", "FORBIDDEN", "only admins may see this").described(
-    "The user is no admin or is deactivated (`FORBIDDEN`), the e-mail address is not verified \
+);
+pub(super) const NOT_ADMIN: Shared = Shared::new("403", "NotAdmin", "FORBIDDEN", "only admins have access").described(
+    "The user is not an admin or is deactivated (`FORBIDDEN`), the e-mail address is not verified \
          (`EMAIL_NOT_VERIFIED`), or a request with cookies lacks the CSRF token (`CSRF_FAILED`).",
 );
 pub(super) const NOT_FOUND: Shared = Shared::new("404", "NotFound", "NOT_FOUND", "conversation not found")
@@ -82,7 +89,7 @@ pub(super) const TOO_LARGE: Shared =
         .described("The body is longer than `MAX_BODY_BYTES`.");
 pub(super) const URI_TOO_LONG: Shared =
     Shared::new("414", "UriTooLong", "URI_TOO_LONG", "path and query must be at most 8192 bytes")
-        .described("The path with its query is too long; the message names the bound.");
+        .described("Path and query together are too long; the message names the limit.");
 pub(super) const UNSUPPORTED: Shared = Shared::new(
     "415",
     "UnsupportedMediaType",
@@ -94,24 +101,28 @@ pub(super) const INVALID: Shared = Shared::new("422", "Invalid", "VALIDATION_ERR
     .described("A field or parameter is out of bounds; `details.field` names it.");
 pub(super) const RATE_LIMITED: Shared =
     Shared::new("429", "RateLimited", "RATE_LIMIT_EXCEEDED", "too many requests; please wait")
-        .described("A rate limit is used up.")
+        .described("A rate limit is exceeded.")
         .with_headers(&["Retry-After", "X-RateLimit-Limit", "X-RateLimit-Remaining"]);
 pub(super) const HEADERS_TOO_LARGE: Shared = Shared::new(
     "431",
     "HeadersTooLarge",
     "HEADERS_TOO_LARGE",
-    "at most 96 headers of 32768 bytes together are accepted",
+    "the request must have at most 96 headers with at most 32768 bytes in total",
 )
-.described("There are too many headers, or they are too long together; the message names both bounds.");
-pub(super) const INTERNAL: Shared =
-    Shared::new("500", "InternalError", "INTERNAL_SERVER_ERROR", "something went wrong on our side")
-        .described("The server failed; `details.request_id` names the request in its log.");
+.described("The request has too many or too long headers; the message names both limits.");
+pub(super) const INTERNAL: Shared = Shared::new(
+    "500",
+    "InternalError",
+    "INTERNAL_SERVER_ERROR",
+    "internal server error; the log of the server holds the cause",
+)
+.described("The server failed; `details.request_id` names the request in its log.");
 pub(super) const OVERLOADED: Shared =
-    Shared::new("503", "Overloaded", "OVERLOADED", "the database is busy; please try again")
+    Shared::new("503", "Overloaded", "OVERLOADED", "the database is temporarily unavailable; retry shortly")
         .described("The server or its database is overloaded.")
         .with_headers(&["Retry-After"]);
 pub(super) const MODEL_UNAVAILABLE: Shared =
-    Shared::new("503", "ModelUnavailable", "LLM_NOT_CONFIGURED", "no model is connected")
+    Shared::new("503", "ModelUnavailable", "LLM_NOT_CONFIGURED", "no model is configured")
         .described(
             "No model is configured (`LLM_NOT_CONFIGURED`), the model gave no reply (`LLM_UNAVAILABLE`), or the server \
              is overloaded (`OVERLOADED`). A reply that the model declined to give has no `Retry-After`.",
@@ -137,22 +148,22 @@ const SHARED: [Shared; 16] = [
     MODEL_UNAVAILABLE,
 ];
 
-/// All of them, by name.
+/// Returns all shared responses, by name.
 pub(super) fn responses() -> Value {
     SHARED.iter().map(|shared| (shared.name.to_owned(), shared.response())).collect::<Map<_, _>>().into()
 }
 
-/// The headers that they carry.
+/// Returns the headers of the shared responses.
 pub(super) fn headers() -> Value {
     let count = json!({"type": "integer", "minimum": 0});
     json!({
         "Retry-After": {"description": "Seconds to wait before the next attempt.", "schema": count},
         "X-RateLimit-Limit": {"description": "Requests that the window allows.", "schema": count},
-        "X-RateLimit-Remaining": {"description": "Requests that are left in the window.", "schema": count},
+        "X-RateLimit-Remaining": {"description": "Requests that remain in the window.", "schema": count},
     })
 }
 
-/// The body of every error.
+/// Returns the schema of error bodies.
 pub(super) fn schema() -> Value {
     json!({
         "type": "object",
@@ -165,7 +176,7 @@ pub(super) fn schema() -> Value {
             "additionalProperties": false,
             "properties": {
                 "code": {"type": "string", "description": "For programs: `VALIDATION_ERROR`, `NOT_FOUND`, …"},
-                "message": {"type": "string", "description": "For people; names the field and the bound."},
+                "message": {"type": "string", "description": "For people; names the field and its limit."},
                 "details": {
                     "type": "object",
                     "description": "`field` of a validation error, `request_id` of an internal one, ids of what was stored.",

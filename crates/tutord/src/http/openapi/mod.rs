@@ -1,4 +1,4 @@
-//! The API's description, generated from the routes that answer, and a page to browse it.
+//! The OpenAPI document, generated from the routes, and a page to browse it.
 
 mod complete;
 mod errors;
@@ -14,20 +14,20 @@ use serde_json::json;
 use utoipa::OpenApi;
 use utoipa_swagger_ui::SwaggerUi;
 
-/// What the page needs: its own files and the styles it writes itself.
+/// The content security policy of the page: its own files and inline styles.
 const DOCS_POLICY: HeaderValue = HeaderValue::from_static(
     "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; connect-src 'self'; frame-ancestors 'none'",
 );
 
-/// The page's own start script: the generated one can't hold a function that adds the CSRF token.
+/// The start script of the page. The generated script can't contain the function that adds the CSRF token.
 const INITIALIZER: &str = include_str!("swagger-initializer.js");
 
-/// The description before the features add their routes.
+/// The document without the routes of the features.
 #[derive(OpenApi)]
 #[openapi(info(title = "tutord", description = "The backend of an AI coding tutor."))]
 pub struct Description;
 
-/// `/api/openapi.json` and `/api/docs`; every file of the page comes from this binary.
+/// Returns the routes `/api/openapi.json` and `/api/docs`; the binary contains all files of the page.
 pub fn router<S: Clone + Send + Sync + 'static>(description: &utoipa::openapi::OpenApi) -> Router<S> {
     let description = complete::complete(json!(description));
     let page = SwaggerUi::new("/api/docs").external_url_unchecked("/api/openapi.json", description);

@@ -1,4 +1,4 @@
-//! Counting together with other processes, in Redis.
+//! Shared counts of all processes in Redis.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,13 +7,13 @@ use readthrough::Cache;
 
 use super::{Counter, Rule, Shared, Subject, Windows, lock, unix_time};
 
-/// How often Redis is told of requests that were counted here.
+/// The interval at which local counts are reported to Redis.
 const TELL: Duration = Duration::from_secs(1);
 
-/// Counts as `Counter` does, by the clock of Redis.
+/// The script that counts like `Counter`, by the clock of Redis.
 ///
-/// Arguments: how many requests; whether they are counted in any case; limit and length in milliseconds of each window.
-/// Answers: whether they fit; the time; for each window its number and both counts.
+/// Arguments: the number of requests; whether to count them in any case; the limit and the length in milliseconds of
+/// each window. Returns: whether the requests fit; the time; for each window its number and both counts.
 const COUNT: &str = r"
     local time = redis.call('TIME')
     local now = time[1] * 1000 + math.floor(time[2] / 1000)
@@ -48,13 +48,13 @@ const COUNT: &str = r"
     return answer";
 
 pub(super) struct Answer {
-    /// What all processes have counted.
+    /// The shared counts of all processes.
     pub(super) counters: Vec<Counter>,
-    /// The limit that is reached, and how long until one more request fits.
+    /// The exhausted limit, and the time until one more request fits.
     pub(super) verdict: Result<(), (u32, Duration)>,
 }
 
-/// Counts requests that fit. `None` when Redis is not used.
+/// Counts requests if they fit. Returns `None` if Redis is unavailable.
 pub(super) async fn ask(
     cache: &Cache,
     rule: Rule,
@@ -65,7 +65,7 @@ pub(super) async fn ask(
     count(cache, rule, subject, windows, requests, false).await
 }
 
-/// Tells Redis in the background of what is counted here, once in [`TELL`], and takes over what it knows.
+/// Reports local counts to Redis in the background, once in [`TELL`], and adopts the shared counts.
 pub(super) fn tell(cache: &Cache, rule: Rule, subject: &Subject, windows: &Windows, counts: &Shared) {
     let due = {
         let mut counts = lock(counts);

@@ -1,4 +1,4 @@
-//! Windows of time, and what was counted in them.
+//! Time windows and their counts.
 
 use std::fmt;
 use std::str::FromStr;
@@ -52,17 +52,17 @@ impl fmt::Display for Windows {
     }
 }
 
-/// Two neighbouring windows of one subject.
+/// The counts of two neighbouring windows of a subject.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Counter {
-    /// Which window since 1970.
+    /// The number of the window since 1970.
     pub(super) window: u64,
     pub(super) current: u32,
     pub(super) previous: u32,
 }
 
 impl Counter {
-    /// Moves on to the window that `now` falls into and says how far into it `now` is (0 to 1).
+    /// Advances to the window that contains `now`. Returns the position of `now` in it (0 to 1).
     pub(super) fn advance(&mut self, now: Duration, length: Duration) -> f64 {
         let position = now.as_secs_f64() / length.as_secs_f64();
         #[expect(
@@ -79,7 +79,7 @@ impl Counter {
         position.fract()
     }
 
-    /// How long until one more request fits; `None` when it fits now.
+    /// Returns the time until one more request fits, or `None` if it fits now.
     pub(super) fn wait(&self, into: f64, limit: u32, length: Duration) -> Option<Duration> {
         let (limit, current, previous) = (f64::from(limit), f64::from(self.current), f64::from(self.previous));
         if previous * (1.0 - into) + current + 1.0 <= limit {

@@ -1,4 +1,4 @@
-//! Who may see the dashboard, and what others see instead.
+//! Access control of the dashboard.
 
 use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
@@ -9,10 +9,10 @@ use crate::app::App;
 use crate::auth::Admin;
 use crate::error::ApiError;
 
-/// A request by an admin, for a page.
+/// Extracts the admin who requests a page.
 pub(super) struct Viewer;
 
-/// An error as a page.
+/// An error, rendered as a page.
 pub(super) struct Refused(ApiError);
 
 impl FromRequestParts<App> for Viewer {
@@ -28,7 +28,7 @@ impl IntoResponse for Refused {
         let page = if self.0.is_unauthenticated() {
             login::page()
         } else {
-            layout::message("Not for you", &format!("This can't be shown: {}.", self.0.message()), false)
+            layout::message("Page not available", &format!("The page can't be shown: {}.", self.0.message()), false)
         };
         let mut response = page.into_response();
         // Status and headers such as Retry-After are those that the API answers with.

@@ -1,4 +1,4 @@
-//! Style and script, from this binary.
+//! The embedded style sheets and scripts.
 
 use std::sync::LazyLock;
 
@@ -9,7 +9,7 @@ use sha2::{Digest as _, Sha256};
 
 use crate::error::ApiError;
 
-/// Name, type and text.
+/// An asset's name, type and text.
 const ASSETS: [(&str, &str, &str); 4] = [
     ("style.css", "text/css; charset=utf-8", include_str!("style.css")),
     ("script.js", "text/javascript; charset=utf-8", include_str!("script.js")),
@@ -17,18 +17,18 @@ const ASSETS: [(&str, &str, &str); 4] = [
     ("uplot.js", "text/javascript; charset=utf-8", include_str!("vendor/uPlot.iife.min.js")),
 ];
 
-/// Changes with any of them.
+/// A hash that changes with any asset.
 static VERSION: LazyLock<String> = LazyLock::new(|| {
     let hash = ASSETS.iter().fold(Sha256::new(), |hash, (_, _, text)| hash.chain_update(text)).finalize();
     hash[..6].iter().map(|byte| format!("{byte:02x}")).collect()
 });
 
-/// Where a page finds one; another version has another address.
+/// Returns the URL of an asset, which contains the hash.
 pub(super) fn address(name: &str) -> String {
     format!("/ops/assets/{name}?v={}", *VERSION)
 }
 
-/// `/ops/assets/{name}`, for everybody: the log-in page needs them too.
+/// Serves `/ops/assets/{name}` without authentication, which the log-in page requires.
 pub(super) async fn asset(Path(name): Path<String>) -> Response {
     match ASSETS.iter().find(|(known, ..)| *known == name) {
         Some((_, kind, text)) => {

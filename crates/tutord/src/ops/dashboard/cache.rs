@@ -1,4 +1,4 @@
-//! What the cache is worth, and how Redis is.
+//! The page Cache: hit rates, loads and the connection to Redis.
 
 use maud::{Markup, html};
 use readthrough::{LinkStats, RedisStats};
@@ -15,8 +15,8 @@ pub(super) async fn view(app: &App) -> View {
     View {
         title: "Cache".to_owned(),
         intro: html! {
-            "Counts of this process since its start. L1 is its own memory, L2 is Redis; who waited for another's load is "
-            "coalesced. All three are hits: they cost the database nothing."
+            "Counts of this process since its start. L1 is the memory of the process, L2 is Redis; a coalesced read waited for the "
+            "load of another read. All three are hits, which issue no SQL."
         },
         sections: vec![
             Section::new("rates", "Hit rates", rates(app.cache.is_enabled(), &namespaces)),
@@ -29,12 +29,12 @@ pub(super) async fn view(app: &App) -> View {
 fn rates(enabled: bool, namespaces: &[NamespaceReport]) -> Markup {
     if !enabled {
         return empty(
-            "Nothing is cached. CACHE_ENABLED=false turns the cache off; without REDIS_URL it is off on PostgreSQL, whose rows another process may change.",
+            "The cache is disabled. CACHE_ENABLED=false disables it; on PostgreSQL the cache requires REDIS_URL, because other processes can change the rows.",
         );
     }
     let table = html! {
         table {
-            caption { "Reads by where they were answered" }
+            caption { "Reads by result" }
             thead { tr {
                 th scope="col" { "Namespace" }
                 th scope="col" { "Hit rate" }
@@ -46,7 +46,7 @@ fn rates(enabled: bool, namespaces: &[NamespaceReport]) -> Markup {
     };
     html! {
         @if namespaces.iter().all(|namespace| namespace.hit_rate.is_none()) {
-            (empty("Nothing was read yet: rates appear with the first request."))
+            (empty("No reads yet. Hit rates appear with the first request."))
         }
         (scrolling("Hit rates", &table))
     }
@@ -76,15 +76,15 @@ fn rate(namespace: &NamespaceReport) -> Markup {
 
 fn loads(namespaces: &[NamespaceReport]) -> Markup {
     if namespaces.is_empty() {
-        return empty("There is no namespace.");
+        return empty("No namespaces exist.");
     }
     let table = html! {
         table {
-            caption { "What misses cost, and what is kept" }
+            caption { "Cost of misses, and cached values" }
             thead { tr {
                 th scope="col" { "Namespace" }
                 @for name in [
-                    "Loads", "Failed", "Mean load", "Longest load", "Early refreshes", "Invalidations", "Fills refused",
+                    "Loads", "Failed", "Mean load", "Longest load", "Early refreshes", "Invalidations", "Fills rejected",
                     "Evictions", "L1 values", "L1 memory",
                 ] { th.number scope="col" { (name) } }
             } }
@@ -110,19 +110,19 @@ fn loads(namespaces: &[NamespaceReport]) -> Markup {
 
 fn link_to_redis(link: Option<&LinkStats>, redis: Option<&RedisStats>) -> Markup {
     let Some(link) = link else {
-        return empty("There is no Redis: REDIS_URL is not set. Values are kept by this process alone.");
+        return empty("REDIS_URL is not set. Values are cached only in the memory of this process.");
     };
     html! {
         @if !link.up {
-            p.bad { "Redis is not used: it does not answer. Requests go on without it, and it is tried again." }
+            p.bad { "Redis does not respond. Requests continue without it, and tutord retries the connection." }
         }
         dl.tiles {
             (tile("Connection", &html! { @if link.up { span.good { "up" } } @else { span.bad { "down" } } }))
-            (tile("Own copies", &html! { @if link.l1_trusted { "used" } @else { span.warn { "not used" } } }))
+            (tile("L1 cache", &html! { @if link.l1_trusted { "used" } @else { span.warn { "not used" } } }))
             (tile("Commands", &html! { (format::count(link.commands)) }))
-            (tile("Failed or too late", &html! { span.warn[link.failures > 0] { (format::count(link.failures)) } }))
-            (tile("Times given up", &html! { span.warn[link.breaks > 0] { (format::count(link.breaks)) } }))
-            (tile("Names still to forget", &html! { span.warn[link.owed > 0] { (format::size(link.owed)) } }))
+            (tile("Failed or timed out", &html! { span.warn[link.failures > 0] { (format::count(link.failures)) } }))
+            (tile("Circuit opened", &html! { span.warn[link.breaks > 0] { (format::count(link.breaks)) } }))
+            (tile("Pending invalidations", &html! { span.warn[link.owed > 0] { (format::size(link.owed)) } }))
             @if let Some(redis) = redis {
                 (tile("Version", &html! { (redis.version) }))
                 (tile("Memory", &html! {
@@ -134,7 +134,7 @@ fn link_to_redis(link: Option<&LinkStats>, redis: Option<&RedisStats>) -> Markup
             }
         }
         @if let Some(redis) = redis.filter(|redis| !redis.warnings.is_empty()) {
-            h3 { "Settings of Redis to change" }
+            h3 { "Redis settings to change" }
             ul { @for warning in &redis.warnings { li { (warning) } } }
         }
     }

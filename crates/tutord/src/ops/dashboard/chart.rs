@@ -1,4 +1,4 @@
-//! Charts over time. Without script their figures are there as a table.
+//! Charts over time, with their figures as a table for pages without JavaScript.
 
 use maud::{Markup, html};
 use serde::{Serialize, Serializer};
@@ -6,20 +6,20 @@ use serde::{Serialize, Serializer};
 use super::format;
 use super::view::scrolling;
 
-/// Lines over time.
+/// A chart of one or more lines over time.
 #[derive(Serialize)]
 pub(super) struct Chart {
     unit: &'static str,
-    /// Seconds since 1970: what uPlot takes.
+    /// The times in seconds since 1970, as uPlot expects.
     at: Vec<u64>,
     series: Vec<Series>,
     empty: bool,
-    /// What is said instead while there is nothing to draw.
+    /// The text shown while there is no data.
     #[serde(skip)]
     nothing: &'static str,
 }
 
-/// A line. Where nothing is known there is a gap.
+/// A line of a chart, with gaps for missing values.
 #[derive(Serialize)]
 pub(super) struct Series {
     pub(super) name: &'static str,
@@ -27,7 +27,7 @@ pub(super) struct Series {
     pub(super) values: Vec<Option<f64>>,
 }
 
-/// To three decimals: more is noise, and bytes.
+/// Rounds to three decimals; more would only increase the size.
 fn rounded<S: Serializer>(values: &[Option<f64>], serializer: S) -> Result<S::Ok, S::Error> {
     serializer.collect_seq(values.iter().map(|value| value.map(|value| (value * 1e3).round() / 1e3)))
 }
@@ -41,7 +41,7 @@ impl Chart {
     pub(super) fn render(&self, id: &str, heading: &str) -> Markup {
         let names: Vec<_> = self.series.iter().map(|series| series.name).collect();
         let label =
-            format!("Chart: {heading} ({}), in {}. The figures follow as a table.", names.join(" and "), self.unit);
+            format!("Chart: {heading} ({}), in {}. A table with the figures follows.", names.join(" and "), self.unit);
         let points = serde_json::to_string(self).unwrap_or_default();
         html! {
             figure {
@@ -56,7 +56,7 @@ impl Chart {
         }
     }
 
-    /// What of it is sent as HTML, with the ids of the parts.
+    /// Returns the HTML parts with their ids.
     pub(super) fn parts(&self, id: &str) -> [(String, Markup); 2] {
         let words = html! { @if self.empty { p.empty { (self.nothing) } } };
         [(format!("{id}-note"), words), (format!("{id}-figures"), self.table())]
@@ -65,7 +65,7 @@ impl Chart {
     fn table(&self) -> Markup {
         let table = html! {
             table {
-                caption { "In " (self.unit) ", the newest first" }
+                caption { "In " (self.unit) ", newest first" }
                 thead { tr {
                     th scope="col" { "From (UTC)" }
                     @for series in &self.series { th.number scope="col" { (series.name) } }
@@ -86,12 +86,12 @@ impl Chart {
     }
 }
 
-/// Microseconds as milliseconds, with a gap where nothing was counted.
+/// Converts microseconds to milliseconds; a gap if the count is 0.
 pub(super) fn milliseconds(us: u64, counted: u64) -> Option<f64> {
     (counted > 0).then(|| format::float(us) / 1e3)
 }
 
-/// Statements a second, of a watch's slot. The newest slot is not over yet.
+/// Returns the rates per second of a watch's slots. The newest slot is incomplete.
 pub(super) fn rates(
     series: &[querywatch::Point],
     now_ms: u64,

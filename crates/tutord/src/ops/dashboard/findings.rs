@@ -1,4 +1,4 @@
-//! Requests that issue more statements than they should.
+//! The page Findings: requests that issue too many statements.
 
 use maud::{Markup, html};
 use querywatch::{Finding, FindingKind};
@@ -12,12 +12,12 @@ pub(super) fn view(app: &App) -> View {
     View {
         title: "Findings".to_owned(),
         intro: html! {
-            "Requests that issued one statement again and again (more than " (app.config.watch.n_plus_one_limit) " times, "
-            code { "N_PLUS_ONE_LIMIT" } "), or more statements than their route may."
+            "Requests that issued one statement more than " (app.config.watch.n_plus_one_limit) " times ("
+            code { "N_PLUS_ONE_LIMIT" } "), or exceeded the statement budget of their route."
         },
         sections: vec![
             Section::new("findings", "Newest first", table(&app.watch.findings())),
-            Section::new("advice", "What to do", advice()),
+            Section::new("advice", "Remedies", advice()),
         ],
     }
 }
@@ -33,13 +33,13 @@ const fn name(kind: FindingKind) -> &'static str {
 const fn what_to_do(kind: FindingKind) -> &'static str {
     match kind {
         FindingKind::NPlusOne => {
-            "One statement for each row of a list: the time grows with the rows. Read all of them with one statement (a join, or a list of ids), below the line of code that is named here. A batch that is bounded by a constant is none: say so with allow_repeats."
+            "The request issued one statement for each row of a list, so its duration grows with the rows. Read all rows with one statement (a join, or a list of ids) at the line of code in the column “Where”. Mark a batch that is bounded by a constant with allow_repeats."
         }
         FindingKind::RepeatedQuery => {
-            "The same statement with the same values: its answer was known already. Pass the value on, or read it through the cache."
+            "The request issued the same statement with the same values more than once. Pass the value on, or read it through the cache."
         }
         FindingKind::BudgetExceeded => {
-            "The route issued more statements than are written beside it. Look at its statements under Queries: either a read was added that can be joined to another or cached, or the budget of the route has to be raised with care."
+            "The request issued more statements than the budget of its route. Check its statements on the Queries page: join or cache an added read, or raise the budget of the route."
         }
     }
 }
@@ -57,13 +57,13 @@ fn advice() -> Markup {
 
 pub(super) fn table(findings: &[Finding]) -> Markup {
     if findings.is_empty() {
-        return empty("Nothing was found since the start: no request repeated a statement or exceeded its budget.");
+        return empty("No findings since the start: no request repeated a statement or exceeded its budget.");
     }
     let table = html! {
         table {
-            caption { "Findings; those of the same kind, route and statement are one. Times in UTC" }
+            caption { "Findings, grouped by kind, route and statement; times in UTC" }
             thead { tr {
-                th scope="col" { "What" }
+                th scope="col" { "Kind" }
                 th scope="col" { "Route" }
                 th scope="col" { "Statement" }
                 th.number scope="col" { "Statements" }
@@ -80,7 +80,7 @@ pub(super) fn table(findings: &[Finding]) -> Markup {
                         td { (named_or(finding.route.as_deref(), "in the background")) }
                         td {
                             @if let (Some(id), Some(sql)) = (&finding.shape, &finding.sql) { (queries::named(id, sql)) }
-                            @else { span.muted { "all together" } }
+                            @else { span.muted { "all statements" } }
                         }
                         td.number { (format::count(finding.calls.into())) }
                         td.number { (format::count(finding.limit.into())) }
@@ -128,7 +128,8 @@ mod tests {
         for name in ["N+1", "Repeated query", "Over budget"] {
             assert!(table.contains(&format!(">{name}</span>")) && advice.contains(&format!("<strong>{name}</strong>")));
         }
-        for part in ["GET /x&lt;y&gt;", "/ops/queries/a1", "all together", "1\u{202f}500", "03:04:05", "src/lib.rs:7"] {
+        for part in ["GET /x&lt;y&gt;", "/ops/queries/a1", "all statements", "1\u{202f}500", "03:04:05", "src/lib.rs:7"]
+        {
             assert!(table.contains(part), "{part} is not in {table}");
         }
     }

@@ -1,15 +1,15 @@
-//! Figures as people read them.
+//! Formatting of figures.
 
 use jiff::Timestamp;
 use maud::{Markup, html};
 
-/// For rates and shares, which need no 52 bits.
+/// Converts an integer for rates and shares, which need no 52 bits.
 #[expect(clippy::cast_precision_loss, reason = "a rate needs no 52 bits")]
 pub(super) const fn float(value: u64) -> f64 {
     value as f64
 }
 
-/// Three digits.
+/// Formats a number with three digits.
 fn digits(value: f64) -> String {
     match value {
         value if value < 10.0 => format!("{value:.2}"),
@@ -18,7 +18,7 @@ fn digits(value: f64) -> String {
     }
 }
 
-/// Microseconds, in a unit that suits them.
+/// Formats microseconds in a suitable unit.
 pub(super) fn time(us: u64) -> String {
     match us {
         0..1_000 => format!("{us} µs"),
@@ -27,12 +27,12 @@ pub(super) fn time(us: u64) -> String {
     }
 }
 
-/// The same, or a dash where nothing was counted.
+/// Formats microseconds, or a dash if the count is 0.
 pub(super) fn time_of(us: u64, counted: u64) -> String {
     if counted == 0 { "–".to_owned() } else { time(us) }
 }
 
-/// Milliseconds, in a unit that suits them.
+/// Formats milliseconds in a suitable unit.
 pub(super) fn milliseconds(ms: f64) -> String {
     time(
         std::time::Duration::try_from_secs_f64(ms / 1e3)
@@ -40,7 +40,7 @@ pub(super) fn milliseconds(ms: f64) -> String {
     )
 }
 
-/// The beginning of a statement.
+/// Returns the beginning of a statement.
 pub(super) fn head(sql: &str) -> String {
     const SHOWN: usize = 120;
     let mut head: String = sql.chars().take(SHOWN).collect();
@@ -50,7 +50,7 @@ pub(super) fn head(sql: &str) -> String {
     head
 }
 
-/// A number with its thousands apart.
+/// Formats a number with separated thousands.
 pub(super) fn count(value: u64) -> String {
     let text = value.to_string();
     let mut parted = String::with_capacity(text.len() * 4 / 3);
@@ -63,22 +63,22 @@ pub(super) fn count(value: u64) -> String {
     parted
 }
 
-/// A number of connections and the like.
+/// Formats a number of connections or similar.
 pub(super) fn size(value: usize) -> String {
     count(u64::try_from(value).unwrap_or(u64::MAX))
 }
 
-/// How many a second.
+/// Formats a rate per second.
 pub(super) fn rate(per_second: f64) -> String {
     format!("{}/s", digits(per_second))
 }
 
-/// A share from 0 to 1.
+/// Formats a share from 0 to 1 as a percentage.
 pub(super) fn percent(share: f64) -> String {
     format!("{:.1} %", share * 100.0)
 }
 
-/// Bytes, in a unit that suits them.
+/// Formats bytes in a suitable unit.
 pub(super) fn bytes(bytes: u64) -> String {
     match bytes {
         0..1_000 => format!("{bytes} B"),
@@ -88,7 +88,7 @@ pub(super) fn bytes(bytes: u64) -> String {
     }
 }
 
-/// A figure of a chart.
+/// Formats a figure of a chart.
 pub(super) fn decimal(value: Option<f64>) -> String {
     value.map_or_else(|| "–".to_owned(), digits)
 }
@@ -97,18 +97,18 @@ fn timestamp(ms: u64) -> Option<Timestamp> {
     Timestamp::from_millisecond(i64::try_from(ms).ok()?).ok()
 }
 
-/// The time of day, in UTC.
+/// Formats the time of day, in UTC.
 pub(super) fn clock(ms: u64) -> String {
     timestamp(ms).map(|at| at.strftime("%H:%M:%S").to_string()).unwrap_or_default()
 }
 
-/// When something was, in UTC.
+/// Renders a date and time, in UTC.
 pub(super) fn when(ms: u64) -> Markup {
     let Some(at) = timestamp(ms) else { return html! {} };
     html! { time datetime=(at.strftime("%Y-%m-%dT%H:%M:%SZ")) { (at.strftime("%Y-%m-%d %H:%M:%S")) } }
 }
 
-/// Milliseconds since 1970.
+/// Returns the current time in milliseconds since 1970.
 pub(super) fn now_ms() -> u64 {
     u64::try_from(Timestamp::now().as_millisecond()).unwrap_or_default()
 }

@@ -1,4 +1,4 @@
-//! The frame of all pages.
+//! The layout of all pages.
 
 use axum::http::header::{CACHE_CONTROL, CONTENT_SECURITY_POLICY};
 use axum::http::{HeaderName, HeaderValue};
@@ -9,17 +9,18 @@ use super::assets;
 use super::page::{Page, Subject};
 use super::view::View;
 
-/// Everything comes from this server. uPlot sets styles through the DOM, which a policy does not concern.
+/// The content security policy: all files come from this server. uPlot sets styles through the DOM, which the policy
+/// does not restrict.
 const POLICY: HeaderValue = HeaderValue::from_static(
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'",
 );
-/// What a page shows is for the one who asked, and old at once.
+/// Prevents caching: pages are private and outdated at once.
 const PRIVATE: HeaderValue = HeaderValue::from_static("private, no-store");
 
-/// HTML with its headers.
+/// An HTML document with its headers.
 pub(super) type Document = ([(HeaderName, HeaderValue); 2], Html<String>);
 
-/// A page of the dashboard.
+/// Renders a page of the dashboard.
 pub(super) fn page(subject: &Subject, view: &View) -> Document {
     let here = subject.page;
     let current = move |page: Page| match &subject.shape {
@@ -50,14 +51,14 @@ pub(super) fn page(subject: &Subject, view: &View) -> Document {
     document(&view.title, &header, &main)
 }
 
-/// A page that says one thing.
+/// Renders a page with a single message.
 pub(super) fn message(title: &str, text: &str, back: bool) -> Document {
     let main = html! {
         main #main tabindex="-1" {
             h1 { (title) }
             p { (text) }
             @if back { p { a href="/ops" { "To the overview" } } }
-            @else { p { a href="/ops/login" { "Log in as somebody else" } } }
+            @else { p { a href="/ops/login" { "Log in as another user" } } }
         }
     };
     document(title, &html! {}, &main)

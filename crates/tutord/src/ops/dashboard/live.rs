@@ -1,4 +1,4 @@
-//! `/ops/live`: open pages are sent what they show, as server-sent events.
+//! The route `/ops/live`, which refreshes open pages by server-sent events.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -18,14 +18,14 @@ use crate::auth::Admin;
 use crate::error::ApiError;
 use crate::http::query::Query;
 
-/// Pages that may be open at once.
+/// The maximum number of open live pages.
 const MAX_PAGES: usize = 16;
-/// How often each is sent what it shows.
+/// The refresh interval of a live page.
 const EVERY: Duration = Duration::from_secs(2);
-/// Then the browser asks again by itself, and is asked again who it is.
+/// The maximum duration of a stream. The browser then reconnects and authenticates again.
 const LONGEST: Duration = Duration::from_mins(5);
 
-/// Bounds the open pages.
+/// Limits the number of open live pages.
 #[derive(Debug)]
 pub struct LivePages(Arc<Semaphore>);
 
@@ -35,14 +35,15 @@ impl Default for LivePages {
     }
 }
 
-/// A snapshot at once and every two seconds.
+/// Streams a snapshot at once and then every two seconds.
 pub(super) async fn live(
     State(app): State<App>,
     Admin(_): Admin,
     Query(subject): Query<Subject>,
 ) -> Result<impl IntoResponse, ApiError> {
     let permit = Arc::clone(&app.live_pages.0).try_acquire_owned();
-    let permit = permit.map_err(|_| ApiError::overloaded(format!("at most {MAX_PAGES} pages may be live at once")))?;
+    let permit =
+        permit.map_err(|_| ApiError::overloaded(format!("too many live pages: at most {MAX_PAGES} can be open")))?;
     // One: a client that reads slowly skips snapshots, and is never sent old ones.
     let (sender, receiver) = mpsc::channel(1);
     let task = app.clone();
@@ -54,7 +55,7 @@ pub(super) async fn live(
     Ok(Sse::new(events))
 }
 
-/// Until the client is gone, the server stops, or the time is over.
+/// Sends snapshots until the client is gone, the server shuts down, or the time is over.
 async fn feed(app: &App, subject: &Subject, client: &mpsc::Sender<Event>) {
     let mut ticks = tokio::time::interval(EVERY);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -77,7 +78,7 @@ async fn feed(app: &App, subject: &Subject, client: &mpsc::Sender<Event>) {
                     return;
                 }
             }
-            Err(error) => tracing::error!(%error, "a live page can't be sent"),
+            Err(error) => tracing::error!(%error, "could not serialize a live page"),
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Mails that wait, and mails that were given up.
+//! The page Mail: waiting and undeliverable mails.
 
 use maud::{Markup, html};
 use tutord_store::model::FailedMail;
@@ -7,19 +7,19 @@ use super::format;
 use super::view::{Section, View, empty, scrolling, tile, unanswered};
 use crate::app::App;
 
-/// Mails that are listed.
+/// The maximum number of listed mails.
 const LISTED: i64 = 20;
 
 pub(super) async fn view(app: &App) -> View {
     View {
         title: "Mail".to_owned(),
         intro: html! {
-            "Links to verify an address and to reset a password. A mail that the mail server refuses for the moment is retried for a day."
+            "Mails with links to verify an address or to reset a password. tutord retries a mail for a day if the mail server refuses it temporarily."
         },
         sections: vec![
             Section::new("queue", "Queue", queue(app)),
             Section::new("attempts", "Attempts of this process", attempts(app)),
-            Section::new("given-up", "Given up", given_up(app).await),
+            Section::new("given-up", "Undeliverable", given_up(app).await),
         ],
     }
 }
@@ -29,14 +29,14 @@ fn queue(app: &App) -> Markup {
     let count = |rows: i64| format::count(u64::try_from(rows).unwrap_or_default());
     html! {
         @if app.config.mail.smtp_url.is_none() {
-            p.warn { "SMTP_URL is not set: mails are written to files in DATA_DIR/mail, and reach nobody." }
+            p.warn { "SMTP_URL is not set: mails are written to files in DATA_DIR/mail and not sent." }
         }
         dl.tiles {
             (tile("Waiting", &html! { (count(counts.pending)) }))
             @if let Some(oldest) = counts.oldest {
-                (tile("Oldest since", &html! { (format::when(u64::try_from(oldest.as_micros() / 1_000).unwrap_or_default())) }))
+                (tile("Oldest from", &html! { (format::when(u64::try_from(oldest.as_micros() / 1_000).unwrap_or_default())) }))
             }
-            (tile("Given up", &html! { span.bad[counts.failed > 0] { (count(counts.failed)) } }))
+            (tile("Undeliverable", &html! { span.bad[counts.failed > 0] { (count(counts.failed)) } }))
         }
     }
 }
@@ -44,7 +44,7 @@ fn queue(app: &App) -> Markup {
 fn attempts(app: &App) -> Markup {
     let outcomes = app.mailer.stats.outcomes();
     if outcomes.is_empty() {
-        return empty("No mail was sent since the start.");
+        return empty("No mails were sent since the start.");
     }
     let table = html! {
         table {
@@ -62,8 +62,8 @@ fn attempts(app: &App) -> Markup {
 
 async fn given_up(app: &App) -> Markup {
     match app.store.failed_mails(LISTED).await {
-        Ok(mails) if mails.is_empty() => empty("No mail was given up within 30 days."),
-        Ok(mails) => scrolling("Mails that were given up", &table(&mails)),
+        Ok(mails) if mails.is_empty() => empty("No undeliverable mails in the last 30 days."),
+        Ok(mails) => scrolling("Undeliverable mails", &table(&mails)),
         Err(error) => unanswered(&error),
     }
 }
@@ -71,7 +71,7 @@ async fn given_up(app: &App) -> Markup {
 fn table(mails: &[FailedMail]) -> Markup {
     html! {
         table {
-            caption { "The newest " (LISTED) " of 30 days" }
+            caption { "The newest " (LISTED) " of the last 30 days" }
             thead { tr {
                 @for name in ["Recipient", "Kind", "Since", "Cause"] { th scope="col" { (name) } }
                 th.number scope="col" { "Attempts" }
@@ -89,7 +89,7 @@ fn table(mails: &[FailedMail]) -> Markup {
     }
 }
 
-/// An address of which the first character and the domain are shown.
+/// Masks an address except for its first character and its domain.
 fn masked(email: &str) -> String {
     let (user, domain) = email.rsplit_once('@').unwrap_or((email, ""));
     format!("{}…@{domain}", user.chars().next().unwrap_or('…'))

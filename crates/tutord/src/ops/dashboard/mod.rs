@@ -1,10 +1,8 @@
-//! `/ops`: what operators look at, for admins.
+//! The dashboard at `/ops`, for admins.
 //!
-//! A page is a view, made from what the process counts anyway: but for what only the
-//! database knows (`server`, `replicas`, `mail`), showing it issues no statement.
-//! The same view is rendered as a page (`layout`) and, part by part, sent to open pages (`live`), so that both always show the
-//! same.
-//! Pages are complete without script; with it they keep themselves up to date, and charts are drawn.
+//! A page is a view of counts that the process keeps anyway. Only `server`, `replicas` and `mail` query the database.
+//! The same view is rendered as a page (`layout`) and sent part by part to open pages (`live`), so that both always
+//! show the same content. Pages are complete without JavaScript. With it they refresh themselves and draw charts.
 
 mod access;
 mod assets;
@@ -41,7 +39,7 @@ use queries::Ordering;
 
 pub use live::LivePages;
 
-/// `/ops…`
+/// Returns the routes of the dashboard.
 pub fn router() -> Router<App> {
     let plain = |page: Page| {
         get(async move |State(app): State<App>, _: Viewer| {
@@ -71,9 +69,7 @@ async fn shape(State(app): State<App>, _: Viewer, Path(id): Path<String>) -> Res
 async fn show(app: &App, subject: &Subject) -> Response {
     match subject.view(app).await {
         Some(view) => layout::page(subject, &view).into_response(),
-        None => {
-            (StatusCode::NOT_FOUND, layout::message("Not found", "No statement of this kind is kept any more.", true))
-                .into_response()
-        }
+        None => (StatusCode::NOT_FOUND, layout::message("Not found", "No statement of this shape is recorded.", true))
+            .into_response(),
     }
 }

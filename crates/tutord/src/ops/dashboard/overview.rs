@@ -1,4 +1,4 @@
-//! What is asked, how fast it is answered, and what went wrong, at a glance.
+//! The page Overview: requests, their durations, and problems at a glance.
 
 use maud::{Markup, html};
 
@@ -8,7 +8,7 @@ use super::{findings, format, slow};
 use crate::app::App;
 use crate::ops::recent::RequestStats;
 
-/// The newest slow statements and findings; their own pages have all.
+/// The number of newest slow statements and findings; their own pages list all.
 const NEWEST: usize = 5;
 
 pub(super) fn view(app: &App) -> View {
@@ -36,24 +36,19 @@ pub(super) fn view(app: &App) -> View {
         title: "Overview".to_owned(),
         intro: html! {
             "The last five minutes of this process, tutord " (env!("CARGO_PKG_VERSION")) " on " (app.store.backend())
-            ". Other processes have a dashboard of their own; " code { "/metrics" } " is for all together."
+            ". Each process has its own dashboard; Prometheus collects " code { "/metrics" } " of all processes."
         },
         sections: vec![
-            Section::new("now", "In short", tiles(app)),
+            Section::new("now", "Summary", tiles(app)),
             Section::chart(
                 "rate",
                 "Requests",
-                Chart::new("requests per second", &at, rate, "No request was answered in the last five minutes."),
+                Chart::new("requests per second", &at, rate, "No requests in the last five minutes."),
             ),
             Section::chart(
                 "times",
-                "Times of requests",
-                Chart::new(
-                    "ms",
-                    &at,
-                    times,
-                    "No request was answered in the last five minutes, so there are no times.",
-                ),
+                "Request durations",
+                Chart::new("ms", &at, times, "No requests in the last five minutes."),
             ),
             Section::new("routes", "Routes", routes(app)),
             Section::new(
@@ -69,7 +64,7 @@ pub(super) fn view(app: &App) -> View {
                 "Newest findings",
                 html! {
                     (findings::table(&found))
-                    @if !found.is_empty() { p { a href="/ops/findings" { "All findings, and what to do about them" } } }
+                    @if !found.is_empty() { p { a href="/ops/findings" { "All findings and their remedies" } } }
                 },
             ),
         ],
@@ -109,14 +104,12 @@ fn tiles(app: &App) -> Markup {
 fn routes(app: &App) -> Markup {
     let routes = app.requests.recent.by_route();
     if routes.is_empty() {
-        return empty(
-            "No request was answered in the last five minutes. Each route appears here with its first request.",
-        );
+        return empty("No requests in the last five minutes. Each route appears here with its first request.");
     }
-    table("Requests of the last five minutes by route, the busiest first", &routes)
+    table("Requests of the last five minutes by route, busiest first", &routes)
 }
 
-/// Routes with their rates, times and errors.
+/// Renders routes with their rates, durations and errors.
 pub(super) fn table(caption: &str, routes: &[(String, RequestStats)]) -> Markup {
     let table = html! {
         table {

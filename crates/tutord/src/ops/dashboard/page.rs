@@ -1,4 +1,4 @@
-//! Which pages there are, and which one is asked for.
+//! The pages, and the requested page.
 
 use serde::Deserialize;
 
@@ -24,7 +24,7 @@ pub(super) enum Page {
 }
 
 impl Page {
-    /// In the order of the navigation.
+    /// All pages, in the order of the navigation.
     pub(super) const ALL: [Self; 10] = [
         Self::Overview,
         Self::Queries,
@@ -69,11 +69,11 @@ impl Page {
     }
 }
 
-/// A page and what it is to show: also the query string of `/ops/live`.
+/// A page and its parameters; also the query string of `/ops/live`.
 #[derive(Debug, Clone, Deserialize)]
 pub(super) struct Subject {
     pub(super) page: Page,
-    /// The shape whose page it is.
+    /// The shape that the page shows.
     #[serde(default)]
     pub(super) shape: Option<String>,
     #[serde(flatten)]
@@ -81,7 +81,7 @@ pub(super) struct Subject {
 }
 
 impl Subject {
-    /// What it shows now; `None` when there is no such shape.
+    /// Returns the current content, or `None` if the shape does not exist.
     pub(super) async fn view(&self, app: &App) -> Option<View> {
         Some(match (self.page, &self.shape) {
             (Page::Queries, Some(id)) => shape::view(app, id)?,
@@ -98,7 +98,7 @@ impl Subject {
         })
     }
 
-    /// Where its live data is.
+    /// Returns the URL of the live data.
     pub(super) fn live(&self) -> String {
         // The names are those that serde reads.
         let address = "/ops/live?";

@@ -1,4 +1,4 @@
-//! The database's connections.
+//! The page Pool: the database's connections.
 
 use maud::{Markup, html};
 
@@ -19,10 +19,10 @@ pub(super) fn view(app: &App) -> View {
     View {
         title: "Pool".to_owned(),
         intro: html! {
-            "Connections to " (app.store.backend()) " as they are now"
-            @if app.store.backend() == "sqlite" { " (those that read; one more writes)" }
+            "Current connections to " (app.store.backend())
+            @if app.store.backend() == "sqlite" { " (read connections; one more connection writes)" }
             ". A request that waits longer than " (database.database_acquire_timeout_ms) " ms ("
-            code { "DATABASE_ACQUIRE_TIMEOUT_MS" } ") for one is answered with 503."
+            code { "DATABASE_ACQUIRE_TIMEOUT_MS" } ") for a connection gets a 503."
         },
         sections: vec![
             Section::new("connections", "Connections", connections(app)),
@@ -46,15 +46,15 @@ fn connections(app: &App) -> Markup {
             }))
             (tile("Idle", &html! { (format::size(pool.idle)) }))
             (tile("Open", &html! { (format::size(pool.open)) }))
-            (tile("At most", &html! { (format::size(pool.max)) }))
-            (tile("Mean wait for one", &html! { (format::time_of(pool.acquire_us / pool.acquires.max(1), pool.acquires)) }))
-            (tile("Requests that wait", &html! { span.bad[pool.waiting > 0] { (format::size(pool.waiting)) } }))
+            (tile("Maximum", &html! { (format::size(pool.max)) }))
+            (tile("Mean wait", &html! { (format::time_of(pool.acquire_us / pool.acquires.max(1), pool.acquires)) }))
+            (tile("Waiting requests", &html! { span.bad[pool.waiting > 0] { (format::size(pool.waiting)) } }))
         }
         @if pool.open == 0 {
-            (empty("No connection is open: the first request opens one."))
+            (empty("No connections are open. The first request opens one."))
         } @else if pool.waiting > 0 {
             p.bad {
-                "Requests wait for a connection. Look for slow statements first; then raise " code { "DATABASE_POOL_SIZE" } "."
+                "Requests wait for a connection. Fix slow statements first; then raise " code { "DATABASE_POOL_SIZE" } "."
             }
         }
     }

@@ -1,4 +1,4 @@
-//! All kinds of statements, by what they cost.
+//! The page Queries: all statements with their statistics.
 
 use std::cmp::Reverse;
 
@@ -10,10 +10,10 @@ use super::format;
 use super::view::{Section, View, empty, scrolling};
 use crate::app::App;
 
-/// Rows of the table. What is beyond costs less than all of them.
+/// The maximum number of rows of the table; further statements rank lower.
 const MOST: usize = 100;
 
-/// What is shown first, and of which time.
+/// The sort order and the period of the table.
 #[derive(Debug, Clone, Copy, Default, Deserialize)]
 pub(super) struct Ordering {
     #[serde(default)]
@@ -22,7 +22,7 @@ pub(super) struct Ordering {
     pub(super) over: Over,
 }
 
-/// The column whose highest value is first.
+/// The column to sort by, highest value first.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(super) enum Sort {
@@ -41,7 +41,7 @@ impl Sort {
     pub(super) const ALL: [Self; 8] =
         [Self::Calls, Self::Total, Self::P50, Self::P95, Self::P99, Self::Max, Self::Errors, Self::Slow];
 
-    /// In the query string.
+    /// Returns the name in the query string.
     pub(super) const fn name(self) -> &'static str {
         match self {
             Self::Total => "total",
@@ -64,7 +64,7 @@ impl Sort {
             Self::P99 => "p99",
             Self::Max => "Longest",
             Self::Errors => "Errors",
-            Self::Slow => "Slow, ever",
+            Self::Slow => "Slow, since the start",
         }
     }
 
@@ -91,19 +91,19 @@ impl Sort {
     }
 }
 
-/// Of which time.
+/// The period of the statistics.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(super) enum Over {
     /// The last five minutes.
     #[default]
     Window,
-    /// All since the start.
+    /// Since the start.
     Start,
 }
 
 impl Over {
-    /// In the query string.
+    /// Returns the name in the query string.
     pub(super) const fn name(self) -> &'static str {
         match self {
             Self::Window => "window",
@@ -127,8 +127,8 @@ pub(super) fn view(app: &App, ordering: &Ordering) -> View {
     View {
         title: "Queries".to_owned(),
         intro: html! {
-            "Statements without their values: those that differ in values alone are one. Of "
-            (link(Over::Window, "the last five minutes")) " or " (link(Over::Start, "all since the start")) "."
+            "SQL statements, grouped by their text without values. Period: "
+            (link(Over::Window, "the last five minutes")) " or " (link(Over::Start, "since the start")) "."
         },
         sections: vec![Section::new("shapes", "Statements", shapes(app, *ordering))],
     }
@@ -138,7 +138,7 @@ fn shapes(app: &App, Ordering { sort, over }: Ordering) -> Markup {
     let mut shapes = app.watch.shapes();
     shapes.retain(|shape| over.of(shape).calls > 0);
     if shapes.is_empty() {
-        return empty("No statement was issued in this time. Each kind appears here with its first call.");
+        return empty("No statements in this period. Each statement appears here with its first call.");
     }
     shapes.sort_by_key(|shape| Reverse(sort.value(over.of(shape), shape.slow)));
     let all = shapes.len();
@@ -147,7 +147,7 @@ fn shapes(app: &App, Ordering { sort, over }: Ordering) -> Markup {
         table {
             caption {
                 @if all > MOST { "The first " (MOST) " of " (format::size(all)) } @else { "All " (format::size(all)) }
-                " kinds of statements, the highest “" (sort.heading()) "” first. A heading sorts by its column."
+                " statements, highest “" (sort.heading()) "” first. Select a heading to sort by its column."
             }
             thead { tr {
                 th scope="col" { "Statement" }
@@ -172,7 +172,7 @@ fn shapes(app: &App, Ordering { sort, over }: Ordering) -> Markup {
     scrolling("Statements", &table)
 }
 
-/// The beginning of a statement, as a link to its page.
+/// Renders the beginning of a statement as a link to its page.
 pub(super) fn named(id: &str, sql: &str) -> Markup {
     html! {
         a href=(format!("/ops/queries/{id}")) {

@@ -1,4 +1,4 @@
-//! The database's streaming replicas, as the primary sees them.
+//! The page Replicas: the streaming replicas, as the primary reports them.
 
 use maud::{Markup, html};
 use tutord_store::store::{Replica, ReplicaProgress};
@@ -11,8 +11,8 @@ pub(super) async fn view(app: &App) -> View {
     View {
         title: "Replicas".to_owned(),
         intro: html! {
-            "Streaming copies of the database server that are connected to it now, and how far behind it they are. tutord itself reads "
-            "and writes on the server of " code { "DATABASE_URL" } " alone."
+            "Streaming replicas that are connected to the database server, and their lag. tutord reads and writes only on the server of "
+            code { "DATABASE_URL" } "."
         },
         sections: vec![Section::new("replicas", "Connected", replicas(app).await)],
     }
@@ -22,14 +22,14 @@ async fn replicas(app: &App) -> Markup {
     match app.store.replicas().await {
         Ok(replicas) if !replicas.is_empty() => table(&replicas),
         Ok(_) if app.store.backend() == "postgres" => none(),
-        Ok(_) => empty("SQLite has no replicas: its file is the only copy."),
+        Ok(_) => empty("SQLite has no replicas."),
         Err(error) => unanswered(&error),
     }
 }
 
 fn none() -> Markup {
     html! {
-        p.empty { "No replica is connected. To make one, on a machine with the same version of PostgreSQL:" }
+        p.empty { "No replica is connected. To create one, on a machine with the same version of PostgreSQL:" }
         ol {
             li {
                 "On the server: " code { "CREATE ROLE replicator LOGIN REPLICATION PASSWORD '…'" } ", and a line "
@@ -40,7 +40,7 @@ fn none() -> Markup {
                 code { "pg_basebackup --dbname='host=… user=replicator application_name=replica1' --write-recovery-conf --pgdata=…" }
                 ", and start PostgreSQL there."
             }
-            li { "For tutord to see how far it is: " (privilege()) }
+            li { "To let tutord read its lag: " (privilege()) }
         }
     }
 }
@@ -52,17 +52,17 @@ fn privilege() -> Markup {
 fn table(replicas: &[Replica]) -> Markup {
     let table = html! {
         table {
-            caption { "What each has still to replay" }
+            caption { "Write-ahead log that each replica has not replayed yet" }
             thead { tr {
-                @for name in ["Name", "Address", "State", "Commits wait for it"] { th scope="col" { (name) } }
-                @for name in ["Bytes behind", "Time behind"] { th.number scope="col" { (name) } }
+                @for name in ["Name", "Address", "State", "Synchronous"] { th scope="col" { (name) } }
+                @for name in ["Lag in bytes", "Lag in time"] { th.number scope="col" { (name) } }
             } }
             tbody { @for replica in replicas { (row(replica)) } }
         }
     };
     html! {
         @if replicas.iter().any(|replica| replica.progress.is_none()) {
-            p.warn { "tutord's database user may not see how far they are: " (privilege()) }
+            p.warn { "tutord's database user lacks the privilege to read their lag: " (privilege()) }
         }
         (scrolling("Replicas of the server", &table))
     }
@@ -85,13 +85,12 @@ fn row(replica: &Replica) -> Markup {
     }
 }
 
-/// What a `sync_state` means.
+/// Returns the meaning of a `sync_state`.
 fn waited_for(sync_state: &str) -> &str {
     match sync_state {
         "async" => "no",
         "sync" => "yes",
-        "quorum" => "for enough of its group",
-        "potential" => "when another is gone",
+        "potential" => "standby",
         other => other,
     }
 }

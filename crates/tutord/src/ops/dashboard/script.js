@@ -107,7 +107,7 @@
     });
     source.addEventListener("error", () => {
       seen = undefined;
-      say(source.readyState === EventSource.CLOSED ? "Not live: reload the page." : "Not live: connecting.");
+      say(source.readyState === EventSource.CLOSED ? "Not live: reload the page." : "Not live: reconnecting.");
     });
   };
   const pause = document.getElementById("pause");
@@ -116,7 +116,7 @@
     pause.hidden = false;
     pause.addEventListener("click", () => {
       const live = source.readyState !== EventSource.CLOSED;
-      pause.textContent = live ? "Go on" : "Pause";
+      pause.textContent = live ? "Resume" : "Pause";
       seen = undefined;
       if (live) {
         source.close();
@@ -147,7 +147,7 @@
         location.reload();
       }
     } catch {
-      refused.textContent = "The server does not answer.";
+      refused.textContent = "The server does not respond.";
     }
   });
   const out = document.getElementById("log-out");

@@ -1,4 +1,4 @@
-//! What the database server itself counts: the statements of all its users.
+//! The page Server: the statements that the database server itself counts, of all its users.
 
 use maud::{Markup, html};
 use tutord_store::store::ServerStatement;
@@ -7,15 +7,15 @@ use super::format;
 use super::view::{Section, View, empty, scrolling, unanswered};
 use crate::app::App;
 
-/// Rows of the table.
+/// The maximum number of rows of the table.
 const MOST: i64 = 50;
 
 pub(super) async fn view(app: &App) -> View {
     View {
         title: "Database server".to_owned(),
         intro: html! {
-            "The statements that took the most time, as " code { "pg_stat_statements" } " counts them: of all processes and other programs, "
-            "since the server's counters were reset."
+            "The statements with the longest total time according to " code { "pg_stat_statements" } ", of all processes and other programs, "
+            "since the last reset of the server's statistics."
         },
         sections: vec![Section::new("statements", "Statements", statements(app).await)],
     }
@@ -25,9 +25,9 @@ async fn statements(app: &App) -> Markup {
     match app.store.server_statements(MOST).await {
         Ok(Some(statements)) => table(&statements),
         Ok(None) if app.store.backend() == "postgres" => empty(
-            "The server does not count: add pg_stat_statements to shared_preload_libraries, restart it, and run CREATE EXTENSION pg_stat_statements in this database.",
+            "The server does not count statements: add pg_stat_statements to shared_preload_libraries, restart the server, and run CREATE EXTENSION pg_stat_statements in this database.",
         ),
-        Ok(None) => empty("SQLite counts nothing itself: all its statements are under Queries."),
+        Ok(None) => empty("SQLite keeps no statistics: the Queries page shows all statements."),
         Err(error) => unanswered(&error),
     }
 }
@@ -35,7 +35,7 @@ async fn statements(app: &App) -> Markup {
 fn table(statements: &[ServerStatement]) -> Markup {
     let table = html! {
         table {
-            caption { "The longest total time first" }
+            caption { "Longest total time first" }
             thead { tr {
                 th scope="col" { "Statement" }
                 @for name in ["Calls", "Total time", "Mean", "Longest", "Rows"] { th.number scope="col" { (name) } }

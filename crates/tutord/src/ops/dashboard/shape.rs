@@ -1,4 +1,4 @@
-//! One kind of statement: its times, its recent past, and who issues it.
+//! The page of one statement: its durations, its recent history, and the routes that issue it.
 
 use maud::{Markup, html};
 use querywatch::{ShapeDetail, Stats};
@@ -9,7 +9,7 @@ use super::{findings, format, slow};
 use crate::app::App;
 use crate::ops::plans::Plan;
 
-const NO_CALLS: &str = "It was not issued in the last five minutes.";
+const NO_CALLS: &str = "The statement was not issued in the last five minutes.";
 
 pub(super) fn view(app: &App, id: &str) -> Option<View> {
     let ShapeDetail { shape, series } = app.watch.shape(id)?;
@@ -35,10 +35,10 @@ pub(super) fn view(app: &App, id: &str) -> Option<View> {
             Section::new("figures", "Figures", figures(&shape.window, &shape.since_start)),
             Section::chart("rate", "Calls", Chart::new("calls per second", &at, rate, NO_CALLS)),
             Section::chart("times", "Times", Chart::new("ms", &at, times, NO_CALLS)),
-            Section::new("routes", "Routes that issue it", issuers(&routes)),
+            Section::new("routes", "Routes", issuers(&routes)),
             Section::new("plan", "Plan", plan(app, &shape.id)),
-            Section::new("slow", "When it was slow", slow::table(app, &slow)),
-            Section::new("findings", "Findings about it", findings::table(&found)),
+            Section::new("slow", "Slow calls", slow::table(app, &slow)),
+            Section::new("findings", "Findings", findings::table(&found)),
         ],
     })
 }
@@ -46,15 +46,15 @@ pub(super) fn view(app: &App, id: &str) -> Option<View> {
 fn figures(window: &Stats, ever: &Stats) -> Markup {
     let table = html! {
         table {
-            caption { "Calls and their times" }
+            caption { "Calls and their durations" }
             thead { tr {
-                th scope="col" { "Of" }
+                th scope="col" { "Period" }
                 @for name in ["Calls", "Rate", "Errors", "Total time", "p50", "p95", "p99", "Longest"] {
                     th.number scope="col" { (name) }
                 }
             } }
             tbody {
-                @for (name, stats) in [("The last five minutes", window), ("All since the start", ever)] {
+                @for (name, stats) in [("Last five minutes", window), ("Since the start", ever)] {
                     tr {
                         th scope="row" { (name) }
                         td.number { (format::count(stats.calls)) }
@@ -72,17 +72,17 @@ fn figures(window: &Stats, ever: &Stats) -> Markup {
     scrolling("Figures", &table)
 }
 
-/// How the database carries it out.
+/// Renders the plan of the statement.
 fn plan(app: &App, id: &str) -> Markup {
     let Some(Plan { text, hints }) = app.plans.plan(id) else {
         let threshold = app.config.watch.slow_query_threshold_ms;
         return empty(&format!(
-            "A plan is taken when the statement takes longer than {threshold} ms, where it has one."
+            "No plan is recorded. tutord records the plan of a statement that takes longer than {threshold} ms."
         ));
     };
     html! {
         @if hints.is_empty() {
-            p { "Nothing stands out in it: where it was slow, it waited, or its values are unlike others." }
+            p { "The plan shows no problem. Slow calls waited for a lock or for I/O, or had unusual values." }
         } @else {
             ul { @for hint in &hints { li.warn { (hint) } } }
         }
@@ -92,7 +92,7 @@ fn plan(app: &App, id: &str) -> Markup {
 
 fn issuers(routes: &[(&str, u64)]) -> Markup {
     if routes.is_empty() {
-        return empty("No request issued it: it belongs to work in the background.");
+        return empty("No request issued the statement: background tasks use it.");
     }
     let table = html! {
         table {
@@ -105,5 +105,5 @@ fn issuers(routes: &[(&str, u64)]) -> Markup {
             }
         }
     };
-    scrolling("Routes that issue it", &table)
+    scrolling("Routes that issue the statement", &table)
 }

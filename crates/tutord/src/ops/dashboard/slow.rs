@@ -1,4 +1,4 @@
-//! Statements beyond the threshold.
+//! The page Slow statements.
 
 use maud::{Markup, html};
 use querywatch::{Outcome, SlowStatement};
@@ -12,7 +12,7 @@ pub(super) fn view(app: &App) -> View {
         title: "Slow statements".to_owned(),
         intro: html! {
             "The newest 200 statements that took longer than " (app.config.watch.slow_query_threshold_ms) " ms ("
-            code { "SLOW_QUERY_THRESHOLD_MS" } "). Their values are not kept; the request id leads to the log."
+            code { "SLOW_QUERY_THRESHOLD_MS" } "). Values are not recorded. The request id identifies the request in the log."
         },
         sections: vec![Section::new("slow", "Newest first", table(app, &app.watch.slow()))],
     }
@@ -25,10 +25,10 @@ pub(super) fn table(app: &App, statements: &[SlowStatement]) -> Markup {
     }
     let table = html! {
         table {
-            caption { "Statements beyond the threshold, times in UTC" }
+            caption { "Statements slower than the threshold; times in UTC" }
             thead { tr {
                 th scope="col" { "Ended" }
-                th.number scope="col" { "Took" }
+                th.number scope="col" { "Duration" }
                 th scope="col" { "Statement" }
                 th scope="col" { "Route" }
                 th scope="col" { "Request" }
@@ -51,7 +51,7 @@ pub(super) fn table(app: &App, statements: &[SlowStatement]) -> Markup {
     scrolling("Slow statements", &table)
 }
 
-/// A name as it is in the code and the log, or words.
+/// Renders a name as code, or a fallback text.
 pub(super) fn named_or(name: Option<&str>, otherwise: &str) -> Markup {
     html! {
         @if let Some(name) = name { code { (name) } } @else { span.muted { (otherwise) } }

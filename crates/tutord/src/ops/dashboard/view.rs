@@ -1,4 +1,4 @@
-//! What a page shows, before it is HTML or JSON.
+//! The content of pages, independent of HTML and JSON.
 
 use std::collections::BTreeMap;
 
@@ -11,14 +11,14 @@ use crate::app::App;
 /// The content of a page.
 pub(super) struct View {
     pub(super) title: String,
-    /// What the page is about; does not change while it is open.
+    /// The introduction, which does not change while the page is open.
     pub(super) intro: Markup,
     pub(super) sections: Vec<Section>,
 }
 
 /// A part of a page with its heading.
 pub(super) struct Section {
-    /// Unique on its page.
+    /// The id of the section, unique on its page.
     pub(super) id: &'static str,
     pub(super) heading: &'static str,
     pub(super) content: Content,
@@ -52,16 +52,16 @@ impl Section {
     }
 }
 
-/// What an open page is sent.
+/// The data that an open page receives.
 #[derive(Serialize)]
 pub(super) struct Snapshot<'a> {
-    /// HTML by the id of the part that it belongs into.
+    /// The HTML of each part, by its id.
     parts: BTreeMap<String, String>,
     charts: BTreeMap<&'static str, &'a Chart>,
     news: News,
 }
 
-/// What has to be announced when it grows.
+/// Values that are announced when they grow.
 #[derive(Serialize)]
 struct News {
     slow: u64,
@@ -91,23 +91,23 @@ impl View {
     }
 }
 
-/// A figure with its name.
+/// Renders a figure with its name.
 pub(super) fn tile(name: &str, value: &Markup) -> Markup {
     html! { div { dt { (name) } dd { (value) } } }
 }
 
-/// A table that scrolls for itself where the screen is narrow, also by keyboard.
+/// Wraps a table so that it scrolls separately on narrow screens, also by keyboard.
 pub(super) fn scrolling(label: &str, table: &Markup) -> Markup {
     html! { div.scroll role="group" tabindex="0" aria-label=(label) { (table) } }
 }
 
-/// Says in words that there is nothing, and why.
+/// Renders a note that there is no data, and why.
 pub(super) fn empty(text: &str) -> Markup {
     html! { p.empty { (text) } }
 }
 
-/// Says that what only the database knows can't be shown.
+/// Logs a failed query, and renders a note about it.
 pub(super) fn unanswered(error: &tutord_store::Error) -> Markup {
-    tracing::warn!(%error, "the database did not serve a page of the dashboard");
-    empty("The database does not answer.")
+    tracing::warn!(%error, "could not load a dashboard page from the database");
+    empty("The database did not respond.")
 }

@@ -35,7 +35,7 @@ pub(super) async fn choose(app: &App, student: &User, day: LocalDate) -> Result<
         match writer::exercise(app, student, &wish).await {
             Ok(exercise) => return Ok(Some(Daily::Generated(Box::new(exercise)))),
             Err(error) => {
-                tracing::warn!(code = error.code(), "could not generate the daily exercise; using the catalogue")
+                tracing::warn!(code = error.code(), "could not generate the daily exercise; using the catalogue");
             }
         }
     }

@@ -263,8 +263,8 @@ pub struct AuthConfig {
     /// generation, was used; browser tabs that refresh at the same time need it.
     #[arg(long, env = "REFRESH_GRACE_SECONDS", default_value_t = 30, value_parser = clap::value_parser!(u64).range(0..=600))]
     pub refresh_grace_seconds: u64,
-    /// Set the Secure attribute of cookies. Default: true, unless PUBLIC_URL is http://localhost, http://127.0.0.1 or
-    /// http://[::1].
+    /// Set the Secure attribute of cookies. Default: true, unless PUBLIC_URL is an http URL of localhost,
+    /// 127.0.0.1 or ::1.
     #[arg(long, env = "COOKIE_SECURE", action = clap::ArgAction::Set)]
     pub cookie_secure: Option<bool>,
 }

@@ -152,7 +152,8 @@ async fn delete(
 /// Returns a complete reply unchanged. With `Accept: text/event-stream` the reply streams.
 #[utoipa::path(post, path = "/conversations/{id}/retry", tag = "chat", params(("id" = i64, Path)),
     responses((status = 200, content((ReplyResponse = "application/json"), (String = "text/event-stream"))), (status = 401),
-        (status = 403), (status = 404), (status = 429), (status = 503)))]
+        (status = 403), (status = 404),
+        (status = 409, description = "the conversation has no message to reply to"), (status = 429), (status = 503)))]
 async fn retry(
     State(app): State<App>,
     Verified(identity): Verified,

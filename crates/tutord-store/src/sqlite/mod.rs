@@ -61,6 +61,8 @@ macro_rules! exclusively {
 
 #[path = "../queries/administration.rs"]
 mod administration;
+#[path = "../queries/catalogue.rs"]
+mod catalogue;
 #[path = "../queries/conversations.rs"]
 mod conversations;
 #[path = "../queries/email_tokens.rs"]

@@ -5,10 +5,9 @@
 
 use axum::Router;
 use axum::body::Bytes;
-use axum::extract::rejection::BytesRejection;
-use axum::extract::{DefaultBodyLimit, State};
+use axum::extract::{DefaultBodyLimit, FromRequest, Request, State};
 use axum::http::header::{CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, REFERRER_POLICY};
-use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+use axum::http::{HeaderName, HeaderValue, StatusCode};
 use axum::response::{Html, IntoResponse, Response};
 use axum::routing::get;
 use maud::{DOCTYPE, Markup, html};
@@ -51,20 +50,24 @@ impl Form {
         let empty = Self { token: String::new(), new_password: String::new() };
         serde_urlencoded::from_bytes(encoded).unwrap_or(empty)
     }
+}
 
-    /// Reads a posted form.
-    fn posted(headers: &HeaderMap, body: Result<Bytes, BytesRejection>) -> Result<Self, ApiError> {
-        let content_type = headers.get(CONTENT_TYPE).map(HeaderValue::as_bytes).unwrap_or_default();
+impl<S: Send + Sync> FromRequest<S> for Form {
+    type Rejection = Response;
+
+    /// Reads a posted form; a refusal is a page.
+    async fn from_request(request: Request, state: &S) -> Result<Self, Response> {
+        let content_type = request.headers().get(CONTENT_TYPE).map(HeaderValue::as_bytes).unwrap_or_default();
         let essence = content_type.split(|byte| *byte == b';').next().unwrap_or_default();
         if !essence.trim_ascii().eq_ignore_ascii_case(b"application/x-www-form-urlencoded") {
-            return Err(ApiError::unsupported_media_type());
+            return Err(failed(&ApiError::unsupported_media_type()));
         }
-        match body {
+        match Bytes::from_request(request, state).await {
             Ok(body) => Ok(Self::read(&body)),
             Err(rejection) if rejection.status() == StatusCode::PAYLOAD_TOO_LARGE => {
-                Err(ApiError::payload_too_large(MAX_FORM_BYTES))
+                Err(failed(&ApiError::payload_too_large(MAX_FORM_BYTES)))
             }
-            Err(_) => Err(ApiError::malformed_json("could not read the whole form")),
+            Err(_) => Err(failed(&ApiError::malformed_json("could not read the whole form"))),
         }
     }
 }
@@ -79,16 +82,7 @@ async fn show_verification(uri: axum::http::Uri) -> Response {
     if token::is_well_formed(&form.token) { verification(&form.token) } else { stale_verification() }
 }
 
-async fn verify(
-    State(app): State<App>,
-    ClientIp(address): ClientIp,
-    headers: HeaderMap,
-    body: Result<Bytes, BytesRejection>,
-) -> Response {
-    let form = match Form::posted(&headers, body) {
-        Ok(form) => form,
-        Err(error) => return failed(&error),
-    };
+async fn verify(State(app): State<App>, ClientIp(address): ClientIp, form: Form) -> Response {
     let verified = async {
         app.limits.check(Rule::Other, &Subject::Ip(address)).await?;
         service::verify_email(&app, &form.token).await
@@ -122,16 +116,8 @@ async fn show_reset(uri: axum::http::Uri) -> Response {
     if token::is_well_formed(&form.token) { password_form(&form.token, None) } else { stale_reset() }
 }
 
-async fn reset(
-    State(app): State<App>,
-    ClientIp(address): ClientIp,
-    headers: HeaderMap,
-    body: Result<Bytes, BytesRejection>,
-) -> Response {
-    let Form { token, new_password } = match Form::posted(&headers, body) {
-        Ok(form) => form,
-        Err(error) => return failed(&error),
-    };
+async fn reset(State(app): State<App>, ClientIp(address): ClientIp, form: Form) -> Response {
+    let Form { token, new_password } = form;
     if !token::is_well_formed(&token) {
         return stale_reset();
     }

@@ -360,7 +360,7 @@ async fn a_prompt_that_is_too_long_is_shortened_a_few_times() {
     assert!(sent.len() == 4 && sent.is_sorted_by(|one, next| one > next) && sent[3] == 2, "{sent:?}");
     assert_eq!(model.received()[5].body["messages"][1]["content"], "the question");
     assert!(provider.prompt_tokens(u32::MAX) < learnt);
-    // What must not be cut is not.
+    // A grading prompt is not cut.
     model.next(refused());
     let whole = ChatRequest { question_starts: Vec::new(), ..ask(&"word ".repeat(2_000)) };
     assert!(matches!(provider.complete(whole).await, Err(LlmError::Rejected { .. })));

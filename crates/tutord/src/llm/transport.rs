@@ -190,7 +190,7 @@ pub(super) struct AnswerReader {
     idle_timeout: Duration,
     max_bytes: usize,
     form: Form,
-    /// What came and is not read yet.
+    /// Received bytes that are not parsed yet.
     received: Bytes,
     events: VecDeque<Event>,
     ended: bool,

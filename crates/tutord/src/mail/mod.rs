@@ -89,7 +89,7 @@ impl Transport {
             .map_err(|_| lasting("could not build the mail".to_owned()))?;
         match &self.target {
             Target::Smtp(transport) => {
-                // What the server refuses before it has heard of this mail is not about this mail.
+                // A server that refuses the connection refuses every mail, so this mail is retried.
                 if let Some(Err(cause)) = self.check().await {
                     return Err(passing(cause));
                 }

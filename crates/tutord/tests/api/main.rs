@@ -13,6 +13,7 @@ mod cookies;
 mod dashboard;
 mod demo;
 mod edge;
+mod exercise_requests;
 mod exercises;
 mod generators;
 mod harness;

@@ -11,8 +11,7 @@ use tutord_store::Timestamp;
 use tutord_store::store::{ChangeFeed, Outbox as _};
 
 use super::CachedStore;
-use crate::app::App;
-use crate::ops::background::drain;
+use crate::background::Background;
 
 /// The interval at which a process tries to become the follower, also after a failure.
 const RETRY: Duration = Duration::from_secs(1);
@@ -24,23 +23,23 @@ const BATCH: i64 = 1_000;
 const PURGE: Duration = Duration::from_secs(60);
 const PURGED: i64 = 10_000;
 
-/// Starts the tasks, which end at shutdown.
-pub(crate) fn spawn(app: &App, store: Arc<CachedStore>) {
-    if !app.cache.is_enabled() {
-        app.tasks.spawn(purge(app.clone()));
+/// Starts the tasks, which end at shutdown. `longest_ttl` is the longest time to live of a cached value.
+pub(crate) fn spawn(background: &Background, store: Arc<CachedStore>, longest_ttl: Duration) {
+    if !store.is_enabled() {
+        background.spawn(purge(background.clone(), store, longest_ttl));
         return;
     }
     let acknowledging = Arc::clone(&store);
-    let stop = app.shutdown.clone();
-    app.tasks.spawn(async move {
+    let stop = background.shutdown.clone();
+    background.spawn(async move {
         // Once more at the end: what is left to others takes them a second reading.
         while stop.run_until_cancelled(sleep(ACKNOWLEDGE)).await.is_some() {
             acknowledge(&acknowledging).await;
         }
         acknowledge(&acknowledging).await;
     });
-    let stop = app.shutdown.clone();
-    app.tasks.spawn(async move {
+    let stop = background.shutdown.clone();
+    background.spawn(async move {
         stop.run_until_cancelled(async {
             loop {
                 match store.follow_changes().await {
@@ -90,10 +89,9 @@ async fn follow(store: &CachedStore, mut feed: Box<dyn ChangeFeed>) {
 
 /// Removes changes while no cache is enabled. A process with a cache may start later, but values in Redis from before a
 /// change expire with their time to live, and the change is not needed after that.
-async fn purge(app: App) {
-    let longest = Duration::from_secs(app.config.cache.longest_ttl());
-    while app.shutdown.run_until_cancelled(sleep(PURGE)).await.is_some() {
-        let before = Timestamp::now() - longest;
-        drain(&app, "changes that nobody follows", || app.store.purge_changes(before, PURGED)).await;
+async fn purge(background: Background, store: Arc<CachedStore>, longest_ttl: Duration) {
+    while background.shutdown.run_until_cancelled(sleep(PURGE)).await.is_some() {
+        let before = Timestamp::now() - longest_ttl;
+        background.drain("changes that nobody follows", || store.purge_changes(before, PURGED)).await;
     }
 }

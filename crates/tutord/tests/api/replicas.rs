@@ -72,7 +72,7 @@ async fn metrics_do_not_wait_for_a_connection_for_long() {
         async move { store.user(1).await }
     });
     let in_use = || {
-        let pool = app.app.store.pool();
+        let pool = app.app.operations.pool();
         pool.open - pool.idle
     };
     while in_use() == 0 {

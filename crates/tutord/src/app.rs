@@ -14,7 +14,7 @@ use tokio::net::TcpListener;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use tutord_store::Store;
+use tutord_core::{Database, Operations, Store};
 use utoipa::OpenApi as _;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
@@ -50,8 +50,10 @@ pub struct App(Arc<Parts>);
 pub struct Parts {
     /// The configuration of the process.
     pub config: Config,
-    /// The database.
+    /// The store, with the cache in front of it.
     pub store: Arc<dyn Store>,
+    /// The calls to the database for operators and background tasks.
+    pub operations: Arc<dyn Operations>,
     /// The cache in front of the database.
     pub cache: Cache,
     /// Serialized responses of cached values.
@@ -145,20 +147,20 @@ impl App {
     pub fn new(
         config: Config,
         (watch, plans): (Watch, Plans),
-        store: Arc<dyn Store>,
+        database: Arc<dyn Database>,
         demo: bool,
     ) -> anyhow::Result<Self> {
         let tasks = TaskTracker::new();
-        let cache = config.cache.build(store.backend(), None).context("REDIS_URL")?;
+        let cache = config.cache.build(database.backend(), None).context("REDIS_URL")?;
         let told = cache.clone();
-        store.on_identity(Arc::new(move |identity| {
+        database.on_identity(Arc::new(move |identity| {
             // Its names are hexadecimal digits.
             told.set_identity(identity.and_then(|identity| Identity::new(&identity.state, &identity.lineage).ok()));
         }));
         if config.cache.cache_enabled && !cache.is_enabled() {
             tracing::info!("the cache is disabled: on PostgreSQL it requires REDIS_URL");
         }
-        let cached = Arc::new(CachedStore::new(store, cache.clone(), &config.cache));
+        let cached = Arc::new(CachedStore::new(Arc::clone(&database), cache.clone(), &config.cache));
         let store: Arc<dyn Store> = Arc::clone(&cached) as Arc<dyn Store>;
         let mailer = Mailer::new(Arc::clone(&store), &config.mail.mail_from);
         let transport = Transport::new(&config.mail, &config.database.data_dir)?;
@@ -183,6 +185,7 @@ impl App {
             leaderboards: Notify::new(),
             config,
             store,
+            operations: database,
             cache,
             answers: Answers::default(),
             watch,

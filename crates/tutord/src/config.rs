@@ -14,7 +14,8 @@ use ipnet::IpNet;
 use lettre::message::Mailbox;
 use querywatch::Watch;
 use readthrough::Identity;
-use tutord_store::{DatabaseIdentity, StoreOptions};
+use tutord_core::operations::DatabaseIdentity;
+use tutord_db::DatabaseOptions;
 use url::Url;
 
 use crate::http::rate_limit::{Rule, Windows};
@@ -425,14 +426,14 @@ impl DatabaseConfig {
     }
 
     /// Returns the options of the store's connections.
-    pub fn options(&self) -> StoreOptions {
-        StoreOptions {
+    pub fn options(&self) -> DatabaseOptions {
+        DatabaseOptions {
             pool_size: self.database_pool_size,
             max_overflow: self.database_max_overflow,
             acquire_timeout: Duration::from_millis(self.database_acquire_timeout_ms),
             statement_timeout: Duration::from_millis(self.database_statement_timeout_ms),
             creates_directory: self.database_url.is_none(),
-            ..StoreOptions::default()
+            ..DatabaseOptions::default()
         }
     }
 }
@@ -457,9 +458,9 @@ impl AuthConfig {
 impl Config {
     /// Returns the store options of a serving process. With Redis, the store also records the writes that must be
     /// invalidated.
-    pub fn store_options(&self, watch: &Watch) -> StoreOptions {
+    pub fn store_options(&self, watch: &Watch) -> DatabaseOptions {
         let shared = self.cache.cache_enabled && self.cache.redis_url.is_some();
-        StoreOptions {
+        DatabaseOptions {
             node: shared.then(rand::random),
             serves: true,
             watch: watch.clone(),

@@ -5,8 +5,8 @@ use axum::http::header::AUTHORIZATION;
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, Method};
 use axum_extra::extract::CookieJar;
-use tutord_store::Timestamp;
-use tutord_store::model::{Identity, Role, TokenHash};
+use tutord_core::Timestamp;
+use tutord_core::model::{Identity, Role, TokenHash};
 
 use super::{cookies, token};
 use crate::app::App;

@@ -7,8 +7,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::sleep;
-use tutord_store::Timestamp;
-use tutord_store::store::{ChangeFeed, Outbox as _};
+use tutord_core::Timestamp;
+use tutord_core::operations::ChangeFeed;
 
 use super::CachedStore;
 use crate::app::App;
@@ -39,11 +39,12 @@ pub(crate) fn spawn(app: &App, store: Arc<CachedStore>) {
         }
         acknowledge(&acknowledging).await;
     });
+    let operations = Arc::clone(&app.operations);
     let stop = app.shutdown.clone();
     app.tasks.spawn(async move {
         stop.run_until_cancelled(async {
             loop {
-                match store.follow_changes().await {
+                match operations.follow_changes().await {
                     Ok(Some(feed)) => follow(&store, feed).await,
                     Ok(None) => {}
                     Err(error) => tracing::warn!(%error, "could not follow changes of the database; retrying"),
@@ -75,7 +76,7 @@ async fn follow(store: &CachedStore, mut feed: Box<dyn ChangeFeed>) {
                 feed.done(&changes).await?;
                 tracing::debug!(changes = changes.len(), "invalidated the changes of others");
             }
-            Ok::<_, tutord_store::Error>(true)
+            Ok::<_, tutord_core::Error>(true)
         };
         match outcome.await {
             Ok(true) => {}
@@ -94,6 +95,6 @@ async fn purge(app: App) {
     let longest = Duration::from_secs(app.config.cache.longest_ttl());
     while app.shutdown.run_until_cancelled(sleep(PURGE)).await.is_some() {
         let before = Timestamp::now() - longest;
-        drain(&app, "changes that nobody follows", || app.store.purge_changes(before, PURGED)).await;
+        drain(&app, "changes that nobody follows", || app.operations.purge_changes(before, PURGED)).await;
     }
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use tutord_store::Timestamp;
+use tutord_core::Timestamp;
 
 use crate::app::App;
 use crate::ops::background::drain;
@@ -26,12 +26,12 @@ pub(crate) fn spawn(app: &App) {
                 _ = interval.tick() => {
                     let before = Timestamp::now() - KEPT_EXPIRED;
                     drain(&app, "expired sessions, tokens and idempotency keys", || {
-                        app.store.purge_expired(before, BATCH)
+                        app.operations.purge_expired(before, BATCH)
                     })
                     .await;
                 }
             }
-            drain(&app, "deleted conversations", || app.store.purge_conversations(BATCH)).await;
+            drain(&app, "deleted conversations", || app.operations.purge_conversations(BATCH)).await;
         }
     });
 }

@@ -65,7 +65,7 @@ pub(super) async fn until_signal(app: App, listener: TcpListener, further: Route
     let llm = app.config.llm.model_name();
     tracing::info!(
         address = listener.local_addr().map(tracing::field::display).ok(),
-        database = app.store.backend(),
+        database = app.operations.backend(),
         model = if llm.is_empty() { "not configured" } else { llm },
         "serving"
     );

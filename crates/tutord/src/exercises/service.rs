@@ -2,12 +2,12 @@
 
 use std::sync::Arc;
 
-use tutord_store::Timestamp;
-use tutord_store::model::{
+use tutord_core::Timestamp;
+use tutord_core::model::{
     Assigned, Completion, Difficulty, ExerciseStatus, ExerciseType, Grading, HistoryItem, Identity, Moment,
     NewSubmission, RequestKey, Submitted, Transition, User,
 };
-use tutord_store::rules::streak::daily_date;
+use tutord_core::rules::streak::daily_date;
 
 use super::daily::{self, DEFAULT_LANGUAGE};
 use super::difficulty::{self, Performance};

@@ -2,10 +2,10 @@
 
 use garde::Validate;
 use serde::{Deserialize, Serialize};
-use tutord_store::model::{
+use tutord_core::model::{
     Assigned, Completion, Difficulty, Exercise, ExerciseStatus, ExerciseType, Graded, HistoryItem, UserExercise,
 };
-use tutord_store::{Page, PageRequest, Timestamp};
+use tutord_core::{Page, PageRequest, Timestamp};
 use utoipa::ToSchema;
 
 use super::difficulty::Performance;

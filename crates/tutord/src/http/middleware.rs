@@ -235,7 +235,7 @@ mod tests {
         let data_dir = directory.path().display().to_string();
         let config = Cli::parse_from(["tutord", "--data-dir", &data_dir, "--trusted-proxies", "10.0.0.0/8"]).config;
         let (watch, plans) = config.watch.build();
-        let store = tutord_store::open(&config.database.url(), &config.store_options(&watch)).await.unwrap();
+        let store = tutord_db::open(&config.database.url(), &config.store_options(&watch)).await.unwrap();
         App::new(config, (watch, plans), store, false).unwrap()
     }
 

@@ -1,7 +1,7 @@
 //! Pagination: `limit`, `offset` and `cursor` of lists. Values out of range are rejected, not clamped.
 
 use serde::Deserialize;
-use tutord_store::{Cursor, List, PageRequest, Position};
+use tutord_core::{Cursor, List, PageRequest, Position};
 
 use crate::error::ApiError;
 
@@ -58,7 +58,7 @@ impl PageParams {
                 Cursor::decode(text)
                     .ok()
                     .filter(|cursor| cursor.list() == list)
-                    .ok_or_else(|| ApiError::validation("cursor", format!("cursor {}", tutord_store::CursorError)))?,
+                    .ok_or_else(|| ApiError::validation("cursor", format!("cursor {}", tutord_core::CursorError)))?,
             ),
         };
         Ok(PageRequest { limit, position })

@@ -5,7 +5,7 @@ use crate::app::App;
 /// Runs batches until one finds no more rows, or the server shuts down.
 pub(crate) async fn drain<F>(app: &App, what: &str, batch: impl Fn() -> F)
 where
-    F: Future<Output = tutord_store::Result<usize>>,
+    F: Future<Output = tutord_core::Result<usize>>,
 {
     while !app.shutdown.is_cancelled() {
         match batch().await {

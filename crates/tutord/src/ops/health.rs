@@ -7,7 +7,7 @@ use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use readthrough::RedisFault;
 use serde_json::{Value, json};
-use tutord_store::{Error, Refusal};
+use tutord_core::{Error, Refusal};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
@@ -73,11 +73,11 @@ async fn check(app: &App) -> Readiness {
 /// Checks that the database responds and accepts writes.
 async fn database(app: &App) -> Value {
     let began = Instant::now();
-    if let Err(error) = app.store.ping().await {
+    if let Err(error) = app.operations.ping().await {
         return unavailable(&error);
     }
     let latency = rounded(began);
-    match app.store.try_write().await {
+    match app.operations.try_write().await {
         // Without the table there is nothing to write to: see the migrations.
         Ok(()) | Err(Error::Refused(Refusal::SchemaMismatch, _)) => json!({"status": "ok", "latency_ms": latency}),
         Err(error) => unavailable(&error),
@@ -86,7 +86,7 @@ async fn database(app: &App) -> Value {
 
 /// Checks that the schema matches this version, and that a catalogue is loaded.
 async fn schema(app: &App) -> (Value, Value) {
-    let schema = match app.store.schema().await {
+    let schema = match app.operations.schema().await {
         Ok(schema) => schema,
         Err(error) => return (unavailable(&error), unavailable(&error)),
     };

@@ -20,8 +20,8 @@ use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Registry, Unit};
 
 use readthrough::NamespaceStats;
-use tutord_store::Timestamp;
-use tutord_store::store::Replica;
+use tutord_core::Timestamp;
+use tutord_core::operations::Replica;
 
 use crate::app::App;
 use crate::auth::MailStats;
@@ -172,7 +172,7 @@ impl Collected {
     }
 
     fn pool(&mut self, app: &App) {
-        let pool = app.store.pool();
+        let pool = app.operations.pool();
         let count = |count: usize| u64::try_from(count).unwrap_or(u64::MAX);
         let in_use = pool.open.saturating_sub(pool.idle);
         let states = [("max", pool.max), ("in_use", in_use), ("idle", pool.idle)];
@@ -319,11 +319,11 @@ fn lags(replicas: &[Replica]) -> Vec<(String, u64, Option<Duration>)> {
 
 /// Reads the replicas with one statement. Returns `None` on SQLite, or if the database does not respond in time.
 async fn replicas(app: &App) -> Option<Vec<Replica>> {
-    if app.store.backend() != "postgres" {
+    if app.operations.backend() != "postgres" {
         return None;
     }
-    let read = tokio::time::timeout(REPLICAS_WITHIN, app.store.replicas()).await;
-    match read.unwrap_or(Err(tutord_store::Error::Timeout)) {
+    let read = tokio::time::timeout(REPLICAS_WITHIN, app.operations.replicas()).await;
+    match read.unwrap_or(Err(tutord_core::Error::Timeout)) {
         Ok(replicas) => Some(replicas),
         Err(error) => {
             tracing::warn!(%error, "could not read the replicas; the metrics omit them");
@@ -377,7 +377,7 @@ async fn collect(app: &App) -> Result<Bytes, ApiError> {
 
 #[cfg(test)]
 mod tests {
-    use tutord_store::store::ReplicaProgress;
+    use tutord_core::operations::ReplicaProgress;
 
     use super::*;
 

@@ -149,7 +149,7 @@ async fn take(app: &App, shape: &str) {
     // The coldest shapes are no longer known.
     let Some(known) = app.watch.shape(shape) else { return };
     let sql = known.shape.sql;
-    match app.store.explain(&sql).await {
+    match app.operations.explain(&sql).await {
         Ok(Some(text)) => {
             let plan = Plan { hints: hints(&text), text };
             let hint = if plan.hints.is_empty() { "nothing stands out".to_owned() } else { plan.hints.join("; ") };

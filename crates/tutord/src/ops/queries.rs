@@ -5,7 +5,7 @@ use std::cmp::Reverse;
 use axum::extract::State;
 use querywatch::{Finding, ShapeSnapshot, SlowStatement, Stats, Totals};
 use serde::{Deserialize, Serialize};
-use tutord_store::store::ServerStatement;
+use tutord_core::operations::ServerStatement;
 use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
@@ -95,7 +95,7 @@ async fn queries(
     Query(query): Query<QueriesQuery>,
 ) -> Result<axum::Json<QueryReport>, ApiError> {
     let limit = integer("limit", query.limit.as_deref(), 1, MAX_LIMIT)?.unwrap_or(LIMIT);
-    let server = app.store.server_statements(limit).await?;
+    let server = app.operations.server_statements(limit).await?;
     let limit = usize::try_from(limit).unwrap_or(usize::MAX);
     let mut shapes = app.watch.shapes();
     shapes.sort_by_key(|shape| Reverse((query.sort.of(&shape.window), query.sort.of(&shape.since_start))));

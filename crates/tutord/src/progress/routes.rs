@@ -3,8 +3,8 @@
 use axum::extract::State;
 use axum::response::Response;
 use serde::Deserialize;
-use tutord_store::LocalDate;
-use tutord_store::model::{AchievementCategory, Period};
+use tutord_core::LocalDate;
+use tutord_core::model::{AchievementCategory, Period};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 

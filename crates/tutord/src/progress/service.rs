@@ -3,11 +3,11 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use tutord_store::model::progress::{Activity, ActivityHistory, ProgressOverview, TopicSkill, average_grade};
-use tutord_store::model::{Achievement, AchievementCategory, Period, User};
-use tutord_store::rules::streak::{current_streak, local_day};
-use tutord_store::rules::{self, level};
-use tutord_store::{LocalDate, Timestamp};
+use tutord_core::model::progress::{Activity, ActivityHistory, ProgressOverview, TopicSkill, average_grade};
+use tutord_core::model::{Achievement, AchievementCategory, Period, User};
+use tutord_core::rules::streak::{current_streak, local_day};
+use tutord_core::rules::{self, level};
+use tutord_core::{LocalDate, Timestamp};
 
 use super::wire::{
     AchievementItem, AchievementList, Badge, BadgeList, CalculatedLevel, HistoryDay, HistoryResponse, ProgressResponse,
@@ -227,7 +227,7 @@ pub(super) async fn level(app: &App, user_id: i64, topic: String) -> Result<Calc
     let (count, average) = skill
         .as_ref()
         .map_or((0, None), |skill| (skill.exercises_completed, average_grade(skill.grade_sum, skill.graded_count)));
-    let current = skill.as_ref().map_or(tutord_store::model::SkillLevel::Beginner, |skill: &TopicSkill| {
+    let current = skill.as_ref().map_or(tutord_core::model::SkillLevel::Beginner, |skill: &TopicSkill| {
         level::of(skill.exercises_completed, skill.grade_sum, skill.graded_count)
     });
     let next = level::next(current, count, average);

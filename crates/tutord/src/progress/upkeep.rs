@@ -3,8 +3,8 @@
 
 use std::time::Duration;
 
-use tutord_store::Timestamp;
-use tutord_store::model::progress::utc_day;
+use tutord_core::Timestamp;
+use tutord_core::model::progress::utc_day;
 
 use crate::app::App;
 use crate::ops::background::drain;

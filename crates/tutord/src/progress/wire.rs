@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 
 use garde::Validate;
 use serde::{Deserialize, Serialize};
-use tutord_store::model::progress::{Activity, LeaderboardEntry, Neighbourhood, TopicSkill, average_grade};
-use tutord_store::model::{Achievement, AchievementCategory, Period, Rarity, SkillLevel};
-use tutord_store::{LocalDate, Page, PageRequest, Timestamp};
+use tutord_core::model::progress::{Activity, LeaderboardEntry, Neighbourhood, TopicSkill, average_grade};
+use tutord_core::model::{Achievement, AchievementCategory, Period, Rarity, SkillLevel};
+use tutord_core::{LocalDate, Page, PageRequest, Timestamp};
 use utoipa::ToSchema;
 
 use crate::http::json::trimmed;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use axum::extract::State;
 use axum::response::Response;
-use tutord_store::model::{User, UserChanges};
+use tutord_core::model::{User, UserChanges};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 

@@ -2,7 +2,7 @@
 
 use reqwest::{Method, Response};
 use serde_json::Value;
-use tutord_store::model::Role;
+use tutord_core::model::Role;
 
 use crate::harness::{Answer, Client, TestApp, answer};
 
@@ -91,7 +91,7 @@ async fn only_admins_see_it(app: &TestApp) {
 
 async fn an_empty_system_explains_itself(app: &TestApp) {
     let admin = admin(app).await;
-    let sqlite = app.app.store.backend() == "sqlite";
+    let sqlite = app.app.operations.backend() == "sqlite";
     for (path, words) in [
         ("/ops", "Each route appears here with its first request."),
         ("/ops/slow", "No statement took longer than 3600000 ms since the start."),

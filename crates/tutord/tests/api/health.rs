@@ -25,7 +25,7 @@ async fn it_is_ready_when_the_database_answers(app: &TestApp) {
     assert_eq!(body["checks"]["database"]["status"], "ok");
     assert!(body["checks"]["database"]["latency_ms"].as_f64().unwrap() > 0.0);
     assert_eq!(body["checks"]["migrations"], json!({"status": "ok"}));
-    let cache = if app.app.store.backend() == "sqlite" { "disabled" } else { "ok" };
+    let cache = if app.app.operations.backend() == "sqlite" { "disabled" } else { "ok" };
     assert_eq!(body["checks"]["cache"]["status"], cache);
 }
 

@@ -1,6 +1,6 @@
 //! What operators are told of the database's replicas.
 
-use tutord_store::model::Role;
+use tutord_core::model::Role;
 
 use crate::dashboard::{admin, shows};
 use crate::harness::TestApp;
@@ -72,7 +72,7 @@ async fn metrics_do_not_wait_for_a_connection_for_long() {
         async move { store.user(1).await }
     });
     let in_use = || {
-        let pool = app.app.store.pool();
+        let pool = app.app.operations.pool();
         pool.open - pool.idle
     };
     while in_use() == 0 {

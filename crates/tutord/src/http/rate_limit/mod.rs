@@ -19,7 +19,7 @@ use std::time::{Duration, SystemTime};
 
 use moka::sync::Cache;
 use sha2::{Digest as _, Sha256};
-use tutord_store::model::Role;
+use tutord_core::model::Role;
 
 use crate::config::RateLimitConfig;
 use crate::error::ApiError;

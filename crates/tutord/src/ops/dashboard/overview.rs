@@ -35,7 +35,7 @@ pub(super) fn view(app: &App) -> View {
     View {
         title: "Overview".to_owned(),
         intro: html! {
-            "The last five minutes of this process, tutord " (env!("CARGO_PKG_VERSION")) " on " (app.store.backend())
+            "The last five minutes of this process, tutord " (env!("CARGO_PKG_VERSION")) " on " (app.operations.backend())
             ". Each process has its own dashboard; Prometheus collects " code { "/metrics" } " of all processes."
         },
         sections: vec![
@@ -74,7 +74,7 @@ pub(super) fn view(app: &App) -> View {
 fn tiles(app: &App) -> Markup {
     let requests = app.requests.recent.overall();
     let statements = app.watch.totals();
-    let pool = app.store.pool();
+    let pool = app.operations.pool();
     let (hits, reads) = app
         .cache
         .stats()

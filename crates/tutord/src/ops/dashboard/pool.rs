@@ -19,8 +19,8 @@ pub(super) fn view(app: &App) -> View {
     View {
         title: "Pool".to_owned(),
         intro: html! {
-            "Current connections to " (app.store.backend())
-            @if app.store.backend() == "sqlite" { " (read connections; one more connection writes)" }
+            "Current connections to " (app.operations.backend())
+            @if app.operations.backend() == "sqlite" { " (read connections; one more connection writes)" }
             ". A request that waits longer than " (database.database_acquire_timeout_ms) " ms ("
             code { "DATABASE_ACQUIRE_TIMEOUT_MS" } ") for a connection gets a 503."
         },
@@ -36,7 +36,7 @@ pub(super) fn view(app: &App) -> View {
 }
 
 fn connections(app: &App) -> Markup {
-    let pool = app.store.pool();
+    let pool = app.operations.pool();
     let in_use = pool.open.saturating_sub(pool.idle);
     html! {
         dl.tiles {

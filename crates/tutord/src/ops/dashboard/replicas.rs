@@ -1,7 +1,7 @@
 //! The page Replicas: the streaming replicas, as the primary reports them.
 
 use maud::{Markup, html};
-use tutord_store::store::{Replica, ReplicaProgress};
+use tutord_core::operations::{Replica, ReplicaProgress};
 
 use super::format;
 use super::view::{Section, View, empty, scrolling, unanswered};
@@ -19,9 +19,9 @@ pub(super) async fn view(app: &App) -> View {
 }
 
 async fn replicas(app: &App) -> Markup {
-    match app.store.replicas().await {
+    match app.operations.replicas().await {
         Ok(replicas) if !replicas.is_empty() => table(&replicas),
-        Ok(_) if app.store.backend() == "postgres" => none(),
+        Ok(_) if app.operations.backend() == "postgres" => none(),
         Ok(_) => empty("SQLite has no replicas."),
         Err(error) => unanswered(&error),
     }

@@ -1,7 +1,7 @@
 //! The page Server: the statements that the database server itself counts, of all its users.
 
 use maud::{Markup, html};
-use tutord_store::store::ServerStatement;
+use tutord_core::operations::ServerStatement;
 
 use super::format;
 use super::view::{Section, View, empty, scrolling, unanswered};
@@ -22,9 +22,9 @@ pub(super) async fn view(app: &App) -> View {
 }
 
 async fn statements(app: &App) -> Markup {
-    match app.store.server_statements(MOST).await {
+    match app.operations.server_statements(MOST).await {
         Ok(Some(statements)) => table(&statements),
-        Ok(None) if app.store.backend() == "postgres" => empty(
+        Ok(None) if app.operations.backend() == "postgres" => empty(
             "The server does not count statements: add pg_stat_statements to shared_preload_libraries, restart the server, and run CREATE EXTENSION pg_stat_statements in this database.",
         ),
         Ok(None) => empty("SQLite keeps no statistics: the Queries page shows all statements."),

@@ -224,7 +224,7 @@ mod tests {
     #[test]
     fn the_seed_decides() {
         let contents =
-            |plan: &SeedPlan| SeedRows::new(&plan, BASES).messages().map(|row| row.content).collect::<Vec<_>>();
+            |plan: &SeedPlan| SeedRows::new(plan, BASES).messages().map(|row| row.content).collect::<Vec<_>>();
         assert_eq!(contents(&plan()), contents(&plan()));
         assert_ne!(contents(&plan()), contents(&SeedPlan { seed: 8, ..plan() }));
     }

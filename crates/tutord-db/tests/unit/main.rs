@@ -1,6 +1,5 @@
 //! The unit tests of `tutord-db`. They lie next to the code that they test. This target compiles those modules alone,
 //! because a test build of the whole library would compile the adapters again.
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 #[path = "../../src/explain.rs"]
 mod explain;

@@ -31,7 +31,7 @@ impl Background {
     /// Runs batches until one finds no more rows, or the server shuts down.
     pub(crate) async fn drain<F>(&self, what: &str, batch: impl Fn() -> F)
     where
-        F: Future<Output = tutord_store::Result<usize>>,
+        F: Future<Output = tutord_core::Result<usize>>,
     {
         while !self.shutdown.is_cancelled() {
             match batch().await {

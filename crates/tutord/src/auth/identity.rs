@@ -7,9 +7,9 @@ use axum::http::header::AUTHORIZATION;
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, Method};
 use axum_extra::extract::CookieJar;
-use tutord_store::Timestamp;
-use tutord_store::model::{Identity, Role, TokenHash, User};
-use tutord_store::store::Users;
+use tutord_core::Timestamp;
+use tutord_core::model::{Identity, Role, TokenHash, User};
+use tutord_core::store::Users;
 
 use super::state::AuthState;
 use super::{cookies, token};

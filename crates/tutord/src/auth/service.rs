@@ -3,11 +3,11 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
-use tutord_store::model::{
+use tutord_core::model::{
     Credentials, EmailTokenPurpose, MailKind, NewSessionTokens, NewUser, Role, Rotation, TokenHash, User,
 };
-use tutord_store::rules::address::key as address_key;
-use tutord_store::{Error, Timestamp};
+use tutord_core::rules::address::key as address_key;
+use tutord_core::{Error, Timestamp};
 
 use super::cookies::{DEVICE_TTL, Tokens};
 use super::password::Matched;

@@ -2,10 +2,10 @@
 
 use readthrough::{Cache, Namespace, NamespaceOptions};
 use serde::{Deserialize, Serialize};
-use tutord_store::Timestamp;
-use tutord_store::model::progress::{Activity, ActivityHistory, LeaderboardEntry, ProgressOverview, TopicSkill};
-use tutord_store::model::{Conversation, ConversationPage, Exercise, HistoryItem, NewestDaily, User};
-use tutord_store::page::Page;
+use tutord_core::Timestamp;
+use tutord_core::model::progress::{Activity, ActivityHistory, LeaderboardEntry, ProgressOverview, TopicSkill};
+use tutord_core::model::{Conversation, ConversationPage, Exercise, HistoryItem, NewestDaily, User};
+use tutord_core::page::Page;
 
 use super::CacheSettings;
 

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use clap::Args;
 use readthrough::Identity;
-use tutord_store::DatabaseIdentity;
+use tutord_core::operations::DatabaseIdentity;
 
 use crate::values::{Secret, SecretUrl};
 

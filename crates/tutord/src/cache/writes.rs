@@ -1,7 +1,7 @@
 //! The keys and groups that each write invalidates.
 
 use readthrough::{Key, Target};
-use tutord_store::model::change::{Change, ChangeKind};
+use tutord_core::model::change::{Change, ChangeKind};
 
 use super::namespaces::Namespaces;
 

@@ -2,8 +2,8 @@
 
 use garde::Validate;
 use serde::{Deserialize, Serialize};
-use tutord_store::model::{ContextType, Conversation, Message, MessageRole};
-use tutord_store::{Page, PageRequest, Timestamp};
+use tutord_core::model::{ContextType, Conversation, Message, MessageRole};
+use tutord_core::{Page, PageRequest, Timestamp};
 use utoipa::ToSchema;
 
 use crate::http::json::{trimmed, trimmed_option};

@@ -7,8 +7,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tracing::Instrument as _;
-use tutord_store::Error;
-use tutord_store::model::{Appended, Identity, Message, NewReply, NewUserMessage, StoredExchange, Target};
+use tutord_core::Error;
+use tutord_core::model::{Appended, Identity, Message, NewReply, NewUserMessage, StoredExchange, Target};
 
 use super::dto::SendRequest;
 use super::in_progress::Turn;

@@ -2,9 +2,9 @@
 
 use std::fmt::Write as _;
 
-use tutord_store::model::progress::{TopicSkill, average_grade};
-use tutord_store::model::{Message, MessageRole, PASSING_GRADE, User};
-use tutord_store::text::head;
+use tutord_core::model::progress::{TopicSkill, average_grade};
+use tutord_core::model::{Message, MessageRole, PASSING_GRADE, User};
+use tutord_core::text::head;
 
 use crate::http::text::is_invisible;
 use crate::llm::{ChatMessage, MESSAGE_OVERHEAD, Role, estimate_tokens};
@@ -121,8 +121,8 @@ pub(super) fn title_from(message: &str) -> String {
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
-    use tutord_store::Timestamp;
-    use tutord_store::model::SkillLevel;
+    use tutord_core::Timestamp;
+    use tutord_core::model::SkillLevel;
 
     use super::*;
 
@@ -138,7 +138,7 @@ mod tests {
             career_goals: None,
             learning_style: None,
             time_commitment: None,
-            role: tutord_store::model::Role::Student,
+            role: tutord_core::model::Role::Student,
             is_active: true,
             is_mentor: false,
             email_verified: true,

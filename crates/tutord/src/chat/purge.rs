@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::Notify;
-use tutord_store::{Store, Timestamp};
+use tutord_core::{Operations, Timestamp};
 
 use crate::background::Background;
 
@@ -16,7 +16,7 @@ const INTERVAL: Duration = Duration::from_secs(60 * 60);
 const KEPT_EXPIRED: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// Starts the task, which first removes what a stopped process left, and ends at shutdown.
-pub(crate) fn spawn(background: &Background, operations: Arc<dyn Store>, deleted: Arc<Notify>) {
+pub(crate) fn spawn(background: &Background, operations: Arc<dyn Operations>, deleted: Arc<Notify>) {
     let within = background.clone();
     background.spawn(async move {
         let mut interval = tokio::time::interval(INTERVAL);

@@ -5,8 +5,8 @@ use axum::http::header::ACCEPT;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
-use tutord_store::model::Order;
-use tutord_store::{List, PageRequest};
+use tutord_core::model::Order;
+use tutord_core::{List, PageRequest};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 

@@ -13,7 +13,7 @@ use futures_util::stream::{Stream, StreamExt, unfold};
 use serde::Serialize;
 use tokio::sync::mpsc;
 use tracing::Instrument as _;
-use tutord_store::model::{BROKEN_OFF, INTERRUPTED, Message, NewReply};
+use tutord_core::model::{BROKEN_OFF, INTERRUPTED, Message, NewReply};
 
 use super::exchange::{Begun, Outcome, Question, answered, milliseconds, tokens, unavailable};
 use super::state::ChatState;

@@ -1,7 +1,7 @@
 //! The page Server: the statements that the database server itself counts, of all its users.
 
 use maud::{Markup, html};
-use tutord_store::store::ServerStatement;
+use tutord_core::operations::ServerStatement;
 
 use super::format;
 use super::state::DashboardState;

@@ -5,8 +5,8 @@
 //! concurrent requests may choose different exercises; the database stores the first choice.
 
 use rand::seq::IndexedRandom as _;
-use tutord_store::LocalDate;
-use tutord_store::model::{Candidate, Choice, Daily, Difficulty, ExerciseType, HistoryItem, SkillLevel, User};
+use tutord_core::LocalDate;
+use tutord_core::model::{Candidate, Choice, Daily, Difficulty, ExerciseType, HistoryItem, SkillLevel, User};
 
 use super::catalogue::is_word;
 use super::generator::{self, Wish};

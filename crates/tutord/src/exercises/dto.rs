@@ -2,11 +2,11 @@
 
 use garde::Validate;
 use serde::{Deserialize, Serialize};
-use tutord_store::model::{
+use tutord_core::model::{
     Assigned, Completion, Difficulty, Exercise, ExerciseStatus, ExerciseType, Graded, HintTaken, HistoryItem,
     UserExercise,
 };
-use tutord_store::{Page, PageRequest, Timestamp};
+use tutord_core::{Page, PageRequest, Timestamp};
 use utoipa::ToSchema;
 
 use super::difficulty::{Adjustment, Analysis, Performance};

@@ -3,8 +3,8 @@
 //! Its answers are data from outside: each is read tolerantly, and checked before it counts.
 
 use serde_json::{Value, json};
-use tutord_store::model::{Difficulty, Exercise, ExerciseType, NewExercise, StoredSubmission, User};
-use tutord_store::text::head;
+use tutord_core::model::{Difficulty, Exercise, ExerciseType, NewExercise, StoredSubmission, User};
+use tutord_core::text::head;
 
 use super::catalogue;
 use super::state::ExercisesState;

@@ -4,8 +4,8 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
-use tutord_store::List;
-use tutord_store::model::ExerciseStatus;
+use tutord_core::List;
+use tutord_core::model::ExerciseStatus;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 

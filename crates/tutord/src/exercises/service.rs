@@ -1,11 +1,11 @@
 //! The rules of exercises.
 
-use tutord_store::Timestamp;
-use tutord_store::model::{
+use tutord_core::Timestamp;
+use tutord_core::model::{
     Assigned, Completion, Difficulty, ExerciseStatus, ExerciseType, Graded, Grading, HintTaken, HistoryItem, Identity,
     Moment, NewSubmission, RequestKey, Submitted, Transition, User,
 };
-use tutord_store::rules::streak::daily_date;
+use tutord_core::rules::streak::daily_date;
 
 use super::daily::{self, DEFAULT_LANGUAGE};
 use super::difficulty::{self, Adjustment, Analysis, Performance};

@@ -284,9 +284,9 @@ impl IntoResponse for ApiError {
     }
 }
 
-impl From<tutord_store::Error> for ApiError {
-    fn from(error: tutord_store::Error) -> Self {
-        use tutord_store::Error;
+impl From<tutord_core::Error> for ApiError {
+    fn from(error: tutord_core::Error) -> Self {
+        use tutord_core::Error;
         match error {
             // A defect of ours is 500; what passes by itself, or when an operator acts, is not.
             Error::Overloaded

@@ -1,7 +1,7 @@
 //! Pagination: `limit`, `offset` and `cursor` of lists. Values out of range are rejected, not clamped.
 
 use serde::{Deserialize, Serialize};
-use tutord_store::{Cursor, List, Page, PageRequest, Position};
+use tutord_core::{Cursor, List, Page, PageRequest, Position};
 use utoipa::ToSchema;
 
 use crate::http::error::ApiError;
@@ -87,7 +87,7 @@ impl PageParams {
                 Cursor::decode(text)
                     .ok()
                     .filter(|cursor| cursor.list() == list)
-                    .ok_or_else(|| ApiError::validation("cursor", format!("cursor {}", tutord_store::CursorError)))?,
+                    .ok_or_else(|| ApiError::validation("cursor", format!("cursor {}", tutord_core::CursorError)))?,
             ),
         };
         Ok(PageRequest { limit, position })

@@ -1,7 +1,7 @@
 //! `garde` rules shared by several features.
 
 use lettre::Address;
-use tutord_store::rules::address;
+use tutord_core::rules::address;
 use unicode_properties::{GeneralCategoryGroup, UnicodeGeneralCategory as _};
 
 const EMAIL_CHARS: usize = 255;

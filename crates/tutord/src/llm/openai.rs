@@ -10,7 +10,7 @@ use futures_util::stream::{BoxStream, StreamExt, unfold};
 use reqwest::redirect::Policy;
 use reqwest::{Response, Url};
 use serde_json::{Map, Value};
-use tutord_store::model::BROKEN_OFF;
+use tutord_core::model::BROKEN_OFF;
 
 use super::dialect::{Dialect, SystemRole};
 use super::endpoint_error::EndpointError;

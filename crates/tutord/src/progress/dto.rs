@@ -4,11 +4,11 @@ use std::collections::BTreeMap;
 
 use garde::Validate;
 use serde::{Deserialize, Serialize};
-use tutord_store::model::progress::{
+use tutord_core::model::progress::{
     Activity, LeaderboardEntry, Neighbourhood, ProgressOverview, TopicSkill, average_grade,
 };
-use tutord_store::model::{Achievement, AchievementCategory, Period, Rarity, SkillLevel, User};
-use tutord_store::{LocalDate, Page, PageRequest, Timestamp};
+use tutord_core::model::{Achievement, AchievementCategory, Period, Rarity, SkillLevel, User};
+use tutord_core::{LocalDate, Page, PageRequest, Timestamp};
 use utoipa::ToSchema;
 
 use super::service::{AchievementProgress, History, PeriodSums, StreakStatus, TopicLevel};

@@ -10,8 +10,8 @@ use axum::http::header::{CONTENT_DISPOSITION, CONTENT_TYPE};
 use axum::response::{IntoResponse, Response};
 use futures_util::stream;
 use serde::{Deserialize, Serialize};
-use tutord_store::model::{Difficulty, ExerciseStatus, ExerciseType, HistoryItem};
-use tutord_store::{Cursor, LocalDate, Timestamp};
+use tutord_core::model::{Difficulty, ExerciseStatus, ExerciseType, HistoryItem};
+use tutord_core::{Cursor, LocalDate, Timestamp};
 use utoipa::ToSchema;
 
 use super::dto::ProgressResponse;

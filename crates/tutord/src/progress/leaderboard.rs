@@ -1,9 +1,9 @@
 //! Leaderboards by points or by longest streak.
 
 use serde::Deserialize;
-use tutord_store::Timestamp;
-use tutord_store::model::progress::{Board, starts_on, utc_day};
-use tutord_store::model::{Metric, Period};
+use tutord_core::Timestamp;
+use tutord_core::model::progress::{Board, starts_on, utc_day};
+use tutord_core::model::{Metric, Period};
 
 use crate::http::error::ApiError;
 use crate::http::pagination::Bounds;

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::Notify;
-use tutord_store::model::progress::utc_day;
-use tutord_store::{Store, Timestamp};
+use tutord_core::model::progress::utc_day;
+use tutord_core::{Store, Timestamp};
 
 use crate::background::Background;
 

@@ -3,8 +3,8 @@
 use axum::extract::State;
 use axum::response::Response;
 use serde::Deserialize;
-use tutord_store::model::{AchievementCategory, Period};
-use tutord_store::{List, LocalDate};
+use tutord_core::model::{AchievementCategory, Period};
+use tutord_core::{List, LocalDate};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 

@@ -2,11 +2,11 @@
 
 use std::sync::Arc;
 
-use tutord_store::model::progress::{Activity, ActivityHistory, ProgressOverview, TopicSkill, average_grade};
-use tutord_store::model::{Achievement, AchievementCategory, Period, SkillLevel, User};
-use tutord_store::rules::streak::{current_streak, local_day};
-use tutord_store::rules::{self, level};
-use tutord_store::{LocalDate, Timestamp};
+use tutord_core::model::progress::{Activity, ActivityHistory, ProgressOverview, TopicSkill, average_grade};
+use tutord_core::model::{Achievement, AchievementCategory, Period, SkillLevel, User};
+use tutord_core::rules::streak::{current_streak, local_day};
+use tutord_core::rules::{self, level};
+use tutord_core::{LocalDate, Timestamp};
 
 use super::state::ProgressState;
 use crate::auth::profile;

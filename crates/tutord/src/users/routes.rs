@@ -2,7 +2,7 @@
 
 use axum::extract::State;
 use axum::response::Response;
-use tutord_store::model::{User, UserChanges};
+use tutord_core::model::{User, UserChanges};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 

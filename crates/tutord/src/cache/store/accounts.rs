@@ -7,13 +7,13 @@ use async_trait::async_trait;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use readthrough::Key;
-use tutord_store::model::change::ChangeKind;
-use tutord_store::model::{
+use tutord_core::model::change::ChangeKind;
+use tutord_core::model::{
     ClaimedMail, Credentials, EmailTokenPurpose, FailedMail, Identity, LearningProfile, MailCounts, MailKind,
     NewEmailToken, NewSessionTokens, NewUser, Rotation, TokenHash, User, UserChanges,
 };
-use tutord_store::store::{EmailTokens, Mails, Sessions, Users};
-use tutord_store::{Result, Timestamp};
+use tutord_core::store::{EmailTokens, Mails, Sessions, Users};
+use tutord_core::{Result, Timestamp};
 
 use super::super::namespaces::TokenOwner;
 use super::super::writes::Write;
@@ -78,7 +78,7 @@ impl Sessions for CachedStore {
         let key = Key::new(URL_SAFE_NO_PAD.encode(access));
         let owner = async || {
             let found = self.store.identity(access).await?;
-            Ok::<_, tutord_store::Error>(found.map(|found| TokenOwner {
+            Ok::<_, tutord_core::Error>(found.map(|found| TokenOwner {
                 session_id: found.session_id,
                 user_id: found.user_id,
                 expires_at: found.expires_at,
@@ -93,7 +93,7 @@ impl Sessions for CachedStore {
         // An expired token says nothing of its session: its row may be gone before the session ends.
         if expires_at > Timestamp::now() {
             let session = Key::in_group(user_id, session_id);
-            let live = async || Ok::<_, tutord_store::Error>(self.store.identity(access).await?.map(|_| ()));
+            let live = async || Ok::<_, tutord_core::Error>(self.store.identity(access).await?.map(|_| ()));
             if self.namespaces.sessions.get_or_load(&session, live).await?.is_none() {
                 return Ok(None);
             }

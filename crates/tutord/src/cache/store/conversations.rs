@@ -7,13 +7,13 @@ use futures_util::future::join;
 use readthrough::{Before, Key, Namespace};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use tutord_store::Result;
-use tutord_store::model::{
+use tutord_core::Result;
+use tutord_core::model::{
     Appended, Conversation, ConversationPage, Message, NewConversation, NewReply, NewUserMessage, Order, Stored,
     StoredExchange, Target,
 };
-use tutord_store::page::{Page, PageRequest, Position};
-use tutord_store::store::Conversations;
+use tutord_core::page::{Page, PageRequest, Position};
+use tutord_core::store::Conversations;
 
 use super::super::namespaces::Namespaces;
 use super::super::writes::{Write, conversation_group};

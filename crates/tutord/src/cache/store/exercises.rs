@@ -4,14 +4,14 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use readthrough::Key;
-use tutord_store::model::{
+use tutord_core::model::{
     Assigned, Candidate, CatalogueLoaded, Choice, Completion, Daily, Difficulty, Exercise, ExerciseStatus, Graded,
     Grading, HintTaken, HistoryItem, Moment, NewAchievement, NewExercise, NewSubmission, NewestDaily, RequestKey,
     StoredSubmission, Submitted, Transition,
 };
-use tutord_store::page::{Cursor, Page, PageRequest};
-use tutord_store::store::Exercises;
-use tutord_store::{LocalDate, Result, Timestamp};
+use tutord_core::page::{Cursor, Page, PageRequest};
+use tutord_core::store::Exercises;
+use tutord_core::{LocalDate, Result, Timestamp};
 
 use super::super::namespaces::OwnExercises;
 use super::super::writes::{Write, own_exercise};
@@ -56,7 +56,7 @@ impl Exercises for CachedStore {
         // Whether there is one of the catalogue is the same for all students; one that was generated is not.
         let load = async || {
             let found = owned(self.store.exercise(user_id, id).await?);
-            Ok::<_, tutord_store::Error>(found.filter(|exercise| !exercise.generated_by_ai))
+            Ok::<_, tutord_core::Error>(found.filter(|exercise| !exercise.generated_by_ai))
         };
         if let Some(found) = self.namespaces.exercises.get_or_load(&Key::new(id), load).await? {
             return Ok(Some(found));
@@ -69,7 +69,7 @@ impl Exercises for CachedStore {
         let key = Key::in_group(user_id, "daily");
         let load = async || {
             let found = self.store.newest_daily(user_id).await?;
-            Ok::<_, tutord_store::Error>(found.map(|newest| OwnExercises::Daily(Box::new(newest))))
+            Ok::<_, tutord_core::Error>(found.map(|newest| OwnExercises::Daily(Box::new(newest))))
         };
         match owned(self.namespaces.exercise_lists.get_or_load(&key, load).await?) {
             Some(OwnExercises::Daily(newest)) => Ok(Some(*newest)),
@@ -117,7 +117,7 @@ impl Exercises for CachedStore {
         let key = Key::in_group(user_id, format_args!("{status_name}:{}", page_member(page)));
         let load = async || {
             let found = self.store.exercise_history(user_id, status, page).await?;
-            Ok::<_, tutord_store::Error>(Some(OwnExercises::Page(found)))
+            Ok::<_, tutord_core::Error>(Some(OwnExercises::Page(found)))
         };
         match owned(self.namespaces.exercise_lists.get_or_load(&key, load).await?) {
             Some(OwnExercises::Page(found)) => Ok(found),
@@ -133,7 +133,7 @@ impl Exercises for CachedStore {
         let key = Key::in_group(user_id, format_args!("ended:{limit}"));
         let load = async || {
             let found = self.store.ended_exercises(user_id, limit).await?;
-            Ok::<_, tutord_store::Error>(Some(OwnExercises::Ended(found)))
+            Ok::<_, tutord_core::Error>(Some(OwnExercises::Ended(found)))
         };
         match owned(self.namespaces.exercise_lists.get_or_load(&key, load).await?) {
             Some(OwnExercises::Ended(found)) => Ok(found),

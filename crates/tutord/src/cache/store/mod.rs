@@ -1,7 +1,6 @@
 //! The cached store: the coordination of writes and invalidations. Each aggregate of the store has its own file.
 
 mod accounts;
-mod administration;
 mod conversations;
 mod exercises;
 mod progress;
@@ -14,12 +13,12 @@ use futures_util::future::{BoxFuture, join, join_all};
 use readthrough::{Cache, Invalidation, Key};
 use tokio_util::task::TaskTracker;
 use tracing::Instrument as _;
-use tutord_store::model::change::Change;
-use tutord_store::model::progress::{Board, starts_on, utc_day};
-use tutord_store::model::{Metric, Period};
-use tutord_store::page::{Page, PageRequest, Position};
-use tutord_store::store::Progress;
-use tutord_store::{Result, Store, Timestamp};
+use tutord_core::model::change::Change;
+use tutord_core::model::progress::{Board, starts_on, utc_day};
+use tutord_core::model::{Metric, Period};
+use tutord_core::page::{Page, PageRequest, Position};
+use tutord_core::store::Progress;
+use tutord_core::{Database, Result, Timestamp};
 
 use super::namespaces::Namespaces;
 use super::writes::{Write, flushed, noted};
@@ -43,9 +42,9 @@ pub struct PageSizes {
     pub messages: i64,
 }
 
-/// A [`Store`] that caches frequent reads and invalidates them on writes.
+/// A [`Store`](tutord_core::Store) that caches frequent reads and invalidates them on writes.
 pub struct CachedStore {
-    store: Arc<dyn Store>,
+    store: Arc<dyn Database>,
     cache: Cache,
     namespaces: Arc<Namespaces>,
     pages: PageSizes,
@@ -57,7 +56,7 @@ pub struct CachedStore {
 
 impl CachedStore {
     /// Creates a cached store in front of a database.
-    pub fn new(store: Arc<dyn Store>, cache: Cache, settings: &CacheSettings, pages: PageSizes) -> Self {
+    pub fn new(store: Arc<dyn Database>, cache: Cache, settings: &CacheSettings, pages: PageSizes) -> Self {
         let namespaces = Arc::new(Namespaces::open(&cache, settings));
         Self { store, cache, namespaces, pages, begun: Mutex::default(), written: AtomicBool::new(false) }
     }
@@ -102,7 +101,7 @@ impl CachedStore {
             Err(error) => match error.try_into_panic() {
                 Ok(panic) => std::panic::resume_unwind(panic),
                 // Only a runtime that shuts down cancels it.
-                Err(error) => Err(tutord_store::Error::Unavailable(error.to_string())),
+                Err(error) => Err(tutord_core::Error::Unavailable(error.to_string())),
             },
         }
     }
@@ -122,7 +121,7 @@ impl CachedStore {
         let load = async |places: Vec<usize>| {
             let exercises = self.store.catalogue_exercises(WARM_EXERCISES).await?;
             let found = |place: usize| exercises.iter().find(|exercise| ids.get(place) == Some(&exercise.id)).cloned();
-            Ok::<_, tutord_store::Error>(places.into_iter().map(found).collect())
+            Ok::<_, tutord_core::Error>(places.into_iter().map(found).collect())
         };
         self.namespaces.exercises.get_many_or_load(&keys, load).await?;
         let today = utc_day(Timestamp::now());

@@ -5,12 +5,12 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use readthrough::Key;
-use tutord_store::model::progress::{
+use tutord_core::model::progress::{
     Activity, ActivityHistory, Board, LeaderboardEntry, Neighbourhood, ProgressOverview, TopicSkill,
 };
-use tutord_store::page::{Page, PageRequest};
-use tutord_store::store::Progress;
-use tutord_store::{LocalDate, Result, Timestamp};
+use tutord_core::page::{Page, PageRequest};
+use tutord_core::store::Progress;
+use tutord_core::{LocalDate, Result, Timestamp};
 
 use super::super::namespaces::OwnProgress;
 use super::super::writes::{LEADERBOARDS, Write};

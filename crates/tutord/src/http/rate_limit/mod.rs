@@ -20,7 +20,7 @@ use std::time::{Duration, SystemTime};
 
 use moka::sync::Cache;
 use sha2::{Digest as _, Sha256};
-use tutord_store::model::Role;
+use tutord_core::model::Role;
 
 use crate::http::error::ApiError;
 pub use settings::RateLimitSettings;

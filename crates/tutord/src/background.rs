@@ -1,5 +1,9 @@
 //! Background tasks: they outlive their request, and shutdown waits for them.
 
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -10,6 +14,15 @@ pub struct Background {
     tasks: TaskTracker,
     /// Cancelled when the server begins to shut down.
     pub shutdown: CancellationToken,
+}
+
+/// The cause of a round of a background task.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Cause {
+    /// A request notified the task.
+    Notified,
+    /// The interval has passed, or the task has just started.
+    Interval,
 }
 
 impl Background {
@@ -26,6 +39,29 @@ impl Background {
     pub async fn wait(&self) {
         self.tasks.close();
         self.tasks.wait().await;
+    }
+
+    /// Spawns a task that runs `round` at the start, when it is notified, and at each interval, until shutdown.
+    pub(crate) fn spawn_loop<F>(
+        &self,
+        interval: Duration,
+        notified: Arc<Notify>,
+        round: impl Fn(Background, Cause) -> F + Send + 'static,
+    ) where
+        F: Future<Output = ()> + Send,
+    {
+        let background = self.clone();
+        self.spawn(async move {
+            let mut ticks = tokio::time::interval(interval);
+            loop {
+                let cause = tokio::select! {
+                    () = background.shutdown.cancelled() => return,
+                    () = notified.notified() => Cause::Notified,
+                    _ = ticks.tick() => Cause::Interval,
+                };
+                round(background.clone(), cause).await;
+            }
+        });
     }
 
     /// Runs batches until one finds no more rows, or the server shuts down.

@@ -133,7 +133,7 @@ impl Sender {
             }
             Err(Failure { is_permanent, cause }) => {
                 let pause = PAUSES[usize::try_from(mail.attempts - 1).unwrap_or(0).min(PAUSES.len() - 1)];
-                // Not all that failed together at the same moment again.
+                // Spread the retries of mails that failed together.
                 let due_at = Timestamp::now() + pause + pause.mul_f64(rand::random_range(0.0..0.1));
                 let attempts = mail.attempts;
                 if is_permanent || due_at > mail.created_at + PATIENCE {

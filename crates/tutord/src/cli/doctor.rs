@@ -7,7 +7,7 @@ use std::time::Duration;
 use tutord_store::{DatabaseIdentity, Timestamp};
 
 use crate::config::Config;
-use crate::llm::{Check, OpenAi};
+use crate::llm::{EndpointCheck, OpenAi};
 use crate::mail::Transport;
 
 /// The maximum clock skew; a larger one makes tokens expire at the wrong time.
@@ -157,7 +157,7 @@ async fn redis(config: &Config) -> Finding {
 }
 
 /// Describes the model, as measured by a short reply.
-fn model_finding(model: &str, check: &Check) -> String {
+fn model_finding(model: &str, check: &EndpointCheck) -> String {
     let mut text = format!(
         "{model} replies: first token after {} ms, {:.0} tokens a second",
         check.first_token.as_millis(),

@@ -1,4 +1,4 @@
-//! The client against a fake endpoint over real HTTP.
+//! Tests of the client against a fake endpoint over HTTP.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,7 +20,7 @@ async fn setup() -> (FakeModel, OpenAi) {
 }
 
 fn provider(base_url: &str, timeout: Duration) -> OpenAi {
-    // Another test of this process may have been first.
+    // Another test of this process may have installed it.
     let _ = rustls::crypto::ring::default_provider().install_default();
     OpenAi::new(config(base_url, timeout), Arc::default()).unwrap()
 }
@@ -71,7 +71,7 @@ async fn tokens_are_estimated_where_the_endpoint_does_not_tell() {
     model.next(Behaviour::SayWithoutUsage("one two three".to_owned()));
     let whole = provider.complete(ask("hello")).await.unwrap().tokens_used;
     assert_eq!(whole, asked + estimate_tokens("one two three"));
-    // Each piece is rounded up.
+    // The estimate of each piece is rounded up.
     let expected = asked + ["one ", "two ", "three"].map(estimate_tokens).iter().sum::<u32>();
     model.next(Behaviour::SayWithoutUsage("one two three".to_owned()));
     let Some(Ok(Chunk::Done { tokens_used, .. })) = chunks(&provider).await.pop() else { panic!() };
@@ -99,7 +99,7 @@ async fn a_busy_endpoint_is_given_up() {
     }
     let error = provider.complete(ask("hello")).await.unwrap_err();
     assert!(matches!(error, LlmError::Unavailable { retry_after: None, .. }), "{error}");
-    // A pause beyond the bound is passed on to the client instead of being waited for.
+    // The client reports a pause beyond the limit instead of waiting.
     model.next(Behaviour::Fail(429, Some("3600")));
     let error = provider.complete(ask("hello")).await.unwrap_err();
     assert!(matches!(error, LlmError::RateLimited { .. }), "{error}");
@@ -141,7 +141,7 @@ async fn an_endpoint_that_hangs_is_timed_out() {
     let error = provider.complete(ask("hello")).await.unwrap_err();
     assert!(matches!(error, LlmError::Timeout(_)), "{error}");
     model.until_left(1).await;
-    // A stream may be silent no longer than that, either.
+    // The same limit applies to a silent stream.
     let (_feed, pieces) = mpsc::channel(1);
     model.next(Behaviour::Feed(pieces));
     let chunks = chunks(&provider).await;
@@ -190,7 +190,7 @@ async fn dropping_a_call_ends_it_upstream() {
     model.until_left(2).await;
 }
 
-/// The text, the finish reason and the tokens of a stream that consists of these bytes.
+/// Returns the text, the finish reason and the tokens of a stream of these bytes.
 async fn read(body: &str) -> Result<(String, String, u32), LlmError> {
     let (model, provider) = setup().await;
     model.next(Behaviour::Raw(200, "text/event-stream", body.as_bytes().to_vec()));
@@ -270,7 +270,7 @@ async fn an_answer_of_any_length_costs_little() {
     let (model, provider) = setup().await;
     let (first, more) = (b"data: {\"choices\":[{\"delta\":{\"content\":\"".to_vec(), vec![b'x'; 1_024]);
     let text = [&first[..], &more, b"\"}}]}\n\n"].concat();
-    // One event without an end, for a stream and for a whole answer; the bound is twice 20,000 and 32 KiB.
+    // One event without an end, for a stream and for a whole response; the limit is 2 × 20,000 bytes + 32 KiB.
     let body = br#"{"choices":[{"message":{"content":""#.to_vec();
     model.next(Behaviour::Endless(first, more.clone()));
     let chunks = chunks(&provider).await;
@@ -278,13 +278,13 @@ async fn an_answer_of_any_length_costs_little() {
     model.next(Behaviour::Endless(body, more));
     let error = provider.complete(ask("hello")).await.unwrap_err();
     assert!(error.to_string().contains("longer than"), "{error}");
-    // Many events: the reply is cut.
+    // The reply of many events is truncated.
     model.next(Behaviour::Endless(text.clone(), text));
     let reply = provider.complete(ask("hello")).await.unwrap();
     assert_eq!((reply.content.len(), reply.finish_reason.as_str()), (20_000, "length"));
     model.next(Behaviour::Endless(b": ".to_vec(), vec![b'x'; 1_024]));
     assert!(provider.complete(ask("hello")).await.is_err(), "a comment without an end");
-    // What the sockets hold is more than what was read.
+    // The socket buffers hold more than the client read.
     assert!(model.sent() < 4 * 6_000_000, "{}", model.sent());
 }
 
@@ -318,7 +318,7 @@ async fn refusals_show_names_and_no_text() {
     assert!(error.contains("8192 bytes of text/html"), "{error}");
 }
 
-/// A conversation of so many turns before the question.
+/// Returns a conversation of `turns` turns before the question.
 fn conversation(turns: usize) -> ChatRequest {
     let message = |role, content: &str| ChatMessage { role, content: content.to_owned() };
     let mut request = ask("the question");
@@ -330,7 +330,7 @@ fn conversation(turns: usize) -> ChatRequest {
     request
 }
 
-/// How many messages each request had that the model received.
+/// Returns the number of messages in each request that the model received.
 fn lengths(model: &FakeModel) -> Vec<usize> {
     model.received().iter().map(|received| received.body["messages"].as_array().unwrap().len()).collect()
 }
@@ -351,7 +351,7 @@ async fn a_prompt_that_is_too_long_is_shortened_a_few_times() {
     assert!(sent[0] == 202 && (90..=102).contains(&sent[1]) && sent.len() == 2, "{sent:?}");
     let learnt = provider.prompt_tokens(u32::MAX);
     assert!((800..1_400).contains(&learnt), "{learnt}");
-    // The last attempt holds nothing but the question.
+    // The last attempt contains only the question.
     for _ in 0..4 {
         model.next(refused());
     }
@@ -360,7 +360,7 @@ async fn a_prompt_that_is_too_long_is_shortened_a_few_times() {
     assert!(sent.len() == 4 && sent.is_sorted_by(|one, next| one > next) && sent[3] == 2, "{sent:?}");
     assert_eq!(model.received()[5].body["messages"][1]["content"], "the question");
     assert!(provider.prompt_tokens(u32::MAX) < learnt);
-    // A grading prompt is not cut.
+    // A grading prompt is not truncated.
     model.next(refused());
     let whole = ChatRequest { question_starts: Vec::new(), ..ask(&"word ".repeat(2_000)) };
     assert!(matches!(provider.complete(whole).await, Err(LlmError::Rejected { .. })));
@@ -442,11 +442,11 @@ async fn a_bound_of_the_reply_is_taken_over() {
     provider.complete(ask()).await.unwrap();
     let sent: Vec<_> = model.received().iter().map(|received| received.body["max_tokens"].clone()).collect();
     assert_eq!(sent, [1_024, 800, 512, 256, 200, 200]);
-    // The endpoint that knows no such parameter is another one.
+    // An endpoint that does not support the parameter gets the other one.
     model.next(refused(400, "text/html", "<h1>Unknown field max_tokens</h1>"));
     provider.complete(ask()).await.unwrap();
     assert_eq!(model.received().pop().unwrap().body["max_completion_tokens"], 200);
-    // An endpoint that refuses for ever is given up.
+    // The client gives up on an endpoint that refuses every value.
     let stubborn = |body: &serde_json::Value| {
         let sent = body["max_completion_tokens"].as_u64()?;
         let text = format!("max_completion_tokens must be at most {}", sent - 1);

@@ -53,7 +53,7 @@ impl RequestPermit {
     fn record_success(&self) {
         let mut state = lock(&self.state);
         if state.probe_at.take().is_some() {
-            tracing::info!("the model endpoint answers again");
+            tracing::info!("the model endpoint is reachable again");
             self.usage.set_open(false);
         }
         state.failures = 0;
@@ -68,11 +68,11 @@ impl RequestPermit {
         let mut state = lock(&self.state);
         state.failures = state.failures.saturating_add(1);
         if state.failures >= FAILURE_THRESHOLD && (state.probe_at.is_none() || self.is_probe) {
-            let wanted = error.retry_after().unwrap_or_default();
-            state.pause = (state.pause * 2).max(wanted).clamp(MIN_PAUSE, MAX_PAUSE);
+            let requested = error.retry_after().unwrap_or_default();
+            state.pause = (state.pause * 2).max(requested).clamp(MIN_PAUSE, MAX_PAUSE);
             state.probe_at = Some(Instant::now() + state.pause);
             self.usage.set_open(true);
-            tracing::warn!(%error, failures = state.failures, pause = ?state.pause, "the model endpoint is down; it is probed after the pause");
+            tracing::warn!(%error, failures = state.failures, pause = ?state.pause, "the model endpoint is down; requests fail at once until a probe succeeds");
         }
     }
 }
@@ -97,7 +97,7 @@ impl CircuitBreaker {
         if let Some(probe_at) = state.probe_at {
             let left = probe_at.saturating_duration_since(Instant::now());
             if state.is_probing || !left.is_zero() {
-                let cause = format!("it failed {} times in a row", state.failures);
+                let cause = format!("{} consecutive failures", state.failures);
                 return Err(LlmError::Unavailable { cause, retry_after: Some(left.max(Duration::from_secs(1))) });
             }
             state.is_probing = true;
@@ -217,7 +217,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn an_endpoint_that_is_down_is_probed_by_one_request_at_a_time() {
+    async fn one_request_at_a_time_probes_an_endpoint_that_is_down() {
         let endpoint = Arc::new(Endpoint::default());
         let usage = Arc::<Usage>::default();
         let breaker = CircuitBreaker::new(Arc::clone(&endpoint) as Arc<dyn Provider>, Arc::clone(&usage));
@@ -229,7 +229,7 @@ mod tests {
         }
         assert_eq!((requests(), usage.is_open()), (FAILURE_THRESHOLD, true));
         let Err(LlmError::Unavailable { retry_after: Some(left), .. }) = breaker.complete(request()).await else {
-            panic!("it is open")
+            panic!("the breaker is not open")
         };
         assert_eq!(left, MIN_PAUSE);
         // The probe fails and doubles the pause.

@@ -94,7 +94,7 @@ mod tests {
     use crate::llm::endpoint_error::EndpointError;
 
     #[test]
-    fn text_is_found_in_each_shape() {
+    fn text_is_parsed_in_each_shape() {
         for choice in [
             json!({"delta": {"content": "hi"}}),
             json!({"delta": null, "message": {"content": "hi"}}),
@@ -117,7 +117,7 @@ mod tests {
     }
 
     #[test]
-    fn of_several_choices_the_first_counts() {
+    fn the_first_of_several_choices_is_read() {
         let text = |choices: Value| CompletionChunk::parse(&json!({"choices": choices})).text;
         let [no, yes] = ["delta", "message"]
             .map(|name| (json!({"index": 1, name: {"content": "no"}}), json!({"index": 0, name: {"content": "yes"}})));
@@ -130,7 +130,7 @@ mod tests {
     }
 
     #[test]
-    fn tokens_are_counted_where_the_numbers_make_sense() {
+    fn plausible_token_counts_are_read() {
         let total = |usage: Value| CompletionChunk::parse(&json!({"usage": usage})).total_tokens;
         assert_eq!(total(json!({"total_tokens": 12})), Some(12));
         assert_eq!(total(json!({"total_tokens": 11.6})), Some(12));

@@ -6,7 +6,7 @@ use serde_json::{Map, Value, json};
 
 use super::endpoint_error::EndpointError;
 use super::prompt_limit::PromptLimit;
-use super::transport::Refusal;
+use super::transport::EndpointRefusal;
 use super::{ChatMessage, ChatRequest, Role};
 
 /// The role of the instructions in a request.
@@ -87,7 +87,7 @@ impl Dialect {
     }
 
     fn messages(&self, messages: &[ChatMessage]) -> Value {
-        let named = |role: Role| match (role, self.system_role) {
+        let role_name = |role: Role| match (role, self.system_role) {
             (Role::System, SystemRole::Developer) => "developer",
             (Role::System, SystemRole::System) => "system",
             (Role::System, SystemRole::User) | (Role::User, _) => "user",
@@ -95,7 +95,7 @@ impl Dialect {
         };
         let mut sent: Vec<(&str, String)> = Vec::with_capacity(messages.len());
         for message in messages {
-            let role = named(message.role);
+            let role = role_name(message.role);
             match sent.last_mut() {
                 // Instructions in the role of the user are merged with the user's message.
                 Some((last, content)) if *last == role && self.system_role == SystemRole::User => {
@@ -109,7 +109,7 @@ impl Dialect {
     }
 
     /// Adapts to a refusal of `body`; returns whether the next body differs.
-    pub(super) fn adapt(&self, refusal: &Refusal, body: &Value) -> bool {
+    pub(super) fn adapt(&self, refusal: &EndpointRefusal, body: &Value) -> bool {
         if !matches!(refusal.status, 400 | 422) || refusal.is_too_long {
             return false;
         }
@@ -128,7 +128,7 @@ impl Dialect {
             if refuses(name) {
                 if self.limit_field.fetch_max(number + 1, Ordering::Relaxed) <= number {
                     let next = REPLY_LIMIT_FIELDS.get(usize::from(number) + 1).unwrap_or(&"no limit");
-                    tracing::info!("the model endpoint refuses {name}; {next} is sent from now on");
+                    tracing::info!("the model endpoint refuses {name}; sending {next} from now on");
                 }
                 return true;
             }
@@ -137,7 +137,7 @@ impl Dialect {
         {
             if refuses(name) {
                 if !omits.swap(true, Ordering::Relaxed) {
-                    tracing::info!("the model endpoint refuses {name}; it is left out from now on");
+                    tracing::info!("the model endpoint refuses {name}; omitting it from now on");
                 }
                 return true;
             }
@@ -157,9 +157,7 @@ impl Dialect {
 
     fn limit_replies(&self, tokens: u32) {
         if self.reply_limit.fetch_min(tokens, Ordering::Relaxed) > tokens {
-            tracing::info!(
-                "the model endpoint refuses longer replies; at most {tokens} tokens are requested from now on"
-            );
+            tracing::info!("the model endpoint refuses longer replies; requesting at most {tokens} tokens from now on");
         }
     }
 
@@ -203,7 +201,7 @@ impl Dialect {
         }
         match self.reply_limit.load(Ordering::Relaxed) {
             u32::MAX => {}
-            tokens => differences.push(format!("at most {tokens} tokens a reply")),
+            tokens => differences.push(format!("at most {tokens} tokens per reply")),
         }
         for (name, omits) in [("temperature", &self.omits_temperature), ("stream_options", &self.omits_stream_options)]
         {
@@ -234,7 +232,7 @@ mod tests {
     }
 
     #[test]
-    fn instructions_are_in_the_name_that_is_configured() {
+    fn instructions_have_the_configured_role() {
         let messages = [message(Role::System, "teach"), message(Role::User, "why?")];
         let body = |role| Dialect::new(role, Map::new()).body("m", &request(), &messages, false);
         let question = json!({"role": "user", "content": "why?"});
@@ -248,7 +246,7 @@ mod tests {
     }
 
     #[test]
-    fn extra_fields_are_sent_and_come_before_tutords_own() {
+    fn extra_fields_replace_tutords_own() {
         let extra = json!({"reasoning_effort": "low", "temperature": 1, "max_completion_tokens": 5});
         let Value::Object(extra) = extra else { unreachable!() };
         let body = Dialect::new(SystemRole::System, extra).body("m", &request(), &[], true);
@@ -260,10 +258,10 @@ mod tests {
     }
 
     #[test]
-    fn the_estimate_rises_and_never_falls() {
+    fn estimates_rise_and_never_fall() {
         let dialect = Dialect::new(SystemRole::System, Map::new());
         dialect.observe(10, 1_000);
-        assert_eq!(dialect.prompt_tokens(4_000), 4_000, "too few to say something");
+        assert_eq!(dialect.prompt_tokens(4_000), 4_000, "short prompts are ignored");
         dialect.observe(1_000, 1_600);
         dialect.observe(1_000, 500);
         assert_eq!(dialect.prompt_tokens(4_000), 2_500);

@@ -229,7 +229,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn errors_show_names_and_no_text() {
+    fn errors_display_names_but_no_text() {
         let error = EndpointError::parse(&json!({"error": {
             "message": "Unsupported parameter: 'max_tokens'; the prompt was: my secret", "type": "invalid_request_error",
             "param": "max_tokens", "code": "unsupported_parameter",
@@ -257,7 +257,7 @@ mod tests {
     }
 
     #[test]
-    fn refusals_of_a_length_are_recognised_and_their_numbers_read() {
+    fn refusals_of_a_length_are_detected_with_their_numbers() {
         for (message, context) in [
             ("This model's maximum context length is 8192 tokens. However, you requested 9000 tokens", Some(8_192)),
             ("This model's maximum context length is 4,096 tokens. However, your messages resulted in 5", Some(4_096)),
@@ -292,7 +292,7 @@ mod tests {
     }
 
     #[test]
-    fn a_value_that_is_too_large_is_told_from_a_parameter_that_is_unknown() {
+    fn values_that_are_too_large_differ_from_unknown_parameters() {
         for (message, bound) in [
             (
                 "`max_tokens` must be less than or equal to `512`, the maximum value for `max_tokens` is less than the \
@@ -310,7 +310,7 @@ mod tests {
         ] {
             assert_eq!(error(message).reply_limit("max_tokens", 1_000), bound, "{message}");
         }
-        assert_eq!(error("max_tokens is too large").reply_limit("max_tokens", 20), None, "no bound is this low");
+        assert_eq!(error("max_tokens is too large").reply_limit("max_tokens", 20), None, "no limit is this low");
         assert_eq!(EndpointError::from_text("max_tokens must be at most 5").reply_limit("max_tokens", 9), Some(5));
     }
 }

@@ -111,7 +111,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn scalars_that_are_no_json_lose_nothing_else() {
+    fn invalid_scalars_are_replaced() {
         let deep = format!(r#"{{"a": {}1{}, "b": "text"}}"#, "[".repeat(500), "]".repeat(500));
         for (text, expected) in [
             (r#"{"a": "lost \ud83d text"}"#, json!({"a": "lost \u{fffd} text"})),
@@ -131,7 +131,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_cut_off_is_no_json() {
+    fn truncated_json_is_rejected() {
         for text in ["", r#"{"a": "#, r#"{"a": "x"#, r#"{"a": "\"#, r#"{"a": "\u12"#, "{]", "\"\\"] {
             assert_eq!(parse(text), None, "{text}");
         }
@@ -139,7 +139,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn json_stays_what_it_is(text in "\\PC{0,40}", number in any::<i32>()) {
+        fn valid_json_is_unchanged(text in "\\PC{0,40}", number in any::<i32>()) {
             let value = json!({"text": text, "list": [number, null, true]});
             prop_assert_eq!(serde_json::from_str::<Value>(&repaired(&value.to_string())).ok(), Some(value));
         }

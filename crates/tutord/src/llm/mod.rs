@@ -129,7 +129,7 @@ pub enum LlmError {
         retry_after: Option<Duration>,
     },
     /// The rate limit or the quota of the endpoint is exhausted.
-    #[error("the model endpoint limits its requests: {cause}")]
+    #[error("the rate limit of the model endpoint is exceeded: {cause}")]
     RateLimited {
         /// The error of the last attempt.
         cause: String,
@@ -151,7 +151,7 @@ pub enum LlmError {
     #[error("the model returned an unusable response: {0}")]
     Protocol(String),
     /// The endpoint sent no response, or no further byte of it, within the time-out.
-    #[error("the model did not answer within {0:?}")]
+    #[error("the model did not respond within {0:?}")]
     Timeout(Duration),
 }
 

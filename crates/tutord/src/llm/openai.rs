@@ -17,7 +17,7 @@ use super::dialect::{Dialect, SystemRole};
 use super::endpoint_error::EndpointError;
 use super::lenient_json;
 use super::prompt_limit::{prompt_tokens, shorten};
-use super::transport::{ResponseReader, SendError, Transport, connection_error};
+use super::transport::{HttpTransport, ResponseReader, SendError, connection_error};
 use super::{ChatRequest, Chunk, LlmError, Provider, Reply, Usage, estimate_tokens};
 
 /// The time limit of a health check.
@@ -56,7 +56,7 @@ pub struct OpenAiConfig {
 
 /// A [`Provider`] for OpenAI-compatible endpoints.
 pub struct OpenAi {
-    transport: Transport,
+    transport: HttpTransport,
     dialect: Arc<Dialect>,
     config: OpenAiConfig,
 }
@@ -82,7 +82,7 @@ pub struct EndpointCheck {
 }
 
 impl OpenAi {
-    /// Creates the client without contacting the endpoint. Retries are reported_tokens in `usage`.
+    /// Creates the client without contacting the endpoint. Retries are counted in `usage`.
     ///
     /// # Errors
     /// Returns an error if the TLS roots of the system can't be read.
@@ -92,7 +92,7 @@ impl OpenAi {
             .redirect(Policy::none())
             .user_agent(concat!("tutord/", env!("CARGO_PKG_VERSION")))
             .build()?;
-        let transport = Transport {
+        let transport = HttpTransport {
             http,
             url: endpoint(&config.base_url, "chat/completions"),
             api_key: config.api_key.clone(),
@@ -302,7 +302,7 @@ struct ReplyReader {
     /// The remaining size of the reply, in bytes.
     remaining_bytes: usize,
     model: String,
-    /// Tokens of prompt and reply, as reported_tokens by the endpoint.
+    /// Tokens of prompt and reply, as counted by the endpoint.
     reported_tokens: Option<u32>,
     /// Estimated tokens of the prompt.
     estimated_tokens: u32,
@@ -344,14 +344,17 @@ impl ReplyReader {
                 }
                 // Some endpoints send plain text to keep the connection open.
                 if data.starts_with('{') && !std::mem::replace(&mut self.is_damaged, true) {
-                    tracing::warn!(bytes = data.len(), "a part of a reply is no JSON; the reply counts as incomplete");
+                    tracing::warn!(
+                        bytes = data.len(),
+                        "a part of a reply is not JSON; marking the reply as incomplete"
+                    );
                 }
                 continue;
             };
             let error =
                 if event.is_error { Some(EndpointError::parse(&value)) } else { EndpointError::find_in(&value) };
             if let Some(error) = error {
-                let cause = format!("an error instead of the reply's end: {error}");
+                let cause = format!("an error instead of the end of the reply: {error}");
                 if error.is_content_refusal() {
                     return Err(LlmError::Declined(cause));
                 }
@@ -396,7 +399,7 @@ impl ReplyReader {
             text.truncate(text.floor_char_boundary(self.remaining_bytes));
             self.remaining_bytes = 0;
             self.finish_reason = Some("length".to_owned());
-            tracing::warn!("a reply was cut at LLM_MAX_REPLY_BYTES");
+            tracing::warn!("truncated a reply at LLM_MAX_REPLY_BYTES");
         } else {
             self.remaining_bytes -= text.len();
         }
@@ -409,15 +412,15 @@ impl ReplyReader {
     fn finish(&mut self) -> Result<Chunk, LlmError> {
         if !self.has_text {
             if self.finish_reason.as_deref() == Some("content_filter") {
-                return Err(LlmError::Declined("a filter held the reply back".to_owned()));
+                return Err(LlmError::Declined("a content filter withheld the reply".to_owned()));
             }
             let cause = if self.has_reasoning {
-                "the model reasoned until its tokens were used up; raise LLM_MAX_REPLY_TOKENS, or lower the effort by \
+                "the model used all tokens for reasoning; raise LLM_MAX_REPLY_TOKENS, or lower the effort in \
                  LLM_EXTRA_BODY"
             } else if self.is_damaged {
-                "no JSON in the answer"
+                "no JSON in the response"
             } else {
-                "no text in the answer"
+                "no text in the response"
             };
             return Err(LlmError::Protocol(cause.to_owned()));
         }

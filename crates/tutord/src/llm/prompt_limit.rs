@@ -68,7 +68,7 @@ impl PromptLimit {
             tracing::info!(
                 tokens = size,
                 limit,
-                "a prompt was too long for the model; later prompts have at most {limit} estimated tokens; lower \
+                "a prompt was too long for the model; limiting prompts to {limit} estimated tokens; lower \
                  LLM_CONTEXT_TOKENS"
             );
         }
@@ -146,27 +146,29 @@ pub(super) fn shorten(request: &ChatRequest, limit: u32, refused: u32, is_last: 
     if prompt_tokens(&cut) >= refused {
         return None;
     }
-    tracing::info!("a question is too long for the model; its middle is left out");
+    tracing::info!("a question is too long for the model; omitting its middle");
     Some(cut)
 }
 
 /// Omits the middle of a text, so that at most `tokens` tokens remain.
 fn omit_middle(text: &str, tokens: u32) -> String {
-    let mut kept = text.len();
+    let mut kept_bytes = text.len();
     loop {
-        let size = estimate_tokens(&text[..text.floor_char_boundary(kept)]).saturating_add(estimate_tokens(OMISSION));
-        if size <= tokens || kept == 0 {
+        let size =
+            estimate_tokens(&text[..text.floor_char_boundary(kept_bytes)]).saturating_add(estimate_tokens(OMISSION));
+        if size <= tokens || kept_bytes == 0 {
             break;
         }
         // Scales by proportion, and removes at least a tenth.
-        let scaled = u64::try_from(kept).unwrap_or(u64::MAX).saturating_mul(u64::from(tokens)) / u64::from(size.max(1));
-        kept = usize::try_from(scaled).unwrap_or(kept).min(kept - kept.div_ceil(10));
+        let scaled =
+            u64::try_from(kept_bytes).unwrap_or(u64::MAX).saturating_mul(u64::from(tokens)) / u64::from(size.max(1));
+        kept_bytes = usize::try_from(scaled).unwrap_or(kept_bytes).min(kept_bytes - kept_bytes.div_ceil(10));
     }
-    if kept == text.len() {
+    if kept_bytes == text.len() {
         return text.to_owned();
     }
-    let head = &text[..text.floor_char_boundary(kept / 2)];
-    let tail = &text[text.ceil_char_boundary(text.len() - kept / 2)..];
+    let head = &text[..text.floor_char_boundary(kept_bytes / 2)];
+    let tail = &text[text.ceil_char_boundary(text.len() - kept_bytes / 2)..];
     format!("{head}{OMISSION}{tail}")
 }
 
@@ -196,7 +198,7 @@ mod tests {
     }
 
     #[test]
-    fn old_turns_go_first_then_old_questions_then_words() {
+    fn old_turns_are_dropped_before_old_questions_before_words() {
         let request = conversation();
         let whole = prompt_tokens(&request.messages);
         let contents = |limit, refused, is_last| -> Vec<String> {
@@ -213,11 +215,11 @@ mod tests {
             assert_eq!(alone, ["teach", "the newest question"]);
         }
         let refused = prompt_tokens(&[message(Role::System, "teach"), message(Role::User, "the newest question")]);
-        assert_eq!(shorten(&request, 20, refused, false), None, "a question this short is never cut");
+        assert_eq!(shorten(&request, 20, refused, false), None, "a question this short is not truncated");
     }
 
     #[test]
-    fn a_question_is_cut_last_and_keeps_its_beginning_and_its_end() {
+    fn a_truncated_question_retains_its_beginning_and_end() {
         let text = format!("My code: {} Why does it fail?", "let é = f(x); ".repeat(300));
         let mut request = conversation();
         request.messages = vec![message(Role::System, "teach"), message(Role::User, &text)];
@@ -228,21 +230,21 @@ mod tests {
         assert!(prompt_tokens(&shorter) <= whole * 3 / 5, "{}", prompt_tokens(&shorter));
         assert!(cut.starts_with("My code: ") && cut.contains(OMISSION) && cut.ends_with("Why does it fail?"), "{cut}");
         request.question_starts.clear();
-        assert_eq!(shorten(&request, whole / 2, whole, false), None, "what must not be cut");
+        assert_eq!(shorten(&request, whole / 2, whole, false), None, "a message without offsets is not truncated");
     }
 
     #[test]
-    fn the_limit_lies_between_what_was_accepted_and_refused() {
+    fn the_limit_lies_between_accepted_and_refused_sizes() {
         let limit = PromptLimit::default();
         limit.record_accepted(1_500);
         assert_eq!(limit.limit(), u32::MAX);
         assert_eq!(limit.record_refused(2_000, None), 1_500);
         limit.record_accepted(1_700);
         limit.record_accepted(9_000);
-        assert_eq!(limit.limit(), 1_700, "one of 9,000 tokens was of another language");
-        assert_eq!(limit.record_refused(1_600, None), 800, "what was accepted is not to be relied on");
+        assert_eq!(limit.limit(), 1_700, "the prompt of 9,000 tokens is in another language");
+        assert_eq!(limit.record_refused(1_600, None), 800, "a refusal overrides an accepted size");
         assert_eq!(limit.record_refused(900, Some(700)), 700);
-        assert_eq!(limit.record_refused(600, None), 300, "what was stated is not, either");
+        assert_eq!(limit.record_refused(600, None), 300, "a refusal overrides the stated size");
         for _ in 0..9 {
             limit.record_refused(10, None);
         }
@@ -251,7 +253,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn each_refusal_shortens(
+        fn each_refusal_shortens_the_prompt(
             turns in proptest::collection::vec("[a-zé ]{0,60}", 1..12),
             lost in proptest::collection::vec("[a-zé ]{0,400}", 1..6),
             limit in 0_u32..500, is_last in any::<bool>(),

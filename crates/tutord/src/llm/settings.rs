@@ -89,7 +89,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn extra_fields_are_an_object_without_what_tutord_sets() {
+    fn extra_fields_are_an_object_without_reserved_fields() {
         let read = |text: &str| text.parse::<ExtraBody>().map(|extra| extra.0.len());
         assert_eq!(read("{}"), Ok(0));
         assert_eq!(read(r#"{"reasoning_effort": "low", "provider": {"order": ["a"]}}"#), Ok(2));

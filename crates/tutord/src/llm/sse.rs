@@ -117,7 +117,7 @@ mod tests {
     }
 
     #[test]
-    fn events_of_all_forms_are_read() {
+    fn events_of_all_forms_are_parsed() {
         assert_eq!(read(&[b"data: a\n\ndata:b\r\n\r\ndata:  c\r\r"]), [data("a"), data("b"), data(" c")]);
         assert_eq!(read(&[b"\xef\xbb\xbfdata: a\n\n"]), [data("a")], "a byte order mark");
         assert_eq!(read(&[b": comment\n\n\n\nid: 7\nretry: 3\ndata\n\n"]), [data("")]);
@@ -146,7 +146,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn pieces_of_any_size_make_the_same_events(
+        fn pieces_of_any_size_yield_the_same_events(
             lines in proptest::collection::vec("(data: ?|event: |: |)[a-cé]{0,5}(\n|\r\n|\r)", 0..30),
             cuts in proptest::collection::vec(0..200_usize, 0..10),
         ) {

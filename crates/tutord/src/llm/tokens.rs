@@ -37,7 +37,7 @@ mod tests {
     }
 
     #[test]
-    fn no_text_has_more_tokens_than_estimated_nor_far_fewer() {
+    fn estimates_are_close_upper_bounds() {
         let texts = texts();
         assert!(texts.len() > 40);
         for (name, counts) in &texts {
@@ -49,12 +49,12 @@ mod tests {
         let quarters = |text: &str| u32::try_from(text.chars().count().div_ceil(4)).unwrap();
         assert!(
             texts.values().any(|counts| quarters(&counts.text) < counts.o200k_base),
-            "a quarter of a token a character"
+            "a quarter of a token per character is too low for some texts"
         );
     }
 
     #[test]
-    fn nothing_has_no_tokens() {
+    fn an_empty_text_has_no_tokens() {
         assert_eq!((estimate_tokens(""), estimate_tokens("a")), (0, 2));
     }
 }

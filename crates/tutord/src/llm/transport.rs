@@ -31,13 +31,13 @@ const JSON_OVERHEAD: usize = 32 * 1_024;
 #[derive(Debug)]
 pub(super) enum SendError {
     /// The endpoint refuses this request, and may accept a changed one.
-    Refused(Refusal),
+    Refused(EndpointRefusal),
     Other(LlmError),
 }
 
 /// A 4xx response, or a response of any status that refuses the length of a prompt.
 #[derive(Debug)]
-pub(super) struct Refusal {
+pub(super) struct EndpointRefusal {
     pub(super) status: u16,
     pub(super) error: EndpointError,
     /// Whether the prompt is too long.
@@ -45,8 +45,8 @@ pub(super) struct Refusal {
     summary: String,
 }
 
-impl From<Refusal> for LlmError {
-    fn from(refusal: Refusal) -> Self {
+impl From<EndpointRefusal> for LlmError {
+    fn from(refusal: EndpointRefusal) -> Self {
         if refusal.error.is_content_refusal() {
             return Self::Declined(refusal.summary);
         }
@@ -56,7 +56,7 @@ impl From<Refusal> for LlmError {
 
 /// Sends requests. Retries 429, 5xx and connection failures, no earlier than `Retry-After` allows.
 #[derive(Debug)]
-pub(super) struct Transport {
+pub(super) struct HttpTransport {
     pub(super) http: reqwest::Client,
     pub(super) url: Url,
     pub(super) api_key: Option<String>,
@@ -64,7 +64,7 @@ pub(super) struct Transport {
     pub(super) usage: Arc<Usage>,
 }
 
-impl Transport {
+impl HttpTransport {
     /// Returns the response as soon as its head reports success.
     pub(super) async fn send(&self, body: &Value) -> Result<Response, SendError> {
         let mut attempt = 0;
@@ -127,7 +127,7 @@ async fn read_error(response: Response) -> Result<LlmError, SendError> {
         _ => error.is_too_long(),
     };
     if is_too_long {
-        return Err(SendError::Refused(Refusal { status: status.as_u16(), error, is_too_long, summary }));
+        return Err(SendError::Refused(EndpointRefusal { status: status.as_u16(), error, is_too_long, summary }));
     }
     if status == StatusCode::TOO_MANY_REQUESTS {
         return Ok(LlmError::RateLimited { cause: summary, retry_after });
@@ -136,10 +136,11 @@ async fn read_error(response: Response) -> Result<LlmError, SendError> {
         return Ok(LlmError::Unavailable { cause: summary, retry_after });
     }
     if status.is_redirection() {
-        let cause = format!("{status}: redirects are not followed; set LLM_BASE_URL to the address that it leads to");
+        let cause =
+            format!("{status}: tutord does not follow redirects; set LLM_BASE_URL to the target of the redirect");
         return Ok(LlmError::Rejected { status: status.as_u16(), cause });
     }
-    Err(SendError::Refused(Refusal { status: status.as_u16(), error, is_too_long, summary }))
+    Err(SendError::Refused(EndpointRefusal { status: status.as_u16(), error, is_too_long, summary }))
 }
 
 /// Returns the media type of a response, without parameters.
@@ -251,7 +252,11 @@ impl ResponseReader {
                 // Allocates the maximum size once: a growing vector would leave freed blocks behind. Pages that are not
                 // written to use no memory.
                 Some(b'{' | b'[') => self.form = BodyFormat::Json(Vec::with_capacity(self.max_bytes)),
-                Some(b'<') => return Err(LlmError::Protocol("an HTML page; is LLM_BASE_URL an API?".to_owned())),
+                Some(b'<') => {
+                    return Err(LlmError::Protocol(
+                        "an HTML page; check that LLM_BASE_URL is the URL of an API".to_owned(),
+                    ));
+                }
                 Some(_) => self.form = BodyFormat::EventStream(EventReader::new(self.max_bytes)),
             }
         }
@@ -289,7 +294,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn both_forms_of_retry_after_are_read() {
+    fn both_forms_of_retry_after_are_parsed() {
         let now = SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000_000);
         let read = |text: &'static str| {
             retry_after(&HeaderMap::from_iter([(RETRY_AFTER, HeaderValue::from_static(text))]), now)

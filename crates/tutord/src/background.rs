@@ -1,4 +1,4 @@
-//! Background tasks: they outlive their request, and shutdown waits for them.
+//! Background tasks, which outlive their request and delay the shutdown.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -26,7 +26,7 @@ pub(crate) enum Cause {
 }
 
 impl Background {
-    /// Spawns a task that shutdown waits for.
+    /// Spawns a task that the shutdown waits for.
     pub fn spawn<F>(&self, task: F) -> JoinHandle<F::Output>
     where
         F: Future + Send + 'static,
@@ -35,7 +35,7 @@ impl Background {
         self.tasks.spawn(task)
     }
 
-    /// Waits until all tasks have ended. Tasks that watch [`shutdown`](Self::shutdown) end soon after it is cancelled.
+    /// Waits until all tasks have ended. Tasks that watch [`shutdown`](Self::shutdown) end soon after its cancellation.
     pub async fn wait(&self) {
         self.tasks.close();
         self.tasks.wait().await;
@@ -64,7 +64,7 @@ impl Background {
         });
     }
 
-    /// Runs batches until one finds no more rows, or the server shuts down.
+    /// Runs batches until one is empty or the server shuts down.
     pub(crate) async fn drain<F>(&self, what: &str, batch: impl Fn() -> F)
     where
         F: Future<Output = tutord_core::Result<usize>>,

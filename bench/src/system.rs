@@ -111,7 +111,7 @@ impl System {
             .args(["--data-dir", &data, "--rate-limit-enabled", "false", "--log-format", "json"])
             .args(arguments)
             // The log of each request would be measured, too; the address is logged as info.
-            .env("RUST_LOG", "warn,tutord::commands=info")
+            .env("RUST_LOG", "warn,tutord::cli=info")
             .stderr(Stdio::piped())
             .stdout(Stdio::null())
             .spawn()

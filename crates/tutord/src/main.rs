@@ -14,7 +14,7 @@ fn main() -> ExitCode {
         eprintln!("tutord: .env: {}", wrong_line(&error));
         return ExitCode::from(2);
     }
-    let cli = tutord::commands::Cli::from_process();
+    let cli = tutord::cli::Cli::from_process();
     // One provider for every TLS client of the process: HTTP, SMTP and Redis.
     if rustls::crypto::ring::default_provider().install_default().is_err() {
         eprintln!("tutord: could not install the TLS provider: another provider is installed");

@@ -19,25 +19,23 @@ use hyper::body::{Bytes, Frame, Incoming, SizeHint};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 use tower::Service as _;
 
-use crate::app::{App, STREAMS_GRACE};
 use crate::auth::presented_token;
 use crate::config::Config;
-use crate::error::ApiError;
 use crate::http::admission::{Access, Admission};
-use crate::http::connections::{Closure, Connections, InFlight, Limits, Slot};
+use crate::http::connections::{Closure, Connections, InFlight, Slot};
+use crate::http::error::ApiError;
 use crate::http::timed_io::TimedIo;
+use crate::router::router;
+use crate::state::AppState;
 
 /// The backlog of the listener; the kernel limits it to `net.core.somaxconn`, by default 4,096.
 const BACKLOG: u32 = 65_535;
-/// The maximum number of connections without `MAX_CONNECTIONS`, which bounds their memory.
-const MAX_CONNECTIONS: u64 = 10_000;
-/// File descriptors reserved for Redis, files, mails and the log.
-const RESERVED_DESCRIPTORS: u64 = 64;
+/// The time that streams get at shutdown to store what they received.
+const STREAMS_GRACE: Duration = Duration::from_secs(2);
 /// The pause before the next accept when the process has no file descriptor left.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 /// The maximum number of headers that hyper reads: more than [`crate::http`] accepts, so that the rejection has a body.
@@ -80,61 +78,45 @@ fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     socket.listen(BACKLOG)
 }
 
-/// Returns the limits of connections: as configured, or derived from the limit of file descriptors.
-pub(crate) fn limits(config: &Config) -> Limits {
-    let database = config.database.database_pool_size + config.database.database_max_overflow;
-    // A connection of SQLite has three files; each eighth client may wait for a connection to the model.
-    let reserved = RESERVED_DESCRIPTORS + 3 * u64::try_from(database).unwrap_or(u64::MAX / 4);
-    let descriptors = raised_descriptors();
-    let left = descriptors.saturating_sub(reserved) / 8 * 7;
-    let connections = config.http.max_connections.map_or(left.clamp(16, MAX_CONNECTIONS), u64::from);
-    if connections > left {
-        tracing::warn!(
-            connections,
-            descriptors,
-            reserved,
-            "the limit of file descriptors allows fewer connections than configured; raise it (ulimit -n, \
-             LimitNOFILE) or lower MAX_CONNECTIONS"
-        );
-    }
-    Limits {
-        connections: usize::try_from(connections).unwrap_or(usize::MAX),
-        idle: Duration::from_secs(config.http.idle_timeout_seconds),
+/// Serves until shutdown begins, then stops accepting and drains: requests and streams get
+/// `SHUTDOWN_TIMEOUT_SECONDS` to complete. Then the remaining requests get a 503, and streams are ended and store what
+/// they received. The `further` routes are not part of the API.
+pub async fn serve(state: AppState, listener: TcpListener, further: Router) {
+    accept_and_drain(&state, listener, router(&state, further)).await;
+    stop(state).await;
+}
+
+/// Stops the background tasks and waits for them.
+pub(crate) async fn stop(state: AppState) {
+    let background = state.background.clone();
+    background.shutdown.cancel();
+    drop(state);
+    if tokio::time::timeout(STREAMS_GRACE, background.wait()).await.is_err() {
+        tracing::warn!("background tasks were still running at the shutdown deadline");
     }
 }
 
-/// Raises the limit of file descriptors to the hard limit and returns it.
-fn raised_descriptors() -> u64 {
-    let limit = getrlimit(Resource::Nofile);
-    if let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit }) {
-        tracing::debug!(%error, "could not raise the limit of file descriptors");
-    }
-    getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX)
-}
-
-/// Serves until `shutdown` is cancelled, then stops accepting and drains: requests and streams get
-/// `SHUTDOWN_TIMEOUT_SECONDS` to complete. Then the remaining requests get a 503, and streams are ended.
-pub(crate) async fn serve(app: &App, listener: TcpListener, router: Router) {
-    let connections = Arc::clone(&app.connections);
+async fn accept_and_drain(state: &AppState, listener: TcpListener, router: Router) {
+    let connections = Arc::clone(&state.http.connections);
     let _watch = AbortOnDropHandle::new(tokio::spawn({
         let connections = Arc::clone(&connections);
         async move { connections.watch().await }
     }));
     let _admission = AbortOnDropHandle::new(tokio::spawn({
-        let admission = Arc::clone(&app.admission);
+        let admission = Arc::clone(&state.http.admission);
         async move { admission.watch().await }
     }));
     let tasks = TaskTracker::new();
     tokio::select! {
-        () = app.shutdown.cancelled() => {}
-        () = accept(app, &listener, &router, &tasks) => {}
+        () = state.background.shutdown.cancelled() => {}
+        () = accept(state, &listener, &router, &tasks) => {}
     }
     drop(listener);
     connections.begin_closing();
     tasks.close();
     let deadline = async {
-        tokio::time::sleep(Duration::from_secs(app.config.http.shutdown_timeout_seconds)).await;
-        app.streams_end.cancel();
+        tokio::time::sleep(Duration::from_secs(state.config.http.shutdown_timeout_seconds)).await;
+        state.http.streams_end.cancel();
         tokio::time::sleep(STREAMS_GRACE).await;
     };
     tokio::select! {
@@ -146,26 +128,26 @@ pub(crate) async fn serve(app: &App, listener: TcpListener, router: Router) {
     }
 }
 
-async fn accept(app: &App, listener: &TcpListener, router: &Router, tasks: &TaskTracker) {
+async fn accept(state: &AppState, listener: &TcpListener, router: &Router, tasks: &TaskTracker) {
     loop {
         let (stream, peer) = match listener.accept().await {
             Ok(accepted) => accepted,
             Err(error) if error.kind() == std::io::ErrorKind::ConnectionAborted => continue,
             Err(error) => {
                 tracing::debug!(%error, "could not accept a connection");
-                app.connections.out_of_descriptors();
+                state.http.connections.out_of_descriptors();
                 tokio::time::sleep(ACCEPT_PAUSE).await;
                 continue;
             }
         };
-        let address = (!app.config.http.trusts_proxy(peer.ip())).then(|| peer.ip());
-        match app.connections.admit(address) {
+        let address = (!state.config.http.trusts_proxy(peer.ip())).then(|| peer.ip());
+        match state.http.connections.admit(address) {
             Ok(slot) => drop(tasks.spawn(connection(
                 stream,
                 peer,
                 slot,
                 router.clone(),
-                (Arc::clone(&app.connections), Arc::clone(&app.admission)),
+                (Arc::clone(&state.http.connections), Arc::clone(&state.http.admission)),
             ))),
             // As much of it as the socket takes at once.
             Err(_) => drop(stream.into_std().and_then(|mut stream| stream.write(REFUSED))),

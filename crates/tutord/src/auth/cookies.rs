@@ -7,9 +7,9 @@ use axum_extra::extract::CookieJar;
 use axum_extra::extract::cookie::{Cookie, SameSite};
 use subtle::ConstantTimeEq;
 
+use super::state::Auth;
 use super::token::{self, Token};
-use crate::config::Config;
-use crate::error::ApiError;
+use crate::http::error::ApiError;
 
 /// The access token; HttpOnly.
 pub(super) const ACCESS: &str = "access_token";
@@ -36,41 +36,41 @@ pub(super) struct Tokens {
 }
 
 /// Returns the cookies with these tokens and a new CSRF token.
-pub(super) fn issue(config: &Config, tokens: &Tokens) -> CookieJar {
-    with_csrf(config, tokens, Token::random().as_str())
+pub(super) fn issue(auth: &Auth, tokens: &Tokens) -> CookieJar {
+    with_csrf(auth, tokens, Token::random().as_str())
 }
 
 /// Returns the cookies of a log-in: those of [`issue`], and the device token.
-pub(super) fn log_in(config: &Config, tokens: &Tokens, device: &str) -> CookieJar {
-    issue(config, tokens).add(cookie(config, DEVICE, device, REFRESH_PATH, DEVICE_TTL, true))
+pub(super) fn log_in(auth: &Auth, tokens: &Tokens, device: &str) -> CookieJar {
+    issue(auth, tokens).add(cookie(auth, DEVICE, device, REFRESH_PATH, DEVICE_TTL, true))
 }
 
 /// Returns the cookies of a refresh. They keep the browser's CSRF token, because another tab may be about to send it.
-pub(super) fn renew(config: &Config, tokens: &Tokens, presented: &CookieJar) -> CookieJar {
+pub(super) fn renew(auth: &Auth, tokens: &Tokens, presented: &CookieJar) -> CookieJar {
     match presented.get(CSRF).map(Cookie::value).filter(|value| token::is_well_formed(value)) {
-        Some(csrf) => with_csrf(config, tokens, csrf),
-        None => issue(config, tokens),
+        Some(csrf) => with_csrf(auth, tokens, csrf),
+        None => issue(auth, tokens),
     }
 }
 
-fn with_csrf(config: &Config, tokens: &Tokens, csrf: &str) -> CookieJar {
-    let refresh_ttl = config.auth.refresh_ttl();
+fn with_csrf(auth: &Auth, tokens: &Tokens, csrf: &str) -> CookieJar {
+    let refresh_ttl = auth.settings.refresh_ttl();
     CookieJar::new()
-        .add(cookie(config, ACCESS, tokens.access.as_str(), "/", config.auth.access_ttl(), true))
-        .add(cookie(config, REFRESH, tokens.refresh.as_str(), REFRESH_PATH, refresh_ttl, true))
-        .add(cookie(config, CSRF, csrf, "/", refresh_ttl, false))
+        .add(cookie(auth, ACCESS, tokens.access.as_str(), "/", auth.settings.access_ttl(), true))
+        .add(cookie(auth, REFRESH, tokens.refresh.as_str(), REFRESH_PATH, refresh_ttl, true))
+        .add(cookie(auth, CSRF, csrf, "/", refresh_ttl, false))
 }
 
 /// Returns the cookies that clear a log-in.
-pub(super) fn clear(config: &Config) -> CookieJar {
+pub(super) fn clear(auth: &Auth) -> CookieJar {
     CookieJar::new()
-        .add(cookie(config, ACCESS, "", "/", Duration::ZERO, true))
-        .add(cookie(config, REFRESH, "", REFRESH_PATH, Duration::ZERO, true))
-        .add(cookie(config, CSRF, "", "/", Duration::ZERO, false))
+        .add(cookie(auth, ACCESS, "", "/", Duration::ZERO, true))
+        .add(cookie(auth, REFRESH, "", REFRESH_PATH, Duration::ZERO, true))
+        .add(cookie(auth, CSRF, "", "/", Duration::ZERO, false))
 }
 
 fn cookie(
-    config: &Config,
+    auth: &Auth,
     name: &'static str,
     value: &str,
     path: &'static str,
@@ -81,7 +81,7 @@ fn cookie(
     Cookie::build((name, value.to_owned()))
         .path(path)
         .http_only(http_only)
-        .secure(config.secure_cookies())
+        .secure(auth.secure_cookies)
         .same_site(SameSite::Strict)
         .max_age(cookie::time::Duration::seconds(seconds))
         .build()

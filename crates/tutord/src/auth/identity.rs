@@ -1,17 +1,20 @@
 //! Authentication extractors.
 
-use axum::extract::FromRequestParts;
+use std::sync::Arc;
+
+use axum::extract::{FromRef, FromRequestParts};
 use axum::http::header::AUTHORIZATION;
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, Method};
 use axum_extra::extract::CookieJar;
 use tutord_core::Timestamp;
-use tutord_core::model::{Identity, Role, TokenHash};
+use tutord_core::model::{Identity, Role, TokenHash, User};
+use tutord_core::store::Users;
 
+use super::state::AuthState;
 use super::{cookies, token};
-use crate::app::App;
-use crate::error::ApiError;
 use crate::http::client_ip::ClientIp;
+use crate::http::error::ApiError;
 use crate::http::rate_limit::{Rule, Subject};
 
 /// Extracts the logged-in user of a request.
@@ -26,30 +29,43 @@ pub struct Verified(pub Identity);
 #[derive(Debug, Clone)]
 pub struct Admin(pub Identity);
 
-impl FromRequestParts<App> for Authenticated {
+impl<S> FromRequestParts<S> for Authenticated
+where
+    S: Send + Sync,
+    AuthState: FromRef<S>,
+{
     type Rejection = ApiError;
 
-    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, ApiError> {
-        let identity = identify(parts, app).await?;
-        app.limits.check(Rule::Other, &Subject::User(identity.user_id)).await?;
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
+        let state = AuthState::from_ref(state);
+        let identity = identify(parts, &state).await?;
+        state.http.limits.check(Rule::Other, &Subject::User(identity.user_id)).await?;
         Ok(Self(identity))
     }
 }
 
-impl FromRequestParts<App> for Verified {
+impl<S> FromRequestParts<S> for Verified
+where
+    S: Send + Sync,
+    AuthState: FromRef<S>,
+{
     type Rejection = ApiError;
 
-    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, ApiError> {
-        let Authenticated(identity) = Authenticated::from_request_parts(parts, app).await?;
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
+        let Authenticated(identity) = Authenticated::from_request_parts(parts, state).await?;
         if identity.email_verified { Ok(Self(identity)) } else { Err(ApiError::email_not_verified()) }
     }
 }
 
-impl FromRequestParts<App> for Admin {
+impl<S> FromRequestParts<S> for Admin
+where
+    S: Send + Sync,
+    AuthState: FromRef<S>,
+{
     type Rejection = ApiError;
 
-    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, ApiError> {
-        let Verified(identity) = Verified::from_request_parts(parts, app).await?;
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
+        let Verified(identity) = Verified::from_request_parts(parts, state).await?;
         if identity.role == Role::Admin {
             Ok(Self(identity))
         } else {
@@ -58,17 +74,25 @@ impl FromRequestParts<App> for Admin {
     }
 }
 
-async fn identify(parts: &mut Parts, app: &App) -> Result<Identity, ApiError> {
+/// Returns the profile of a logged-in user.
+///
+/// # Errors
+/// Returns 401 if the user was deleted after the look-up of the session.
+pub(crate) async fn profile(store: &(impl Users + ?Sized), user_id: i64) -> Result<Arc<User>, ApiError> {
+    store.user(user_id).await?.ok_or_else(ApiError::unauthenticated)
+}
+
+async fn identify(parts: &mut Parts, state: &AuthState) -> Result<Identity, ApiError> {
     let jar = CookieJar::from_headers(&parts.headers);
     let (presented, by_cookie) = presented(&parts.headers, &jar);
     let found = match &presented {
-        Some(presented) => app.store.identity(presented).await?,
+        Some(presented) => state.store.identity(presented).await?,
         None => None,
     };
     let Some(identity) = found else {
         // Guessing is what costs a look-up and gets nowhere: it is limited by address.
-        let ClientIp(address) = ClientIp::from_request_parts(parts, app).await?;
-        app.limits.check(Rule::Other, &Subject::Ip(address)).await?;
+        let ClientIp(address) = ClientIp::of(parts, &state.http);
+        state.http.limits.check(Rule::Other, &Subject::Ip(address)).await?;
         return Err(ApiError::unauthenticated());
     };
     if identity.expires_at <= Timestamp::now() {
@@ -78,7 +102,7 @@ async fn identify(parts: &mut Parts, app: &App) -> Result<Identity, ApiError> {
         return Err(ApiError::forbidden("this account is deactivated"));
     }
     if let Some(presented) = presented {
-        app.admission.confirm(presented);
+        state.http.admission.confirm(presented);
     }
     if by_cookie && !matches!(parts.method, Method::GET | Method::HEAD | Method::OPTIONS) {
         cookies::check_csrf(&jar, &parts.headers)?;

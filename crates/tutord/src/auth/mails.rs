@@ -6,21 +6,20 @@
 //! If a process dies, only the mails that it had claimed are sent twice: their claims expire, and another process sends
 //! them with the same `Message-ID`.
 
-use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use anyhow::Context as _;
 use futures_util::stream::{StreamExt as _, iter};
 use tokio::sync::Notify;
-use tutord_core::model::{ClaimedMail, EmailTokenPurpose, MailCounts, MailKind, NewEmailToken};
+use tutord_core::model::{ClaimedMail, EmailTokenPurpose, MailKind, NewEmailToken};
 use tutord_core::{Store, Timestamp};
 use url::Url;
 
 use super::token::Token;
-use crate::app::App;
-use crate::mail::{Failure, Text, Transport};
+use crate::background::Background;
+use crate::mail::{Failure, MailStats, Text, Transport};
 
 const VERIFICATION_TTL: Duration = Duration::from_hours(24);
 const RESET_TTL: Duration = Duration::from_hours(1);
@@ -42,32 +41,6 @@ const PAUSES: [Duration; 7] = [
 ];
 /// The time after which an unsent mail is given up.
 const PATIENCE: Duration = Duration::from_hours(24);
-
-/// Counts of mails by kind and outcome, and of waiting mails.
-#[derive(Debug, Default)]
-pub struct MailStats {
-    outcomes: Mutex<BTreeMap<(MailKind, &'static str), u64>>,
-    counts: Mutex<MailCounts>,
-    /// Consecutive failures to read the queue.
-    queue_failures: AtomicU64,
-}
-
-impl MailStats {
-    /// Returns the numbers of sent, postponed and given-up mails, by kind.
-    pub fn outcomes(&self) -> Vec<(MailKind, &'static str, u64)> {
-        let outcomes = self.outcomes.lock().unwrap_or_else(PoisonError::into_inner);
-        outcomes.iter().map(|((kind, outcome), count)| (*kind, *outcome, *count)).collect()
-    }
-
-    /// Returns the recent counts of waiting mails.
-    pub fn counts(&self) -> MailCounts {
-        *self.counts.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn add(&self, kind: MailKind, outcome: &'static str) {
-        *self.outcomes.lock().unwrap_or_else(PoisonError::into_inner).entry((kind, outcome)).or_default() += 1;
-    }
-}
 
 /// The queue that stores mails; cheap to clone.
 #[derive(Clone)]
@@ -98,17 +71,11 @@ impl Mailer {
     }
 }
 
-/// Spawns the task that sends due mails until shutdown.
-pub(crate) fn spawn(app: &App, transport: Transport, log_links: bool) {
-    let sender = Sender {
-        store: Arc::clone(&app.store),
-        mailer: app.mailer.clone(),
-        transport,
-        public_url: app.config.http.public_url(),
-        log_links,
-    };
-    let stop = app.shutdown.clone();
-    app.tasks.spawn(async move {
+/// Spawns the task that sends due mails until shutdown. In demo mode, `log_links` also logs the links.
+pub(crate) fn spawn(background: &Background, mailer: Mailer, transport: Transport, public_url: Url, log_links: bool) {
+    let sender = Sender { store: Arc::clone(&mailer.store), mailer, transport, public_url, log_links };
+    let stop = background.shutdown.clone();
+    background.spawn(async move {
         loop {
             match sender.send_due().await {
                 // There may be more.
@@ -149,7 +116,7 @@ impl Sender {
         let due = self.store.claim_mails(now, now + CLAIM, i64::try_from(AT_ONCE).unwrap_or(1)).await?;
         let count = due.len();
         iter(due).for_each_concurrent(AT_ONCE, |mail| async move { self.send(&mail).await }).await;
-        *self.mailer.stats.counts.lock().unwrap_or_else(PoisonError::into_inner) = self.store.mail_counts().await?;
+        self.mailer.stats.set_counts(self.store.mail_counts().await?);
         Ok(count)
     }
 

@@ -13,10 +13,10 @@ use axum::routing::get;
 use maud::{DOCTYPE, Markup, html};
 use serde::Deserialize;
 
+use super::state::AuthState;
 use super::{service, token};
-use crate::app::App;
-use crate::error::ApiError;
 use crate::http::client_ip::ClientIp;
+use crate::http::error::ApiError;
 use crate::http::rate_limit::{Rule, Subject};
 use crate::http::validation;
 
@@ -28,7 +28,7 @@ const ROBOTS: HeaderName = HeaderName::from_static("x-robots-tag");
 const MAX_FORM_BYTES: usize = 8 * 1_024;
 
 /// Returns the routes `/verify-email` and `/reset-password`.
-pub fn pages() -> Router<App> {
+pub fn pages() -> Router<AuthState> {
     Router::new()
         .route("/verify-email", get(show_verification).post(verify))
         .route("/reset-password", get(show_reset).post(reset))
@@ -82,10 +82,10 @@ async fn show_verification(uri: axum::http::Uri) -> Response {
     if token::is_well_formed(&form.token) { verification(&form.token) } else { stale_verification() }
 }
 
-async fn verify(State(app): State<App>, ClientIp(address): ClientIp, form: Form) -> Response {
+async fn verify(State(state): State<AuthState>, ClientIp(address): ClientIp, form: Form) -> Response {
     let verified = async {
-        app.limits.check(Rule::Other, &Subject::Ip(address)).await?;
-        service::verify_email(&app, &form.token).await
+        state.http.limits.check(Rule::Other, &Subject::Ip(address)).await?;
+        service::verify_email(&state, &form.token).await
     };
     match verified.await {
         Ok(_) => message(StatusCode::OK, "Your address is verified", "You can close this page and go on learning."),
@@ -116,7 +116,7 @@ async fn show_reset(uri: axum::http::Uri) -> Response {
     if token::is_well_formed(&form.token) { password_form(&form.token, None) } else { stale_reset() }
 }
 
-async fn reset(State(app): State<App>, ClientIp(address): ClientIp, form: Form) -> Response {
+async fn reset(State(state): State<AuthState>, ClientIp(address): ClientIp, form: Form) -> Response {
     let Form { token, new_password } = form;
     if !token::is_well_formed(&token) {
         return stale_reset();
@@ -125,8 +125,8 @@ async fn reset(State(app): State<App>, ClientIp(address): ClientIp, form: Form) 
         return password_form(&token, Some(&format!("The password {error}.")));
     }
     let done = async {
-        app.limits.check(Rule::ResetConfirm, &Subject::Ip(address)).await?;
-        service::reset_password(&app, &token, new_password).await
+        state.http.limits.check(Rule::ResetConfirm, &Subject::Ip(address)).await?;
+        service::reset_password(&state, &token, new_password).await
     };
     match done.await {
         Ok(()) => {

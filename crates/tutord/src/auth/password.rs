@@ -9,7 +9,7 @@ use tokio::sync::Semaphore;
 use unicode_normalization::UnicodeNormalization as _;
 use unicode_properties::{GeneralCategory, UnicodeGeneralCategory as _};
 
-use crate::error::ApiError;
+use crate::http::error::ApiError;
 
 /// Hashes and checks passwords with argon2id at the crate's default cost (19 MiB, 2 passes, 1 lane:
 /// OWASP's first recommendation).

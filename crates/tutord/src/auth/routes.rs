@@ -12,16 +12,17 @@ use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
+use super::identity::profile;
 use super::service::{self, Registration};
+use super::state::AuthState;
 use super::{Authenticated, cookies, token};
-use crate::app::App;
-use crate::error::ApiError;
 use crate::http::aliases::WithData;
-use crate::http::budgets::Budget;
 use crate::http::client_ip::ClientIp;
+use crate::http::error::ApiError;
 use crate::http::json::{Json, OptionalJson, trimmed, trimmed_nfc};
 use crate::http::query::Query;
 use crate::http::rate_limit::{Rule, Subject};
+use crate::http::route_table::{Budget, RouteFacts};
 use crate::http::validation;
 
 /// The budget of routes that return the user of a token, including authentication.
@@ -31,7 +32,7 @@ pub const ME_BUDGET: u32 = 2;
 const SESSION_BUDGET: u32 = 12;
 
 /// The statement budgets of the routes.
-pub const BUDGETS: &[Budget] = &[
+const BUDGETS: &[Budget] = &[
     ("POST", "/register", 20),
     ("POST", "/login", SESSION_BUDGET),
     ("POST", "/logout", SESSION_BUDGET),
@@ -48,8 +49,11 @@ pub const BUDGETS: &[Budget] = &[
     ("POST", "/oauth/exchange", 0),
 ];
 
+/// The facts about the routes of this feature.
+pub const ROUTES: RouteFacts = RouteFacts::new(BUDGETS);
+
 /// The routes of this feature.
-pub fn router() -> OpenApiRouter<App> {
+pub fn router() -> OpenApiRouter<AuthState> {
     OpenApiRouter::new()
         .routes(routes!(register))
         .routes(routes!(login))
@@ -214,15 +218,15 @@ impl From<&User> for AccountSummary {
 #[utoipa::path(post, path = "/register", tag = "auth", security(()), request_body = RegisterRequest,
     responses((status = 201, body = AccountResponse), (status = 422, description = "a field is invalid"), (status = 429)))]
 async fn register(
-    State(app): State<App>,
+    State(state): State<AuthState>,
     ClientIp(address): ClientIp,
     Json(request): Json<RegisterRequest>,
 ) -> Result<Response, ApiError> {
-    app.limits.check(Rule::Register, &Subject::Ip(address)).await?;
+    state.http.limits.check(Rule::Register, &Subject::Ip(address)).await?;
     let RegisterRequest { email, password, name } = request;
-    let (jar, user) = match service::register(&app, &email, password, &name).await? {
+    let (jar, user) = match service::register(&state, &email, password, &name).await? {
         Registration::Created(user, tokens, device) => {
-            (cookies::log_in(&app.config, &tokens, device.as_str()), AccountSummary::from(user.as_ref()))
+            (cookies::log_in(&state, &tokens, device.as_str()), AccountSummary::from(user.as_ref()))
         }
         Registration::Taken => {
             (CookieJar::new(), AccountSummary { id: None, email, name, role: Role::Student, email_verified: false })
@@ -237,38 +241,38 @@ async fn register(
 #[utoipa::path(post, path = "/login", tag = "auth", security(()), request_body = LoginRequest,
     responses((status = 200, body = AccountResponse), (status = 401), (status = 403, description = "the account is deactivated"), (status = 429)))]
 async fn login(
-    State(app): State<App>,
+    State(state): State<AuthState>,
     ClientIp(address): ClientIp,
     jar: CookieJar,
     Json(request): Json<LoginRequest>,
 ) -> Result<Response, ApiError> {
     let device = jar.get(cookies::DEVICE).map(cookie::Cookie::value);
-    let (user, tokens, device) = service::log_in(&app, address, device, &request.email, request.password).await?;
+    let (user, tokens, device) = service::log_in(&state, address, device, &request.email, request.password).await?;
     let body = AccountResponse { message: "Login successful.", user: AccountSummary::from(&user) };
-    Ok((cookies::log_in(&app.config, &tokens, &device), axum::Json(WithData::new(body))).into_response())
+    Ok((cookies::log_in(&state, &tokens, &device), axum::Json(WithData::new(body))).into_response())
 }
 
 /// Ends the session, or with `all=true` all sessions of the user, and clears the cookies.
 #[utoipa::path(post, path = "/logout", tag = "auth", params(LogoutQuery),
     responses((status = 200, body = MessageResponse), (status = 401), (status = 403, description = "CSRF_FAILED")))]
 async fn logout(
-    State(app): State<App>,
+    State(state): State<AuthState>,
     headers: HeaderMap,
     Query(query): Query<LogoutQuery>,
     authenticated: Result<Authenticated, ApiError>,
 ) -> Result<Response, ApiError> {
     match authenticated {
-        Ok(Authenticated(identity)) if query.all => app.store.revoke_sessions(identity.user_id).await?,
-        Ok(Authenticated(identity)) => app.store.revoke_session(identity.user_id, identity.session_id).await?,
+        Ok(Authenticated(identity)) if query.all => state.store.revoke_sessions(identity.user_id).await?,
+        Ok(Authenticated(identity)) => state.store.revoke_session(identity.user_id, identity.session_id).await?,
         Err(error) => {
             // The access token may have expired: its longer-lived sibling can still end the session.
             let jar = CookieJar::from_headers(&headers);
             let refresh = jar.get(cookies::REFRESH).filter(|_| error.is_unauthenticated()).ok_or(error)?;
             cookies::check_csrf(&jar, &headers)?;
-            app.store.revoke_session_of(&token::hash(refresh.value())).await?;
+            state.store.revoke_session_of(&token::hash(refresh.value())).await?;
         }
     }
-    Ok((cookies::clear(&app.config), axum::Json(MessageResponse { message: "Logged out." })).into_response())
+    Ok((cookies::clear(&state), axum::Json(MessageResponse { message: "Logged out." })).into_response())
 }
 
 /// Exchanges the refresh token, from the body or its cookie, for new tokens. A token is accepted again for some
@@ -279,29 +283,29 @@ async fn logout(
 #[utoipa::path(post, path = "/refresh", tag = "auth", security(()), request_body = Option<RefreshRequest>,
     responses((status = 200, body = RefreshResponse), (status = 401)))]
 async fn refresh(
-    State(app): State<App>,
+    State(state): State<AuthState>,
     ClientIp(address): ClientIp,
     headers: HeaderMap,
     OptionalJson(request): OptionalJson<RefreshRequest>,
 ) -> Result<Response, ApiError> {
-    app.limits.check(Rule::Other, &Subject::Ip(address)).await?;
+    state.http.limits.check(Rule::Other, &Subject::Ip(address)).await?;
     let jar = CookieJar::from_headers(&headers);
     let presented = request
         .and_then(|request| request.refresh_token)
         .or_else(|| jar.get(cookies::REFRESH).map(|cookie| cookie.value().to_owned()))
         .ok_or_else(ApiError::unauthenticated)?;
-    let tokens = service::refresh(&app, &presented).await?;
-    let body = RefreshResponse { message: "Token refreshed.", expires_in: app.config.auth.access_ttl().as_secs() };
-    Ok((cookies::renew(&app.config, &tokens, &jar), axum::Json(body)).into_response())
+    let tokens = service::refresh(&state, &presented).await?;
+    let body = RefreshResponse { message: "Token refreshed.", expires_in: state.settings.access_ttl().as_secs() };
+    Ok((cookies::renew(&state, &tokens, &jar), axum::Json(body)).into_response())
 }
 
 /// Returns the user of the access token.
 #[utoipa::path(get, path = "/me", tag = "auth", responses((status = 200, body = MeResponse), (status = 401)))]
 async fn me(
-    State(app): State<App>,
+    State(state): State<AuthState>,
     Authenticated(identity): Authenticated,
 ) -> Result<axum::Json<MeResponse>, ApiError> {
-    let user = app.store.user(identity.user_id).await?.ok_or_else(ApiError::unauthenticated)?;
+    let user = profile(state.store.as_ref(), identity.user_id).await?;
     let user = CurrentUser {
         id: user.id,
         email: user.email.clone(),
@@ -322,12 +326,12 @@ async fn me(
 #[utoipa::path(post, path = "/verify-email", tag = "auth", security(()), request_body = TokenRequest,
     responses((status = 200, body = VerifiedResponse), (status = 422, description = "the token is invalid")))]
 async fn verify_email(
-    State(app): State<App>,
+    State(state): State<AuthState>,
     ClientIp(address): ClientIp,
     Json(request): Json<TokenRequest>,
 ) -> Result<axum::Json<WithData<VerifiedResponse>>, ApiError> {
-    app.limits.check(Rule::Other, &Subject::Ip(address)).await?;
-    let user = service::verify_email(&app, &request.token).await?;
+    state.http.limits.check(Rule::Other, &Subject::Ip(address)).await?;
+    let user = service::verify_email(&state, &request.token).await?;
     let body = VerifiedResponse { message: "E-mail address verified.", email_verified: user.email_verified };
     Ok(axum::Json(WithData::new(body)))
 }
@@ -336,12 +340,12 @@ async fn verify_email(
 #[utoipa::path(post, path = "/resend-verification", tag = "auth", security(()), request_body = EmailRequest,
     responses((status = 200, body = MessageResponse), (status = 422), (status = 429)))]
 async fn resend_verification(
-    State(app): State<App>,
+    State(state): State<AuthState>,
     ClientIp(address): ClientIp,
     Json(request): Json<EmailRequest>,
 ) -> Result<axum::Json<WithData<MessageResponse>>, ApiError> {
-    app.limits.check(Rule::ResendVerification, &Subject::Ip(address)).await?;
-    service::resend_verification(&app, &request.email).await?;
+    state.http.limits.check(Rule::ResendVerification, &Subject::Ip(address)).await?;
+    service::resend_verification(&state, &request.email).await?;
     let message = "If the address has an account that is not verified yet, a new link is on its way.";
     Ok(axum::Json(WithData::new(MessageResponse { message })))
 }
@@ -350,12 +354,12 @@ async fn resend_verification(
 #[utoipa::path(post, path = "/password-reset", tag = "auth", security(()), request_body = EmailRequest,
     responses((status = 200, body = MessageResponse), (status = 422), (status = 429)))]
 async fn request_reset(
-    State(app): State<App>,
+    State(state): State<AuthState>,
     ClientIp(address): ClientIp,
     Json(request): Json<EmailRequest>,
 ) -> Result<axum::Json<MessageResponse>, ApiError> {
-    app.limits.check(Rule::ResetRequest, &Subject::Ip(address)).await?;
-    service::request_reset(&app, &request.email).await?;
+    state.http.limits.check(Rule::ResetRequest, &Subject::Ip(address)).await?;
+    service::request_reset(&state, &request.email).await?;
     Ok(axum::Json(MessageResponse {
         message: "If the address has an account, a link to reset its password is on its way.",
     }))
@@ -365,12 +369,12 @@ async fn request_reset(
 #[utoipa::path(post, path = "/password-reset/confirm", tag = "auth", security(()), request_body = ConfirmResetRequest,
     responses((status = 200, body = MessageResponse), (status = 422), (status = 429)))]
 async fn confirm_reset(
-    State(app): State<App>,
+    State(state): State<AuthState>,
     ClientIp(address): ClientIp,
     Json(request): Json<ConfirmResetRequest>,
 ) -> Result<axum::Json<MessageResponse>, ApiError> {
-    app.limits.check(Rule::ResetConfirm, &Subject::Ip(address)).await?;
-    service::reset_password(&app, &request.token, request.new_password).await?;
+    state.http.limits.check(Rule::ResetConfirm, &Subject::Ip(address)).await?;
+    service::reset_password(&state, &request.token, request.new_password).await?;
     Ok(axum::Json(MessageResponse { message: "The password was changed. Please log in with the new one." }))
 }
 
@@ -378,8 +382,8 @@ macro_rules! oauth_route {
     ($name:ident, $method:ident, $path:literal) => {
         /// OAuth log-in; not configured.
         #[utoipa::path($method, path = $path, tag = "auth", security(()), responses((status = 501, description = "NOT_IMPLEMENTED"), (status = 429)))]
-        async fn $name(State(app): State<App>, ClientIp(address): ClientIp) -> ApiError {
-            match app.limits.check(Rule::OAuth, &Subject::Ip(address)).await {
+        async fn $name(State(state): State<AuthState>, ClientIp(address): ClientIp) -> ApiError {
+            match state.http.limits.check(Rule::OAuth, &Subject::Ip(address)).await {
                 Ok(()) => ApiError::not_implemented("OAuth log-in is not configured"),
                 Err(limited) => limited,
             }

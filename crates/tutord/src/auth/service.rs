@@ -11,10 +11,10 @@ use tutord_core::{Error, Timestamp};
 
 use super::cookies::{DEVICE_TTL, Tokens};
 use super::password::Matched;
+use super::state::AuthState;
 use super::token::{self, Token};
-use crate::app::App;
-use crate::error::ApiError;
 use crate::http::admission::without_load;
+use crate::http::error::ApiError;
 use crate::http::rate_limit::{Rule, Subject, network};
 
 /// The outcome of a registration.
@@ -26,9 +26,14 @@ pub(super) enum Registration {
 }
 
 /// Creates an account, logs it in, and mails a verification link.
-pub(super) async fn register(app: &App, email: &str, password: String, name: &str) -> Result<Registration, ApiError> {
-    let password_hash = app.passwords.hash(password).await?;
-    let created = app
+pub(super) async fn register(
+    state: &AuthState,
+    email: &str,
+    password: String,
+    name: &str,
+) -> Result<Registration, ApiError> {
+    let password_hash = state.passwords.hash(password).await?;
+    let created = state
         .store
         .create_user(NewUser {
             email: email.to_owned(),
@@ -41,16 +46,16 @@ pub(super) async fn register(app: &App, email: &str, password: String, name: &st
         .await;
     match created {
         Ok(user) => {
-            let tokens = start_session(app, user.id).await?;
+            let tokens = start_session(state, user.id).await?;
             let device = Token::random();
-            trust(app, user.id, device.as_str()).await?;
-            app.mailer.enqueue(user.id, MailKind::VerifyEmail).await?;
+            trust(state, user.id, device.as_str()).await?;
+            state.mailer.enqueue(user.id, MailKind::VerifyEmail).await?;
             Ok(Registration::Created(Box::new(user), tokens, device))
         }
         Err(Error::Conflict(_)) => {
             // To the address on record: the typed one is another form of it, which may be somebody else's mailbox.
-            if let Some(owner) = app.store.credentials(email).await? {
-                app.mailer.enqueue(owner.user.id, MailKind::AddressTaken).await?;
+            if let Some(owner) = state.store.credentials(email).await? {
+                state.mailer.enqueue(owner.user.id, MailKind::AddressTaken).await?;
             }
             Ok(Registration::Taken)
         }
@@ -87,19 +92,19 @@ impl Allowance {
     }
 
     /// Returns an error if no attempt is left.
-    async fn peek(&self, app: &App) -> Result<(), ApiError> {
-        app.limits.peek(Rule::LoginFailures, &self.own).await?;
+    async fn peek(&self, state: &AuthState) -> Result<(), ApiError> {
+        state.http.limits.peek(Rule::LoginFailures, &self.own).await?;
         match &self.untrusted {
-            Some(untrusted) => app.limits.peek(Rule::LoginFailuresUntrusted, untrusted).await,
+            Some(untrusted) => state.http.limits.peek(Rule::LoginFailuresUntrusted, untrusted).await,
             None => Ok(()),
         }
     }
 
     /// Counts a failure.
-    async fn spend(&self, app: &App) -> Result<(), ApiError> {
-        app.limits.check(Rule::LoginFailures, &self.own).await?;
+    async fn spend(&self, state: &AuthState) -> Result<(), ApiError> {
+        state.http.limits.check(Rule::LoginFailures, &self.own).await?;
         match &self.untrusted {
-            Some(untrusted) => app.limits.check(Rule::LoginFailuresUntrusted, untrusted).await,
+            Some(untrusted) => state.http.limits.check(Rule::LoginFailuresUntrusted, untrusted).await,
             None => Ok(()),
         }
     }
@@ -107,14 +112,14 @@ impl Allowance {
 
 /// Checks a password and creates a session and a device token.
 pub(super) async fn log_in(
-    app: &App,
+    state: &AuthState,
     address: IpAddr,
     device: Option<&str>,
     email: &str,
     password: String,
 ) -> Result<(User, Tokens, String), ApiError> {
-    app.limits.check(Rule::Login, &Subject::Ip(address)).await?;
-    let (user, stored) = match app.store.credentials(email).await? {
+    state.http.limits.check(Rule::Login, &Subject::Ip(address)).await?;
+    let (user, stored) = match state.store.credentials(email).await? {
         Some(Credentials { user, password_hash }) => (Some(user), Some(password_hash)),
         None => (None, None),
     };
@@ -122,49 +127,49 @@ pub(super) async fn log_in(
         // Asked of no account too: the same work.
         Some(device) => {
             let user_id = user.as_ref().map_or(0, |user| user.id);
-            app.store.is_trusted_device(user_id, &token::hash(device)).await?.then_some(device)
+            state.store.is_trusted_device(user_id, &token::hash(device)).await?.then_some(device)
         }
         None => None,
     };
     let allowance = Allowance::new(email, stored.as_deref(), device.map(token::hash), address);
-    allowance.peek(app).await?;
-    let matched = app.passwords.verify(password.clone(), stored.clone()).await?;
+    allowance.peek(state).await?;
+    let matched = state.passwords.verify(password.clone(), stored.clone()).await?;
     // Once more: of many attempts at once, no more than the limit allows may learn whether they were right.
-    allowance.peek(app).await?;
+    allowance.peek(state).await?;
     let (Some(user), Some(matched), Some(stored)) = (user, matched, stored) else {
-        allowance.spend(app).await?;
+        allowance.spend(state).await?;
         return Err(ApiError::wrong_credentials());
     };
     if !user.is_active {
         return Err(ApiError::forbidden("this account is deactivated"));
     }
     if matched == Matched::AsWritten {
-        let hash = app.passwords.hash(password).await?;
-        app.store.replace_password_hash(user.id, &stored, &hash).await?;
+        let hash = state.passwords.hash(password).await?;
+        state.store.replace_password_hash(user.id, &stored, &hash).await?;
     }
-    let tokens = start_session(app, user.id).await?;
+    let tokens = start_session(state, user.id).await?;
     let device = device.map_or_else(|| Token::random().as_str().to_owned(), str::to_owned);
-    trust(app, user.id, &device).await?;
+    trust(state, user.id, &device).await?;
     Ok((user, tokens, device))
 }
 
 /// Marks the browser with this device token as trusted for the user.
-async fn trust(app: &App, user_id: i64, device: &str) -> Result<(), ApiError> {
-    Ok(app.store.trust_device(user_id, &token::hash(device), Timestamp::now() + DEVICE_TTL).await?)
+async fn trust(state: &AuthState, user_id: i64, device: &str) -> Result<(), ApiError> {
+    Ok(state.store.trust_device(user_id, &token::hash(device), Timestamp::now() + DEVICE_TTL).await?)
 }
 
 /// Creates a session for an authenticated user.
-async fn start_session(app: &App, user_id: i64) -> Result<Tokens, ApiError> {
-    let (tokens, hashed) = new_tokens(app);
-    app.store.create_session(user_id, hashed).await?;
+async fn start_session(state: &AuthState, user_id: i64) -> Result<Tokens, ApiError> {
+    let (tokens, hashed) = new_tokens(state);
+    state.store.create_session(user_id, hashed).await?;
     Ok(tokens)
 }
 
 /// Exchanges a refresh token for new ones.
-pub(super) async fn refresh(app: &App, presented: &str) -> Result<Tokens, ApiError> {
-    let (tokens, hashed) = new_tokens(app);
-    let grace = app.config.auth.refresh_grace();
-    match app.store.rotate_session(&token::hash(presented), hashed, Timestamp::now(), grace).await? {
+pub(super) async fn refresh(state: &AuthState, presented: &str) -> Result<Tokens, ApiError> {
+    let (tokens, hashed) = new_tokens(state);
+    let grace = state.settings.refresh_grace();
+    match state.store.rotate_session(&token::hash(presented), hashed, Timestamp::now(), grace).await? {
         Rotation::Rotated { .. } => Ok(tokens),
         Rotation::Reused { user_id, session_id } => {
             tracing::warn!(
@@ -178,58 +183,58 @@ pub(super) async fn refresh(app: &App, presented: &str) -> Result<Tokens, ApiErr
     }
 }
 
-fn new_tokens(app: &App) -> (Tokens, NewSessionTokens) {
+fn new_tokens(state: &AuthState) -> (Tokens, NewSessionTokens) {
     let now = Timestamp::now();
     let tokens = Tokens { access: Token::random(), refresh: Token::random() };
     let hashed = NewSessionTokens {
         access: tokens.access.hash(),
-        access_expires_at: now + app.config.auth.access_ttl(),
+        access_expires_at: now + state.settings.access_ttl(),
         refresh: tokens.refresh.hash(),
-        refresh_expires_at: now + app.config.auth.refresh_ttl(),
+        refresh_expires_at: now + state.settings.refresh_ttl(),
     };
     (tokens, hashed)
 }
 
 /// Marks the address of a mailed token as verified.
-pub(super) async fn verify_email(app: &App, presented: &str) -> Result<User, ApiError> {
-    app.store.verify_email(&token::hash(presented)).await?.ok_or_else(bad_token)
+pub(super) async fn verify_email(state: &AuthState, presented: &str) -> Result<User, ApiError> {
+    state.store.verify_email(&token::hash(presented)).await?.ok_or_else(bad_token)
 }
 
 /// Mails a new verification link if the address has an unverified account.
 ///
 /// Like [`request_reset`], neither the response nor its time discloses whether the account exists: the statements are
 /// the same.
-pub(super) async fn resend_verification(app: &App, email: &str) -> Result<(), ApiError> {
-    enqueue(app, email, MailKind::VerifyEmail).await
+pub(super) async fn resend_verification(state: &AuthState, email: &str) -> Result<(), ApiError> {
+    enqueue(state, email, MailKind::VerifyEmail).await
 }
 
 /// The minimum duration of a request for a mail, which hides whether the address has an account.
 const ANSWER_STEP: Duration = Duration::from_millis(100);
 
 /// Mails a link to reset the password if the address has an account.
-pub(super) async fn request_reset(app: &App, email: &str) -> Result<(), ApiError> {
-    enqueue(app, email, MailKind::PasswordReset).await
+pub(super) async fn request_reset(state: &AuthState, email: &str) -> Result<(), ApiError> {
+    enqueue(state, email, MailKind::PasswordReset).await
 }
 
-async fn enqueue(app: &App, email: &str, kind: MailKind) -> Result<(), ApiError> {
+async fn enqueue(state: &AuthState, email: &str, kind: MailKind) -> Result<(), ApiError> {
     let step = tokio::time::Instant::now() + ANSWER_STEP;
     // No user has the id 0.
-    let user_id = app.store.credentials(email).await?.map_or(0, |found| found.user.id);
-    app.mailer.enqueue(user_id, kind).await?;
+    let user_id = state.store.credentials(email).await?.map_or(0, |found| found.user.id);
+    state.mailer.enqueue(user_id, kind).await?;
     // A mail that is stored takes longer than one that is not.
     without_load(tokio::time::sleep_until(step)).await;
     Ok(())
 }
 
 /// Replaces the password of the account of a mailed token, and ends all its sessions.
-pub(super) async fn reset_password(app: &App, presented: &str, new_password: String) -> Result<(), ApiError> {
+pub(super) async fn reset_password(state: &AuthState, presented: &str, new_password: String) -> Result<(), ApiError> {
     let hash = token::hash(presented);
-    let owner = app.store.email_token_owner(&hash, EmailTokenPurpose::PasswordReset).await?.ok_or_else(bad_token)?;
-    if app.passwords.verify(new_password.clone(), Some(owner.password_hash)).await?.is_some() {
+    let owner = state.store.email_token_owner(&hash, EmailTokenPurpose::PasswordReset).await?.ok_or_else(bad_token)?;
+    if state.passwords.verify(new_password.clone(), Some(owner.password_hash)).await?.is_some() {
         return Err(ApiError::validation("new_password", "new_password must differ from the current password"));
     }
-    let password_hash = app.passwords.hash(new_password).await?;
-    app.store.reset_password(&hash, &password_hash).await?.ok_or_else(bad_token)?;
+    let password_hash = state.passwords.hash(new_password).await?;
+    state.store.reset_password(&hash, &password_hash).await?.ok_or_else(bad_token)?;
     Ok(())
 }
 

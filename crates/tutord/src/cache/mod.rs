@@ -11,10 +11,12 @@
 
 mod namespaces;
 mod outbox;
+mod settings;
 mod store;
 mod warming;
 mod writes;
 
 pub(crate) use outbox::spawn as spawn_outbox;
-pub use store::CachedStore;
+pub use settings::CacheSettings;
+pub use store::{CachedStore, PageSizes};
 pub(crate) use warming::spawn as spawn_warming;

@@ -7,7 +7,7 @@ use tutord_core::model::progress::{Activity, ActivityHistory, LeaderboardEntry, 
 use tutord_core::model::{Conversation, ConversationPage, Exercise, HistoryItem, NewestDaily, User};
 use tutord_core::page::Page;
 
-use crate::config::CacheConfig;
+use super::CacheSettings;
 
 /// The session of an access token; valid as long as the token.
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
@@ -59,7 +59,7 @@ pub(super) struct Namespaces {
 }
 
 impl Namespaces {
-    pub(super) fn open(cache: &Cache, config: &CacheConfig) -> Self {
+    pub(super) fn open(cache: &Cache, config: &CacheSettings) -> Self {
         fn options<V>(name: &'static str, (ttl, l1): (u64, bool)) -> NamespaceOptions<V> {
             let options = NamespaceOptions::new(name).ttl(std::time::Duration::from_secs(ttl));
             if l1 { options } else { options.without_l1() }

@@ -8,11 +8,10 @@ use std::time::Duration;
 
 use tokio::time::sleep;
 use tutord_core::Timestamp;
-use tutord_core::operations::ChangeFeed;
+use tutord_core::operations::{ChangeFeed, Operations};
 
 use super::CachedStore;
-use crate::app::App;
-use crate::ops::background::drain;
+use crate::background::Background;
 
 /// The interval at which a process tries to become the follower, also after a failure.
 const RETRY: Duration = Duration::from_secs(1);
@@ -24,24 +23,28 @@ const BATCH: i64 = 1_000;
 const PURGE: Duration = Duration::from_secs(60);
 const PURGED: i64 = 10_000;
 
-/// Starts the tasks, which end at shutdown.
-pub(crate) fn spawn(app: &App, store: Arc<CachedStore>) {
-    if !app.cache.is_enabled() {
-        app.tasks.spawn(purge(app.clone()));
+/// Starts the tasks, which end at shutdown. `longest_ttl` is the longest time to live of a cached value.
+pub(crate) fn spawn(
+    background: &Background,
+    store: Arc<CachedStore>,
+    operations: Arc<dyn Operations>,
+    longest_ttl: Duration,
+) {
+    if !store.is_enabled() {
+        background.spawn(purge(background.clone(), operations, longest_ttl));
         return;
     }
     let acknowledging = Arc::clone(&store);
-    let stop = app.shutdown.clone();
-    app.tasks.spawn(async move {
+    let stop = background.shutdown.clone();
+    background.spawn(async move {
         // Once more at the end: what is left to others takes them a second reading.
         while stop.run_until_cancelled(sleep(ACKNOWLEDGE)).await.is_some() {
             acknowledge(&acknowledging).await;
         }
         acknowledge(&acknowledging).await;
     });
-    let operations = Arc::clone(&app.operations);
-    let stop = app.shutdown.clone();
-    app.tasks.spawn(async move {
+    let stop = background.shutdown.clone();
+    background.spawn(async move {
         stop.run_until_cancelled(async {
             loop {
                 match operations.follow_changes().await {
@@ -91,10 +94,9 @@ async fn follow(store: &CachedStore, mut feed: Box<dyn ChangeFeed>) {
 
 /// Removes changes while no cache is enabled. A process with a cache may start later, but values in Redis from before a
 /// change expire with their time to live, and the change is not needed after that.
-async fn purge(app: App) {
-    let longest = Duration::from_secs(app.config.cache.longest_ttl());
-    while app.shutdown.run_until_cancelled(sleep(PURGE)).await.is_some() {
-        let before = Timestamp::now() - longest;
-        drain(&app, "changes that nobody follows", || app.operations.purge_changes(before, PURGED)).await;
+async fn purge(background: Background, operations: Arc<dyn Operations>, longest_ttl: Duration) {
+    while background.shutdown.run_until_cancelled(sleep(PURGE)).await.is_some() {
+        let before = Timestamp::now() - longest_ttl;
+        background.drain("changes that nobody follows", || operations.purge_changes(before, PURGED)).await;
     }
 }

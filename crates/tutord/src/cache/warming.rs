@@ -3,16 +3,17 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use readthrough::Cache;
+
 use super::CachedStore;
-use crate::app::App;
+use crate::background::Background;
 
 /// The timeout of warming. The process serves requests meanwhile.
 const BOUND: Duration = Duration::from_secs(2);
 
 /// Starts the task that warms the cache.
-pub(crate) fn spawn(app: &App, store: Arc<CachedStore>) {
-    let cache = app.cache.clone();
-    app.tasks.spawn(async move {
+pub(crate) fn spawn(background: &Background, cache: Cache, store: Arc<CachedStore>) {
+    background.spawn(async move {
         let began = Instant::now();
         let warming = async {
             cache.until_connected().await;

@@ -10,13 +10,13 @@ use tracing::Instrument as _;
 use tutord_core::Error;
 use tutord_core::model::{Appended, Identity, Message, NewReply, NewUserMessage, StoredExchange, Target};
 
+use super::dto::SendRequest;
 use super::in_progress::Turn;
 use super::prompt;
 use super::service::{self, no_conversation};
-use super::wire::SendRequest;
-use crate::app::App;
-use crate::error::ApiError;
+use super::state::ChatState;
 use crate::http::admission::without_load;
+use crate::http::error::ApiError;
 use crate::http::rate_limit::{Rule, Subject};
 use crate::llm::{ChatRequest, LlmError, Provider};
 
@@ -45,14 +45,14 @@ pub(super) enum Begun {
 }
 
 /// Stores the student's message, or recognises it by its idempotency key.
-pub(super) async fn begin(app: &App, identity: &Identity, request: SendRequest) -> Result<Begun, ApiError> {
-    limit(app, identity).await?;
+pub(super) async fn begin(state: &ChatState, identity: &Identity, request: SendRequest) -> Result<Begun, ApiError> {
+    limit(state, identity).await?;
     let (text, named) = (request.idempotency_key.as_ref().map(|_| request.message.clone()), request.conversation_id);
     let target = match request.conversation_id {
         Some(id) => Target::Existing(id),
         None => Target::New { title: prompt::title_from(&request.message) },
     };
-    let appended = app
+    let appended = state
         .store
         .append_user_message(NewUserMessage {
             user_id: identity.user_id,
@@ -83,11 +83,11 @@ fn is_repetition(stored: &Message, text: Option<&str>, conversation: Option<i64>
 }
 
 /// Restarts the newest exchange of a conversation, unless its reply is complete.
-pub(super) async fn resume(app: &App, identity: &Identity, conversation_id: i64) -> Result<Begun, ApiError> {
-    limit(app, identity).await?;
-    match app.store.last_exchange(identity.user_id, conversation_id).await? {
+pub(super) async fn resume(state: &ChatState, identity: &Identity, conversation_id: i64) -> Result<Begun, ApiError> {
+    limit(state, identity).await?;
+    match state.store.last_exchange(identity.user_id, conversation_id).await? {
         Some(exchange) => Ok(begun(identity.user_id, exchange)),
-        None if service::exists(app, identity.user_id, conversation_id).await? => {
+        None if service::exists(state, identity.user_id, conversation_id).await? => {
             Err(ApiError::conflict("this conversation has no message to reply to"))
         }
         None => Err(no_conversation()),
@@ -103,8 +103,8 @@ fn begun(user_id: i64, exchange: StoredExchange) -> Begun {
     }
 }
 
-async fn limit(app: &App, identity: &Identity) -> Result<(), ApiError> {
-    app.limits.check(Rule::chat(identity.role), &Subject::User(identity.user_id)).await
+async fn limit(state: &ChatState, identity: &Identity) -> Result<(), ApiError> {
+    state.limits.check(Rule::chat(identity.role), &Subject::User(identity.user_id)).await
 }
 
 pub(super) fn answered() -> ApiError {
@@ -113,15 +113,15 @@ pub(super) fn answered() -> ApiError {
 
 impl Begun {
     /// Returns the message and its reply. A client that disconnects finds the reply later.
-    pub(super) async fn reply(self, app: &App) -> Result<(i64, Message), ApiError> {
+    pub(super) async fn reply(self, state: &ChatState) -> Result<(i64, Message), ApiError> {
         let question = match self {
             Self::Answered(question, reply) => return Ok((question.message.id, reply)),
             Self::Open(question) => question,
         };
-        let (id, failed, app_) = (question.message.id, question.clone(), app.clone());
-        let answering = querywatch::carry(async move { question.answer(&app_).await });
+        let (id, failed, own_state) = (question.message.id, question.clone(), state.clone());
+        let answering = querywatch::carry(async move { question.answer(&own_state).await });
         // The request waits and does nothing else meanwhile: that is the model's time, and what the task does is short.
-        let answered = without_load(app.tasks.spawn(answering.in_current_span())).await;
+        let answered = without_load(state.background.spawn(answering.in_current_span())).await;
         let reply = answered.unwrap_or_else(|error| Err(failed.explain(ApiError::internal(&error))))?;
         Ok((id, reply))
     }
@@ -130,9 +130,9 @@ impl Begun {
 impl Question {
     /// Waits until no other request of this process generates a reply to this message. Returns the turn to do so, or
     /// the reply that another request stored meanwhile.
-    pub(super) async fn turn(&mut self, app: &App) -> Result<Result<Turn, Message>, ApiError> {
-        let (turn, waited) = app.in_progress.turn(self.message.id).await;
-        if waited && let Some(reply) = self.stored_reply(app).await? {
+    pub(super) async fn turn(&mut self, state: &ChatState) -> Result<Result<Turn, Message>, ApiError> {
+        let (turn, waited) = state.in_progress.turn(self.message.id).await;
+        if waited && let Some(reply) = self.stored_reply(state).await? {
             if !reply.is_incomplete() {
                 return Ok(Err(reply));
             }
@@ -142,13 +142,13 @@ impl Question {
     }
 
     /// Requests a reply from the model and stores it.
-    async fn answer(mut self, app: &App) -> Result<Message, ApiError> {
+    async fn answer(mut self, state: &ChatState) -> Result<Message, ApiError> {
         let outcome = async {
-            let _turn = match self.turn(app).await? {
+            let _turn = match self.turn(state).await? {
                 Ok(turn) => turn,
                 Err(stored) => return Ok(stored),
             };
-            let (provider, request) = self.prepare(app).await?;
+            let (provider, request) = self.prepare(state).await?;
             let reply = provider.complete(request).await.map_err(|error| unavailable(&error))?;
             let new = NewReply {
                 content: reply.content.into(),
@@ -160,7 +160,7 @@ impl Question {
                 ..self.reply(provider.name())
             };
             // Whoever repeats a request whose reply is on its way is told that reply.
-            match self.store(app, new).await? {
+            match self.store(state, new).await? {
                 Outcome::Stored(message) | Outcome::Superseded(message) => Ok(message),
             }
         };
@@ -169,19 +169,19 @@ impl Question {
 
     /// Returns the provider and the request: one bounded read of the history, one of the student, and one of the
     /// student's topics.
-    pub(super) async fn prepare(&self, app: &App) -> Result<(Arc<dyn Provider>, ChatRequest), ApiError> {
-        let provider = app.llm.clone().ok_or_else(ApiError::llm_not_configured)?;
+    pub(super) async fn prepare(&self, state: &ChatState) -> Result<(Arc<dyn Provider>, ChatRequest), ApiError> {
+        let provider = state.llm.provider.clone().ok_or_else(ApiError::llm_not_configured)?;
         let Message { conversation_id, position, .. } = self.message;
         let (student, skills, history) = tokio::try_join!(
-            app.store.user(self.user_id),
-            app.store.skill_levels(self.user_id),
-            app.store.history(self.user_id, conversation_id, position, prompt::MAX_HISTORY),
+            state.store.user(self.user_id),
+            state.store.skill_levels(self.user_id),
+            state.store.history(self.user_id, conversation_id, position, prompt::MAX_HISTORY),
         )?;
         let student = student.ok_or_else(ApiError::unauthenticated)?;
         if history.is_empty() {
             return Err(no_conversation());
         }
-        let llm = &app.config.llm;
+        let llm = &state.llm.settings;
         let context_tokens = provider.prompt_tokens(llm.context_tokens);
         let (messages, question_starts) = prompt::build(&student, &skills, &history, context_tokens);
         Ok((
@@ -213,7 +213,7 @@ impl Question {
     }
 
     /// Stores a reply, or replaces an incomplete one.
-    pub(super) async fn store(&self, app: &App, mut reply: NewReply) -> Result<Outcome, ApiError> {
+    pub(super) async fn store(&self, state: &ChatState, mut reply: NewReply) -> Result<Outcome, ApiError> {
         // No database keeps the character U+0000; a model that writes it must not cost the reply.
         let visible = |text: &str| text.contains('\0').then(|| text.replace('\0', "\u{fffd}"));
         reply.content = visible(&reply.content).map_or(reply.content, Into::into);
@@ -221,13 +221,13 @@ impl Question {
             *text = visible(text).unwrap_or_else(|| std::mem::take(text));
         }
         if !self.has_incomplete_reply {
-            match app.store.append_reply(reply.clone()).await {
+            match state.store.append_reply(reply.clone()).await {
                 Ok(Some(stored)) => return Ok(Outcome::Stored(stored.message)),
                 // Deleted while the model answered.
                 Ok(None) => return Err(no_conversation()),
                 // Another request has stored one meanwhile, which may have broken off.
                 Err(Error::Conflict(_)) => {
-                    let other = self.stored_reply(app).await?.ok_or_else(answered)?;
+                    let other = self.stored_reply(state).await?.ok_or_else(answered)?;
                     if !other.is_incomplete() {
                         return Ok(Outcome::Superseded(other));
                     }
@@ -235,15 +235,15 @@ impl Question {
                 Err(error) => return Err(error.into()),
             }
         }
-        match app.store.replace_reply(reply).await? {
+        match state.store.replace_reply(reply).await? {
             Some(stored) => Ok(Outcome::Stored(stored.message)),
-            None => Ok(Outcome::Superseded(self.stored_reply(app).await?.ok_or_else(answered)?)),
+            None => Ok(Outcome::Superseded(self.stored_reply(state).await?.ok_or_else(answered)?)),
         }
     }
 
     /// Returns the reply that another request for the same message stored.
-    async fn stored_reply(&self, app: &App) -> Result<Option<Message>, ApiError> {
-        let newest = app.store.last_exchange(self.user_id, self.message.conversation_id).await?;
+    async fn stored_reply(&self, state: &ChatState) -> Result<Option<Message>, ApiError> {
+        let newest = state.store.last_exchange(self.user_id, self.message.conversation_id).await?;
         let own = newest.filter(|exchange| exchange.question.id == self.message.id);
         Ok(own.and_then(|exchange| exchange.reply))
     }

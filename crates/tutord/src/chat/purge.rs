@@ -1,11 +1,12 @@
 //! Background removal of deleted and expired rows.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use tutord_core::Timestamp;
+use tokio::sync::Notify;
+use tutord_core::{Operations, Timestamp};
 
-use crate::app::App;
-use crate::ops::background::drain;
+use crate::background::Background;
 
 /// The maximum number of rows of a table that one transaction removes; it holds its locks for about ten milliseconds.
 const BATCH: i64 = 5_000;
@@ -15,23 +16,24 @@ const INTERVAL: Duration = Duration::from_secs(60 * 60);
 const KEPT_EXPIRED: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// Starts the task, which first removes what a stopped process left, and ends at shutdown.
-pub(crate) fn spawn(app: &App) {
-    let app = app.clone();
-    app.tasks.clone().spawn(async move {
+pub(crate) fn spawn(background: &Background, operations: Arc<dyn Operations>, deleted: Arc<Notify>) {
+    let within = background.clone();
+    background.spawn(async move {
         let mut interval = tokio::time::interval(INTERVAL);
         loop {
             tokio::select! {
-                () = app.shutdown.cancelled() => return,
-                () = app.purge.notified() => {}
+                () = within.shutdown.cancelled() => return,
+                () = deleted.notified() => {}
                 _ = interval.tick() => {
                     let before = Timestamp::now() - KEPT_EXPIRED;
-                    drain(&app, "expired sessions, tokens and idempotency keys", || {
-                        app.operations.purge_expired(before, BATCH)
-                    })
-                    .await;
+                    within
+                        .drain("expired sessions, tokens and idempotency keys", || {
+                            operations.purge_expired(before, BATCH)
+                        })
+                        .await;
                 }
             }
-            drain(&app, "deleted conversations", || app.operations.purge_conversations(BATCH)).await;
+            within.drain("deleted conversations", || operations.purge_conversations(BATCH)).await;
         }
     });
 }

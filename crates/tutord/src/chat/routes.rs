@@ -10,20 +10,20 @@ use tutord_core::{List, PageRequest};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use super::exchange::{self, Begun};
-use super::wire::{
+use super::dto::{
     ConversationItem, ConversationList, ConversationPageResponse, ConversationResponse, DeletedResponse,
     NewConversationRequest, RenameRequest, ReplyResponse, SendRequest,
 };
+use super::exchange::{self, Begun};
+use super::state::ChatState;
 use super::{service, stream};
-use crate::app::App;
 use crate::auth::Verified;
-use crate::error::ApiError;
-use crate::http::budgets::Budget;
+use crate::http::error::ApiError;
 use crate::http::json::Json;
 use crate::http::pagination::{Bounds, PageParams};
 use crate::http::path::Id;
 use crate::http::query::Query;
+use crate::http::route_table::{Budget, RouteFacts};
 
 /// The statement budget of this route, including authentication. Only a page beyond the list's end uses the last
 /// statement. See `docs/ARCHITECTURE.md`.
@@ -41,11 +41,8 @@ pub const SEND_BUDGET: u32 = 18;
 pub(crate) const CONVERSATIONS: Bounds = Bounds::new(20, 100);
 pub(crate) const MESSAGES: Bounds = Bounds::new(50, 200);
 
-/// Routes that wait for the model: its timeouts apply instead of the request's.
-pub const AWAIT_MODEL: &[&str] = &["/api/chat/message", "/api/chat/conversations/{id}/retry"];
-
 /// The statement budgets of the routes.
-pub const BUDGETS: &[Budget] = &[
+const BUDGETS: &[Budget] = &[
     ("GET", "/conversations", LIST_BUDGET),
     ("POST", "/conversations", CONVERSATION_BUDGET),
     ("GET", "/conversations/{id}", PAGE_BUDGET),
@@ -56,8 +53,15 @@ pub const BUDGETS: &[Budget] = &[
     ("POST", "/stream", SEND_BUDGET),
 ];
 
+/// The facts about the routes of this feature.
+pub const ROUTES: RouteFacts = RouteFacts {
+    budgets: BUDGETS,
+    awaits_model: &["/message", "/conversations/{id}/retry"],
+    pages: &[("/conversations", CONVERSATIONS), ("/conversations/{id}", MESSAGES)],
+};
+
 /// The routes of this feature.
-pub fn router() -> OpenApiRouter<App> {
+pub fn router() -> OpenApiRouter<ChatState> {
     OpenApiRouter::new()
         .routes(routes!(list, create))
         .routes(routes!(read, rename, delete))
@@ -79,25 +83,25 @@ struct OrderQuery {
 #[utoipa::path(get, path = "/conversations", tag = "chat", params(PageParams),
     responses((status = 200, body = ConversationList), (status = 401), (status = 403), (status = 422)))]
 async fn list(
-    State(app): State<App>,
+    State(state): State<ChatState>,
     Verified(identity): Verified,
     Query(page): Query<PageParams>,
 ) -> Result<Response, ApiError> {
     let request = page.parse(CONVERSATIONS, List::Conversations)?;
-    let found = app.store.list_conversations(identity.user_id, &request).await?;
+    let found = state.store.list_conversations(identity.user_id, &request).await?;
     // The cache has one value for each place and size of a page.
-    app.answers.json(found, 0, |found| ConversationList::new(found, &request))
+    state.responses.json(found, 0, |found| ConversationList::new(found, &request))
 }
 
 /// Creates a conversation without messages.
 #[utoipa::path(post, path = "/conversations", tag = "chat", request_body = NewConversationRequest,
     responses((status = 201, body = ConversationResponse), (status = 401), (status = 403), (status = 404), (status = 422)))]
 async fn create(
-    State(app): State<App>,
+    State(state): State<ChatState>,
     Verified(identity): Verified,
     Json(request): Json<NewConversationRequest>,
 ) -> Result<Response, ApiError> {
-    let conversation = service::create(&app, identity.user_id, request).await?;
+    let conversation = service::create(&state, identity.user_id, request).await?;
     let body = ConversationResponse { conversation: ConversationItem::from(conversation) };
     Ok((StatusCode::CREATED, axum::Json(body)).into_response())
 }
@@ -106,7 +110,7 @@ async fn create(
 #[utoipa::path(get, path = "/conversations/{id}", tag = "chat", params(("id" = i64, Path), PageParams, OrderQuery),
     responses((status = 200, body = ConversationPageResponse), (status = 401), (status = 403), (status = 404), (status = 422)))]
 async fn read(
-    State(app): State<App>,
+    State(state): State<ChatState>,
     Verified(identity): Verified,
     Id(id): Id,
     Query(page): Query<PageParams>,
@@ -117,21 +121,21 @@ async fn read(
         Order::Desc => List::MessagesDescending,
     };
     let request: PageRequest = page.parse(MESSAGES, list)?;
-    let found = app.store.conversation_page(identity.user_id, id, order, &request).await?;
+    let found = state.store.conversation_page(identity.user_id, id, order, &request).await?;
     let found = found.ok_or_else(service::no_conversation)?;
-    app.answers.json(found, 0, |found| ConversationPageResponse::new(found.conversation, found.messages, &request))
+    state.responses.json(found, 0, |found| ConversationPageResponse::new(found.conversation, found.messages, &request))
 }
 
 /// Renames a conversation.
 #[utoipa::path(patch, path = "/conversations/{id}", tag = "chat", params(("id" = i64, Path)), request_body = RenameRequest,
     responses((status = 200, body = ConversationResponse), (status = 401), (status = 403), (status = 404), (status = 422)))]
 async fn rename(
-    State(app): State<App>,
+    State(state): State<ChatState>,
     Verified(identity): Verified,
     Id(id): Id,
     Json(request): Json<RenameRequest>,
 ) -> Result<axum::Json<ConversationResponse>, ApiError> {
-    let renamed = app.store.rename_conversation(identity.user_id, id, &request.title).await?;
+    let renamed = state.store.rename_conversation(identity.user_id, id, &request.title).await?;
     let conversation = ConversationItem::from(renamed.ok_or_else(service::no_conversation)?);
     Ok(axum::Json(ConversationResponse { conversation }))
 }
@@ -140,11 +144,11 @@ async fn rename(
 #[utoipa::path(delete, path = "/conversations/{id}", tag = "chat", params(("id" = i64, Path)),
     responses((status = 200, body = DeletedResponse), (status = 401), (status = 403), (status = 404)))]
 async fn delete(
-    State(app): State<App>,
+    State(state): State<ChatState>,
     Verified(identity): Verified,
     Id(id): Id,
 ) -> Result<axum::Json<DeletedResponse>, ApiError> {
-    service::delete(&app, identity.user_id, id).await?;
+    service::delete(&state, identity.user_id, id).await?;
     Ok(axum::Json(DeletedResponse { message: "Conversation deleted.", conversation_id: id }))
 }
 
@@ -155,13 +159,13 @@ async fn delete(
         (status = 403), (status = 404),
         (status = 409, description = "the conversation has no message to reply to"), (status = 429), (status = 503)))]
 async fn retry(
-    State(app): State<App>,
+    State(state): State<ChatState>,
     Verified(identity): Verified,
     Id(id): Id,
     headers: HeaderMap,
 ) -> Result<Response, ApiError> {
-    let begun = exchange::resume(&app, &identity, id).await?;
-    if accepts_events(&headers) { respond_streaming(&app, begun) } else { respond(&app, begun).await }
+    let begun = exchange::resume(&state, &identity, id).await?;
+    if accepts_events(&headers) { respond_streaming(&state, begun) } else { respond(&state, begun).await }
 }
 
 /// Sends a message and waits for the tutor's complete reply. A client that disconnects finds the reply later.
@@ -169,33 +173,33 @@ async fn retry(
     responses((status = 200, body = ReplyResponse), (status = 401), (status = 403), (status = 404), (status = 422), (status = 429),
         (status = 503, description = "the message is stored; details name it")))]
 async fn send(
-    State(app): State<App>,
+    State(state): State<ChatState>,
     Verified(identity): Verified,
     Json(request): Json<SendRequest>,
 ) -> Result<Response, ApiError> {
-    respond(&app, exchange::begin(&app, &identity, request).await?).await
+    respond(&state, exchange::begin(&state, &identity, request).await?).await
 }
 
 /// Sends a message and streams the tutor's reply as server-sent events: `start`, `delta`…, then `done` or `error`.
 #[utoipa::path(post, path = "/stream", tag = "chat", request_body = SendRequest,
     responses((status = 200, content_type = "text/event-stream", body = String), (status = 401), (status = 403), (status = 404), (status = 422), (status = 429), (status = 503)))]
 async fn send_streaming(
-    State(app): State<App>,
+    State(state): State<ChatState>,
     Verified(identity): Verified,
     Json(request): Json<SendRequest>,
 ) -> Result<Response, ApiError> {
-    respond_streaming(&app, exchange::begin(&app, &identity, request).await?)
+    respond_streaming(&state, exchange::begin(&state, &identity, request).await?)
 }
 
-async fn respond(app: &App, begun: Begun) -> Result<Response, ApiError> {
-    let (question_id, reply) = begun.reply(app).await?;
+async fn respond(state: &ChatState, begun: Begun) -> Result<Response, ApiError> {
+    let (question_id, reply) = begun.reply(state).await?;
     Ok(axum::Json(ReplyResponse::new(question_id, reply)).into_response())
 }
 
-fn respond_streaming(app: &App, begun: Begun) -> Result<Response, ApiError> {
+fn respond_streaming(state: &ChatState, begun: Begun) -> Result<Response, ApiError> {
     match &begun {
-        Begun::Open(question) if app.llm.is_none() => Err(question.explain(ApiError::llm_not_configured())),
-        _ => Ok(stream::respond(app, begun).into_response()),
+        Begun::Open(question) if state.llm.provider.is_none() => Err(question.explain(ApiError::llm_not_configured())),
+        _ => Ok(stream::respond(state, begun).into_response()),
     }
 }
 

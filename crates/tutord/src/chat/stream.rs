@@ -16,9 +16,9 @@ use tracing::Instrument as _;
 use tutord_core::model::{BROKEN_OFF, INTERRUPTED, Message, NewReply};
 
 use super::exchange::{Begun, Outcome, Question, answered, milliseconds, tokens, unavailable};
-use crate::app::App;
-use crate::error::ApiError;
+use super::state::ChatState;
 use crate::http::body::{FailureFlag, panic_message};
+use crate::http::error::ApiError;
 use crate::llm::{Chunk, estimate_tokens};
 
 /// The interval of keep-alive comments, so that proxies keep the connection open.
@@ -104,11 +104,11 @@ impl Client {
 
 /// Returns the event stream of an exchange whose message is stored.
 pub(super) fn respond(
-    app: &App,
+    state: &ChatState,
     begun: Begun,
 ) -> (FailureFlag, Sse<impl Stream<Item = Result<Event, Infallible>> + use<>>) {
     let (sender, receiver) = mpsc::channel(BUFFER);
-    let task = app.clone();
+    let task = state.clone();
     let failure = FailureFlag::default();
     let failed = failure.clone();
     let delivery = async move {
@@ -125,12 +125,12 @@ pub(super) fn respond(
         }
     };
     // What goes wrong is logged with the request's id.
-    app.tasks.spawn(delivery.in_current_span());
+    state.background.spawn(delivery.in_current_span());
     let events = unfold(receiver, async |mut receiver| Some((Ok(receiver.recv().await?), receiver)));
     (failure, Sse::new(events).keep_alive(KeepAlive::new().interval(HEARTBEAT)))
 }
 
-async fn deliver(app: &App, client: &Client, begun: Begun) -> Result<(), Stopped> {
+async fn deliver(state: &ChatState, client: &Client, begun: Begun) -> Result<(), Stopped> {
     let (Begun::Open(question) | Begun::Answered(question, _)) = &begun;
     let start = Start { conversation_id: question.message.conversation_id, user_message_id: question.message.id };
     client.send("start", &start).await?;
@@ -138,14 +138,14 @@ async fn deliver(app: &App, client: &Client, begun: Begun) -> Result<(), Stopped
         Begun::Answered(_, reply) => client.replay(reply).await,
         Begun::Open(mut question) => {
             let turn = tokio::select! {
-                turn = question.turn(app) => turn?,
+                turn = question.turn(state) => turn?,
                 () = client.events.closed() => return Err(Stopped::Interrupted),
-                () = app.streams_end.cancelled() => {
+                () = state.streams_end.cancelled() => {
                     return Err(ApiError::overloaded("the server is shutting down").into());
                 }
             };
             match turn {
-                Ok(_turn) => relay(app, client, &question).await,
+                Ok(_turn) => relay(state, client, &question).await,
                 Err(stored) => client.replay(stored).await,
             }
         }
@@ -153,11 +153,12 @@ async fn deliver(app: &App, client: &Client, begun: Begun) -> Result<(), Stopped
 }
 
 /// Reads the model's complete reply, forwards it piece by piece, and stores it.
-async fn relay(app: &App, client: &Client, question: &Question) -> Result<(), Stopped> {
+async fn relay(state: &ChatState, client: &Client, question: &Question) -> Result<(), Stopped> {
     let began = Instant::now();
-    let (provider, request) = question.prepare(app).await?;
+    let (provider, request) = question.prepare(state).await?;
     let asked: u32 = request.messages.iter().map(|message| estimate_tokens(&message.content)).sum();
-    let mut reply = NewReply { model_used: app.config.llm.model_name().to_owned(), ..question.reply(provider.name()) };
+    let mut reply =
+        NewReply { model_used: state.llm.settings.model_name().to_owned(), ..question.reply(provider.name()) };
     let mut text = String::new();
     let outcome = async {
         let mut chunks = provider.stream(request).await.map_err(|error| unavailable(&error))?;
@@ -180,12 +181,12 @@ async fn relay(app: &App, client: &Client, question: &Question) -> Result<(), St
     let outcome = tokio::select! {
         outcome = outcome => outcome,
         () = client.events.closed() => Err(Stopped::Interrupted),
-        () = app.streams_end.cancelled() => Err(Stopped::Interrupted),
+        () = state.streams_end.cancelled() => Err(Stopped::Interrupted),
     };
     reply.response_time_ms = milliseconds(began.elapsed());
     reply.content = text.into();
     let stopped = match outcome {
-        Ok(()) => match question.store(app, reply).await? {
+        Ok(()) => match question.store(state, reply).await? {
             Outcome::Stored(reply) => return client.done(reply).await,
             // What was sent already is not what another request has stored: the client is told, and reads it.
             Outcome::Superseded(_) => return Err(answered().into()),
@@ -204,7 +205,7 @@ async fn relay(app: &App, client: &Client, question: &Question) -> Result<(), St
         Stopped::Failed(error) => (BROKEN_OFF, error),
     };
     reply.finish_reason = finish_reason.to_owned();
-    question.store(app, reply).await?;
+    question.store(state, reply).await?;
     Err(Stopped::Failed(error))
 }
 

@@ -9,9 +9,9 @@ use tutord_core::LocalDate;
 use tutord_core::model::{Candidate, Choice, Daily, Difficulty, ExerciseType, HistoryItem, SkillLevel, User};
 
 use super::catalogue::is_word;
-use super::writer::{self, Wish};
-use crate::app::App;
-use crate::error::ApiError;
+use super::generator::{self, Wish};
+use super::state::ExercisesState;
+use crate::http::error::ApiError;
 
 /// The number of catalogue exercises to consider.
 const CANDIDATES: i64 = 50;
@@ -19,20 +19,20 @@ const CANDIDATES: i64 = 50;
 const RECENT: i64 = 3;
 
 /// Chooses an exercise. Returns `None` if none is left.
-pub(super) async fn choose(app: &App, student: &User, day: LocalDate) -> Result<Option<Daily>, ApiError> {
-    if let Some(id) = app.store.due_exercise(student.id, day).await? {
+pub(super) async fn choose(state: &ExercisesState, student: &User, day: LocalDate) -> Result<Option<Daily>, ApiError> {
+    if let Some(id) = state.store.due_exercise(student.id, day).await? {
         return Ok(Some(Daily::Existing(id)));
     }
-    let difficulty = difficulty_of(app, student).await?;
-    let recent = app.store.ended_exercises(student.id, RECENT).await?;
-    if app.llm.is_some() {
+    let difficulty = difficulty_of(state, student).await?;
+    let recent = state.store.ended_exercises(student.id, RECENT).await?;
+    if state.llm.provider.is_some() {
         let wish = Wish {
             language: language_of(student).unwrap_or_else(|| DEFAULT_LANGUAGE.to_owned()),
             difficulty,
             exercise_type: next_type(&recent),
             topic: None,
         };
-        match writer::exercise(app, student, &wish).await {
+        match generator::exercise(state, student, &wish).await {
             Ok(exercise) => return Ok(Some(Daily::Generated(Box::new(exercise)))),
             Err(error) => {
                 tracing::warn!(code = error.code(), "could not generate the daily exercise; using the catalogue");
@@ -42,7 +42,7 @@ pub(super) async fn choose(app: &App, student: &User, day: LocalDate) -> Result<
     let language = language_of(student);
     let choices = [(language.clone(), Some(difficulty)), (language, None), (None, Some(difficulty)), (None, None)];
     for (language, difficulty) in choices {
-        let candidates = app.store.daily_candidates(student.id, &Choice { language, difficulty }, CANDIDATES).await?;
+        let candidates = state.store.daily_candidates(student.id, &Choice { language, difficulty }, CANDIDATES).await?;
         if let Some(id) = pick(&candidates, &recent) {
             return Ok(Some(Daily::Existing(id)));
         }
@@ -71,8 +71,8 @@ fn spelled(language: &str) -> String {
 }
 
 /// Returns the difficulty set for the student, or the one that suits their skill level.
-pub(super) async fn difficulty_of(app: &App, student: &User) -> Result<Difficulty, ApiError> {
-    let set = app.store.exercise_difficulty(student.id).await?;
+pub(super) async fn difficulty_of(state: &ExercisesState, student: &User) -> Result<Difficulty, ApiError> {
+    let set = state.store.exercise_difficulty(student.id).await?;
     Ok(set.unwrap_or(match student.skill_level {
         None | Some(SkillLevel::Beginner) => Difficulty::Easy,
         Some(SkillLevel::Intermediate) => Difficulty::Medium,

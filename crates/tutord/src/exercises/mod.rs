@@ -1,22 +1,23 @@
 //! Exercises: the daily exercise, the history, hints, submissions and completions.
 //!
-//! - `routes` and `wire`: the HTTP routes and their JSON;
+//! - `routes` and `dto`: the HTTP routes and their JSON;
 //! - `catalogue`: exercises and achievements in files, checked before they are loaded;
 //! - `daily`: the choice of the daily exercise;
 //! - `service`: submit, hint, complete and skip;
-//! - `writer`: requests to the model for exercises, grades and hints;
+//! - `generator`: requests to the model for exercises, grades and hints;
 //! - `difficulty`: whether a student should get harder or easier exercises.
 
 pub mod catalogue;
 mod daily;
 mod difficulty;
+mod dto;
+mod generator;
 mod routes;
 mod service;
-mod wire;
-mod writer;
+mod state;
 
-pub(crate) use routes::HISTORY;
 pub use routes::{
-    AWAIT_MODEL, BUDGETS, COMPLETE_BUDGET, DAILY_BUDGET, DIFFICULTY_BUDGET, EXERCISE_BUDGET, HISTORY_BUDGET,
-    PERFORMANCE_BUDGET, STEP_BUDGET, router,
+    COMPLETE_BUDGET, DAILY_BUDGET, DIFFICULTY_BUDGET, EXERCISE_BUDGET, HISTORY_BUDGET, PERFORMANCE_BUDGET, ROUTES,
+    STEP_BUDGET, router,
 };
+pub use state::{Exercises, ExercisesState};

@@ -9,20 +9,20 @@ use tutord_core::model::ExerciseStatus;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use super::service;
-use super::wire::{
+use super::dto::{
     AdjustRequest, AdjustResponse, AnalysisResponse, CompleteRequest, CompleteResponse, DailyResponse, ExerciseItem,
     GenerateRequest, GenerateResponse, HintRequest, HintResponse, HistoryList, PerformanceResponse, SkipResponse,
     SubmitRequest, SubmitResponse,
 };
-use crate::app::App;
+use super::service;
+use super::state::ExercisesState;
 use crate::auth::Verified;
-use crate::error::ApiError;
-use crate::http::budgets::Budget;
+use crate::http::error::ApiError;
 use crate::http::json::{Json, OptionalJson};
 use crate::http::pagination::{Bounds, PageParams, integer};
 use crate::http::path::Id;
 use crate::http::query::Query;
+use crate::http::route_table::{Budget, RouteFacts};
 
 /// The statement budget of this route once the daily exercise is chosen, including authentication.
 pub const DAILY_BUDGET: u32 = 3;
@@ -43,10 +43,6 @@ pub const COMPLETE_BUDGET: u32 = 40;
 
 pub(crate) const HISTORY: Bounds = Bounds::new(20, 100);
 
-/// Routes that wait for the model: its timeouts apply instead of the request's.
-pub const AWAIT_MODEL: &[&str] =
-    &["/api/exercises/daily", "/api/exercises/generate", "/api/exercises/{id}/submit", "/api/exercises/{id}/hint"];
-
 /// The additional statements of the first request of the day, which chooses the exercise.
 const CHOICE_BUDGET: u32 = 24;
 
@@ -55,7 +51,7 @@ const CHOICE_BUDGET: u32 = 24;
 const KEY_BUDGET: u32 = 5;
 
 /// The statement budgets of the routes.
-pub const BUDGETS: &[Budget] = &[
+const BUDGETS: &[Budget] = &[
     ("GET", "/daily", DAILY_BUDGET + CHOICE_BUDGET),
     ("GET", "/history", HISTORY_BUDGET),
     // A generated exercise is looked for among those of the catalogue first.
@@ -70,8 +66,15 @@ pub const BUDGETS: &[Budget] = &[
     ("POST", "/difficulty/adjust", DIFFICULTY_BUDGET),
 ];
 
+/// The facts about the routes of this feature.
+pub const ROUTES: RouteFacts = RouteFacts {
+    budgets: BUDGETS,
+    awaits_model: &["/daily", "/generate", "/{id}/submit", "/{id}/hint"],
+    pages: &[("/history", HISTORY)],
+};
+
 /// The routes of this feature.
-pub fn router() -> OpenApiRouter<App> {
+pub fn router() -> OpenApiRouter<ExercisesState> {
     OpenApiRouter::new()
         .routes(routes!(daily))
         .routes(routes!(history))
@@ -89,8 +92,11 @@ pub fn router() -> OpenApiRouter<App> {
 /// Returns the exercise of the student's local day; repeated requests return the same one.
 #[utoipa::path(get, path = "/daily", tag = "exercises",
     responses((status = 200, body = DailyResponse), (status = 401), (status = 403), (status = 404, description = "the student has started every exercise")))]
-async fn daily(State(app): State<App>, Verified(identity): Verified) -> Result<axum::Json<DailyResponse>, ApiError> {
-    let (assigned, is_new) = service::daily(&app, &identity).await?;
+async fn daily(
+    State(state): State<ExercisesState>,
+    Verified(identity): Verified,
+) -> Result<axum::Json<DailyResponse>, ApiError> {
+    let (assigned, is_new) = service::daily(&state, &identity).await?;
     Ok(axum::Json(DailyResponse::new(assigned, is_new)))
 }
 
@@ -106,22 +112,26 @@ struct StatusQuery {
 #[utoipa::path(get, path = "/history", tag = "exercises", params(StatusQuery, PageParams),
     responses((status = 200, body = HistoryList), (status = 401), (status = 403), (status = 422)))]
 async fn history(
-    State(app): State<App>,
+    State(state): State<ExercisesState>,
     Verified(identity): Verified,
     Query(StatusQuery { status }): Query<StatusQuery>,
     Query(page): Query<PageParams>,
 ) -> Result<axum::Json<HistoryList>, ApiError> {
     let request = page.parse(HISTORY, List::ExerciseHistory)?;
-    let found = app.store.exercise_history(identity.user_id, status, &request).await?;
+    let found = state.store.exercise_history(identity.user_id, status, &request).await?;
     Ok(axum::Json(HistoryList::new(found, &request)))
 }
 
 /// Returns an exercise of the catalogue, or one generated for this student.
 #[utoipa::path(get, path = "/{id}", tag = "exercises", params(("id" = i64, Path)),
     responses((status = 200, body = ExerciseItem), (status = 401), (status = 403), (status = 404), (status = 422)))]
-async fn read(State(app): State<App>, Verified(identity): Verified, Id(id): Id) -> Result<Response, ApiError> {
-    let found = app.store.exercise(identity.user_id, id).await?.ok_or_else(|| ApiError::not_found("exercise"))?;
-    app.answers.json(found, 0, ExerciseItem::from)
+async fn read(
+    State(state): State<ExercisesState>,
+    Verified(identity): Verified,
+    Id(id): Id,
+) -> Result<Response, ApiError> {
+    let found = state.store.exercise(identity.user_id, id).await?.ok_or_else(|| ApiError::not_found("exercise"))?;
+    state.responses.json(found, 0, ExerciseItem::from)
 }
 
 /// Submits a solution and waits for its grade; a grade of at least 60 completes the exercise.
@@ -129,24 +139,24 @@ async fn read(State(app): State<App>, Verified(identity): Verified, Id(id): Id) 
     responses((status = 200, body = SubmitResponse), (status = 401), (status = 403), (status = 404), (status = 409), (status = 422),
         (status = 503, description = "the solution is stored")))]
 async fn submit(
-    State(app): State<App>,
+    State(state): State<ExercisesState>,
     Verified(identity): Verified,
     Id(id): Id,
     Json(request): Json<SubmitRequest>,
 ) -> Result<axum::Json<SubmitResponse>, ApiError> {
-    Ok(axum::Json(service::submit(&app, &identity, id, request).await?))
+    Ok(axum::Json(service::submit(&state, &identity, id, request).await?))
 }
 
 /// Returns the next hint.
 #[utoipa::path(post, path = "/{id}/hint", tag = "exercises", params(("id" = i64, Path)), request_body = Option<HintRequest>,
     responses((status = 200, body = HintResponse), (status = 401), (status = 403), (status = 404), (status = 409), (status = 422), (status = 429)))]
 async fn hint(
-    State(app): State<App>,
+    State(state): State<ExercisesState>,
     Verified(identity): Verified,
     Id(id): Id,
     OptionalJson(request): OptionalJson<HintRequest>,
 ) -> Result<axum::Json<HintResponse>, ApiError> {
-    Ok(axum::Json(service::hint(&app, &identity, id, request.unwrap_or_default()).await?))
+    Ok(axum::Json(service::hint(&state, &identity, id, request.unwrap_or_default()).await?))
 }
 
 /// Completes an exercise that the student has started (otherwise 409). Counts once; repeated calls return the same
@@ -154,23 +164,23 @@ async fn hint(
 #[utoipa::path(post, path = "/{id}/complete", tag = "exercises", params(("id" = i64, Path)), request_body = Option<CompleteRequest>,
     responses((status = 200, body = CompleteResponse), (status = 401), (status = 403), (status = 404), (status = 409), (status = 422)))]
 async fn complete(
-    State(app): State<App>,
+    State(state): State<ExercisesState>,
     Verified(identity): Verified,
     Id(id): Id,
     OptionalJson(request): OptionalJson<CompleteRequest>,
 ) -> Result<axum::Json<CompleteResponse>, ApiError> {
-    Ok(axum::Json(service::complete(&app, &identity, id, request.unwrap_or_default()).await?.into()))
+    Ok(axum::Json(service::complete(&state, &identity, id, request.unwrap_or_default()).await?.into()))
 }
 
 /// Skips an exercise, which returns as a daily exercise later.
 #[utoipa::path(post, path = "/{id}/skip", tag = "exercises", params(("id" = i64, Path)),
     responses((status = 200, body = SkipResponse), (status = 401), (status = 403), (status = 404), (status = 409)))]
 async fn skip(
-    State(app): State<App>,
+    State(state): State<ExercisesState>,
     Verified(identity): Verified,
     Id(id): Id,
 ) -> Result<axum::Json<SkipResponse>, ApiError> {
-    service::skip(&app, &identity, id).await?;
+    service::skip(&state, &identity, id).await?;
     Ok(axum::Json(SkipResponse { message: "Exercise skipped.", exercise_id: id, status: ExerciseStatus::Skipped }))
 }
 
@@ -178,11 +188,11 @@ async fn skip(
 #[utoipa::path(post, path = "/generate", tag = "exercises", request_body = Option<GenerateRequest>,
     responses((status = 201, body = GenerateResponse), (status = 401), (status = 403), (status = 422), (status = 429), (status = 503)))]
 async fn generate(
-    State(app): State<App>,
+    State(state): State<ExercisesState>,
     Verified(identity): Verified,
     OptionalJson(request): OptionalJson<GenerateRequest>,
 ) -> Result<Response, ApiError> {
-    let generated = service::generate(&app, &identity, request.unwrap_or_default()).await?;
+    let generated = service::generate(&state, &identity, request.unwrap_or_default()).await?;
     Ok((StatusCode::CREATED, axum::Json(generated)).into_response())
 }
 
@@ -198,31 +208,31 @@ struct LimitQuery {
 #[utoipa::path(get, path = "/difficulty/performance", tag = "exercises", params(LimitQuery),
     responses((status = 200, body = PerformanceResponse), (status = 401), (status = 403), (status = 422)))]
 async fn performance(
-    State(app): State<App>,
+    State(state): State<ExercisesState>,
     Verified(identity): Verified,
     Query(LimitQuery { limit }): Query<LimitQuery>,
 ) -> Result<axum::Json<PerformanceResponse>, ApiError> {
     let limit = integer("limit", limit.as_deref(), 1, 100)?.unwrap_or(10);
-    Ok(axum::Json(service::performance(&app, &identity, limit).await?.into()))
+    Ok(axum::Json(service::performance(&state, &identity, limit).await?.into()))
 }
 
 /// Returns whether harder or easier exercises would suit the student.
 #[utoipa::path(get, path = "/difficulty/analyze", tag = "exercises",
     responses((status = 200, body = AnalysisResponse), (status = 401), (status = 403)))]
 async fn analyze(
-    State(app): State<App>,
+    State(state): State<ExercisesState>,
     Verified(identity): Verified,
 ) -> Result<axum::Json<AnalysisResponse>, ApiError> {
-    Ok(axum::Json(service::analyze(&app, &identity).await?))
+    Ok(axum::Json(service::analyze(&state, &identity).await?))
 }
 
 /// Sets the difficulty of future daily exercises.
 #[utoipa::path(post, path = "/difficulty/adjust", tag = "exercises", request_body = AdjustRequest,
     responses((status = 200, body = AdjustResponse), (status = 401), (status = 403), (status = 422)))]
 async fn adjust(
-    State(app): State<App>,
+    State(state): State<ExercisesState>,
     Verified(identity): Verified,
     Json(request): Json<AdjustRequest>,
 ) -> Result<axum::Json<AdjustResponse>, ApiError> {
-    Ok(axum::Json(service::adjust(&app, &identity, request).await?))
+    Ok(axum::Json(service::adjust(&state, &identity, request).await?))
 }

@@ -1,7 +1,5 @@
 //! The rules of exercises.
 
-use std::sync::Arc;
-
 use tutord_core::Timestamp;
 use tutord_core::model::{
     Assigned, Completion, Difficulty, ExerciseStatus, ExerciseType, Grading, HistoryItem, Identity, Moment,
@@ -11,13 +9,14 @@ use tutord_core::rules::streak::daily_date;
 
 use super::daily::{self, DEFAULT_LANGUAGE};
 use super::difficulty::{self, Performance};
-use super::wire::{
+use super::dto::{
     AdjustRequest, AdjustResponse, AnalysisResponse, Change, CompleteRequest, GenerateRequest, GenerateResponse,
     HintRequest, HintResponse, Notification, SubmitRequest, SubmitResponse,
 };
-use super::writer::{self, Review, Wish};
-use crate::app::App;
-use crate::error::ApiError;
+use super::generator::{self, Review, Wish};
+use super::state::ExercisesState;
+use crate::auth::profile;
+use crate::http::error::ApiError;
 use crate::http::rate_limit::{Rule, Subject};
 
 /// The default number of newest exercises in an analysis.
@@ -27,10 +26,6 @@ const CHOICES: usize = 3;
 
 fn no_exercise() -> ApiError {
     ApiError::not_found("exercise")
-}
-
-pub(crate) async fn student(app: &App, identity: &Identity) -> Result<Arc<User>, ApiError> {
-    app.store.user(identity.user_id).await?.ok_or_else(ApiError::unauthenticated)
 }
 
 /// Returns the present moment in the student's time zone.
@@ -59,17 +54,17 @@ fn allowed<T>(transition: Transition<T>, action: &str) -> Result<T, ApiError> {
 }
 
 /// Returns the daily exercise of the student. The first request of a day chooses it.
-pub(super) async fn daily(app: &App, identity: &Identity) -> Result<(Assigned, bool), ApiError> {
-    let student = student(app, identity).await?;
+pub(super) async fn daily(state: &ExercisesState, identity: &Identity) -> Result<(Assigned, bool), ApiError> {
+    let student = profile(state.store.as_ref(), identity.user_id).await?;
     let moment = moment(&student);
-    if let Some(newest) = app.store.newest_daily(student.id).await?
+    if let Some(newest) = state.store.newest_daily(student.id).await?
         && daily_date(Some(newest.dated), moment.at, &moment.zone).is_none()
     {
         return Ok((newest.assigned, false));
     }
     for _ in 0..CHOICES {
-        let chosen = daily::choose(app, &student, moment.day).await?.ok_or_else(none_left)?;
-        if let Some(assigned) = app.store.assign_daily(student.id, &moment, &chosen).await? {
+        let chosen = daily::choose(state, &student, moment.day).await?.ok_or_else(none_left)?;
+        if let Some(assigned) = state.store.assign_daily(student.id, &moment, &chosen).await? {
             return Ok(assigned);
         }
     }
@@ -82,20 +77,20 @@ fn none_left() -> ApiError {
 
 /// Stores a solution, then requests a grade: if the model fails, the grade is lost, but not the solution.
 pub(super) async fn submit(
-    app: &App,
+    state: &ExercisesState,
     identity: &Identity,
     exercise_id: i64,
     request: SubmitRequest,
 ) -> Result<SubmitResponse, ApiError> {
-    app.limits.check(Rule::Submit, &Subject::User(identity.user_id)).await?;
-    let student = student(app, identity).await?;
+    state.limits.check(Rule::Submit, &Subject::User(identity.user_id)).await?;
+    let student = profile(state.store.as_ref(), identity.user_id).await?;
     let SubmitRequest { solution, time_spent_seconds, idempotency_key } = request;
     let request = idempotency_key.map(|key| {
         let time = time_spent_seconds.map(|seconds| seconds.to_string()).unwrap_or_default();
         RequestKey::new(key, &["submit", &exercise_id.to_string(), &solution, &time])
     });
     let new = NewSubmission { solution, time_spent_seconds, request };
-    let stored = app.store.submit_solution(student.id, exercise_id, &new, Timestamp::now()).await?;
+    let stored = state.store.submit_solution(student.id, exercise_id, &new, Timestamp::now()).await?;
     let submission = match allowed(stored, "submitted")? {
         Submitted::Ungraded(submission) => submission,
         Submitted::Graded(graded) => return Ok(graded.into()),
@@ -105,37 +100,38 @@ pub(super) async fn submit(
             .with_detail("status", submission.user_exercise.status.as_str())
             .with_detail("submission_count", submission.user_exercise.submission_count)
     };
-    let provider = app.llm.clone().ok_or_else(|| explain(ApiError::llm_not_configured()))?;
-    let max_tokens = app.config.llm.max_reply_tokens;
-    let review = writer::grade(provider.as_ref(), max_tokens, &submission, &new.solution)
+    let provider = state.llm.provider.clone().ok_or_else(|| explain(ApiError::llm_not_configured()))?;
+    let max_tokens = state.llm.settings.max_reply_tokens;
+    let review = generator::grade(provider.as_ref(), max_tokens, &submission, &new.solution)
         .await
-        .map_err(|error| explain(writer::unavailable(&error, "your solution could not be graded; it is saved")))?;
+        .map_err(|error| explain(generator::unavailable(&error, "your solution could not be graded; it is saved")))?;
     let Review { grade, feedback, strengths, improvements } = review;
     let grading = Grading { grade, feedback, strengths, improvements };
-    let graded = app.store.grade_submission(student.id, &submission, &grading, moment(&student)).await?;
+    let graded = state.store.grade_submission(student.id, &submission, &grading, moment(&student)).await?;
     let graded = allowed(graded, "graded")?;
-    app.leaderboards.notify_one();
+    state.leaderboards.notify_one();
     Ok(graded.into())
 }
 
 /// Returns the next hint. If possible, the model adapts it to the student's code.
 pub(super) async fn hint(
-    app: &App,
+    state: &ExercisesState,
     identity: &Identity,
     exercise_id: i64,
     request: HintRequest,
 ) -> Result<HintResponse, ApiError> {
-    app.limits.check(Rule::Hint, &Subject::User(identity.user_id)).await?;
-    let taken = app.store.take_hint(identity.user_id, exercise_id, Timestamp::now()).await?;
+    state.limits.check(Rule::Hint, &Subject::User(identity.user_id)).await?;
+    let taken = state.store.take_hint(identity.user_id, exercise_id, Timestamp::now()).await?;
     let taken =
         allowed(taken, "helped with")?.ok_or_else(|| ApiError::conflict("no hints are left for this exercise"))?;
     let written = [&request.context, &request.current_code].into_iter().flatten().any(|text| !text.trim().is_empty());
     let mut hint = taken.hint.clone();
-    if let Some(provider) = app.llm.as_ref().filter(|_| written) {
+    if let Some(provider) = state.llm.provider.as_ref().filter(|_| written) {
         let written = (request.context.as_deref(), request.current_code.as_deref());
         let step = (taken.step, taken.steps);
-        let (provider, max_tokens, student) = (provider.as_ref(), app.config.llm.max_reply_tokens, identity.user_id);
-        match writer::hint(provider, max_tokens, student, &taken.exercise, step, &taken.hint, written).await {
+        let (provider, max_tokens, student) =
+            (provider.as_ref(), state.llm.settings.max_reply_tokens, identity.user_id);
+        match generator::hint(provider, max_tokens, student, &taken.exercise, step, &taken.hint, written).await {
             Ok(fitted) => hint = fitted,
             Err(error) => tracing::warn!(%error, "could not generate the hint; using the catalogue"),
         }
@@ -149,30 +145,30 @@ pub(super) async fn hint(
 }
 
 pub(super) async fn complete(
-    app: &App,
+    state: &ExercisesState,
     identity: &Identity,
     exercise_id: i64,
     request: CompleteRequest,
 ) -> Result<Completion, ApiError> {
-    let student = student(app, identity).await?;
+    let student = profile(state.store.as_ref(), identity.user_id).await?;
     let time = request.time_spent_seconds;
-    let completed = app.store.complete_exercise(student.id, exercise_id, time, moment(&student)).await?;
+    let completed = state.store.complete_exercise(student.id, exercise_id, time, moment(&student)).await?;
     let completed = allowed(completed, "completed")?;
-    app.leaderboards.notify_one();
+    state.leaderboards.notify_one();
     Ok(completed)
 }
 
-pub(super) async fn skip(app: &App, identity: &Identity, exercise_id: i64) -> Result<(), ApiError> {
-    let student = student(app, identity).await?;
-    allowed(app.store.skip_exercise(student.id, exercise_id, moment(&student)).await?, "skipped")
+pub(super) async fn skip(state: &ExercisesState, identity: &Identity, exercise_id: i64) -> Result<(), ApiError> {
+    let student = profile(state.store.as_ref(), identity.user_id).await?;
+    allowed(state.store.skip_exercise(student.id, exercise_id, moment(&student)).await?, "skipped")
 }
 
 pub(super) async fn generate(
-    app: &App,
+    state: &ExercisesState,
     identity: &Identity,
     request: GenerateRequest,
 ) -> Result<GenerateResponse, ApiError> {
-    if app.llm.is_none() {
+    if state.llm.provider.is_none() {
         return Err(ApiError::llm_not_configured());
     }
     let GenerateRequest { topic, difficulty, exercise_type, idempotency_key } = request;
@@ -182,33 +178,37 @@ pub(super) async fn generate(
         RequestKey::new(key, &["generate", topic.as_deref().unwrap_or_default(), difficulty, exercise_type])
     });
     if let Some(request) = &request
-        && let Some(created) = app.store.created_exercise(identity.user_id, request).await?
+        && let Some(created) = state.store.created_exercise(identity.user_id, request).await?
     {
         return Ok(GenerateResponse::new(created));
     }
-    app.limits.check(Rule::generate(identity.role), &Subject::User(identity.user_id)).await?;
-    let student = student(app, identity).await?;
+    state.limits.check(Rule::generate(identity.role), &Subject::User(identity.user_id)).await?;
+    let student = profile(state.store.as_ref(), identity.user_id).await?;
     let wish = Wish {
         language: daily::language_of(&student).unwrap_or_else(|| DEFAULT_LANGUAGE.to_owned()),
         difficulty: match difficulty {
             Some(difficulty) => difficulty,
-            None => daily::difficulty_of(app, &student).await?,
+            None => daily::difficulty_of(state, &student).await?,
         },
         exercise_type: exercise_type.unwrap_or(ExerciseType::Practical),
         topic,
     };
-    let new = writer::exercise(app, &student, &wish).await?;
-    Ok(GenerateResponse::new(app.store.create_exercise(student.id, &new, request.as_ref()).await?))
+    let new = generator::exercise(state, &student, &wish).await?;
+    Ok(GenerateResponse::new(state.store.create_exercise(student.id, &new, request.as_ref()).await?))
 }
 
-pub(super) async fn performance(app: &App, identity: &Identity, limit: i64) -> Result<Performance, ApiError> {
-    Ok(difficulty::performance(&app.store.ended_exercises(identity.user_id, limit).await?))
+pub(super) async fn performance(
+    state: &ExercisesState,
+    identity: &Identity,
+    limit: i64,
+) -> Result<Performance, ApiError> {
+    Ok(difficulty::performance(&state.store.ended_exercises(identity.user_id, limit).await?))
 }
 
-pub(super) async fn analyze(app: &App, identity: &Identity) -> Result<AnalysisResponse, ApiError> {
-    let student = student(app, identity).await?;
-    let present = daily::difficulty_of(app, &student).await?;
-    let ended = app.store.ended_exercises(student.id, ANALYZED).await?;
+pub(super) async fn analyze(state: &ExercisesState, identity: &Identity) -> Result<AnalysisResponse, ApiError> {
+    let student = profile(state.store.as_ref(), identity.user_id).await?;
+    let present = daily::difficulty_of(state, &student).await?;
+    let ended = state.store.ended_exercises(student.id, ANALYZED).await?;
     let of_it: Vec<HistoryItem> = ended.into_iter().filter(|item| item.difficulty == present).collect();
     let performance = difficulty::performance(&of_it);
     let recommended = difficulty::recommended(present, &performance);
@@ -230,10 +230,14 @@ pub(super) async fn analyze(app: &App, identity: &Identity) -> Result<AnalysisRe
     })
 }
 
-pub(super) async fn adjust(app: &App, identity: &Identity, request: AdjustRequest) -> Result<AdjustResponse, ApiError> {
-    let student = student(app, identity).await?;
-    let present = daily::difficulty_of(app, &student).await?;
-    app.store.set_exercise_difficulty(student.id, request.difficulty).await?;
+pub(super) async fn adjust(
+    state: &ExercisesState,
+    identity: &Identity,
+    request: AdjustRequest,
+) -> Result<AdjustResponse, ApiError> {
+    let student = profile(state.store.as_ref(), identity.user_id).await?;
+    let present = daily::difficulty_of(state, &student).await?;
+    state.store.set_exercise_difficulty(student.id, request.difficulty).await?;
     let change_type = Change::between(present, request.difficulty);
     let message = match change_type {
         Change::Maintain => format!("Your exercises stay {}.", request.difficulty),

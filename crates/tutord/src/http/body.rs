@@ -16,7 +16,7 @@ use futures_util::Stream;
 use tracing::Span;
 
 use super::bounded::Bounded;
-use crate::ops::metrics::Requests;
+use super::requests::Requests;
 
 /// The header that disables response buffering in nginx and other proxies.
 const BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");

@@ -9,13 +9,13 @@ use std::collections::HashSet;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::{Mutex, PoisonError};
 
-use axum::extract::{ConnectInfo, FromRequestParts, Request};
+use axum::extract::{ConnectInfo, FromRef, FromRequestParts, Request};
 use axum::http::header::{FORWARDED, HeaderName};
 use axum::http::request::Parts;
 use axum::http::{Extensions, HeaderMap};
 
-use crate::app::App;
-use crate::error::ApiError;
+use super::error::ApiError;
+use super::state::{Http, HttpState};
 
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 /// The maximum number of logged proxies, each logged once: any client can send these headers.
@@ -26,12 +26,23 @@ pub(super) const MAX_LOGGED: usize = 100;
 #[derive(Debug, Clone, Copy)]
 pub struct ClientIp(pub IpAddr);
 
-impl FromRequestParts<App> for ClientIp {
+impl<S> FromRequestParts<S> for ClientIp
+where
+    S: Send + Sync,
+    HttpState: FromRef<S>,
+{
     type Rejection = ApiError;
 
-    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, ApiError> {
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
+        Ok(Self::of(parts, &HttpState::from_ref(state)))
+    }
+}
+
+impl ClientIp {
+    /// Returns the client address of a request.
+    pub(crate) fn of(parts: &Parts, http: &Http) -> Self {
         let peer = peer(&parts.extensions).unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
-        Ok(Self(client(peer, &parts.headers, |address| app.config.http.trusts_proxy(address))))
+        Self(client(peer, &parts.headers, |address| http.settings.trusts_proxy(address)))
     }
 }
 
@@ -104,13 +115,13 @@ fn split(text: &str, separator: char) -> impl Iterator<Item = &str> {
 pub struct UntrustedProxies(Mutex<HashSet<IpAddr>>);
 
 /// Logs each address once from which untrusted forwarded requests come.
-pub(super) fn note_untrusted_proxy(app: &App, request: &Request) {
+pub(super) fn log_untrusted_proxy(http: &Http, request: &Request) {
     let header = [X_FORWARDED_FOR, FORWARDED].into_iter().find(|name| request.headers().contains_key(name));
     let (Some(header), Some(proxy)) = (header, peer(request.extensions())) else { return };
-    if app.config.http.trusts_proxy(proxy) {
+    if http.settings.trusts_proxy(proxy) {
         return;
     }
-    let mut logged = app.untrusted_proxies.0.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut logged = http.untrusted_proxies.0.lock().unwrap_or_else(PoisonError::into_inner);
     if logged.len() < MAX_LOGGED && logged.insert(proxy) {
         tracing::warn!(
             %proxy, %header,

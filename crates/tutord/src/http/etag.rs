@@ -7,7 +7,7 @@ use axum::http::{HeaderValue, Method, StatusCode};
 use axum::response::{IntoResponse as _, Response};
 use sha2::{Digest as _, Sha256};
 
-use crate::error::ApiError;
+use crate::http::error::ApiError;
 
 /// The routes whose responses have an ETag: those that students read repeatedly.
 pub(super) const PREFIXES: [&str; 5] = ["/api/users", "/api/v1/users", "/api/chat", "/api/exercises", "/api/progress"];

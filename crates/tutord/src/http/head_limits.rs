@@ -4,7 +4,7 @@ use axum::extract::Request;
 use axum::http::Version;
 use axum::http::header::{HOST, TRANSFER_ENCODING};
 
-use crate::error::ApiError;
+use crate::http::error::ApiError;
 
 const MAX_URI_BYTES: usize = 8_192;
 const MAX_HEADERS: usize = 96;

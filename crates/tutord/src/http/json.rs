@@ -14,7 +14,7 @@ use unicode_normalization::UnicodeNormalization as _;
 use super::middleware::BodyLimit;
 use super::strict::Strict;
 use super::text::is_blank;
-use crate::error::ApiError;
+use crate::http::error::ApiError;
 
 /// Extracts a JSON body that satisfies its `garde` rules.
 #[derive(Debug, Clone, Copy)]

@@ -21,16 +21,16 @@ use tower_http::cors::CorsLayer;
 use tracing::Instrument;
 
 use super::body;
-use super::budgets::budget;
 use super::client_ip;
+use super::error::{ApiError, tells_failure};
 use super::etag::{self, Conditions};
 use super::request_id;
 use super::route::{Route, UNMATCHED};
-use super::trace_context::traceparent;
+use super::route_table::RouteTable;
+use super::settings::HttpSettings;
+use super::state::HttpState;
+use super::trace_context::{self, traceparent};
 use super::{encoding, head_limits};
-use crate::app::App;
-use crate::config::HttpConfig;
-use crate::error::{ApiError, tells_failure};
 
 /// The limits of a request body.
 #[derive(Debug, Clone, Copy)]
@@ -44,22 +44,30 @@ pub(super) struct BodyLimit {
 const NOT_KEPT: HeaderValue = HeaderValue::from_static("no-store");
 const API_POLICY: HeaderValue = HeaderValue::from_static("default-src 'none'; frame-ancestors 'none'");
 
+/// The state of the middleware.
+#[derive(Clone)]
+struct Middleware {
+    http: HttpState,
+    routes: Arc<RouteTable>,
+}
+
 /// Adds the shared layers to the routes. A request passes them in this order.
 ///
 /// All of them form one router layer, because each layer boxes every route once more.
-pub fn wrap(router: Router<App>, app: &App) -> Router<App> {
-    let http = &app.config.http;
+pub fn wrap(router: Router, http: &HttpState, routes: Arc<RouteTable>) -> Router {
+    let settings = &http.settings;
+    let state = Middleware { http: http.clone(), routes };
     let layers = ServiceBuilder::new()
-        .layer(from_fn_with_state(app.clone(), edge))
-        .layer(cors(http))
+        .layer(from_fn_with_state(state.clone(), request_context))
+        .layer(cors(settings))
         // Within the headers, the log and the request id, so that a panic is an answer like any other.
         .layer(CatchPanicLayer::custom(panicked))
         // Event streams and small answers are left as they are.
         .layer(CompressionLayer::new())
         // A little less than the whole request, so that a slow body is the client's failure and not the server's.
-        .layer(Extension(BodyLimit { bytes: http.max_body_bytes, time: http.request_timeout() * 9 / 10 }))
-        .layer(DefaultBodyLimit::max(http.max_body_bytes))
-        .layer(from_fn_with_state(app.clone(), within_compression));
+        .layer(Extension(BodyLimit { bytes: settings.max_body_bytes, time: settings.request_timeout() * 9 / 10 }))
+        .layer(DefaultBodyLimit::max(settings.max_body_bytes))
+        .layer(from_fn_with_state(state, within_compression));
     router
         .fallback(async || ApiError::not_found("path"))
         .method_not_allowed_fallback(async || ApiError::method_not_allowed())
@@ -68,49 +76,49 @@ pub fn wrap(router: Router<App>, app: &App) -> Router<App> {
 
 /// The layers before compression: streams are wrapped, because the compression polls them past their end, and bytes are
 /// hashed.
-async fn within_compression(State(app): State<App>, request: Request, next: Next) -> Response {
+async fn within_compression(State(state): State<Middleware>, request: Request, next: Next) -> Response {
     let route = Route::of(&request);
     let is_head = request.method() == Method::HEAD;
-    let response = etag::tag(request, |request| timeout(&app, request, next)).await;
+    let response = etag::tag(request, |request| timeout(&state, request, next)).await;
     // The body of a HEAD request's answer is not sent.
-    if is_head { response } else { body::supervise(response, || route.name(), &app.requests) }
+    if is_head { response } else { body::supervise(response, || route.name(), &state.http.requests) }
 }
 
 /// Applies the request timeout, except to routes that wait for the model, and ends all requests at the shutdown
 /// deadline. The response of a stream begins at once.
-async fn timeout(app: &App, request: Request, next: Next) -> Response {
-    let awaits_model = request.extensions().get::<MatchedPath>().is_some_and(|path| {
-        [crate::chat::AWAIT_MODEL, crate::exercises::AWAIT_MODEL].iter().any(|paths| paths.contains(&path.as_str()))
-    });
+async fn timeout(state: &Middleware, request: Request, next: Next) -> Response {
+    let awaits_model =
+        request.extensions().get::<MatchedPath>().is_some_and(|path| state.routes.awaits_model(path.as_str()));
     let limit = async {
         if awaits_model {
             std::future::pending::<()>().await;
         } else {
-            tokio::time::sleep(app.config.http.request_timeout()).await;
+            tokio::time::sleep(state.http.settings.request_timeout()).await;
         }
     };
     tokio::select! {
         biased;
         response = next.run(request) => response,
         () = limit => ApiError::overloaded("the request timed out").into_response(),
-        () = app.streams_end.cancelled() => ApiError::overloaded("the server is shutting down").into_response(),
+        () = state.http.streams_end.cancelled() => ApiError::overloaded("the server is shutting down").into_response(),
     }
 }
 
 /// Adds a request id, a log line and security headers to every response.
-async fn edge(State(app): State<App>, request: Request, next: Next) -> Response {
-    client_ip::note_untrusted_proxy(&app, &request);
+async fn request_context(State(state): State<Middleware>, request: Request, next: Next) -> Response {
+    client_ip::log_untrusted_proxy(&state.http, &request);
     let id = request_id::of(request.headers());
-    let mut response = request_id::serve(Arc::clone(&id), trace(&app, &id, request, next)).await;
+    let mut response = request_id::serve(Arc::clone(&id), trace(&state, &id, request, next)).await;
     let headers = response.headers_mut();
     if let Ok(value) = HeaderValue::from_str(&id) {
         headers.insert(request_id::HEADER, value);
     }
-    security_headers(headers, app.config.http.uses_tls());
+    security_headers(headers, state.http.settings.uses_tls());
     response
 }
 
-async fn trace(app: &App, id: &str, mut request: Request, next: Next) -> Response {
+async fn trace(state: &Middleware, id: &str, mut request: Request, next: Next) -> Response {
+    let http = &state.http;
     let began = Instant::now();
     let route = Route::of(&request);
     let name = route.name();
@@ -121,12 +129,12 @@ async fn trace(app: &App, id: &str, mut request: Request, next: Next) -> Respons
     let span =
         tracing::info_span!("request", request_id = id, method, route = path, otel.name = name, otel.kind = "server");
     // Methods that no route has are one kind.
-    let known = budget(request.method(), path);
-    let mut scope = Scope::new(&app.watch, &name).request_id(id);
+    let known = state.routes.budget(request.method(), path);
+    let mut scope = Scope::new(&http.watch, &name).request_id(id);
     if let Some(trace) = traceparent(request.headers()) {
         scope = scope.traceparent(trace);
         #[cfg(feature = "otlp")]
-        crate::ops::otlp::continue_trace(&span, trace);
+        trace_context::continue_trace(&span, trace);
     }
     if let Some(statements) = known {
         scope = scope.budget(statements);
@@ -144,9 +152,9 @@ async fn trace(app: &App, id: &str, mut request: Request, next: Next) -> Respons
     let (status, issued, took) = (response.status(), report.statements, began.elapsed());
     // A method that a route does not have is no route of its own.
     let counted = if status == StatusCode::METHOD_NOT_ALLOWED { UNMATCHED } else { &name };
-    app.requests.count(counted, status, took);
+    http.requests.count(counted, status, took);
     #[cfg(feature = "otlp")]
-    crate::ops::otlp::answered(&span, status);
+    trace_context::record_status(&span, status);
     let (latency_ms, is_failed) = (milliseconds(took), tells_failure(&response));
     span.in_scope(|| {
         if is_failed {
@@ -155,7 +163,7 @@ async fn trace(app: &App, id: &str, mut request: Request, next: Next) -> Respons
             tracing::info!(status = status.as_u16(), latency_ms, statements = issued, "answered");
         }
     });
-    if app.config.http.server_timing {
+    if http.settings.server_timing {
         let db = milliseconds(report.db_time);
         let timing = format!("total;dur={latency_ms}, db;dur={db}, db_queries;desc=\"{issued}\"");
         if let Ok(value) = HeaderValue::from_str(&timing) {
@@ -187,9 +195,9 @@ fn security_headers(headers: &mut HeaderMap, tls: bool) {
     }
 }
 
-fn cors(http: &HttpConfig) -> CorsLayer {
+fn cors(settings: &HttpSettings) -> CorsLayer {
     CorsLayer::new()
-        .allow_origin(http.allowed_origins())
+        .allow_origin(settings.allowed_origins())
         .allow_credentials(true)
         .allow_methods([Method::GET, Method::POST, Method::PUT, Method::PATCH, Method::DELETE])
         .allow_headers([AUTHORIZATION, CONTENT_TYPE, HeaderName::from_static("x-csrf-token"), request_id::HEADER])
@@ -219,38 +227,57 @@ mod tests {
     use axum::routing::get;
     use clap::Parser;
     use futures_util::StreamExt as _;
+    use prometheus_client::encoding::text;
+    use prometheus_client::registry::Registry;
+    use tokio_util::sync::CancellationToken;
     use tower::ServiceExt as _;
 
+    use super::super::client_ip::UntrustedProxies;
+    use super::super::requests::Requests;
+    use super::super::state::Http;
     use super::body::FailureFlag;
     use super::*;
-    use crate::config::Config;
+
+    use super::super::admission::Admission;
+    use super::super::connections::{Connections, Limits};
+    use super::super::rate_limit::{RateLimitSettings, RateLimits};
 
     #[derive(Parser)]
     struct Cli {
         #[command(flatten)]
-        config: Config,
+        settings: HttpSettings,
     }
 
-    async fn app(directory: &tempfile::TempDir) -> App {
-        let data_dir = directory.path().display().to_string();
-        let config = Cli::parse_from(["tutord", "--data-dir", &data_dir, "--trusted-proxies", "10.0.0.0/8"]).config;
-        let (watch, plans) = config.watch.build();
-        let store = tutord_db::open(&config.database.url(), &config.store_options(&watch)).await.unwrap();
-        App::new(config, (watch, plans), store, false).unwrap()
+    fn http() -> HttpState {
+        let settings = Cli::parse_from(["tutord", "--trusted-proxies", "10.0.0.0/8"]).settings;
+        let cache = readthrough::Cache::builder().enabled(false).build().unwrap();
+        HttpState::new(Http {
+            settings,
+            watch: querywatch::Watch::builder().build(),
+            requests: Requests::default(),
+            untrusted_proxies: UntrustedProxies::default(),
+            limits: Arc::new(RateLimits::new(RateLimitSettings::default(), cache)),
+            admission: Admission::new(false),
+            connections: Connections::new(Limits { connections: 16, idle: Duration::from_secs(1) }),
+            streams_end: CancellationToken::new(),
+        })
+    }
+
+    fn wrapped(router: Router, http: &HttpState) -> Router {
+        wrap(router, http, Arc::default())
     }
 
     /// A server of the API has no route that panics.
     #[tokio::test(flavor = "multi_thread")]
     async fn a_panic_is_an_answer_like_any_other() {
-        let directory = tempfile::tempdir().unwrap();
-        let app = app(&directory).await;
+        let http = http();
         let routes = Router::new().route("/panics", get(async || -> () { panic!("secret") }));
         let request = Request::get("/panics")
             .header("host", "localhost")
             .header("origin", "http://localhost:8080")
             .body(Body::empty())
             .unwrap();
-        let response = wrap(routes, &app).with_state(app).oneshot(request).await.unwrap();
+        let response = wrapped(routes, &http).oneshot(request).await.unwrap();
         assert_eq!(response.status(), 500);
         let headers = response.headers().clone();
         for name in ["x-request-id", "x-content-type-options", "x-frame-options", "access-control-allow-origin"] {
@@ -296,15 +323,14 @@ mod tests {
 
     #[tokio::test(flavor = "multi_thread")]
     async fn a_proxy_that_is_not_trusted_is_logged_once() {
-        let directory = tempfile::tempdir().unwrap();
-        let app = app(&directory).await;
+        let http = http();
         let lines = Lines::default();
         let _collected = lines.collect();
         let warnings = async |peer: String, header: &'static str| {
             let peer: SocketAddr = peer.parse().unwrap();
             let mut request = Request::get("/").header(header, "for=192.0.2.1").body(Body::empty()).unwrap();
             request.extensions_mut().insert(ConnectInfo(peer));
-            wrap(Router::new(), &app).with_state(app.clone()).oneshot(request).await.unwrap();
+            wrapped(Router::new(), &http).oneshot(request).await.unwrap();
             let log = lines.take();
             log.lines().filter(|line| line.contains("TRUSTED_PROXIES")).map(str::to_owned).collect::<Vec<_>>()
         };
@@ -351,8 +377,7 @@ mod tests {
 
     #[tokio::test(flavor = "multi_thread")]
     async fn a_body_that_fails_after_its_head_is_logged_and_counted() {
-        let directory = tempfile::tempdir().unwrap();
-        let app = app(&directory).await;
+        let http = http();
         let lines = Lines::default();
         let _collected = lines.collect();
         for coding in ["identity", "gzip"] {
@@ -369,8 +394,8 @@ mod tests {
                     .header("host", "localhost")
                     .header("accept-encoding", coding);
                 let request = request.header("x-request-id", &id).body(Body::empty()).unwrap();
-                let failed_before = app.requests.recent.overall().failed;
-                let response = wrap(routes, &app).with_state(app.clone()).oneshot(request).await.unwrap();
+                let failed_before = http.requests.recent.overall().failed;
+                let response = wrapped(routes, &http).oneshot(request).await.unwrap();
                 assert_eq!(response.status(), 200);
                 assert_eq!(response.headers()["x-accel-buffering"], "no");
                 assert_eq!(response.headers()["cache-control"], "no-store, no-transform");
@@ -385,7 +410,7 @@ mod tests {
                     }
                 }
                 assert_eq!(whole, !matches!(end, "error" | "panic"), "{id}");
-                assert_eq!(app.requests.recent.overall().failed - failed_before, u64::from(failure.is_some()), "{id}");
+                assert_eq!(http.requests.recent.overall().failed - failed_before, u64::from(failure.is_some()), "{id}");
                 let log = lines.take();
                 let of_body = log.lines().find(|line| line.contains("response body failed"));
                 assert_eq!(of_body.is_some(), failure.is_some(), "{log}");
@@ -395,9 +420,9 @@ mod tests {
                 assert_eq!(log.contains("the client disconnected"), end == "never", "{log}");
             }
         }
-        let metrics = crate::ops::metrics::metrics(State(app)).await.unwrap().into_response();
-        let metrics = to_bytes(metrics.into_body(), 1_000_000).await.unwrap();
-        let count = "tutord_http_bodies_failed_total{route=\"GET /pieces/{end}\"} 6\n";
-        assert!(std::str::from_utf8(&metrics).unwrap().contains(count));
+        let (mut registry, mut metrics) = (Registry::with_prefix("tutord"), String::new());
+        http.requests.register(&mut registry);
+        text::encode(&mut metrics, &registry).unwrap();
+        assert!(metrics.contains("tutord_http_bodies_failed_total{route=\"GET /pieces/{end}\"} 6\n"));
     }
 }

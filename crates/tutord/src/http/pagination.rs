@@ -3,7 +3,7 @@
 use serde::Deserialize;
 use tutord_core::{Cursor, List, PageRequest, Position};
 
-use crate::error::ApiError;
+use crate::http::error::ApiError;
 
 /// The maximum offset of lists without a lower maximum.
 const MAX_OFFSET: i64 = i32::MAX as i64;

@@ -3,7 +3,7 @@
 use axum::extract::{FromRequestParts, RawPathParams};
 use axum::http::request::Parts;
 
-use crate::error::ApiError;
+use crate::http::error::ApiError;
 
 /// Extracts the `{id}` of a path: the decimal digits of a positive 64-bit integer. Anything else is a 422.
 #[derive(Debug, Clone, Copy)]

@@ -5,7 +5,7 @@ use axum::http::request::Parts;
 use serde::de::DeserializeOwned;
 
 use super::json::{data_error, nul};
-use crate::error::ApiError;
+use crate::http::error::ApiError;
 
 /// Extracts the query string as a `T`. An invalid value is a 422 that names its parameter; unknown parameters are
 /// ignored.

@@ -7,6 +7,28 @@ pub(super) fn traceparent(headers: &HeaderMap) -> Option<&str> {
     headers.get("traceparent").and_then(|value| value.to_str().ok()).filter(|text| is_sane(text))
 }
 
+/// Sets the client's trace as parent of a request's span.
+#[cfg(feature = "otlp")]
+pub(super) fn continue_trace(span: &tracing::Span, traceparent: &str) {
+    use opentelemetry::propagation::TextMapPropagator as _;
+    use opentelemetry_sdk::propagation::TraceContextPropagator;
+    use tracing_opentelemetry::OpenTelemetrySpanExt as _;
+    let carrier = std::collections::HashMap::from([("traceparent".to_owned(), traceparent.to_owned())]);
+    // Without a layer there is nothing to put.
+    let _ = span.set_parent(TraceContextPropagator::new().extract(&carrier));
+}
+
+/// Records the status of a response in the request's span.
+#[cfg(feature = "otlp")]
+pub(super) fn record_status(span: &tracing::Span, status: axum::http::StatusCode) {
+    use opentelemetry::trace::Status;
+    use tracing_opentelemetry::OpenTelemetrySpanExt as _;
+    span.set_attribute("http.response.status_code", i64::from(status.as_u16()));
+    if super::error::is_failure(status) {
+        span.set_status(Status::error(status.as_str().to_owned()));
+    }
+}
+
 /// Checks version, trace, parent and flags: lower-case hexadecimal digits, with a nonzero trace and parent.
 fn is_sane(text: &str) -> bool {
     const LENGTHS: [usize; 4] = [2, 32, 16, 2];

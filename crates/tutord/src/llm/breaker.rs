@@ -1,4 +1,4 @@
-//! Answers at once while the endpoint is down.
+//! ResponseCache at once while the endpoint is down.
 //!
 //! A circuit breaker as Nygard describes it ("Release It!", 2007): closed, open after failures in a row, half-open while
 //! one request probes.

@@ -14,8 +14,10 @@ mod lengths;
 mod lenient;
 mod objects;
 mod openai;
+mod settings;
 mod shapes;
 mod sse;
+mod state;
 #[cfg(test)]
 mod tests;
 mod tokens;
@@ -35,6 +37,8 @@ pub use counted::{Counted, Speed, Usage};
 pub use dialect::{RESERVED_FIELDS, SystemRole};
 pub use objects::json_objects;
 pub use openai::{Check, OpenAi, OpenAiConfig};
+pub use settings::{ExtraBody, LlmSettings};
+pub use state::LlmState;
 pub use tokens::{MESSAGE_OVERHEAD, estimate_tokens};
 
 /// Who speaks in a prompt.

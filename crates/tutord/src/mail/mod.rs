@@ -1,5 +1,7 @@
 //! The mail transport: SMTP, or files if no mail server is configured.
 
+mod settings;
+mod stats;
 mod text;
 
 use std::path::{Path, PathBuf};
@@ -13,8 +15,8 @@ use lettre::{Address, AsyncSmtpTransport, AsyncTransport, Message, Tokio1Executo
 use tutord_core::Timestamp;
 use tutord_core::rules::address::ascii_domain;
 
-use crate::config::MailConfig;
-
+pub use settings::MailSettings;
+pub use stats::MailStats;
 pub(crate) use text::Text;
 
 /// The timeout of one SMTP step.
@@ -50,7 +52,7 @@ impl Transport {
     ///
     /// # Errors
     /// Returns an error if the SMTP URL is invalid.
-    pub fn new(config: &MailConfig, data_dir: &Path) -> anyhow::Result<Self> {
+    pub fn new(config: &MailSettings, data_dir: &Path) -> anyhow::Result<Self> {
         let target = match &config.smtp_url {
             Some(url) => {
                 let builder = AsyncSmtpTransport::<Tokio1Executor>::from_url(url.reveal()).context("SMTP_URL")?;
@@ -169,7 +171,7 @@ mod tests {
     #[tokio::test]
     async fn mails_land_in_files_with_a_usable_link() {
         let directory = tempfile::tempdir().unwrap();
-        let config = MailConfig { smtp_url: None, mail_from: "tutord <no-reply@example.com>".parse().unwrap() };
+        let config = MailSettings { smtp_url: None, mail_from: "tutord <no-reply@example.com>".parse().unwrap() };
         let transport = Transport::new(&config, directory.path()).unwrap();
         let link = format!("https://tutor.example/app/verify-email?token={}", "abc-123".repeat(9));
         transport.send("student@example.com", "one@example.com", Text::verify_email(&link)).await.unwrap();

@@ -14,10 +14,10 @@ use tutord_core::model::{Difficulty, ExerciseStatus, ExerciseType, HistoryItem};
 use tutord_core::{Cursor, LocalDate, Timestamp};
 use utoipa::ToSchema;
 
+use super::dto::ProgressResponse;
 use super::service;
-use super::wire::ProgressResponse;
-use crate::app::App;
-use crate::error::ApiError;
+use super::state::ProgressState;
+use crate::http::error::ApiError;
 
 /// The number of exercises in a page.
 const PAGE: i64 = 500;
@@ -97,25 +97,25 @@ enum Step {
 
 /// Returns the download. Reads the first page before the status is sent, so that a database failure gets an error
 /// response.
-pub(super) async fn respond(app: &App, user_id: i64, format: Format) -> Result<Response, ApiError> {
+pub(super) async fn respond(state: &ProgressState, user_id: i64, format: Format) -> Result<Response, ApiError> {
     let (content_type, name) = match format {
         Format::Json => ("application/json", "attachment; filename=\"progress.json\""),
         Format::Csv => ("text/csv; charset=utf-8", "attachment; filename=\"progress.csv\""),
     };
     let begin = match format {
         Format::Json => {
-            let progress = serde_json::to_string(&service::progress(app, user_id).await?)
+            let progress = serde_json::to_string(&service::progress(state, user_id).await?)
                 .map_err(|error| ApiError::internal(&error))?;
             format!("{{\"exported_at\":\"{}\",\"progress\":{progress},\"exercises\":[", Timestamp::now()).into()
         }
         Format::Csv => Bytes::new(),
     };
     let steps = VecDeque::from([Step::Begin(begin), Step::Page { cursor: None, first: true }]);
-    let body = stream::unfold((app.clone(), steps), move |(app, mut steps)| async move {
+    let body = stream::unfold((state.clone(), steps), move |(state, mut steps)| async move {
         let sent = match steps.pop_front()? {
             Step::Begin(bytes) => Ok(bytes),
             Step::End => Ok(Bytes::from_static(if format == Format::Json { b"]}" } else { b"" })),
-            Step::Page { cursor, first } => match app.store.history_before(user_id, cursor, PAGE).await {
+            Step::Page { cursor, first } => match state.store.history_before(user_id, cursor, PAGE).await {
                 Ok(page) => {
                     let last = page.last().map(HistoryItem::cursor);
                     let more = i64::try_from(page.len()).unwrap_or(i64::MAX) == PAGE;
@@ -128,7 +128,7 @@ pub(super) async fn respond(app: &App, user_id: i64, format: Format) -> Result<R
         if sent.is_err() {
             steps.clear();
         }
-        Some((sent, (app, steps)))
+        Some((sent, (state, steps)))
     });
     Ok(([(CONTENT_TYPE, content_type), (CONTENT_DISPOSITION, name)], Body::from_stream(body)).into_response())
 }

@@ -5,9 +5,9 @@ use tutord_core::model::progress::{Board, starts_on, utc_day};
 use tutord_core::model::{Metric, Period};
 use tutord_core::{List, Timestamp};
 
-use super::wire::{AroundResponse, LeaderboardList};
-use crate::app::App;
-use crate::error::ApiError;
+use super::dto::{AroundResponse, LeaderboardList};
+use super::state::ProgressState;
+use crate::http::error::ApiError;
 use crate::http::pagination::{Bounds, PageParams};
 
 /// The maximum offset. An offset reads all entries before it; a cursor does not.
@@ -48,12 +48,16 @@ impl BoardQuery {
     }
 }
 
-pub(super) async fn top(app: &App, query: BoardQuery, page: &PageParams) -> Result<LeaderboardList, ApiError> {
+pub(super) async fn top(
+    state: &ProgressState,
+    query: BoardQuery,
+    page: &PageParams,
+) -> Result<LeaderboardList, ApiError> {
     let board = query.board()?;
     let request = page.parse(ENTRIES, List::Leaderboard)?;
-    Ok(LeaderboardList::new(app.store.leaderboard(&board, &request).await?, &request))
+    Ok(LeaderboardList::new(state.store.leaderboard(&board, &request).await?, &request))
 }
 
-pub(super) async fn around(app: &App, user_id: i64, query: BoardQuery) -> Result<AroundResponse, ApiError> {
-    Ok(app.store.leaderboard_around(&query.board()?, user_id, NEIGHBOURS).await?.into())
+pub(super) async fn around(state: &ProgressState, user_id: i64, query: BoardQuery) -> Result<AroundResponse, ApiError> {
+    Ok(state.store.leaderboard_around(&query.board()?, user_id, NEIGHBOURS).await?.into())
 }

@@ -8,21 +8,21 @@ use tutord_core::model::{AchievementCategory, Period};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use super::export::{self, Export, Format};
-use super::leaderboard::{self, BoardQuery};
-use super::service::{self, Days};
-use super::wire::{
+use super::dto::{
     AchievementList, AroundResponse, BadgeList, CalculatedLevel, HistoryResponse, LeaderboardList, OptOutRequest,
     OptOutResponse, ProgressResponse, SkillList, Statistics, StreakRequest, StreakResponse, TopicRequest,
 };
-use crate::app::App;
+use super::export::{self, Export, Format};
+use super::leaderboard::{self, BoardQuery, ENTRIES};
+use super::service::{self, Days};
+use super::state::ProgressState;
 use crate::auth::Verified;
-use crate::error::ApiError;
-use crate::http::budgets::Budget;
+use crate::http::error::ApiError;
 use crate::http::json::{Json, OptionalJson};
 use crate::http::pagination::{PageParams, integer};
 use crate::http::query::Query;
 use crate::http::rate_limit::{Rule, Subject};
+use crate::http::route_table::{Budget, RouteFacts};
 
 /// The statement budget of this route, including authentication.
 pub const PROGRESS_BUDGET: u32 = 5;
@@ -49,7 +49,7 @@ pub const AROUND_BUDGET: u32 = 8;
 const MAX_DAYS: i64 = 366;
 
 /// The statement budgets of the routes.
-pub const BUDGETS: &[Budget] = &[
+const BUDGETS: &[Budget] = &[
     ("GET", "", PROGRESS_BUDGET),
     ("GET", "/", PROGRESS_BUDGET),
     ("GET", "/achievements", ACHIEVEMENTS_BUDGET),
@@ -66,11 +66,14 @@ pub const BUDGETS: &[Budget] = &[
     // Its beginning; the exercises are read while the answer is on its way.
     ("GET", "/export", PROGRESS_BUDGET),
 ];
-/// The statement budget of the route under `/api/users`.
-pub const USERS_BUDGETS: &[Budget] = &[("GET", "/me/achievements", ACHIEVEMENTS_BUDGET)];
+
+/// The facts about the routes of this feature.
+pub const ROUTES: RouteFacts = RouteFacts { budgets: BUDGETS, awaits_model: &[], pages: &[("/leaderboard", ENTRIES)] };
+/// The facts about the route under `/api/users`.
+pub const USERS_ROUTES: RouteFacts = RouteFacts::new(&[("GET", "/me/achievements", ACHIEVEMENTS_BUDGET)]);
 
 /// The routes of this feature.
-pub fn router() -> OpenApiRouter<App> {
+pub fn router() -> OpenApiRouter<ProgressState> {
     OpenApiRouter::new()
         .routes(routes!(overview))
         .routes(routes!(achievements))
@@ -86,12 +89,12 @@ pub fn router() -> OpenApiRouter<App> {
 }
 
 /// Paths of the existing frontend; see `http::aliases`.
-pub(crate) fn aliases() -> OpenApiRouter<App> {
+pub(crate) fn aliases() -> OpenApiRouter<ProgressState> {
     OpenApiRouter::new().routes(routes!(skills)).routes(routes!(overview_with_slash))
 }
 
 /// `/api/users/me/achievements`.
-pub(crate) fn own_achievements() -> OpenApiRouter<App> {
+pub(crate) fn own_achievements() -> OpenApiRouter<ProgressState> {
     OpenApiRouter::new().routes(routes!(me_achievements))
 }
 
@@ -99,16 +102,19 @@ pub(crate) fn own_achievements() -> OpenApiRouter<App> {
 #[utoipa::path(get, path = "/", tag = "progress",
     responses((status = 200, body = ProgressResponse), (status = 401), (status = 403)))]
 async fn overview(
-    State(app): State<App>,
+    State(state): State<ProgressState>,
     Verified(identity): Verified,
 ) -> Result<axum::Json<ProgressResponse>, ApiError> {
-    Ok(axum::Json(service::progress(&app, identity.user_id).await?))
+    Ok(axum::Json(service::progress(&state, identity.user_id).await?))
 }
 
 /// Returns the sums of all time; clients of an earlier service were redirected to the path with a slash.
 #[utoipa::path(get, path = "/progress/", tag = "progress",
     responses((status = 200, body = ProgressResponse), (status = 401), (status = 403)))]
-async fn overview_with_slash(state: State<App>, identity: Verified) -> Result<axum::Json<ProgressResponse>, ApiError> {
+async fn overview_with_slash(
+    state: State<ProgressState>,
+    identity: Verified,
+) -> Result<axum::Json<ProgressResponse>, ApiError> {
     overview(state, identity).await
 }
 
@@ -127,11 +133,11 @@ struct AchievementQuery {
 #[utoipa::path(get, path = "/achievements", tag = "progress", params(AchievementQuery),
     responses((status = 200, body = AchievementList), (status = 401), (status = 403), (status = 422)))]
 async fn achievements(
-    State(app): State<App>,
+    State(state): State<ProgressState>,
     Verified(identity): Verified,
     Query(query): Query<AchievementQuery>,
 ) -> Result<axum::Json<AchievementList>, ApiError> {
-    let found = service::achievements(&app, identity.user_id, query.category, query.unlocked_only).await?;
+    let found = service::achievements(&state, identity.user_id, query.category, query.unlocked_only).await?;
     Ok(axum::Json(found))
 }
 
@@ -139,7 +145,7 @@ async fn achievements(
 #[utoipa::path(get, path = "/me/achievements", tag = "users", params(AchievementQuery),
     responses((status = 200, body = AchievementList), (status = 401), (status = 403), (status = 422)))]
 async fn me_achievements(
-    state: State<App>,
+    state: State<ProgressState>,
     identity: Verified,
     query: Query<AchievementQuery>,
 ) -> Result<axum::Json<AchievementList>, ApiError> {
@@ -149,20 +155,23 @@ async fn me_achievements(
 /// Lists the achievements as badges, earned or not.
 #[utoipa::path(get, path = "/badges", tag = "progress",
     responses((status = 200, body = BadgeList), (status = 401), (status = 403)))]
-async fn badges(State(app): State<App>, Verified(identity): Verified) -> Result<axum::Json<BadgeList>, ApiError> {
-    Ok(axum::Json(service::badges(&app, identity.user_id).await?))
+async fn badges(
+    State(state): State<ProgressState>,
+    Verified(identity): Verified,
+) -> Result<axum::Json<BadgeList>, ApiError> {
+    Ok(axum::Json(service::badges(&state, identity.user_id).await?))
 }
 
 /// Returns the student's streak.
 #[utoipa::path(post, path = "/update-streak", tag = "progress", request_body = Option<StreakRequest>,
     responses((status = 200, body = StreakResponse), (status = 401), (status = 403), (status = 422)))]
 async fn update_streak(
-    State(app): State<App>,
+    State(state): State<ProgressState>,
     Verified(identity): Verified,
     OptionalJson(request): OptionalJson<StreakRequest>,
 ) -> Result<axum::Json<StreakResponse>, ApiError> {
     let time_zone = request.unwrap_or_default().user_timezone;
-    Ok(axum::Json(service::streak(&app, identity.user_id, time_zone).await?))
+    Ok(axum::Json(service::streak(&state, identity.user_id, time_zone).await?))
 }
 
 #[derive(Deserialize, utoipa::IntoParams)]
@@ -177,11 +186,11 @@ struct PeriodQuery {
 #[utoipa::path(get, path = "/statistics", tag = "progress", params(PeriodQuery),
     responses((status = 200, body = Statistics), (status = 401), (status = 403), (status = 422)))]
 async fn statistics(
-    State(app): State<App>,
+    State(state): State<ProgressState>,
     Verified(identity): Verified,
     Query(PeriodQuery { period }): Query<PeriodQuery>,
 ) -> Result<axum::Json<Statistics>, ApiError> {
-    Ok(axum::Json(service::statistics(&app, identity.user_id, period.unwrap_or(Period::All)).await?))
+    Ok(axum::Json(service::statistics(&state, identity.user_id, period.unwrap_or(Period::All)).await?))
 }
 
 #[derive(Deserialize, utoipa::IntoParams)]
@@ -228,24 +237,27 @@ impl DaysQuery {
 #[utoipa::path(get, path = "/history", tag = "progress", params(DaysQuery),
     responses((status = 200, body = HistoryResponse), (status = 401), (status = 403), (status = 422)))]
 async fn history(
-    State(app): State<App>,
+    State(state): State<ProgressState>,
     Verified(identity): Verified,
     Query(query): Query<DaysQuery>,
 ) -> Result<axum::Json<HistoryResponse>, ApiError> {
-    Ok(axum::Json(service::history(&app, identity.user_id, query.parse()?).await?))
+    Ok(axum::Json(service::history(&state, identity.user_id, query.parse()?).await?))
 }
 
 /// Lists the levels of all topics, by name.
 #[utoipa::path(get, path = "/skill-levels", tag = "progress",
     responses((status = 200, body = SkillList), (status = 401), (status = 403)))]
-async fn skill_levels(State(app): State<App>, Verified(identity): Verified) -> Result<axum::Json<SkillList>, ApiError> {
-    Ok(axum::Json(SkillList { skill_levels: service::skill_levels(&app, identity.user_id).await? }))
+async fn skill_levels(
+    State(state): State<ProgressState>,
+    Verified(identity): Verified,
+) -> Result<axum::Json<SkillList>, ApiError> {
+    Ok(axum::Json(SkillList { skill_levels: service::skill_levels(&state, identity.user_id).await? }))
 }
 
 /// Lists the levels of all topics, at the path of the existing frontend.
 #[utoipa::path(get, path = "/progress/skills", tag = "progress",
     responses((status = 200, body = SkillList), (status = 401), (status = 403)))]
-async fn skills(state: State<App>, identity: Verified) -> Result<axum::Json<SkillList>, ApiError> {
+async fn skills(state: State<ProgressState>, identity: Verified) -> Result<axum::Json<SkillList>, ApiError> {
     skill_levels(state, identity).await
 }
 
@@ -253,46 +265,46 @@ async fn skills(state: State<App>, identity: Verified) -> Result<axum::Json<Skil
 #[utoipa::path(post, path = "/calculate-skill-level", tag = "progress", request_body = TopicRequest,
     responses((status = 200, body = CalculatedLevel), (status = 401), (status = 403), (status = 422)))]
 async fn calculate_skill_level(
-    State(app): State<App>,
+    State(state): State<ProgressState>,
     Verified(identity): Verified,
     Json(request): Json<TopicRequest>,
 ) -> Result<axum::Json<CalculatedLevel>, ApiError> {
-    Ok(axum::Json(service::level(&app, identity.user_id, request.topic).await?))
+    Ok(axum::Json(service::level(&state, identity.user_id, request.topic).await?))
 }
 
 /// Lists the students with the highest values; equal values share a rank. `offset` is at most 10000.
 #[utoipa::path(get, path = "/leaderboard", tag = "progress", params(BoardQuery, PageParams),
     responses((status = 200, body = LeaderboardList), (status = 401), (status = 403), (status = 422)))]
 async fn top(
-    State(app): State<App>,
+    State(state): State<ProgressState>,
     _: Verified,
     Query(query): Query<BoardQuery>,
     Query(page): Query<PageParams>,
 ) -> Result<axum::Json<LeaderboardList>, ApiError> {
-    Ok(axum::Json(leaderboard::top(&app, query, &page).await?))
+    Ok(axum::Json(leaderboard::top(&state, query, &page).await?))
 }
 
 /// Returns the student's place, with five neighbours on each side.
 #[utoipa::path(get, path = "/leaderboard/me", tag = "progress", params(BoardQuery),
     responses((status = 200, body = AroundResponse), (status = 401), (status = 403), (status = 422)))]
 async fn around(
-    State(app): State<App>,
+    State(state): State<ProgressState>,
     Verified(identity): Verified,
     Query(query): Query<BoardQuery>,
 ) -> Result<axum::Json<AroundResponse>, ApiError> {
-    Ok(axum::Json(leaderboard::around(&app, identity.user_id, query).await?))
+    Ok(axum::Json(leaderboard::around(&state, identity.user_id, query).await?))
 }
 
 /// Hides the student from all leaderboards, or shows them again.
 #[utoipa::path(put, path = "/leaderboard/me", tag = "progress", request_body = OptOutRequest,
     responses((status = 200, body = OptOutResponse), (status = 401), (status = 403), (status = 422)))]
 async fn opt_out(
-    State(app): State<App>,
+    State(state): State<ProgressState>,
     Verified(identity): Verified,
     Json(request): Json<OptOutRequest>,
 ) -> Result<axum::Json<OptOutResponse>, ApiError> {
-    app.store.set_leaderboard_opt_out(identity.user_id, request.opted_out).await?;
-    app.leaderboards.notify_one();
+    state.store.set_leaderboard_opt_out(identity.user_id, request.opted_out).await?;
+    state.leaderboards.notify_one();
     Ok(axum::Json(OptOutResponse { opted_out: request.opted_out }))
 }
 
@@ -309,10 +321,10 @@ struct FormatQuery {
 #[utoipa::path(get, path = "/export", tag = "progress", params(FormatQuery),
     responses((status = 200, content((Export = "application/json"), (String = "text/csv"))), (status = 401), (status = 403), (status = 422)))]
 async fn export(
-    State(app): State<App>,
+    State(state): State<ProgressState>,
     Verified(identity): Verified,
     Query(FormatQuery { format }): Query<FormatQuery>,
 ) -> Result<Response, ApiError> {
-    app.limits.check(Rule::Export, &Subject::User(identity.user_id)).await?;
-    export::respond(&app, identity.user_id, format).await
+    state.limits.check(Rule::Export, &Subject::User(identity.user_id)).await?;
+    export::respond(&state, identity.user_id, format).await
 }

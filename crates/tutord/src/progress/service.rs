@@ -1,7 +1,6 @@
 //! The views of a student's sums.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
 use tutord_core::model::progress::{Activity, ActivityHistory, ProgressOverview, TopicSkill, average_grade};
 use tutord_core::model::{Achievement, AchievementCategory, Period, User};
@@ -9,34 +8,26 @@ use tutord_core::rules::streak::{current_streak, local_day};
 use tutord_core::rules::{self, level};
 use tutord_core::{LocalDate, Timestamp};
 
-use super::wire::{
+use super::dto::{
     AchievementItem, AchievementList, Badge, BadgeList, CalculatedLevel, HistoryDay, HistoryResponse, ProgressResponse,
     SkillItem, Statistics, StreakResponse, TrendDay, UnlockedItem,
 };
-use crate::app::App;
-use crate::error::ApiError;
+use super::state::ProgressState;
+use crate::auth::profile;
+use crate::http::error::ApiError;
+use crate::users;
 
 /// The number of days of the trend in statistics of all time.
 const TREND_DAYS: i64 = 30;
 
-/// Returns the streak that a profile shows: 0 after a whole local day without a completion.
-pub(crate) fn standing_streak(user: &User) -> i32 {
-    let (now, last) = (Timestamp::now(), user.last_exercise_date);
-    current_streak(last, user.last_completed_at, user.current_streak, now, local_day(now, &user.timezone))
-}
-
-async fn user(app: &App, user_id: i64) -> Result<Arc<User>, ApiError> {
-    app.store.user(user_id).await?.ok_or_else(ApiError::unauthenticated)
-}
-
-pub(super) async fn progress(app: &App, user_id: i64) -> Result<ProgressResponse, ApiError> {
-    let user = user(app, user_id).await?;
-    let found = app.store.progress(user_id).await?;
+pub(super) async fn progress(state: &ProgressState, user_id: i64) -> Result<ProgressResponse, ApiError> {
+    let user = profile(state.store.as_ref(), user_id).await?;
+    let found = state.store.progress(user_id).await?;
     let all = found.all.as_ref();
     Ok(ProgressResponse {
         user_id,
         exercises_completed: user.exercises_completed,
-        current_streak: standing_streak(&user),
+        current_streak: users::current_streak(&user),
         longest_streak: user.longest_streak,
         total_time_spent_seconds: all.map_or(0, |all| all.time_spent_seconds),
         average_grade: all.and_then(|all| average_grade(all.grade_sum, all.graded_count)),
@@ -72,12 +63,12 @@ impl Reached {
 }
 
 pub(super) async fn achievements(
-    app: &App,
+    state: &ProgressState,
     user_id: i64,
     category: Option<AchievementCategory>,
     unlocked_only: bool,
 ) -> Result<AchievementList, ApiError> {
-    let found = app.store.progress(user_id).await?;
+    let found = state.store.progress(user_id).await?;
     let reached = Reached::new(user_id, &found);
     let of_category: Vec<_> = found
         .achievements
@@ -103,8 +94,8 @@ pub(super) async fn achievements(
     Ok(AchievementList { achievements, total_points, unlocked_count, total_count })
 }
 
-pub(super) async fn badges(app: &App, user_id: i64) -> Result<BadgeList, ApiError> {
-    let found = app.store.progress(user_id).await?;
+pub(super) async fn badges(state: &ProgressState, user_id: i64) -> Result<BadgeList, ApiError> {
+    let found = state.store.progress(user_id).await?;
     let badges: Vec<Badge> = found
         .achievements
         .into_iter()
@@ -122,9 +113,13 @@ pub(super) async fn badges(app: &App, user_id: i64) -> Result<BadgeList, ApiErro
 
 /// Returns the streak. A client's time zone only selects the current local day. Streak achievements are unlocked by the
 /// completion that reaches them, never here.
-pub(super) async fn streak(app: &App, user_id: i64, time_zone: Option<String>) -> Result<StreakResponse, ApiError> {
-    let user = user(app, user_id).await?;
-    let newest = app.store.newest_activity(user_id).await?;
+pub(super) async fn streak(
+    state: &ProgressState,
+    user_id: i64,
+    time_zone: Option<String>,
+) -> Result<StreakResponse, ApiError> {
+    let user = profile(state.store.as_ref(), user_id).await?;
+    let newest = state.store.newest_activity(user_id).await?;
     let now = Timestamp::now();
     let today = local_day(now, time_zone.as_deref().unwrap_or(&user.timezone));
     let run = newest.as_ref().map_or(0, |day| day.streak);
@@ -148,14 +143,14 @@ fn today(user: &User) -> LocalDate {
 }
 
 /// Returns the sums of today, of seven days, of thirty days, or of all time.
-pub(super) async fn statistics(app: &App, user_id: i64, period: Period) -> Result<Statistics, ApiError> {
-    let today = today(user(app, user_id).await?.as_ref());
+pub(super) async fn statistics(state: &ProgressState, user_id: i64, period: Period) -> Result<Statistics, ApiError> {
+    let today = today(profile(state.store.as_ref(), user_id).await?.as_ref());
     let days = match period {
         Period::Daily => 1,
         Period::Weekly => 7,
         Period::Monthly | Period::All => TREND_DAYS,
     };
-    let ActivityHistory { all, days: trend } = app.store.activity(user_id, today.plus_days(1 - days), today).await?;
+    let ActivityHistory { all, days: trend } = state.store.activity(user_id, today.plus_days(1 - days), today).await?;
     let sums = match period {
         Period::All => all.unwrap_or_else(|| Activity::sum(user_id, &[])),
         Period::Daily | Period::Weekly | Period::Monthly => Activity::sum(user_id, &trend),
@@ -195,15 +190,15 @@ pub(super) enum Days {
 }
 
 /// Returns an entry for each day, with or without a completion.
-pub(super) async fn history(app: &App, user_id: i64, days: Days) -> Result<HistoryResponse, ApiError> {
+pub(super) async fn history(state: &ProgressState, user_id: i64, days: Days) -> Result<HistoryResponse, ApiError> {
     let (from, to) = match days {
         Days::Between(from, to) => (from, to),
         Days::Newest(count) => {
-            let today = today(user(app, user_id).await?.as_ref());
+            let today = today(profile(state.store.as_ref(), user_id).await?.as_ref());
             (today.plus_days(1 - count), today)
         }
     };
-    let mut found = app.store.activity(user_id, from, to).await?.days.into_iter().peekable();
+    let mut found = state.store.activity(user_id, from, to).await?.days.into_iter().peekable();
     let mut history = Vec::new();
     let mut day = from;
     loop {
@@ -217,13 +212,13 @@ pub(super) async fn history(app: &App, user_id: i64, days: Days) -> Result<Histo
     Ok(HistoryResponse { total_days: history.len(), history, start_date: from, end_date: to })
 }
 
-pub(super) async fn skill_levels(app: &App, user_id: i64) -> Result<Vec<SkillItem>, ApiError> {
-    Ok(app.store.skill_levels(user_id).await?.into_iter().map(SkillItem::from).collect())
+pub(super) async fn skill_levels(state: &ProgressState, user_id: i64) -> Result<Vec<SkillItem>, ApiError> {
+    Ok(state.store.skill_levels(user_id).await?.into_iter().map(SkillItem::from).collect())
 }
 
 /// Returns the level of a topic. Each completion stores the level, so a recalculation returns the stored value.
-pub(super) async fn level(app: &App, user_id: i64, topic: String) -> Result<CalculatedLevel, ApiError> {
-    let skill = app.store.skill_level(user_id, &topic).await?;
+pub(super) async fn level(state: &ProgressState, user_id: i64, topic: String) -> Result<CalculatedLevel, ApiError> {
+    let skill = state.store.skill_level(user_id, &topic).await?;
     let (count, average) = skill
         .as_ref()
         .map_or((0, None), |skill| (skill.exercises_completed, average_grade(skill.grade_sum, skill.graded_count)));

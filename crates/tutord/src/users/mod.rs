@@ -1,7 +1,11 @@
 //! Profiles, onboarding and learning preferences.
 
+mod dto;
 mod onboarding;
 mod routes;
-mod wire;
+mod state;
+mod streak;
 
-pub use routes::{BUDGETS, PROFILE_BUDGET, router};
+pub use routes::{PROFILE_BUDGET, ROUTES, router};
+pub use state::{Users, UsersState};
+pub(crate) use streak::current_streak;

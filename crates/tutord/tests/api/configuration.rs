@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use clap::CommandFactory as _;
-use tutord::commands::Cli;
+use tutord::cli::Cli;
 
 use crate::harness::assert_generated;
 

@@ -257,7 +257,12 @@ async fn every_bound_is_the_real_one(app: &TestApp) {
 
 async fn every_route_has_a_budget(app: &TestApp) {
     for route in routes(&description(app).await) {
-        assert!(tutord::http::budgets::budget(&route.method, &route.path).is_some(), "{} {}", route.method, route.path);
+        assert!(
+            tutord::mounts::route_table().budget(&route.method, &route.path).is_some(),
+            "{} {}",
+            route.method,
+            route.path
+        );
     }
 }
 

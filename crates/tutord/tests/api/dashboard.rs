@@ -54,7 +54,7 @@ pub(crate) fn shows(answer: &Answer, expected: &[&str]) {
 
 /// The id of that statement's shape.
 fn slow_shape(app: &TestApp) -> String {
-    app.app.watch.slow().into_iter().find(|slow| slow.sql.starts_with(SLOW)).unwrap().shape
+    app.app.http.watch.slow().into_iter().find(|slow| slow.sql.starts_with(SLOW)).unwrap().shape
 }
 
 async fn only_admins_see_it(app: &TestApp) {
@@ -206,7 +206,7 @@ async fn open_pages_are_told_until_the_server_stops() {
     let rows = |data: &Value| data["parts"]["slow"].as_str().unwrap().matches(SLOW).count();
     while rows(&snapshot(&mut slow).await) < 2 {}
 
-    app.app.shutdown.cancel();
+    app.app.background.shutdown.cancel();
     while slow.chunk().await.unwrap().is_some() {}
     while shape.chunk().await.unwrap().is_some() {}
 }

@@ -235,7 +235,7 @@ async fn answers_are_not_kept_unless_they_say_so(app: &TestApp) {
     }
     let refused = app.get("/api/auth/oauth/github").await;
     refused.fails(501, "NOT_IMPLEMENTED");
-    assert_eq!(app.app.requests.failed(), 0, "what is not offered is no failure");
+    assert_eq!(app.app.http.requests.failed(), 0, "what is not offered is no failure");
 }
 
 async fn a_parameter_that_is_repeated_names_itself(app: &TestApp) {

@@ -39,7 +39,7 @@ async fn a_generated_client_works() {
     let app = TestApp::sqlite(&[]).await;
     let account = NewUser {
         email: "ada@example.com".to_owned(),
-        password_hash: app.app.passwords.hash(PASSWORD.to_owned()).await.unwrap(),
+        password_hash: app.app.auth.passwords.hash(PASSWORD.to_owned()).await.unwrap(),
         name: "Ada".to_owned(),
         role: Role::Student,
         email_verified: true,

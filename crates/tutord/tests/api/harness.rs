@@ -12,8 +12,8 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use testbed::{FakeModel, Postgres, Redis};
 use tokio::net::TcpListener;
-use tutord::app::App;
 use tutord::config::Config;
+use tutord::state::AppState;
 use tutord_core::Timestamp;
 use tutord_core::model::{NewSessionTokens, NewSubmission, NewUser, Role, Transition, User};
 use tutord_db::DatabaseOptions;
@@ -26,7 +26,7 @@ struct Cli {
 
 /// A server without rate limits (unless its arguments set them), with a fake model and statement counts.
 pub(crate) struct TestApp {
-    pub(crate) app: App,
+    pub(crate) app: AppState,
     pub(crate) model: FakeModel,
     pub(crate) base: String,
     pub(crate) directory: tempfile::TempDir,
@@ -130,7 +130,7 @@ impl TestApp {
         let (watch, plans) = config.watch.build();
         let store = tutord_db::open(&config.database.url(), &config.store_options(&watch)).await.unwrap();
         store.migrate().await.unwrap();
-        let app = App::new(config, (watch.clone(), plans), store, false).unwrap();
+        let app = AppState::start(config, (watch.clone(), plans), store, false).unwrap();
         // A test with a Redis of its own may want it missing.
         if redis.is_some() && !arguments.contains(&"--redis-url") {
             app.cache.until_connected().await;
@@ -138,7 +138,7 @@ impl TestApp {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let base = format!("http://{}", listener.local_addr().unwrap());
         let server = app.clone();
-        tokio::spawn(async move { server.serve(listener).await });
+        tokio::spawn(async move { tutord::server::serve(server, listener, axum::Router::new()).await });
         // A client is costly to make; connections are not to be kept, as servers are stopped.
         let compressed = app.operations.backend() == "postgres";
         let client = reqwest::Client::builder().pool_max_idle_per_host(0).gzip(compressed).build().unwrap();
@@ -148,7 +148,7 @@ impl TestApp {
     /// Issues a statement, seen by this server's watch, that takes longer than a millisecond wherever it runs.
     pub(crate) fn issue_slow_statement(&self) {
         let mut connection = SqliteConnection::establish(":memory:").unwrap();
-        connection.set_instrumentation(self.app.watch.instrumentation());
+        connection.set_instrumentation(self.app.http.watch.instrumentation());
         let count =
             "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 300000) SELECT count(*) FROM n";
         diesel::sql_query(count).execute(&mut connection).unwrap();

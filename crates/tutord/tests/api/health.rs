@@ -33,8 +33,8 @@ async fn it_is_not_ready_while_it_stops(app: &TestApp) {
     use axum::body::Body;
     use axum::http::Request;
     use tower::ServiceExt as _;
-    let router = app.app.router();
-    app.app.shutdown.cancel();
+    let router = tutord::router::router(&app.app, axum::Router::new());
+    app.app.background.shutdown.cancel();
     let request = Request::get("/api/health/ready").header("host", "localhost").body(Body::empty()).unwrap();
     assert_eq!(router.oneshot(request).await.unwrap().status(), 503);
 }

@@ -212,7 +212,7 @@ async fn links_lead_to_pages_that_work_without_script_and_spend_nothing_when_the
 async fn the_mail_server_is_checked_without_its_words() {
     let sink = SmtpSink::start().await.unwrap();
     let check = async |url: String| {
-        let config = tutord::config::MailConfig {
+        let config = tutord::mail::MailSettings {
             smtp_url: Some(url.parse().unwrap()),
             mail_from: "tutor@example.com".parse().unwrap(),
         };

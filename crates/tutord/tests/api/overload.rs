@@ -42,7 +42,7 @@ async fn requests_beyond_what_can_be_answered_are_refused_early_and_admitted_aga
     refused.fails(503, "OVERLOADED");
     assert!(refused.headers.contains_key("retry-after"), "{:?}", refused.headers);
     app.get("/api/health/live").await.ok();
-    let shed = app.app.admission.shed().map(|(.., count)| count).sum::<u64>();
+    let shed = app.app.http.admission.shed().map(|(.., count)| count).sum::<u64>();
     assert!(shed > 0);
     blocker.batch_execute("COMMIT").await.unwrap();
     for answer in waiting.join_all().await {

@@ -84,6 +84,7 @@ async fn statements_name_their_request_to_the_server() {
         let of_route =
             |routes: &[querywatch::RouteCalls]| routes.iter().any(|route| route.route.ends_with("/conversations"));
         app.app
+            .http
             .watch
             .shapes()
             .into_iter()
@@ -106,7 +107,7 @@ async fn shown(admin: &Client<'_>, id: &str) -> Value {
 }
 
 fn slow(app: &TestApp, part: &str) -> SlowStatement {
-    app.app.watch.slow().into_iter().find(|slow| slow.sql.contains(part)).expect("a slow statement")
+    app.app.http.watch.slow().into_iter().find(|slow| slow.sql.contains(part)).expect("a slow statement")
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -138,7 +139,7 @@ async fn a_slow_statement_on_sqlite_is_planned() {
     let app = TestApp::sqlite(&["--slow-query-threshold-ms", THRESHOLD]).await;
     let admin = app.user("root", Role::Admin, true).await;
     let mut conn = SqliteConnection::establish(":memory:").unwrap();
-    conn.set_instrumentation(app.app.watch.instrumentation());
+    conn.set_instrumentation(app.app.http.watch.instrumentation());
     // Counts rows that are made on the way: the store's own tables are too small to be slow.
     let sql =
         "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 3000000) SELECT count(*) FROM n";

@@ -6,7 +6,7 @@ use readthrough::Invalidation;
 use reqwest::{Method, RequestBuilder};
 use serde_json::{Value, json};
 use testbed::model::Behaviour;
-use tutord::http::budgets::budget;
+use tutord::mounts::route_table;
 use tutord_core::model::Role;
 
 use crate::auth::{PASSWORD, register};
@@ -149,7 +149,7 @@ async fn counts(app: &TestApp) -> Vec<(String, u32, [u32; 2])> {
         if SHARED.contains(&route.path.as_str()) {
             continue;
         }
-        let most = budget(&route.method, &route.path).unwrap();
+        let most = route_table().budget(&route.method, &route.path).unwrap();
         let issued = count(app, route, &format!("student-{index}")).await;
         counts.push((format!("{} {}", route.method, route.path), most, issued));
     }

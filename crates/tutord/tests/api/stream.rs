@@ -226,7 +226,7 @@ async fn stopping_the_server_ends_streams_cleanly(app: &TestApp) {
     let (_, start) = events.next().await.unwrap();
     feed.send("Once ".to_owned()).await.unwrap();
     events.next().await.unwrap();
-    app.app.shutdown.cancel();
+    app.app.background.shutdown.cancel();
     let rest = events.rest().await;
     assert_eq!(names(&rest), ["error"]);
     assert_eq!(rest[0].1["code"], "OVERLOADED");

@@ -35,7 +35,7 @@ async fn browser() -> Browser {
 async fn account(app: &TestApp, email: &str, role: Role) {
     let new = NewUser {
         email: email.to_owned(),
-        password_hash: app.app.passwords.hash(PASSWORD.to_owned()).await.unwrap(),
+        password_hash: app.app.auth.passwords.hash(PASSWORD.to_owned()).await.unwrap(),
         name: "Grace".to_owned(),
         role,
         email_verified: true,
@@ -181,7 +181,7 @@ async fn pages_are_accessible() {
     browser.find("main[data-live]").await;
     let shape = format!(
         "queries/{}",
-        app.app.watch.slow().into_iter().find(|slow| slow.sql.starts_with("WITH RECURSIVE")).unwrap().shape
+        app.app.http.watch.slow().into_iter().find(|slow| slow.sql.starts_with("WITH RECURSIVE")).unwrap().shape
     );
     for page in ["", "queries", &shape, "slow", "findings", "cache", "pool", "server", "replicas", "llm", "mail"] {
         browser.go(format!("{}/ops/{page}", app.base).trim_end_matches('/')).await;

@@ -17,12 +17,13 @@ use tutord_core::store::Conversations;
 
 use super::super::namespaces::Namespaces;
 use super::super::writes::{Write, conversation_group};
+use super::PageSizes;
 use super::{CachedStore, Put, none, owned, page_member};
-use crate::chat::{CONVERSATIONS, MESSAGES};
 
 /// The first pages that a student reads after a message, with the default page sizes.
 struct FirstPages {
     user: i64,
+    sizes: PageSizes,
     namespaces: Arc<Namespaces>,
     list: Option<Before<Page<Conversation>>>,
     messages: Option<Before<ConversationPage>>,
@@ -33,10 +34,10 @@ impl FirstPages {
     fn after(self, stored: &Stored, begun: bool) -> (Vec<Write>, Vec<Put>) {
         let (user, conversation) = (self.user, stored.conversation.id);
         let list = put(&self.namespaces.conversations, self.list, |list| {
-            list.after(&stored.conversation, begun, CONVERSATIONS.default)
+            list.after(&stored.conversation, begun, self.sizes.conversations)
         });
         let messages = put(&self.namespaces.messages, self.messages, |page| {
-            page.after(stored, Order::default(), MESSAGES.default)
+            page.after(stored, Order::default(), self.sizes.messages)
         });
         let mut writes = Vec::new();
         if list.is_none() {
@@ -64,14 +65,14 @@ impl CachedStore {
     /// The cached first pages before a message is stored.
     async fn first_pages(&self, user: i64, conversation: Option<i64>) -> FirstPages {
         let namespaces = Arc::clone(&self.namespaces);
-        let list = list_key(user, &PageRequest::first(CONVERSATIONS.default));
+        let list = list_key(user, &PageRequest::first(self.pages.conversations));
         let list = namespaces.conversations.before_write(&list);
         let messages = async {
-            let key = messages_key(user, conversation?, Order::default(), MESSAGES.default);
+            let key = messages_key(user, conversation?, Order::default(), self.pages.messages);
             namespaces.messages.before_write(&key).await
         };
         let (list, messages) = join(list, messages).await;
-        FirstPages { user, namespaces, list, messages }
+        FirstPages { user, sizes: self.pages, namespaces, list, messages }
     }
 }
 

@@ -22,7 +22,7 @@ use tutord_core::{Database, Result, Timestamp};
 
 use super::namespaces::Namespaces;
 use super::writes::{Write, flushed, noted};
-use crate::config::CacheConfig;
+use crate::cache::CacheSettings;
 
 /// The maximum number of changes that one statement acknowledges.
 const ACKNOWLEDGED: i64 = 1_000;
@@ -33,11 +33,21 @@ const WARM_ENTRIES: i64 = 20;
 /// The replacement of one of the values that a write invalidates.
 type Put = BoxFuture<'static, Invalidation>;
 
+/// The page sizes of the pages that a message replaces in the cache instead of removing them.
+#[derive(Debug, Clone, Copy)]
+pub struct PageSizes {
+    /// The default size of a page of conversations.
+    pub conversations: i64,
+    /// The default size of a page of messages.
+    pub messages: i64,
+}
+
 /// A [`Store`](tutord_core::Store) that caches frequent reads and invalidates them on writes.
 pub struct CachedStore {
     store: Arc<dyn Database>,
     cache: Cache,
     namespaces: Arc<Namespaces>,
+    pages: PageSizes,
     /// Writes since the last acknowledgement whose invalidation is not complete.
     begun: Mutex<TaskTracker>,
     /// Set when there are changes to acknowledge.
@@ -46,9 +56,14 @@ pub struct CachedStore {
 
 impl CachedStore {
     /// Creates a cached store in front of a database.
-    pub fn new(store: Arc<dyn Database>, cache: Cache, config: &CacheConfig) -> Self {
-        let namespaces = Arc::new(Namespaces::open(&cache, config));
-        Self { store, cache, namespaces, begun: Mutex::default(), written: AtomicBool::new(false) }
+    pub fn new(store: Arc<dyn Database>, cache: Cache, settings: &CacheSettings, pages: PageSizes) -> Self {
+        let namespaces = Arc::new(Namespaces::open(&cache, settings));
+        Self { store, cache, namespaces, pages, begun: Mutex::default(), written: AtomicBool::new(false) }
+    }
+
+    /// Returns `true` if the cache is enabled.
+    pub(super) fn is_enabled(&self) -> bool {
+        self.cache.is_enabled()
     }
 
     /// Runs a write, then invalidates the keys that `writes` derives from its outcome. A failed write also invalidates:

@@ -8,7 +8,7 @@ use serde_json::{Map, Value, json};
 use super::errors::{self, Shared};
 use crate::http::etag;
 use crate::http::pagination::Bounds;
-use crate::{chat, exercises, progress};
+use crate::http::route_table::RouteTable;
 
 /// Example bodies by the name of their schema.
 const EXAMPLES: &str = include_str!("examples.json");
@@ -27,14 +27,6 @@ const WITHOUT_VERIFICATION: &[(&str, &str)] = &[
     ("get", "/api/users/me/preferences"),
     ("get", "/api/users/onboarding/questions"),
     ("get", "/api/users/onboarding/status"),
-];
-
-/// The page bounds of each list.
-const PAGES: &[(&str, Bounds)] = &[
-    ("/api/chat/conversations", chat::CONVERSATIONS),
-    ("/api/chat/conversations/{id}", chat::MESSAGES),
-    ("/api/exercises/history", exercises::HISTORY),
-    ("/api/progress/leaderboard", progress::ENTRIES),
 ];
 
 /// The required authentication of a route; the value of `x-requires`.
@@ -71,11 +63,11 @@ impl Access {
 }
 
 /// Completes the document generated from the annotations.
-pub(super) fn complete(mut description: Value) -> Value {
+pub(super) fn complete(mut description: Value, routes: &RouteTable) -> Value {
     let examples: Value = serde_json::from_str(EXAMPLES).unwrap_or_default();
     for (path, methods) in objects(&mut description["paths"]) {
         for (method, operation) in objects(methods) {
-            complete_operation(method, path, operation, &examples);
+            complete_operation(method, path, operation, routes, &examples);
         }
     }
     let components = &mut description["components"];
@@ -96,7 +88,7 @@ pub(super) fn complete(mut description: Value) -> Value {
     description
 }
 
-fn complete_operation(method: &str, path: &str, operation: &mut Value, examples: &Value) {
+fn complete_operation(method: &str, path: &str, operation: &mut Value, routes: &RouteTable, examples: &Value) {
     let access = Access::of(method, path, operation);
     let writes = method != "get";
     let is_health = operation["tags"] == json!(["health"]);
@@ -119,7 +111,7 @@ fn complete_operation(method: &str, path: &str, operation: &mut Value, examples:
 
     let mut parameters = operation["parameters"].as_array().cloned().unwrap_or_default();
     for parameter in &mut parameters {
-        bound(path, parameter);
+        bound(routes.pages(path), parameter);
     }
     let takes_id = parameters.iter().any(|parameter| parameter["in"] == "path");
     let takes_parameters = !parameters.is_empty();
@@ -165,8 +157,7 @@ fn complete_operation(method: &str, path: &str, operation: &mut Value, examples:
         facts.push(errors::NOT_FOUND);
     }
     if !is_health {
-        let awaits_model = [chat::AWAIT_MODEL, exercises::AWAIT_MODEL].iter().any(|paths| paths.contains(&path));
-        let unavailable = if awaits_model { errors::MODEL_UNAVAILABLE } else { errors::OVERLOADED };
+        let unavailable = if routes.awaits_model(path) { errors::MODEL_UNAVAILABLE } else { errors::OVERLOADED };
         facts.extend([errors::RATE_LIMITED, errors::INTERNAL, unavailable]);
     }
     let summary = operation["summary"].clone();
@@ -213,8 +204,7 @@ fn reason(status: &str) -> &'static str {
 }
 
 /// Adds the bounds that depend on the route.
-fn bound(path: &str, parameter: &mut Value) {
-    let pages = PAGES.iter().find(|(of, _)| *of == path).map(|(_, bounds)| bounds);
+fn bound(pages: Option<&Bounds>, parameter: &mut Value) {
     match (text(&parameter["name"]), pages) {
         ("id", _) => {
             parameter["description"] = json!("A positive 64-bit integer.");

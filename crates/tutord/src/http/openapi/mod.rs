@@ -14,6 +14,8 @@ use serde_json::json;
 use utoipa::OpenApi;
 use utoipa_swagger_ui::SwaggerUi;
 
+use super::route_table::RouteTable;
+
 /// The content security policy of the page: its own files and inline styles.
 const DOCS_POLICY: HeaderValue = HeaderValue::from_static(
     "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; connect-src 'self'; frame-ancestors 'none'",
@@ -28,8 +30,8 @@ const INITIALIZER: &str = include_str!("swagger-initializer.js");
 pub struct Description;
 
 /// Returns the routes `/api/openapi.json` and `/api/docs`; the binary contains all files of the page.
-pub fn router<S: Clone + Send + Sync + 'static>(description: &utoipa::openapi::OpenApi) -> Router<S> {
-    let description = complete::complete(json!(description));
+pub fn router(description: &utoipa::openapi::OpenApi, routes: &RouteTable) -> Router {
+    let description = complete::complete(json!(description), routes);
     let page = SwaggerUi::new("/api/docs").external_url_unchecked("/api/openapi.json", description);
     let initializer = get(async || ([(CONTENT_TYPE, "text/javascript; charset=utf-8")], INITIALIZER));
     Router::from(page).route("/api/docs/swagger-initializer.js", initializer).layer(from_fn(docs_policy))

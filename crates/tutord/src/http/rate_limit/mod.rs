@@ -10,6 +10,7 @@
 //! for each subject: behind N processes a client can exceed the limit by what N processes admit in one second. While
 //! Redis is down, each process continues with its local counts.
 
+mod settings;
 mod shared;
 mod window;
 
@@ -21,8 +22,8 @@ use moka::sync::Cache;
 use sha2::{Digest as _, Sha256};
 use tutord_core::model::Role;
 
-use crate::config::RateLimitConfig;
-use crate::error::ApiError;
+use crate::http::error::ApiError;
+pub use settings::RateLimitSettings;
 use window::Counter;
 pub use window::Windows;
 
@@ -180,7 +181,7 @@ type Shared = Arc<Mutex<Counts>>;
 
 /// The rate limiter: all rules and the counts of their subjects.
 pub struct RateLimits {
-    config: RateLimitConfig,
+    config: RateLimitSettings,
     counts: Cache<(Rule, Subject), Shared>,
     /// The cache whose Redis holds the shared counts.
     cache: readthrough::Cache,
@@ -189,7 +190,7 @@ pub struct RateLimits {
 
 impl RateLimits {
     /// Creates a rate limiter with empty counts, or with the counts in the cache's Redis.
-    pub fn new(config: RateLimitConfig, cache: readthrough::Cache) -> Self {
+    pub fn new(config: RateLimitSettings, cache: readthrough::Cache) -> Self {
         let counts = Cache::builder().max_capacity(MAX_SUBJECTS).time_to_idle(2 * window::DAY).build();
         Self { config, counts, is_shared: cache.link().is_some(), cache }
     }

@@ -1,0 +1,84 @@
+//! The route `/ops/live`, which refreshes open pages by server-sent events.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::extract::State;
+use axum::response::IntoResponse;
+use axum::response::sse::{Event, Sse};
+use futures_util::stream::unfold;
+use tokio::sync::mpsc::error::TrySendError;
+use tokio::sync::{Semaphore, mpsc};
+use tokio::time::MissedTickBehavior;
+
+use super::page::Subject;
+use super::state::DashboardState;
+use crate::auth::Admin;
+use crate::http::error::ApiError;
+use crate::http::query::Query;
+
+/// The maximum number of open live pages.
+const MAX_PAGES: usize = 16;
+/// The refresh interval of a live page.
+const EVERY: Duration = Duration::from_secs(2);
+/// The maximum duration of a stream. The browser then reconnects and authenticates again.
+const LONGEST: Duration = Duration::from_mins(5);
+
+/// Limits the number of open live pages.
+#[derive(Debug)]
+pub struct LivePages(Arc<Semaphore>);
+
+impl Default for LivePages {
+    fn default() -> Self {
+        Self(Arc::new(Semaphore::new(MAX_PAGES)))
+    }
+}
+
+/// Streams a snapshot at once and then every two seconds.
+pub(super) async fn live(
+    State(state): State<DashboardState>,
+    Admin(_): Admin,
+    Query(subject): Query<Subject>,
+) -> Result<impl IntoResponse, ApiError> {
+    let permit = Arc::clone(&state.live_pages.0).try_acquire_owned();
+    let permit =
+        permit.map_err(|_| ApiError::overloaded(format!("too many live pages: at most {MAX_PAGES} can be open")))?;
+    // One: a client that reads slowly skips snapshots, and is never sent old ones.
+    let (sender, receiver) = mpsc::channel(1);
+    let task = state.clone();
+    state.background.spawn(async move {
+        let _permit = permit;
+        feed(&task, &subject, &sender).await;
+    });
+    let events = unfold(receiver, async |mut receiver| Some((Ok::<_, Infallible>(receiver.recv().await?), receiver)));
+    Ok(Sse::new(events))
+}
+
+/// Sends snapshots until the client is gone, the server shuts down, or the time is over.
+async fn feed(state: &DashboardState, subject: &Subject, client: &mpsc::Sender<Event>) {
+    let mut ticks = tokio::time::interval(EVERY);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let end = tokio::time::sleep(LONGEST);
+    tokio::pin!(end);
+    loop {
+        tokio::select! {
+            () = state.background.shutdown.cancelled() => return,
+            () = client.closed() => return,
+            () = &mut end => return,
+            _ = ticks.tick() => {}
+        }
+        if client.capacity() == 0 {
+            continue;
+        }
+        let Some(view) = subject.view(state).await else { continue };
+        match Event::default().event("snapshot").json_data(view.snapshot(state)) {
+            Ok(event) => {
+                if let Err(TrySendError::Closed(_)) = client.try_send(event) {
+                    return;
+                }
+            }
+            Err(error) => tracing::error!(%error, "could not serialize a live page"),
+        }
+    }
+}

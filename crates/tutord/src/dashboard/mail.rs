@@ -1,0 +1,107 @@
+//! The page Mail: waiting and undeliverable mails.
+
+use maud::{Markup, html};
+use tutord_core::model::FailedMail;
+
+use super::format;
+use super::state::DashboardState;
+use super::view::{Section, View, empty, scrolling, tile, unanswered};
+
+/// The maximum number of listed mails.
+const LISTED: i64 = 20;
+
+pub(super) async fn view(state: &DashboardState) -> View {
+    View {
+        title: "Mail".to_owned(),
+        intro: html! {
+            "Mails with links to verify an address or to reset a password. tutord retries a mail for a day if the mail server refuses it temporarily."
+        },
+        sections: vec![
+            Section::new("queue", "Queue", queue(state)),
+            Section::new("attempts", "Attempts of this process", attempts(state)),
+            Section::new("given-up", "Undeliverable", given_up(state).await),
+        ],
+    }
+}
+
+fn queue(state: &DashboardState) -> Markup {
+    let counts = state.mail_stats.counts();
+    let count = |rows: i64| format::count(u64::try_from(rows).unwrap_or_default());
+    html! {
+        @if state.settings.writes_mails_to_files {
+            p.warn { "SMTP_URL is not set: mails are written to files in DATA_DIR/mail and not sent." }
+        }
+        dl.tiles {
+            (tile("Waiting", &html! { (count(counts.pending)) }))
+            @if let Some(oldest) = counts.oldest {
+                (tile("Oldest from", &html! { (format::when(u64::try_from(oldest.as_micros() / 1_000).unwrap_or_default())) }))
+            }
+            (tile("Undeliverable", &html! { span.bad[counts.failed > 0] { (count(counts.failed)) } }))
+        }
+    }
+}
+
+fn attempts(state: &DashboardState) -> Markup {
+    let outcomes = state.mail_stats.outcomes();
+    if outcomes.is_empty() {
+        return empty("No mails were sent since the start.");
+    }
+    let table = html! {
+        table {
+            caption { "Since the start" }
+            thead { tr { th scope="col" { "Kind" } th scope="col" { "Outcome" } th.number scope="col" { "Attempts" } } }
+            tbody {
+                @for (kind, outcome, count) in outcomes {
+                    tr { th scope="row" { (kind) } td { (outcome) } td.number { (format::count(count)) } }
+                }
+            }
+        }
+    };
+    scrolling("Attempts by kind and outcome", &table)
+}
+
+async fn given_up(state: &DashboardState) -> Markup {
+    match state.store.failed_mails(LISTED).await {
+        Ok(mails) if mails.is_empty() => empty("No undeliverable mails in the last 30 days."),
+        Ok(mails) => scrolling("Undeliverable mails", &table(&mails)),
+        Err(error) => unanswered(&error),
+    }
+}
+
+fn table(mails: &[FailedMail]) -> Markup {
+    html! {
+        table {
+            caption { "The newest " (LISTED) " of the last 30 days" }
+            thead { tr {
+                @for name in ["Recipient", "Kind", "Since", "Cause"] { th scope="col" { (name) } }
+                th.number scope="col" { "Attempts" }
+            } }
+            tbody { @for mail in mails {
+                tr {
+                    th scope="row" { (masked(&mail.email)) }
+                    td { (mail.kind) }
+                    td { (format::when(u64::try_from(mail.failed_at.as_micros() / 1_000).unwrap_or_default())) }
+                    td { (mail.last_error.as_deref().unwrap_or("–")) }
+                    td.number { (mail.attempts) }
+                }
+            } }
+        }
+    }
+}
+
+/// Masks an address except for its first character and its domain.
+fn masked(email: &str) -> String {
+    let (user, domain) = email.rsplit_once('@').unwrap_or((email, ""));
+    format!("{}…@{domain}", user.chars().next().unwrap_or('…'))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_are_not_shown_in_full() {
+        assert_eq!(masked("ada.student@example.com"), "a…@example.com");
+        assert_eq!(masked("@"), "……@");
+    }
+}

@@ -1,0 +1,138 @@
+//! The page Overview: requests, their durations, and problems at a glance.
+
+use maud::{Markup, html};
+
+use super::chart::{Chart, Series, milliseconds};
+use super::state::DashboardState;
+use super::view::{Section, View, empty, scrolling, tile};
+use super::{findings, format, slow};
+use crate::http::recent::RequestStats;
+
+/// The number of newest slow statements and findings; their own pages list all.
+const NEWEST: usize = 5;
+
+pub(super) fn view(state: &DashboardState) -> View {
+    let points = state.requests.recent.series();
+    let at: Vec<_> = points.iter().map(|point| point.at_ms).collect();
+    let line = |name, value: fn(&RequestStats) -> Option<f64>| Series {
+        name,
+        values: points.iter().map(|point| value(&point.stats)).collect(),
+    };
+    let rate = vec![
+        line("answered", |stats| Some(stats.per_second)),
+        line("failed", |stats| {
+            let share = format::float(stats.failed) / format::float(stats.answered.max(1));
+            Some(stats.per_second * share)
+        }),
+    ];
+    let times = vec![
+        line("p99", |stats| milliseconds(stats.p99_us, stats.answered)),
+        line("p50", |stats| milliseconds(stats.p50_us, stats.answered)),
+    ];
+    let (mut slow, mut found) = (state.watch.slow(), state.watch.findings());
+    slow.truncate(NEWEST);
+    found.truncate(NEWEST);
+    View {
+        title: "Overview".to_owned(),
+        intro: html! {
+            "The last five minutes of this process, tutord " (env!("CARGO_PKG_VERSION")) " on " (state.operations.backend())
+            ". Each process has its own dashboard; Prometheus collects " code { "/metrics" } " of all processes."
+        },
+        sections: vec![
+            Section::new("now", "Summary", tiles(state)),
+            Section::chart(
+                "rate",
+                "Requests",
+                Chart::new("requests per second", &at, rate, "No requests in the last five minutes."),
+            ),
+            Section::chart(
+                "times",
+                "Request durations",
+                Chart::new("ms", &at, times, "No requests in the last five minutes."),
+            ),
+            Section::new("routes", "Routes", routes(state)),
+            Section::new(
+                "slow",
+                "Newest slow statements",
+                html! {
+                    (slow::table(state, &slow))
+                    @if !slow.is_empty() { p { a href="/ops/slow" { "All slow statements" } } }
+                },
+            ),
+            Section::new(
+                "findings",
+                "Newest findings",
+                html! {
+                    (findings::table(&found))
+                    @if !found.is_empty() { p { a href="/ops/findings" { "All findings and their remedies" } } }
+                },
+            ),
+        ],
+    }
+}
+
+fn tiles(state: &DashboardState) -> Markup {
+    let requests = state.requests.recent.overall();
+    let statements = state.watch.totals();
+    let pool = state.operations.pool();
+    let (hits, reads) = state
+        .cache
+        .stats()
+        .iter()
+        .fold((0, 0), |(hits, reads), stats| (hits + stats.hits(), reads + stats.hits() + stats.misses));
+    let hit_rate =
+        if reads == 0 { "–".to_owned() } else { format::percent(format::float(hits) / format::float(reads)) };
+    let time = |us| html! { (format::time_of(us, requests.answered)) };
+    html! {
+        dl.tiles {
+            (tile("Requests", &html! { (format::rate(requests.per_second)) }))
+            (tile("p50", &time(requests.p50_us)))
+            (tile("p95", &time(requests.p95_us)))
+            (tile("p99", &time(requests.p99_us)))
+            (tile("Failed (5xx)", &html! { span.bad[requests.failed > 0] { (format::count(requests.failed)) } }))
+            (tile("Refused (4xx)", &html! { (format::count(requests.refused)) }))
+            (tile("Statements", &html! { (format::rate(statements.window.per_second)) }))
+            (tile("Statements, p99", &html! { (format::time_of(statements.window.p99_us, statements.window.calls)) }))
+            (tile("Slow, since the start", &html! { span.warn[statements.slow > 0] { (format::count(statements.slow)) } }))
+            (tile("Findings, since the start", &html! { span.warn[statements.findings > 0] { (format::count(statements.findings)) } }))
+            (tile("Cache hits, since the start", &html! { (hit_rate) }))
+            (tile("Connections in use", &html! { (format::size(pool.open.saturating_sub(pool.idle))) " of " (format::size(pool.max)) }))
+        }
+    }
+}
+
+fn routes(state: &DashboardState) -> Markup {
+    let routes = state.requests.recent.by_route();
+    if routes.is_empty() {
+        return empty("No requests in the last five minutes. Each route appears here with its first request.");
+    }
+    table("Requests of the last five minutes by route, busiest first", &routes)
+}
+
+/// Renders routes with their rates, durations and errors.
+pub(super) fn table(caption: &str, routes: &[(String, RequestStats)]) -> Markup {
+    let table = html! {
+        table {
+            caption { (caption) }
+            thead { tr {
+                th scope="col" { "Route" }
+                @for name in ["Rate", "Requests", "p50", "p95", "p99", "Longest", "Failed (5xx)", "Refused (4xx)"] {
+                    th.number scope="col" { (name) }
+                }
+            } }
+            tbody {
+                @for (route, stats) in routes {
+                    tr {
+                        th scope="row" { code { (route) } }
+                        td.number { (format::rate(stats.per_second)) }
+                        td.number { (format::count(stats.answered)) }
+                        @for us in [stats.p50_us, stats.p95_us, stats.p99_us, stats.max_us] { td.number { (format::time(us)) } }
+                        td.number { span.bad[stats.failed > 0] { (format::count(stats.failed)) } }
+                        td.number { (format::count(stats.refused)) }
+                    }
+                }
+            }
+        }
+    };
+    scrolling("Routes", &table)
+}

@@ -1,0 +1,147 @@
+//! The pages, and the requested page.
+
+use serde::Deserialize;
+
+use super::queries::Ordering;
+use super::state::DashboardState;
+use super::view::View;
+use super::{cache, findings, llm, mail, overview, pool, queries, replicas, server, shape, slow};
+
+/// An entry of the navigation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum Page {
+    Overview,
+    Queries,
+    Slow,
+    Findings,
+    Cache,
+    Pool,
+    Server,
+    Replicas,
+    Llm,
+    Mail,
+}
+
+impl Page {
+    /// All pages, in the order of the navigation.
+    pub(super) const ALL: [Self; 10] = [
+        Self::Overview,
+        Self::Queries,
+        Self::Slow,
+        Self::Findings,
+        Self::Cache,
+        Self::Pool,
+        Self::Server,
+        Self::Replicas,
+        Self::Llm,
+        Self::Mail,
+    ];
+
+    pub(super) const fn path(self) -> &'static str {
+        match self {
+            Self::Overview => "/ops",
+            Self::Queries => "/ops/queries",
+            Self::Slow => "/ops/slow",
+            Self::Findings => "/ops/findings",
+            Self::Cache => "/ops/cache",
+            Self::Pool => "/ops/pool",
+            Self::Server => "/ops/server",
+            Self::Replicas => "/ops/replicas",
+            Self::Llm => "/ops/llm",
+            Self::Mail => "/ops/mail",
+        }
+    }
+
+    pub(super) const fn title(self) -> &'static str {
+        match self {
+            Self::Overview => "Overview",
+            Self::Queries => "Queries",
+            Self::Slow => "Slow statements",
+            Self::Findings => "Findings",
+            Self::Cache => "Cache",
+            Self::Pool => "Pool",
+            Self::Server => "Server",
+            Self::Replicas => "Replicas",
+            Self::Llm => "Model",
+            Self::Mail => "Mail",
+        }
+    }
+}
+
+/// A page and its parameters; also the query string of `/ops/live`.
+#[derive(Debug, Clone, Deserialize)]
+pub(super) struct Subject {
+    pub(super) page: Page,
+    /// The shape that the page shows.
+    #[serde(default)]
+    pub(super) shape: Option<String>,
+    #[serde(flatten)]
+    pub(super) ordering: Ordering,
+}
+
+impl Subject {
+    /// Returns the current content, or `None` if the shape does not exist.
+    pub(super) async fn view(&self, state: &DashboardState) -> Option<View> {
+        Some(match (self.page, &self.shape) {
+            (Page::Queries, Some(id)) => shape::view(state, id)?,
+            (Page::Queries, None) => queries::view(state, &self.ordering),
+            (Page::Overview, _) => overview::view(state),
+            (Page::Slow, _) => slow::view(state),
+            (Page::Findings, _) => findings::view(state),
+            (Page::Cache, _) => cache::view(state).await,
+            (Page::Pool, _) => pool::view(state),
+            (Page::Server, _) => server::view(state).await,
+            (Page::Replicas, _) => replicas::view(state).await,
+            (Page::Llm, _) => llm::view(state),
+            (Page::Mail, _) => mail::view(state).await,
+        })
+    }
+
+    /// Returns the URL of the live data.
+    pub(super) fn live(&self) -> String {
+        // The names are those that serde reads.
+        let address = "/ops/live?";
+        let mut query = url::form_urlencoded::Serializer::for_suffix(address.to_owned(), address.len());
+        let page = match self.page {
+            Page::Overview => "overview",
+            Page::Queries => "queries",
+            Page::Slow => "slow",
+            Page::Findings => "findings",
+            Page::Cache => "cache",
+            Page::Pool => "pool",
+            Page::Server => "server",
+            Page::Replicas => "replicas",
+            Page::Llm => "llm",
+            Page::Mail => "mail",
+        };
+        query.append_pair("page", page);
+        if let Some(shape) = &self.shape {
+            query.append_pair("shape", shape);
+        }
+        query.append_pair("sort", self.ordering.sort.name()).append_pair("over", self.ordering.over.name());
+        query.finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::queries::{Over, Sort};
+    use super::*;
+
+    #[test]
+    fn the_live_address_is_read_back() {
+        for page in Page::ALL {
+            for sort in Sort::ALL {
+                let ordering = Ordering { sort, over: Over::Start };
+                let subject = Subject { page, shape: Some("a&b".to_owned()), ordering };
+                let address = subject.live();
+                let (path, query) = address.split_once('?').unwrap();
+                let read: Subject = serde_urlencoded::from_str(query).unwrap();
+                assert_eq!(path, "/ops/live");
+                assert_eq!((read.page, read.shape.as_deref()), (page, Some("a&b")));
+                assert_eq!((read.ordering.sort, read.ordering.over), (sort, Over::Start));
+            }
+        }
+    }
+}

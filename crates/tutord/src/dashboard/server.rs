@@ -1,0 +1,56 @@
+//! The page Server: the statements that the database server itself counts, of all its users.
+
+use maud::{Markup, html};
+use tutord_core::operations::ServerStatement;
+
+use super::format;
+use super::state::DashboardState;
+use super::view::{Section, View, empty, scrolling, unanswered};
+
+/// The maximum number of rows of the table.
+const MOST: i64 = 50;
+
+pub(super) async fn view(state: &DashboardState) -> View {
+    View {
+        title: "Database server".to_owned(),
+        intro: html! {
+            "The statements with the longest total time according to " code { "pg_stat_statements" } ", of all processes and other programs, "
+            "since the last reset of the server's statistics."
+        },
+        sections: vec![Section::new("statements", "Statements", statements(state).await)],
+    }
+}
+
+async fn statements(state: &DashboardState) -> Markup {
+    match state.operations.server_statements(MOST).await {
+        Ok(Some(statements)) => table(&statements),
+        Ok(None) if state.operations.backend() == "postgres" => empty(
+            "The server does not count statements: add pg_stat_statements to shared_preload_libraries, restart the server, and run CREATE EXTENSION pg_stat_statements in this database.",
+        ),
+        Ok(None) => empty("SQLite keeps no statistics: the Queries page shows all statements."),
+        Err(error) => unanswered(&error),
+    }
+}
+
+fn table(statements: &[ServerStatement]) -> Markup {
+    let table = html! {
+        table {
+            caption { "Longest total time first" }
+            thead { tr {
+                th scope="col" { "Statement" }
+                @for name in ["Calls", "Total time", "Mean", "Longest", "Rows"] { th.number scope="col" { (name) } }
+            } }
+            tbody {
+                @for statement in statements {
+                    tr {
+                        th scope="row" { details { summary { code { (format::head(&statement.sql)) } } pre { code { (statement.sql) } } } }
+                        td.number { (format::count(statement.calls.unsigned_abs())) }
+                        @for ms in [statement.total_ms, statement.mean_ms, statement.max_ms] { td.number { (format::milliseconds(ms)) } }
+                        td.number { (format::count(statement.rows.unsigned_abs())) }
+                    }
+                }
+            }
+        }
+    };
+    scrolling("Statements of the server", &table)
+}

@@ -1,0 +1,70 @@
+//! The state of this room.
+
+use std::sync::Arc;
+
+use axum::extract::FromRef;
+use querywatch::Watch;
+use readthrough::Cache;
+use tutord_core::{Operations, Store};
+
+use super::LivePages;
+use crate::auth::AuthState;
+use crate::background::Background;
+use crate::http::requests::Requests;
+use crate::http::route_table::RouteTable;
+use crate::http::state::SharedState;
+use crate::llm::LlmState;
+use crate::mail::MailStats;
+use crate::telemetry::plans::Plans;
+
+/// The state of the dashboard.
+pub type DashboardState = SharedState<Dashboard>;
+
+/// The parts of [`DashboardState`].
+pub struct Dashboard {
+    /// The state of the extractors.
+    pub auth: AuthState,
+    /// The database.
+    pub operations: Arc<dyn Operations>,
+    /// The cached store.
+    pub store: Arc<dyn Store>,
+    /// The cache in front of the database.
+    pub cache: Cache,
+    /// The watch, which observes every SQL statement.
+    pub watch: Watch,
+    /// Plans of slow statements.
+    pub plans: Plans,
+    /// Counts and times of requests.
+    pub requests: Requests,
+    /// The model and the counts of its requests.
+    pub llm: LlmState,
+    /// Counts of mails.
+    pub mail_stats: Arc<MailStats>,
+    /// The routes, of which the dashboard lists those that wait for the model.
+    pub routes: Arc<RouteTable>,
+    /// The settings that pages show.
+    pub settings: DashboardSettings,
+    /// Tasks that outlive their request.
+    pub background: Background,
+    /// The open live pages.
+    pub live_pages: LivePages,
+}
+
+/// The settings that pages show.
+#[derive(Debug, Clone, Copy)]
+pub struct DashboardSettings {
+    /// The duration in milliseconds from which a statement is slow.
+    pub slow_query_threshold_ms: u64,
+    /// The maximum number of statements of one shape in a request.
+    pub n_plus_one_limit: u32,
+    /// The maximum wait for a database connection in milliseconds.
+    pub acquire_timeout_ms: u64,
+    /// Set if mails are written to files instead of being sent.
+    pub writes_mails_to_files: bool,
+}
+
+impl FromRef<DashboardState> for AuthState {
+    fn from_ref(state: &DashboardState) -> Self {
+        state.auth.clone()
+    }
+}

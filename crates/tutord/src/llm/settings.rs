@@ -1,0 +1,99 @@
+//! The settings of the model.
+
+use clap::Args;
+use serde_json::{Map, Value};
+use url::Url;
+
+use super::{RESERVED_FIELDS, SystemRole};
+use crate::values::{Secret, http_url, size};
+
+/// The model.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Model")]
+pub struct LlmSettings {
+    /// An OpenAI-compatible endpoint, such as `https://api.openai.com/v1`; without it, new replies answer 503.
+    #[arg(long, env = "LLM_BASE_URL", requires = "model", value_parser = http_url)]
+    pub llm_base_url: Option<Url>,
+    /// The endpoint's key.
+    #[arg(long = "llm-api-key", env = "LLM_API_KEY", hide_env_values = true)]
+    pub api_key: Option<Secret>,
+    /// The model's name at the endpoint.
+    #[arg(long = "llm-model", env = "LLM_MODEL", requires = "llm_base_url")]
+    pub model: Option<String>,
+    /// Seconds that a whole reply may take; of a stream, the wait for its next piece.
+    #[arg(long = "llm-timeout-seconds", env = "LLM_TIMEOUT_SECONDS", default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..=3_600))]
+    pub timeout_seconds: u64,
+    /// How often a request that failed is repeated.
+    #[arg(long = "llm-max-retries", env = "LLM_MAX_RETRIES", default_value_t = 2, value_parser = clap::value_parser!(u32).range(0..=10))]
+    pub max_retries: u32,
+    /// How much of a conversation the model is shown, in tokens by a careful estimate.
+    #[arg(long = "llm-context-tokens", env = "LLM_CONTEXT_TOKENS", default_value_t = 4_000, value_parser = clap::value_parser!(u32).range(256..=2_000_000))]
+    pub context_tokens: u32,
+    /// How long a reply is kept to answer the same request of the same student again, in seconds; 0 keeps none.
+    #[arg(long = "llm-cache-ttl", env = "LLM_CACHE_TTL", default_value_t = 3_600, value_parser = clap::value_parser!(u64).range(0..=604_800))]
+    pub cache_ttl: u64,
+    /// Requests that ask for more variety than this are always answered anew (0 to 2).
+    #[arg(long = "llm-cache-max-temperature", env = "LLM_CACHE_MAX_TEMPERATURE", default_value_t = 0.7, value_parser = temperature)]
+    pub cache_max_temperature: f64,
+    /// The variety of the tutor's replies, from 0 (always the likeliest word) to 2.
+    #[arg(long = "llm-temperature", env = "LLM_TEMPERATURE", default_value_t = 0.7, value_parser = temperature)]
+    pub temperature: f64,
+    /// A JSON object whose fields are added to each request, such as `{"reasoning_effort":"low"}`. It can't set `messages`,
+    /// `model` or `stream`.
+    #[arg(long = "llm-extra-body", env = "LLM_EXTRA_BODY", default_value = "{}")]
+    pub extra_body: ExtraBody,
+    /// The role that speaks the instructions: `user` is for templates that know no other.
+    #[arg(long = "llm-system-role", env = "LLM_SYSTEM_ROLE", value_enum, default_value_t = SystemRole::System)]
+    pub system_role: SystemRole,
+    /// The longest text of a reply, in bytes; a longer one is cut.
+    #[arg(long = "llm-max-reply-bytes", env = "LLM_MAX_REPLY_BYTES", default_value_t = 262_144, value_parser = size(1_024, 16_777_216))]
+    pub max_reply_bytes: usize,
+    /// The longest reply, grade, hint or generated exercise, in tokens.
+    #[arg(long = "llm-max-reply-tokens", env = "LLM_MAX_REPLY_TOKENS", default_value_t = 2_048, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    pub max_reply_tokens: u32,
+}
+
+impl LlmSettings {
+    /// The model's name, or nothing where none is configured.
+    pub fn model_name(&self) -> &str {
+        self.model.as_deref().unwrap_or_default()
+    }
+}
+
+/// Fields that are added to each request to the model.
+#[derive(Debug, Clone, Default)]
+pub struct ExtraBody(pub Map<String, Value>);
+
+impl std::str::FromStr for ExtraBody {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let Ok(Value::Object(fields)) = serde_json::from_str(text) else {
+            return Err("must be a JSON object".to_owned());
+        };
+        match RESERVED_FIELDS.into_iter().find(|name| fields.contains_key(*name)) {
+            Some(name) => Err(format!("must not set {name}")),
+            None => Ok(Self(fields)),
+        }
+    }
+}
+
+fn temperature(text: &str) -> Result<f64, String> {
+    text.parse().ok().filter(|value| (0.0..=2.0).contains(value)).ok_or_else(|| "must be between 0 and 2".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn extra_fields_are_an_object_without_what_tutord_sets() {
+        let read = |text: &str| text.parse::<ExtraBody>().map(|extra| extra.0.len());
+        assert_eq!(read("{}"), Ok(0));
+        assert_eq!(read(r#"{"reasoning_effort": "low", "provider": {"order": ["a"]}}"#), Ok(2));
+        for wrong in ["", "[]", "1", "{", r#"{"stream": false}"#, r#"{"messages": []}"#, r#"{"model": "m"}"#] {
+            assert!(read(wrong).is_err(), "{wrong}");
+        }
+        assert!(read(r#"{"stream": 1}"#).unwrap_err().contains("stream"));
+    }
+}

@@ -1,0 +1,41 @@
+//! Telemetry: health checks, metrics, traces, and plans of slow statements.
+
+pub mod health;
+mod hints;
+pub mod metrics;
+#[cfg(feature = "otlp")]
+pub mod otlp;
+pub mod plans;
+pub mod snapshot;
+mod state;
+mod watch;
+
+use axum::Router;
+use axum::routing::get;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use crate::http::route_table::RouteFacts;
+
+pub use state::{Telemetry, TelemetryState};
+pub use watch::WatchSettings;
+
+/// The facts about the routes below `/api`.
+pub const HEALTH_ROUTES: RouteFacts =
+    RouteFacts::new(&[("GET", "/health", 0), ("GET", "/health/live", 0), ("GET", "/health/ready", 9)]);
+
+/// The facts about the route outside of `/api`: one statement about the replicas.
+pub const METRICS_ROUTES: RouteFacts = RouteFacts::new(&[("GET", "/metrics", 1)]);
+
+/// Returns the route `/metrics`.
+pub fn metrics_router() -> OpenApiRouter<TelemetryState> {
+    OpenApiRouter::new().routes(routes!(metrics::metrics))
+}
+
+/// Returns the health routes without the prefix `/api`, where orchestrators and load balancers look by default.
+pub fn probes() -> Router<TelemetryState> {
+    Router::new()
+        .route("/health", get(health::health))
+        .route("/live", get(health::live))
+        .route("/ready", get(health::ready))
+}

@@ -23,6 +23,21 @@ pub(super) struct Performance {
     pub(super) struggles: usize,
 }
 
+/// The recommendation of an analysis.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Analysis {
+    pub(super) current: Difficulty,
+    pub(super) recommended: Difficulty,
+    pub(super) performance: Performance,
+}
+
+/// A change of the difficulty of future daily exercises.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Adjustment {
+    pub(super) previous: Difficulty,
+    pub(super) difficulty: Difficulty,
+}
+
 fn is_struggle(item: &HistoryItem) -> bool {
     let standing = &item.user_exercise;
     standing.status == ExerciseStatus::Skipped

@@ -104,7 +104,8 @@ pub(super) async fn respond(state: &ProgressState, user_id: i64, format: Format)
     };
     let begin = match format {
         Format::Json => {
-            let progress = serde_json::to_string(&service::progress(state, user_id).await?)
+            let (user, found) = service::progress(state, user_id).await?;
+            let progress = serde_json::to_string(&ProgressResponse::new(&user, found))
                 .map_err(|error| ApiError::internal(&error))?;
             format!("{{\"exported_at\":\"{}\",\"progress\":{progress},\"exercises\":[", Timestamp::now()).into()
         }

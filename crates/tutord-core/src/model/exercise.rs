@@ -7,9 +7,8 @@ use sha2::{Digest as _, Sha256};
 
 use super::{AchievementCategory, Difficulty, ExerciseStatus, ExerciseType, Rarity, Requirement};
 use crate::page::{Cursor, List};
-use crate::rules::streak;
 use crate::schema::{achievements, exercises, user_exercises};
-use crate::time::{LocalDate, Timestamp};
+use crate::time::{LocalDate, Timestamp, zone};
 
 /// The public part of an exercise, without solution and hints.
 #[derive(Debug, Clone, PartialEq, Eq, Queryable, Selectable, Serialize, Deserialize)]
@@ -308,9 +307,9 @@ pub struct Moment {
 
 impl Moment {
     /// Creates the moment of an instant in the time zone with this IANA name, or in UTC if the name is unknown.
-    pub fn new(at: Timestamp, zone: &str) -> Self {
-        let zone = streak::zone(zone);
-        Self { at, day: streak::day_in(&zone, at), zone }
+    pub fn new(at: Timestamp, name: &str) -> Self {
+        let zone = zone::zone(name);
+        Self { at, day: zone::day_in(&zone, at), zone }
     }
 }
 

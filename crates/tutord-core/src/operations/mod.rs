@@ -1,149 +1,23 @@
 //! Calls for operators and background tasks.
 
+mod administration;
 mod identity;
 mod metadata;
 mod outbox;
+mod pool;
+mod replicas;
 mod seed;
+mod statements;
 
-use std::time::Duration;
-
-use async_trait::async_trait;
-use serde::Serialize;
-
-use crate::error::Result;
-use crate::time::Timestamp;
-
+pub use administration::Administration;
 pub use identity::{DatabaseIdentity, IdentityListener};
 pub use metadata::{CATALOGUE_KEY, SchemaState};
 pub use outbox::{ChangeFeed, Outbox};
+pub use pool::PoolStatus;
+pub use replicas::{MAX_REPLICAS, Replica, ReplicaProgress};
 pub use seed::SeedPlan;
+pub use statements::ServerStatement;
 
 /// The calls that are not about one aggregate. A cache in front of the store does not pass them through.
 pub trait Operations: Administration + Outbox {}
 impl<T: Administration + Outbox> Operations for T {}
-
-/// Calls for operators and background tasks.
-#[async_trait]
-pub trait Administration: Send + Sync {
-    /// Returns `postgres` or `sqlite`.
-    fn backend(&self) -> &'static str;
-
-    /// Returns the status of the connection pool.
-    fn pool(&self) -> PoolStatus;
-
-    /// Applies pending migrations and returns their names. One process at a time.
-    async fn migrate(&self) -> Result<Vec<String>>;
-
-    /// Returns the names of the pending migrations.
-    async fn pending_migrations(&self) -> Result<Vec<String>>;
-
-    /// Returns the metadata of the schema and its pending migrations. 2 statements.
-    async fn schema(&self) -> Result<SchemaState>;
-
-    /// Checks that the database accepts writes, by writing and committing a row. The first check, and the checks after
-    /// a write that failed for lack of disk space, write a row that needs new space. 1 statement, or 2.
-    async fn try_write(&self) -> Result<()>;
-
-    /// Checks that the database responds, and returns its clock. 1 statement.
-    async fn ping(&self) -> Result<Timestamp>;
-
-    /// Reads the identity of the database. Returns `None` if it is unknown: on a server in recovery, before the first
-    /// migration, and on SQLite before a process has served the file. 1 statement, on a separate connection.
-    async fn database_identity(&self) -> Result<Option<DatabaseIdentity>>;
-
-    /// Calls `listener` with the identity: at once, and before any call returns data of another database than before.
-    /// On PostgreSQL, only for a store with a node; changes behind open connections are
-    /// detected within 250 ms, or within about a second if a server hangs.
-    fn on_identity(&self, listener: IdentityListener);
-
-    /// Removes at most `batch` messages of deleted conversations, and the conversations that are then empty. Returns
-    /// the number of removed rows; call until it returns 0.
-    async fn purge_conversations(&self, batch: i64) -> Result<usize>;
-
-    /// Removes sessions, tokens, trusted browsers and idempotency keys that ended before `before`, about `batch` of
-    /// each. Returns the number of removed rows; call until it returns 0.
-    async fn purge_expired(&self, before: Timestamp, batch: i64) -> Result<usize>;
-
-    /// Returns the plan (the text of EXPLAIN) of a statement of this shape, which has a `?` for each value. Does not
-    /// execute the statement. Uses a separate connection, for a few seconds at most. Returns `None` for statements that
-    /// are not about rows, or that can't be planned without values.
-    async fn explain(&self, shape: &str) -> Result<Option<String>>;
-
-    /// Returns the statements with the longest total time according to `pg_stat_statements`, at most `limit`, or `None`
-    /// if the extension is missing, can't be read, or the database is SQLite. 2 statements.
-    async fn server_statements(&self, limit: i64) -> Result<Option<Vec<ServerStatement>>>;
-
-    /// Returns the connected replicas (`pg_stat_replication`), at most [`MAX_REPLICAS`], by name and address; none on
-    /// SQLite. 1 statement.
-    async fn replicas(&self) -> Result<Vec<Replica>>;
-
-    /// Loads the rows of a plan in one transaction and returns their number. Reports the number of written rows to
-    /// `progress` from time to time. Returns [`Error::Conflict`](crate::Error::Conflict) if this plan's students
-    /// already exist.
-    async fn seed(&self, plan: &SeedPlan, progress: &(dyn Fn(u64) + Send + Sync)) -> Result<u64>;
-}
-
-/// The status of a connection pool; on SQLite, of the read connections.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct PoolStatus {
-    /// The maximum number of connections.
-    pub max: usize,
-    /// The number of open connections.
-    pub open: usize,
-    /// The number of idle connections.
-    pub idle: usize,
-    /// The number of callers that wait for a connection.
-    pub waiting: usize,
-    /// The number of acquisitions since the start.
-    pub acquires: u64,
-    /// The total wait of all acquisitions in microseconds, including the time to open connections.
-    pub acquire_us: u64,
-}
-
-/// Statistics of a statement of all users of the database, since the last reset of the server's statistics.
-#[derive(Debug, Clone, PartialEq, Serialize)]
-#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
-pub struct ServerStatement {
-    /// The text, with `$1`, `$2`, … for values.
-    pub sql: String,
-    /// The number of calls.
-    pub calls: i64,
-    /// The total time of all calls, in milliseconds.
-    pub total_ms: f64,
-    /// The mean time of a call, in milliseconds.
-    pub mean_ms: f64,
-    /// The longest time of a call, in milliseconds.
-    pub max_ms: f64,
-    /// The number of returned or changed rows.
-    pub rows: i64,
-}
-
-/// The maximum number of replicas that are read.
-pub const MAX_REPLICAS: i64 = 50;
-
-/// A streaming replica that is connected to the server.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Replica {
-    /// The `application_name` of the connection, at most 63 bytes; by default the `cluster_name`, or `walreceiver`.
-    /// Several replicas can share a name.
-    pub name: String,
-    /// The IP address of the replica; `None` for a socket, or if `progress` is `None`.
-    pub address: Option<String>,
-    /// The progress; `None` if the database user lacks the role `pg_read_all_stats`.
-    pub progress: Option<ReplicaProgress>,
-}
-
-/// The progress of a replica.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ReplicaProgress {
-    /// The state: `streaming`, `catchup` after a disconnect, `backup` during a copy, …
-    pub state: String,
-    /// The synchronous state: `async` (commits do not wait for this replica), `sync`, `quorum`, or `potential`.
-    pub sync_state: String,
-    /// The bytes of the write-ahead log that the replica has not replayed; `None` if it replays nothing, as during a
-    /// copy.
-    pub lag_bytes: Option<u64>,
-    /// The last measured time between a write and its replay; zero if nothing is left to replay, `None` if not
-    /// measured.
-    pub lag: Option<Duration>,
-}

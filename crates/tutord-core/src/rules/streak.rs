@@ -25,24 +25,10 @@ use std::time::Duration;
 
 use jiff::tz::TimeZone;
 
+use crate::time::zone::day_in;
 use crate::time::{LocalDate, Timestamp};
 
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
-
-/// Returns the zone with this IANA name, or UTC if the name is unknown.
-pub fn zone(name: &str) -> TimeZone {
-    TimeZone::get(name).unwrap_or(TimeZone::UTC)
-}
-
-/// Returns the calendar day of an instant in a time zone, or in UTC if the zone is unknown.
-pub fn local_day(at: Timestamp, time_zone: &str) -> LocalDate {
-    day_in(&zone(time_zone), at)
-}
-
-/// Returns the calendar day of an instant in a time zone.
-pub fn day_in(zone: &TimeZone, at: Timestamp) -> LocalDate {
-    LocalDate(zone.to_datetime(at.to_jiff()).date())
-}
 
 /// Returns the number of midnights of a zone between two instants.
 fn midnights(zone: &TimeZone, from: Timestamp, to: Timestamp) -> i64 {
@@ -120,6 +106,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::time::zone::{self, local_day};
 
     /// The first and the last of the world, and some whose clocks change by half an hour, two hours or at midnight.
     const ZONES: [&str; 16] = [
@@ -153,7 +140,7 @@ mod tests {
     }
 
     fn extended(last: Option<Streak>, at: i64, zone: &str) -> Streak {
-        let (at, zone) = (instant(at), super::zone(zone));
+        let (at, zone) = (instant(at), zone::zone(zone));
         Streak::extended(last, at, day_in(&zone, at), Some(&zone))
     }
 
@@ -235,7 +222,7 @@ mod tests {
         fn one_a_day_is_a_streak(
             zone in prop::sample::select(&ZONES[..]), offset in 0_i64..3_000, hour in 4_i8..23, days in 1_i32..500,
         ) {
-            let time_zone = super::zone(zone);
+            let time_zone = zone::zone(zone);
             let first = date(2019, 1, 1).checked_add(offset.days()).unwrap();
             let mut last = None;
             for index in 0..days {
@@ -247,7 +234,7 @@ mod tests {
 
         #[test]
         fn a_day_has_one_daily_exercise(zone in prop::sample::select(&ZONES[..]), (mut at, steps) in flights(60 * HOUR)) {
-            let time_zone = super::zone(zone);
+            let time_zone = zone::zone(zone);
             let mut last = None;
             for (gap, _) in steps {
                 at += gap;
@@ -265,7 +252,7 @@ mod tests {
             let (first, mut count, mut last) = (at, 0, None::<(LocalDate, Timestamp)>);
             for (gap, zone) in steps {
                 at += if gap % 3 == 0 { gap % 60 } else { gap };
-                if let Some(day) = daily_date(last, instant(at), &super::zone(zone)) {
+                if let Some(day) = daily_date(last, instant(at), &zone::zone(zone)) {
                     prop_assert!(last.is_none_or(|(last, _)| day > last));
                     last = Some((day, instant(at)));
                     count += 1;
@@ -278,7 +265,7 @@ mod tests {
     /// With a midnight in each hour: whoever takes every day and every exercise that any zone offers.
     #[test]
     fn the_greediest_traveller_gains_one_day() {
-        let zones: Vec<TimeZone> = (-14..=12).rev().map(|hours| super::zone(&format!("Etc/GMT{hours:+}"))).collect();
+        let zones: Vec<TimeZone> = (-14..=12).rev().map(|hours| zone::zone(&format!("Etc/GMT{hours:+}"))).collect();
         let (begin, step) = (1_795_775_400, 600);
         let first = extended(None, begin, "Etc/GMT+12");
         let mut streak = first;

@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 
 use jiff::tz::TimeZone;
 
+use super::level;
+use super::points::points;
 use super::streak::Streak;
-use super::{level, points};
 use crate::model::progress::{ALL_TIME, Activity, Board, TopicSkill, starts_on, utc_day};
 use crate::model::{Difficulty, ExerciseType, Metric, Period, Requirement, SkillLevel};
 use crate::time::{LocalDate, Timestamp};

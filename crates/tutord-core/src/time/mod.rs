@@ -1,6 +1,7 @@
 //! Instants and calendar days.
 
 mod sql;
+pub mod zone;
 
 use std::fmt;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};

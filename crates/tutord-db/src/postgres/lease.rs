@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use diesel_async::pooled_connection::deadpool::{Object, Pool};
 
-use super::Conn;
 use super::connect::Connector;
 use super::overflow::Overflow;
+use super::sqlcommenter::Connection;
 
 /// A leased connection of the pool.
 ///
@@ -14,17 +14,17 @@ use super::overflow::Overflow;
 /// its deadline passed) leaves the server at work on a statement whose result nobody reads, and the next user of the
 /// connection would wait for it. So dropping an unfinished lease cancels the statement and closes the connection.
 pub(super) struct Lease {
-    connection: Option<Object<Conn>>,
+    connection: Option<Object<Connection>>,
     connector: Connector,
-    pool: Pool<Conn>,
+    pool: Pool<Connection>,
     overflow: Arc<Overflow>,
 }
 
 impl Lease {
     pub(super) fn new(
-        connection: Object<Conn>,
+        connection: Object<Connection>,
         connector: Connector,
-        pool: Pool<Conn>,
+        pool: Pool<Connection>,
         overflow: Arc<Overflow>,
     ) -> Self {
         overflow.taken(&pool.status());
@@ -32,7 +32,7 @@ impl Lease {
     }
 
     #[expect(clippy::expect_used, reason = "`finish` consumes the lease, so the connection is here until then")]
-    pub(super) fn connection(&mut self) -> &mut Conn {
+    pub(super) fn connection(&mut self) -> &mut Connection {
         self.connection.as_mut().expect("a lease holds its connection until it is finished")
     }
 

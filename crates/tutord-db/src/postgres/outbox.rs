@@ -16,7 +16,7 @@ use tutord_core::schema::outbox;
 use tutord_core::sql_types::Instant;
 use tutord_core::{Error, Result, Timestamp};
 
-use super::Postgres;
+use super::adapter::Postgres;
 use super::connect::{describe, node_name};
 use super::monitor::Monitor;
 

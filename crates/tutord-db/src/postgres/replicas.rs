@@ -8,7 +8,7 @@ use diesel_async::RunQueryDsl;
 use tutord_core::Result;
 use tutord_core::operations::{MAX_REPLICAS, Replica, ReplicaProgress};
 
-use super::Conn;
+use super::sqlcommenter::Connection;
 
 /// Excludes subscribers of logical replication, which copy tables and not the server. On a server that is itself a
 /// replica, the lag refers to the position up to which it has received. The order is stable while the same replicas are
@@ -36,7 +36,7 @@ struct Row {
     lag_seconds: Option<f64>,
 }
 
-pub(super) async fn read(conn: &mut Conn) -> Result<Vec<Replica>> {
+pub(super) async fn read(conn: &mut Connection) -> Result<Vec<Replica>> {
     let rows = diesel::sql_query(READ).bind::<BigInt, _>(MAX_REPLICAS).load::<Row>(conn).await?;
     Ok(rows.into_iter().map(Replica::from).collect())
 }

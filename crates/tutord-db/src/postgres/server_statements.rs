@@ -6,7 +6,7 @@ use diesel_async::RunQueryDsl;
 use tutord_core::Result;
 use tutord_core::operations::ServerStatement;
 
-use super::Conn;
+use super::sqlcommenter::Connection;
 
 #[derive(QueryableByName)]
 struct There {
@@ -30,7 +30,7 @@ struct Row {
     rows: i64,
 }
 
-pub(super) async fn read(conn: &mut Conn, limit: i64) -> Result<Option<Vec<ServerStatement>>> {
+pub(super) async fn read(conn: &mut Connection, limit: i64) -> Result<Option<Vec<ServerStatement>>> {
     let there = "SELECT to_regclass('pg_stat_statements') IS NOT NULL AS there";
     if !diesel::sql_query(there).get_result::<There>(conn).await?.there {
         return Ok(None);

@@ -6,8 +6,8 @@ use diesel::dsl::{case_when, count_star, exists, select};
 use diesel::prelude::*;
 use diesel_async::RunQueryDsl;
 use tutord_core::model::{
-    Appended, ContextType, Conversation, ConversationPage, Message, NewConversation, NewReply, NewUserMessage, Order,
-    PREVIEW_CHARS, Stored, StoredExchange,
+    Appended, Conversation, ConversationPage, Message, NewConversation, NewReply, NewUserMessage, Order, PREVIEW_CHARS,
+    Stored, StoredExchange,
 };
 use tutord_core::page::{Page, PageRequest, Position, counted};
 use tutord_core::schema::{conversations, exercises};
@@ -15,7 +15,8 @@ use tutord_core::store::{Conversations, Loaded};
 use tutord_core::text::head;
 use tutord_core::{Result, Timestamp};
 
-use super::{Adapter, Conn, messages};
+use super::conversation_rows::{insert, own};
+use super::{Adapter, messages};
 use crate::cached_statement::CachedStatement;
 
 /// Counts the conversations of a student.
@@ -176,35 +177,4 @@ impl Conversations for Adapter {
     async fn last_exchange(&self, user_id: i64, id: i64) -> Result<Option<StoredExchange>> {
         self.read(async |conn| messages::last_exchange(conn, user_id, id).await).await
     }
-}
-
-/// Selects a student's conversation, unless it is deleted.
-#[diesel::dsl::auto_type]
-pub(super) fn own(user_id: i64, id: i64) -> _ {
-    conversations::table
-        .filter(conversations::id.eq(id))
-        .filter(conversations::user_id.eq(user_id))
-        .filter(conversations::deleted_at.is_null())
-}
-
-/// Inserts a conversation without messages.
-pub(super) async fn insert(conn: &mut Conn, new: &NewConversation, now: Timestamp) -> QueryResult<Conversation> {
-    diesel::insert_into(conversations::table)
-        .values((
-            conversations::user_id.eq(new.user_id),
-            conversations::title.eq(&new.title),
-            conversations::context_type.eq(new.context_type),
-            conversations::exercise_id.eq(new.exercise_id),
-            conversations::last_message_at.eq(now),
-            conversations::created_at.eq(now),
-            conversations::updated_at.eq(now),
-        ))
-        .returning(Conversation::as_returning())
-        .get_result(conn)
-        .await
-}
-
-/// A new conversation, created by a student's first message.
-pub(super) const fn begun_by_message(user_id: i64, title: String) -> NewConversation {
-    NewConversation { user_id, title, context_type: ContextType::General, exercise_id: None }
 }

@@ -20,7 +20,7 @@ use tutord_core::schema::{exercises, submissions, user_exercises, users};
 use tutord_core::store::{Exercises, Loaded};
 use tutord_core::{Error, LocalDate, Result, Timestamp};
 
-use super::{Adapter, Conn, administration, catalogue, progress, requests};
+use super::{Adapter, Conn, catalogue, locks, metadata, progress, requests};
 use crate::cached_statement::CachedStatement;
 
 /// These columns of a student's exercises.
@@ -71,11 +71,11 @@ impl Exercises for Adapter {
     ) -> Result<Option<CatalogueLoaded>> {
         self.transaction(async |conn| {
             exclusively!(conn, "metadata");
-            if administration::metadata(conn).await?.get(CATALOGUE_KEY).is_some_and(|loaded| loaded == version) {
+            if metadata::metadata(conn).await?.get(CATALOGUE_KEY).is_some_and(|loaded| loaded == version) {
                 return Ok(None);
             }
             let loaded = catalogue::load(conn, exercises, achievements).await?;
-            administration::set_metadata(conn, CATALOGUE_KEY, version).await?;
+            metadata::set_metadata(conn, CATALOGUE_KEY, version).await?;
             Ok(Some(loaded))
         })
         .await
@@ -151,7 +151,7 @@ impl Exercises for Adapter {
     async fn create_exercise(&self, user_id: i64, new: &NewExercise, request: Option<&RequestKey>) -> Result<Assigned> {
         self.transaction(async |conn| {
             if let Some(request) = request {
-                progress::lock_student(conn, user_id).await?;
+                locks::lock_student(conn, user_id).await?;
                 if let Some(created) = requests::created(conn, user_id, request).await? {
                     return Ok(created);
                 }
@@ -438,7 +438,7 @@ async fn found(
     user_id: i64,
     exercise_id: i64,
 ) -> Result<Option<(Exercise, ExerciseKey, Option<UserExercise>)>> {
-    progress::lock_student(conn, user_id).await?;
+    locks::lock_student(conn, user_id).await?;
     let found = visible(user_id, exercise_id)
         .select((Exercise::as_select(), ExerciseKey::as_select()))
         .first(conn)
@@ -546,7 +546,7 @@ async fn newest_daily(conn: &mut Conn, user_id: i64) -> Result<Option<NewestDail
 
 /// Assigns the daily exercise, unless the day has one. Returns `true` if it is new.
 async fn assign(conn: &mut Conn, user_id: i64, moment: &Moment, chosen: &Daily) -> Result<Option<(Assigned, bool)>> {
-    progress::lock_student(conn, user_id).await?;
+    locks::lock_student(conn, user_id).await?;
     let newest = newest_daily(conn, user_id).await?;
     let date = streak::daily_date(newest.as_ref().map(|newest| newest.dated), moment.at, &moment.zone);
     let Some(day) = date else { return Ok(newest.map(|newest| (newest.assigned, false))) };

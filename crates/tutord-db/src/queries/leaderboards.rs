@@ -21,7 +21,7 @@ use tutord_core::sql_types::Day;
 use tutord_core::{LocalDate, Result, Timestamp};
 
 use super::Conn;
-use super::progress::lock_student;
+use super::locks::lock_student;
 use crate::cached_statement::CachedStatement;
 
 /// The levels of the tree: exact values, and groups of 256 and of 65,536.

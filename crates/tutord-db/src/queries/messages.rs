@@ -14,7 +14,7 @@ use tutord_core::text::head;
 use tutord_core::{Result, Timestamp};
 
 use super::Conn;
-use super::conversations::{begun_by_message, insert, own};
+use super::conversation_rows::{begun_by_message, insert, own};
 use crate::cached_statement::CachedStatement;
 
 diesel::define_sql_function! {

@@ -11,12 +11,14 @@ use tutord_core::model::progress::{
 };
 use tutord_core::model::{Achievement, Completion, Exercise, ExerciseStatus, Moment, Period, UserExercise};
 use tutord_core::page::{Page, PageRequest};
-use tutord_core::rules::streak::{self, Streak};
+use tutord_core::rules::streak::Streak;
 use tutord_core::rules::{self, CompletedExercise, Standings, Summary, level};
 use tutord_core::schema::{achievements, activity, exercises, skill_levels, user_achievements, user_exercises, users};
 use tutord_core::store::Progress;
+use tutord_core::time::zone::{day_in, zone};
 use tutord_core::{LocalDate, Result, Timestamp};
 
+use super::locks::lock_student;
 use super::{Adapter, Conn, leaderboards};
 use crate::cached_statement::CachedStatement;
 
@@ -154,12 +156,6 @@ impl Progress for Adapter {
     }
 }
 
-/// Locks the student's row until the transaction ends. Returns `true` if the student opted out of leaderboards.
-pub(super) async fn lock_student(conn: &mut Conn, user_id: i64) -> Result<bool> {
-    let student = users::table.find(user_id).select(users::leaderboard_opt_out);
-    Ok(locked!(student).get_result(conn).await?)
-}
-
 /// Completes an open exercise and updates all sums. The caller has locked the student.
 pub(super) async fn complete(
     conn: &mut Conn,
@@ -192,7 +188,7 @@ pub(super) async fn complete(
         hints_used: standing.hints_used,
         time_spent_seconds: standing.time_spent_seconds,
         completed_at,
-        day: streak::day_in(&moment.zone, completed_at),
+        day: day_in(&moment.zone, completed_at),
         zone: Some(moment.zone.clone()),
     };
     let today = summary.count(&done);
@@ -399,7 +395,7 @@ async fn rebuild(conn: &mut Conn, user_id: i64, now: Timestamp) -> Result<()> {
             else {
                 continue;
             };
-            let zone = completed_in.as_deref().map(streak::zone);
+            let zone = completed_in.as_deref().map(zone);
             let done = CompletedExercise {
                 difficulty: exercise.difficulty,
                 exercise_type: exercise.exercise_type,
@@ -409,7 +405,7 @@ async fn rebuild(conn: &mut Conn, user_id: i64, now: Timestamp) -> Result<()> {
                 hints_used: user_exercise.hints_used,
                 time_spent_seconds: user_exercise.time_spent_seconds,
                 completed_at,
-                day: zone.as_ref().map_or(completed_on, |zone| streak::day_in(zone, completed_at)),
+                day: zone.as_ref().map_or(completed_on, |zone| day_in(zone, completed_at)),
                 zone,
             };
             // It differs where completions before it are gone.

@@ -238,7 +238,7 @@ async fn lock_session(conn: &mut Conn, refresh: &TokenHash) -> Result<Option<Loc
         sessions::used_generation,
         sessions::generation_used_at,
     ));
-    let found: Option<(i64, i64, i64, Option<Timestamp>)> = locked!(query).get_result(conn).await.optional()?;
+    let found: Option<(i64, i64, i64, Option<Timestamp>)> = for_update!(query).get_result(conn).await.optional()?;
     Ok(found.map(|(id, user_id, used, used_at)| LockedSession { id, user_id, used, used_at }))
 }
 

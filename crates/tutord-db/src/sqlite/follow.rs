@@ -14,7 +14,7 @@ use tutord_core::model::change::{Change, ChangeKind};
 use tutord_core::operations::ChangeFeed;
 use tutord_core::{Error, Result};
 
-use super::{Conn, get, unwatched};
+use super::pool::{Conn, get, unwatched};
 
 /// The interval of the check.
 const POLL: Duration = Duration::from_millis(500);

@@ -2,9 +2,10 @@
 
 use tutord_core::model::progress::{Activity, ActivityHistory, ProgressOverview, TopicSkill, average_grade};
 use tutord_core::model::{Achievement, AchievementCategory, Period, SkillLevel, User};
-use tutord_core::rules::streak::{current_streak, local_day};
+use tutord_core::rules::streak::current_streak;
 use tutord_core::rules::{self, level};
 use tutord_core::store::Loaded;
+use tutord_core::time::zone::local_day;
 use tutord_core::{LocalDate, Timestamp};
 
 use super::state::ProgressState;

@@ -1,81 +1,18 @@
-//! Administration: ends of transactions, applied migrations, and removal of old rows.
+//! Removal of deleted conversations and of expired rows.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use diesel::dsl::{exists, not};
 use diesel::prelude::*;
-use diesel::sql_types::Text;
-use diesel_async::{AsyncConnection, RunQueryDsl, TransactionManager};
+use diesel_async::RunQueryDsl;
 use tutord_core::model::IDEMPOTENCY_KEY_LIFETIME;
 use tutord_core::schema::{
-    conversations, email_tokens, exercise_requests, idempotency_keys, mails, messages, metadata, session_tokens,
-    sessions, trusted_devices,
+    conversations, email_tokens, exercise_requests, idempotency_keys, mails, messages, session_tokens, sessions,
+    trusted_devices,
 };
-use tutord_core::{Error, Refusal, Result, Timestamp};
+use tutord_core::{Result, Timestamp};
 
 use super::Conn;
-use crate::cached_statement::CachedStatement;
-
-/// Commits if the outcome is `Ok`, otherwise rolls back.
-pub(super) async fn end_transaction<T>(conn: &mut Conn, outcome: Result<T>) -> Result<T> {
-    type Manager = <Conn as AsyncConnection>::TransactionManager;
-    match outcome {
-        Ok(value) => match Manager::commit_transaction(conn).await.map_err(Error::from) {
-            Ok(()) => Ok(value),
-            // The server may have committed before the connection broke: whoever repeats it may do it twice.
-            Err(error @ (Error::Refused(Refusal::ConnectionLost, _) | Error::Query(_))) => {
-                Err(Error::Unavailable(format!("the outcome of a COMMIT is unknown: {error}")))
-            }
-            Err(error) => Err(error),
-        },
-        Err(error) => {
-            // The first error says more than a rollback that fails too; the pool drops such a connection.
-            if let Err(rollback) = Manager::rollback_transaction(conn).await {
-                tracing::debug!(%rollback, "could not roll back a transaction");
-            }
-            Err(error)
-        }
-    }
-}
-
-/// A row of diesel's table of applied migrations.
-#[derive(QueryableByName)]
-struct Applied {
-    #[diesel(sql_type = Text)]
-    version: String,
-}
-
-/// Returns the versions of the applied migrations.
-pub(super) async fn applied(conn: &mut Conn) -> Result<Vec<String>> {
-    let rows = diesel::sql_query("SELECT version FROM __diesel_schema_migrations").load::<Applied>(conn).await?;
-    Ok(rows.into_iter().map(|row| row.version).collect())
-}
-
-/// Empty if the table is missing: no migration was ever applied, and reading must not create the table.
-pub(super) fn or_nothing<T: Default>(outcome: Result<T>) -> Result<T> {
-    match outcome {
-        Err(Error::Refused(Refusal::SchemaMismatch, _)) => Ok(T::default()),
-        outcome => outcome,
-    }
-}
-
-/// Returns the metadata of the schema, by key.
-pub(super) async fn metadata(conn: &mut Conn) -> Result<BTreeMap<String, String>> {
-    let rows: Vec<(String, String)> = metadata::table.select((metadata::key, metadata::value)).load(conn).await?;
-    Ok(rows.into_iter().collect())
-}
-
-/// Sets a row of the metadata.
-pub(super) async fn set_metadata(conn: &mut Conn, key: &str, value: &str) -> Result<()> {
-    let upsert = diesel::insert_into(metadata::table)
-        .values((metadata::key.eq(key), metadata::value.eq(value)))
-        .on_conflict(metadata::key)
-        .do_update()
-        .set(metadata::value.eq(value));
-    CachedStatement(upsert).execute(conn).await?;
-    Ok(())
-}
 
 /// Removes at most `batch` messages of one deleted conversation, and the conversation with its last message.
 pub(super) async fn purge_conversations(conn: &mut Conn, batch: i64) -> Result<usize> {

@@ -9,7 +9,7 @@ use axum::http::header::CONTENT_TYPE;
 use axum::routing::any;
 use tokio::net::TcpListener;
 
-use crate::system::{Node, itself};
+use crate::system::{Node, own_command};
 
 /// Serves standard input at `/`, and at any other path to whom is told that this is a model; prints the address.
 pub(crate) async fn serve() -> anyhow::Result<()> {
@@ -28,7 +28,7 @@ pub(crate) async fn serve() -> anyhow::Result<()> {
 
 /// A process that serves these bytes.
 pub(crate) fn start(body: &[u8]) -> anyhow::Result<Node> {
-    let mut process = itself(&["bare"])?.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
+    let mut process = own_command(&["bare"])?.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
     process.stdin.take().context("standard input")?.write_all(body)?;
     Node::by_first_line(process)
 }

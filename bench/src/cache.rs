@@ -13,8 +13,8 @@ use serde_json::Value;
 use testbed::Redis;
 
 use crate::bare;
-use crate::client::{Connection, request};
-use crate::load::{CONNECTIONS, histogram, interleaved, quantile, record, same};
+use crate::client::{CONNECTIONS, Connection, request};
+use crate::load::{Target, histogram, interleaved, quantile, record, repeated};
 use crate::system::{System, connect};
 
 const READS: [(&str, &str); 4] = [
@@ -62,9 +62,9 @@ async fn throughputs(system: &System, quick: bool, report: &mut String) -> anyho
         let asked = request("GET", path, &system.tokens[0], "");
         let body = Connection::open(&nodes[0].address).await?.send(&asked).await?.body;
         let bare = bare::start(&body)?;
-        let asked = same(asked);
-        let mut targets = vec![bare.asked(&asked)];
-        targets.extend(nodes.iter().map(|node| node.asked(&asked)));
+        let asked = repeated(asked);
+        let mut targets = vec![Target::http(&bare, &asked)];
+        targets.extend(nodes.iter().map(|node| Target::http(node, &asked)));
         let rates = interleaved(&targets, rounds, round).await?;
         let mut row = format!("| {name} | {} | {:.0} |", body.len(), rates[0].median());
         for rate in &rates[1..] {

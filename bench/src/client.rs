@@ -4,6 +4,9 @@ use anyhow::{Context as _, bail};
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::TcpStream;
 
+/// The number of concurrent clients: each sends its next request after the response to the one before.
+pub(crate) const CONNECTIONS: usize = 16;
+
 /// A connection that is kept open.
 pub(crate) struct Connection(BufReader<TcpStream>);
 
@@ -65,12 +68,12 @@ impl Connection {
         Ok((Answer { status, statements, body: Vec::new() }, length))
     }
 
-    /// The same, of which nothing but success will do, or that it was done before.
+    /// The repeated, of which nothing but success will do, or that it was done before.
     pub(crate) async fn expect_success(&mut self, request: &[u8]) -> anyhow::Result<Answer> {
         self.expect_success_or(409, request).await
     }
 
-    /// The same, or this other status.
+    /// The repeated, or this other status.
     pub(crate) async fn expect_success_or(&mut self, other: u16, request: &[u8]) -> anyhow::Result<Answer> {
         let answer = self.send(request).await?;
         if !matches!(answer.status, 200..300 | 409) && answer.status != other {

@@ -13,8 +13,8 @@ use rand_distr::{Distribution as _, Zipf};
 use serde_json::Value;
 
 use crate::bare;
-use crate::client::{Connection, request};
-use crate::load::{Asked, CONNECTIONS, Latencies, Measured, Requests, interleaved, open, quantile, same};
+use crate::client::{CONNECTIONS, Connection, request};
+use crate::load::{Latencies, LoadRequest, Measurement, RequestSource, Target, interleaved, open, quantile, repeated};
 use crate::report::{Goal, Report};
 use crate::system::{self, EXERCISES, Node, STARTED, System};
 
@@ -60,7 +60,7 @@ impl Day {
     }
 
     /// The n-th request.
-    fn request(&self, number: u64) -> Asked {
+    fn request(&self, number: u64) -> LoadRequest {
         let mut random = StdRng::seed_from_u64(number);
         #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "between 1 and the students")]
         let student = self.students.sample(&mut random) as usize - 1;
@@ -93,11 +93,11 @@ impl Day {
             },
             _ => ("POST", format!("/api/exercises/{started}/complete"), r#"{"time_spent_seconds": 600}"#.to_owned()),
         };
-        Asked { bytes: request(method, &path, &self.tokens[student], &body).into(), writes: method != "GET" }
+        LoadRequest { bytes: request(method, &path, &self.tokens[student], &body).into(), writes: method != "GET" }
     }
 
     /// As a load.
-    pub(crate) fn requests(&self) -> Requests {
+    pub(crate) fn requests(&self) -> RequestSource {
         let day = self.clone();
         Arc::new(move |number| day.request(number))
     }
@@ -212,7 +212,7 @@ pub(crate) async fn run(system: &System, quick: bool, report: &mut Report) -> an
     report.table("hit-rates", &["namespace", "reads, cold", "found", "reads, warm", "found"], &rows)?;
 
     let asked = day.requests();
-    let saturation = interleaved(&[cached.asked(&asked), plain.asked(&asked)], rounds, round).await?;
+    let saturation = interleaved(&[Target::http(&cached, &asked), Target::http(&plain, &asked)], rounds, round).await?;
     report.text += &format!(
         "\nAt most {:.0} requests a second are answered with the cache and {:.0} without. The latencies at half of that: requests are \
          due at random times, as those of many students who think for a while are, and a latency counts from when its request was due. \
@@ -221,7 +221,7 @@ pub(crate) async fn run(system: &System, quick: bool, report: &mut Report) -> an
         saturation[0].median(),
         saturation[1].median(),
     );
-    let nothing = same(request("GET", "/", "", ""));
+    let nothing = repeated(request("GET", "/", "", ""));
     let [with, without] = [saturation[0].median() / 2.0, saturation[1].median() / 2.0];
     let mut rows = Vec::new();
     for (name, node, asked, rate, goal) in [
@@ -235,7 +235,7 @@ pub(crate) async fn run(system: &System, quick: bool, report: &mut Report) -> an
             runs.push(open(&node.address, asked, rate, round, true).await?);
         }
         let all = runs.iter().map(Latencies::all).collect::<anyhow::Result<Vec<_>>>()?;
-        let tail = Measured::of(all.iter().map(|all| quantile(all, 0.99) / quantile(all, 0.5)).collect());
+        let tail = Measurement::of(all.iter().map(|all| quantile(all, 0.99) / quantile(all, 0.5)).collect());
         let tail = report.ratio(&format!("day {name}: p99 / p50 at half saturation"), tail.median, goal);
         let mut row = vec![name.to_owned(), format!("{rate:.0}")];
         for writes in [false, true] {
@@ -245,7 +245,7 @@ pub(crate) async fn run(system: &System, quick: bool, report: &mut Report) -> an
                 row.push(if missing {
                     String::new()
                 } else {
-                    format!("{:.2}", Measured::of(runs.iter().map(of).collect()).median)
+                    format!("{:.2}", Measurement::of(runs.iter().map(of).collect()).median)
                 });
             }
         }

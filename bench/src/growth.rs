@@ -11,7 +11,7 @@ use tutord_core::operations::SeedPlan;
 
 use crate::cache::invalidations;
 use crate::client::{Connection, request};
-use crate::load::{interleaved, same};
+use crate::load::{Target, interleaved, repeated};
 use crate::naive;
 use crate::original::{megabytes, timed};
 use crate::plot::Line;
@@ -199,7 +199,7 @@ async fn cores(system: &System, quick: bool, report: &mut Report) -> anyhow::Res
         ),
     );
     let path = "/api/chat/conversations?limit=20";
-    let asked = same(request("GET", path, &system.tokens[0], ""));
+    let asked = repeated(request("GET", path, &system.tokens[0], ""));
     let mut nodes = Vec::new();
     for cores in 1..=all {
         for way in ["true", "false"] {
@@ -210,7 +210,7 @@ async fn cores(system: &System, quick: bool, report: &mut Report) -> anyhow::Res
             nodes.push(system.serve(&system.url, program, &arguments).await?);
         }
     }
-    let targets: Vec<_> = nodes.iter().map(|node| node.asked(&asked)).collect();
+    let targets: Vec<_> = nodes.iter().map(|node| Target::http(node, &asked)).collect();
     let rates = interleaved(&targets, rounds, round).await?;
     let line = |name: &str, first: usize| Line {
         name: name.to_owned(),

@@ -1,44 +1,43 @@
-//! Load, and what it measures.
+//! Closed and open loads, and their measurements.
 
 use std::process::Command;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, anyhow};
+use anyhow::Context as _;
 use futures_util::future::try_join_all;
 use hdrhistogram::Histogram;
 use tokio::sync::{Semaphore, mpsc};
 use tokio::task::JoinSet;
 
-use crate::client::Connection;
+use crate::client::{CONNECTIONS, Connection};
+use crate::cores::on_all_cores;
 use crate::pgbench::Script;
 use crate::sqlite;
-use crate::system::cpu_time;
+use crate::system::{Node, cpu_time};
 
-/// Clients at once: connections that each send the next request when the one before is answered.
-pub(crate) const CONNECTIONS: usize = 16;
-/// Connections of an open load. When all of them wait for an answer, what is due waits with them, and its latency counts
-/// that.
+/// The number of connections of an open load. If all of them wait, due requests wait too, and their latency includes the
+/// wait.
 const OPEN_CONNECTIONS: usize = 256;
 
-/// The n-th request of a load, for whoever sends it.
-pub(crate) type Requests = Arc<dyn Fn(u64) -> Asked + Send + Sync>;
+/// Returns the request with this number.
+pub(crate) type RequestSource = Arc<dyn Fn(u64) -> LoadRequest + Send + Sync>;
 
-/// A request.
+/// A request of a load.
 #[derive(Clone)]
-pub(crate) struct Asked {
+pub(crate) struct LoadRequest {
     pub(crate) bytes: Arc<[u8]>,
     pub(crate) writes: bool,
 }
 
-/// The same request all the time.
-pub(crate) fn same(request: Vec<u8>) -> Requests {
-    let asked = Asked { bytes: request.into(), writes: false };
+/// Returns a source of one repeated request.
+pub(crate) fn repeated(request: Vec<u8>) -> RequestSource {
+    let asked = LoadRequest { bytes: request.into(), writes: false };
     Arc::new(move |_| asked.clone())
 }
 
-/// Latencies in microseconds, to three digits.
+/// Returns an empty histogram of latencies in microseconds, with three digits.
 pub(crate) fn histogram() -> Histogram<u64> {
     #[expect(clippy::expect_used, reason = "3 digits are within what the crate takes")]
     Histogram::new(3).expect("a histogram of three digits")
@@ -46,47 +45,47 @@ pub(crate) fn histogram() -> Histogram<u64> {
 
 /// Records a duration.
 pub(crate) fn record(latencies: &mut Histogram<u64>, took: Duration) {
-    // It grows as it must; an hour is more than anything here takes.
+    // The histogram grows. No request takes an hour.
     let micros = u64::try_from(took.as_micros()).unwrap_or(u64::MAX).min(3_600_000_000);
     #[expect(clippy::expect_used, reason = "a histogram that may grow takes any value that fits")]
     latencies.record(micros).expect("a time below an hour");
 }
 
-/// Something that is asked over and over, by [`CONNECTIONS`] clients at once.
+/// The target of a closed load of [`CONNECTIONS`] clients.
 pub(crate) enum Target<'a> {
-    /// A server of HTTP.
-    Http { address: &'a str, requests: &'a Requests, process: u32 },
+    /// An HTTP server.
+    Http { address: &'a str, requests: &'a RequestSource, process: u32 },
     /// Statements on PostgreSQL.
     Pgbench(&'a Script),
     /// A value of the Redis on this port.
     RedisGet { port: &'a str, key: &'a str },
     /// Statements on SQLite.
-    Sqlite(&'a sqlite::Loop),
+    Sqlite(&'a sqlite::StatementLoop),
     /// Work without input, on all cores.
     Cores(fn()),
 }
 
-/// What a target does in one round.
+/// The result of one round.
 #[derive(Clone, Copy)]
 struct Round {
     rate: f64,
-    /// Processor time of the server for one answer.
+    /// The server's processor time for one response.
     cpu: Option<Duration>,
 }
 
-/// What a target did, round by round.
+/// The results of a target, round by round.
 pub(crate) struct Rates(Vec<Round>);
 
-/// A number that was measured several times.
+/// A number from several rounds.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Measured {
+pub(crate) struct Measurement {
     pub(crate) median: f64,
     pub(crate) low: f64,
     pub(crate) high: f64,
 }
 
-impl Measured {
-    /// Of at least one number.
+impl Measurement {
+    /// Summarizes at least one number.
     pub(crate) fn of(mut numbers: Vec<f64>) -> Self {
         numbers.sort_by(f64::total_cmp);
         Self { median: numbers[numbers.len() / 2], low: numbers[0], high: numbers[numbers.len() - 1] }
@@ -94,25 +93,25 @@ impl Measured {
 }
 
 impl Rates {
-    /// Answers a second.
+    /// Returns the median of the responses per second.
     pub(crate) fn median(&self) -> f64 {
-        Measured::of(self.0.iter().map(|round| round.rate).collect()).median
+        Measurement::of(self.0.iter().map(|round| round.rate).collect()).median
     }
 
-    /// The ratios to the rounds of another target, which were made at the same times.
-    pub(crate) fn per(&self, limit: &Self) -> Measured {
-        Measured::of(self.0.iter().zip(&limit.0).map(|(own, limit)| own.rate / limit.rate).collect())
+    /// Returns the ratio to another target, whose rounds took place at the same times.
+    pub(crate) fn per(&self, limit: &Self) -> Measurement {
+        Measurement::of(self.0.iter().zip(&limit.0).map(|(own, limit)| own.rate / limit.rate).collect())
     }
 
-    /// Microseconds of the server's processor time for one answer.
+    /// Returns the server's processor time for one response in microseconds.
     pub(crate) fn cpu_micros(&self) -> Option<f64> {
         let times: Option<Vec<f64>> = self.0.iter().map(|round| Some(round.cpu?.as_secs_f64() * 1e6)).collect();
-        Some(Measured::of(times?).median)
+        Some(Measurement::of(times?).median)
     }
 }
 
-/// Lets the targets take turns, `rounds` times over after one that does not count (but where a program begins anew each
-/// time), so that whatever else the machine does meanwhile concerns all of them alike.
+/// Measures the targets alternately, `rounds` times after a warm-up of the HTTP servers, so that other work of the machine
+/// affects all of them equally.
 pub(crate) async fn interleaved(targets: &[Target<'_>], rounds: usize, round: Duration) -> anyhow::Result<Vec<Rates>> {
     let mut rates: Vec<Vec<Round>> = targets.iter().map(|_| Vec::new()).collect();
     for number in 0..=rounds {
@@ -127,7 +126,12 @@ pub(crate) async fn interleaved(targets: &[Target<'_>], rounds: usize, round: Du
     Ok(rates.into_iter().map(Rates).collect())
 }
 
-impl Target<'_> {
+impl<'a> Target<'a> {
+    /// Returns the load of these requests on a server.
+    pub(crate) fn http(node: &'a Node, requests: &'a RequestSource) -> Self {
+        Self::Http { address: &node.address, requests, process: node.id() }
+    }
+
     async fn run(&self, round: Duration) -> anyhow::Result<Round> {
         let rate = match *self {
             Self::Http { address, requests, process } => {
@@ -145,8 +149,8 @@ impl Target<'_> {
     }
 }
 
-/// Every client sends its next request as soon as the one before is answered.
-async fn closed(address: &str, requests: &Requests, round: Duration) -> anyhow::Result<(u64, Duration)> {
+/// Runs a closed load: each client sends its next request after the response to the one before.
+async fn closed(address: &str, requests: &RequestSource, round: Duration) -> anyhow::Result<(u64, Duration)> {
     let began = Instant::now();
     let clients = (0..CONNECTIONS).map(|_| {
         let (address, requests) = (address.to_owned(), Arc::clone(requests));
@@ -167,39 +171,13 @@ async fn closed(address: &str, requests: &Requests, round: Duration) -> anyhow::
     Ok((answered, began.elapsed()))
 }
 
-/// Numbers requests across all loads of this process: none is sent twice.
+/// Returns the next number of a request, unique in this process.
 fn next() -> u64 {
     static NEXT: AtomicU64 = AtomicU64::new(0);
     NEXT.fetch_add(1, Ordering::Relaxed)
 }
 
-/// Work a second of a thread on each core; `begin` makes what a thread repeats.
-pub(crate) fn on_all_cores<W: FnMut()>(
-    round: Duration,
-    begin: impl Fn(usize) -> anyhow::Result<W> + Sync,
-) -> anyhow::Result<f64> {
-    let cores = std::thread::available_parallelism()?.get();
-    let began = Instant::now();
-    let run = &|thread| {
-        let mut work = begin(thread)?;
-        let mut done = 0_u64;
-        while began.elapsed() < round {
-            work();
-            done += 1;
-        }
-        anyhow::Ok(done)
-    };
-    let done = std::thread::scope(|scope| {
-        let threads: Vec<_> = (0..cores).map(|thread| scope.spawn(move || run(thread))).collect();
-        threads
-            .into_iter()
-            .map(|thread| thread.join().map_err(|_| anyhow!("a thread panicked"))?)
-            .sum::<anyhow::Result<u64>>()
-    })?;
-    Ok(done as f64 / began.elapsed().as_secs_f64())
-}
-
-/// `GET` by redis-benchmark: replies a second.
+/// Returns the replies per second to `GET` by redis-benchmark.
 fn redis_get(port: &str, key: &str) -> anyhow::Result<f64> {
     let clients = CONNECTIONS.to_string();
     let output = Command::new("redis-benchmark")
@@ -213,12 +191,12 @@ fn redis_get(port: &str, key: &str) -> anyhow::Result<f64> {
     rate.with_context(|| format!("redis-benchmark: {text}"))
 }
 
-/// Latencies of single requests, one after the other, taking turns: to each server as often as to any other.
-pub(crate) async fn taking_turns(targets: &[(&str, &[u8])], times: u32) -> anyhow::Result<Vec<Histogram<u64>>> {
+/// Measures the latencies of single requests, alternating between the servers.
+pub(crate) async fn alternating(targets: &[(&str, &[u8])], times: u32) -> anyhow::Result<Vec<Histogram<u64>>> {
     let mut connections = Vec::new();
     for (address, request) in targets {
         let mut connection = Connection::open(address).await?;
-        // What is not prepared yet does not count.
+        // The first request prepares statements and does not count.
         connection.expect_success(request).await?;
         connections.push((connection, *request, histogram()));
     }
@@ -232,15 +210,14 @@ pub(crate) async fn taking_turns(targets: &[(&str, &[u8])], times: u32) -> anyho
     Ok(connections.into_iter().map(|(_, _, latencies)| latencies).collect())
 }
 
-/// Latencies of an open load: requests are due at fixed times at `rate` a second, whether those before are answered or
-/// not, and each one's latency counts from when it was due, so that a server that stops is not asked less. With
-/// `random` the pauses are exponential, as those of many people are. Reads and writes apart.
+/// Runs an open load: `rate` requests per second are due at fixed times, with or without responses to the earlier ones.
+/// The latency of a request counts from its due time, so that a slow server does not get fewer requests. With `random`
+/// the pauses are exponential, as between the requests of many people.
 ///
-/// Each request takes a connection on which no other waits, as those of many people do: behind a slow write a quick read
-/// would take as long.
+/// Each request has a free connection: behind a slow write a fast read would take as long as the write.
 pub(crate) async fn open(
     address: &str,
-    requests: &Requests,
+    requests: &RequestSource,
     rate: f64,
     duration: Duration,
     random: bool,
@@ -250,10 +227,10 @@ pub(crate) async fn open(
     Ok(latencies)
 }
 
-/// The same over so many connections, of a server that may refuse requests with 503.
+/// Runs an open load over this many connections against a server that may reject requests with a 503.
 pub(crate) async fn overload(
     address: &str,
-    requests: &Requests,
+    requests: &RequestSource,
     rate: f64,
     duration: Duration,
     random: bool,
@@ -316,11 +293,11 @@ fn locked<T>(shared: &Mutex<T>) -> MutexGuard<'_, T> {
     shared.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// What an open load has met with.
+/// The latencies of an open load.
 pub(crate) struct Latencies {
     pub(crate) reads: Histogram<u64>,
     pub(crate) writes: Histogram<u64>,
-    /// Of requests that were refused.
+    /// Those of rejected requests.
     pub(crate) refused: Histogram<u64>,
 }
 
@@ -331,7 +308,7 @@ impl Default for Latencies {
 }
 
 impl Latencies {
-    /// Reads and writes together.
+    /// Returns the latencies of reads and writes.
     pub(crate) fn all(&self) -> anyhow::Result<Histogram<u64>> {
         let mut all = self.reads.clone();
         all.add(&self.writes)?;
@@ -339,7 +316,7 @@ impl Latencies {
     }
 }
 
-/// A quantile in milliseconds.
+/// Returns a quantile in milliseconds.
 pub(crate) fn quantile(latencies: &Histogram<u64>, quantile: f64) -> f64 {
     latencies.value_at_quantile(quantile) as f64 / 1e3
 }

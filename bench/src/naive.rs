@@ -16,11 +16,11 @@ use serde::{Deserialize, Serialize};
 use tokio::net::TcpListener;
 use tokio_postgres::{Client, NoTls, Row, Statement};
 
-use crate::system::{Node, itself};
+use crate::system::{Node, own_command};
 
 const CONVERSATIONS: &str = "SELECT id, title, created_at FROM conversations WHERE user_id = $1 AND deleted_at IS NULL \
      ORDER BY last_message_at DESC LIMIT $2";
-/// Asked for each conversation of a list.
+/// LoadRequest for each conversation of a list.
 const NEWEST: &str =
     "SELECT count(*), (array_agg(content ORDER BY created_at DESC))[1] FROM messages WHERE conversation_id = $1";
 /// The list, its counts and newest messages in one, and no less read: all messages are grouped first.
@@ -245,5 +245,5 @@ fn failed(error: tokio_postgres::Error) -> StatusCode {
 
 /// A process that serves the database at `url`.
 pub(crate) fn start(url: &str) -> anyhow::Result<Node> {
-    Node::by_first_line(itself(&["naive", url])?.stdout(Stdio::piped()).spawn()?)
+    Node::by_first_line(own_command(&["naive", url])?.stdout(Stdio::piped()).spawn()?)
 }

@@ -3,11 +3,11 @@
 use std::time::Duration;
 
 use crate::client::{Connection, request};
-use crate::load::{quantile, taking_turns};
+use crate::load::{alternating, quantile};
 use crate::naive;
+use crate::proxy::StatementProxy;
 use crate::report::{Goal, Report};
 use crate::system::{System, memory, token};
-use crate::wire::Wire;
 
 /// What a network adds to each round trip.
 const AWAY: Duration = Duration::from_millis(2);
@@ -66,7 +66,7 @@ pub(crate) async fn run(
     report.ratio("original: list of 20, uncached tutord / better", times[2] / times[1], Goal::Less);
     rows.push(row("list of 20 conversations", &shown(&times), "200 ms → 50 ms"));
 
-    let far = Wire::start(system, AWAY).await?;
+    let far = StatementProxy::start(system, AWAY).await?;
     let (far_naive, far_plain) = (
         naive::start(&far.url(system)?)?,
         system.serve(&far.url(system)?, system.program(), &["--cache-enabled", "false"]).await?,
@@ -75,7 +75,7 @@ pub(crate) async fn run(
     let far: Vec<_> = far.into_iter().zip(&lists).map(|(address, (_, request))| (address, request.clone())).collect();
     let times = timed(&far, slow * 2).await?;
     report.ratio("original: list of 20, database away, uncached tutord / naive", times[2] / times[0], Goal::Less);
-    rows.push(row("the same, the database's answers 2 ms later", &shown(&times), "200 ms → 50 ms"));
+    rows.push(row("the repeated, the database's answers 2 ms later", &shown(&times), "200 ms → 50 ms"));
 
     let offset = messages - 50;
     let (all, page) = (format!("/naive/conversations/{long}"), format!("/better/conversations/{long}"));
@@ -159,7 +159,7 @@ async fn conversations(system: &System, student: u64) -> anyhow::Result<Vec<i64>
 /// p50 in milliseconds.
 pub(crate) async fn timed(targets: &[(&str, Vec<u8>)], times: u32) -> anyhow::Result<Vec<f64>> {
     let targets: Vec<_> = targets.iter().map(|(address, request)| (*address, request.as_slice())).collect();
-    Ok(taking_turns(&targets, times).await?.iter().map(|latencies| quantile(latencies, 0.5)).collect())
+    Ok(alternating(&targets, times).await?.iter().map(|latencies| quantile(latencies, 0.5)).collect())
 }
 
 fn shown(times: &[f64]) -> [String; 4] {

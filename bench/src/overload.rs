@@ -8,7 +8,7 @@ use anyhow::ensure;
 
 use crate::bare;
 use crate::day::{Day, MIX, REPLY};
-use crate::load::{Latencies, Requests, overload, quantile};
+use crate::load::{Latencies, RequestSource, overload, quantile};
 use crate::machine;
 use crate::report::{Goal, Report};
 use crate::system::{Node, System, fill, plan};
@@ -67,7 +67,7 @@ pub(crate) async fn run(tutord: &Path, directory: &Path, quick: bool) -> anyhow:
 async fn measure(
     name: &str,
     node: &Node,
-    requests: &Requests,
+    requests: &RequestSource,
     quick: bool,
     report: &mut Report,
     rows: &mut Vec<Vec<String>>,

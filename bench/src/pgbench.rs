@@ -1,4 +1,4 @@
-//! The limit of a request's statements: the same, with the same values, by pgbench.
+//! The limit of a request's statements: the repeated, with the same values, by pgbench.
 
 use std::fmt::Write as _;
 use std::io::Write as _;
@@ -8,22 +8,22 @@ use std::time::Duration;
 use anyhow::{Context as _, bail};
 use tempfile::NamedTempFile;
 
-use crate::load::CONNECTIONS;
-use crate::wire::Issued;
+use crate::client::CONNECTIONS;
+use crate::proxy::IssuedStatement;
 
 /// Statements as a script of pgbench.
 pub(crate) struct Script {
     url: String,
     file: NamedTempFile,
-    /// As pgbench's `-D` takes them.
+    /// Arguments of pgbench's `-D`.
     values: Vec<String>,
     pub(crate) statements: usize,
     pub(crate) round_trips: usize,
 }
 
 impl Script {
-    /// What was issued for a request, in as many round trips.
-    pub(crate) fn new(url: &str, issued: &[Issued]) -> anyhow::Result<Self> {
+    /// Creates the script of a request's statements, with the same round trips.
+    pub(crate) fn new(url: &str, issued: &[IssuedStatement]) -> anyhow::Result<Self> {
         Self::varied(url, issued, String::new(), |_, _| None)
     }
 
@@ -31,7 +31,7 @@ impl Script {
     /// statement and its own. What the statement of the number 4 returns is to be had as `:s4_name`.
     pub(crate) fn varied(
         url: &str,
-        issued: &[Issued],
+        issued: &[IssuedStatement],
         mut text: String,
         instead: impl Fn(usize, usize) -> Option<String>,
     ) -> anyhow::Result<Self> {
@@ -73,7 +73,7 @@ impl Script {
         Ok(Self { url: url.to_owned(), file, values, statements: issued.len(), round_trips })
     }
 
-    /// How often a second all of it is done. pgbench counts whole seconds.
+    /// Returns the executions of the script per second. pgbench counts whole seconds.
     pub(crate) fn run(&self, round: Duration) -> anyhow::Result<f64> {
         let seconds = round.as_secs_f64().ceil().to_string();
         let (clients, threads) = (CONNECTIONS.to_string(), std::thread::available_parallelism()?.to_string());

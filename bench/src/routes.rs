@@ -7,13 +7,13 @@ use anyhow::{Context as _, bail};
 use serde_json::Value;
 
 use crate::bare;
-use crate::client::{Connection, request};
-use crate::load::{CONNECTIONS, Rates, Target, interleaved, open, quantile, same, taking_turns};
+use crate::client::{CONNECTIONS, Connection, request};
+use crate::load::{Rates, Target, alternating, interleaved, open, quantile, repeated};
 use crate::pgbench::Script;
+use crate::proxy::{IssuedStatement, RESPONSE_DELAY, StatementProxy};
 use crate::report::{Goal, Report};
-use crate::sqlite::Loop;
+use crate::sqlite::StatementLoop;
 use crate::system::{Node, System, fill, plan, token};
-use crate::wire::{HEARD, Issued, Wire};
 
 /// A page of messages.
 const PAGE: u64 = 50;
@@ -42,13 +42,13 @@ struct Nodes {
     sqlite: Node,
     /// Without a cache, and with an ear on what it asks PostgreSQL.
     heard: Node,
-    wire: Wire,
+    wire: StatementProxy,
     file: PathBuf,
 }
 
 impl Nodes {
     async fn start(system: &System) -> anyhow::Result<Self> {
-        let wire = Wire::start(system, HEARD).await?;
+        let wire = StatementProxy::start(system, RESPONSE_DELAY).await?;
         let heard = wire.url(system)?;
         let file = system.directory.path().join("limits.db");
         let sqlite = format!("sqlite://{}", file.display());
@@ -68,7 +68,7 @@ impl Nodes {
 }
 
 /// The statements of a request to a node that tells how many there were.
-pub(crate) async fn issued(wire: &Wire, node: &Node, request: &[u8]) -> anyhow::Result<Vec<Issued>> {
+pub(crate) async fn issued(wire: &StatementProxy, node: &Node, request: &[u8]) -> anyhow::Result<Vec<IssuedStatement>> {
     let mut connection = Connection::open(&node.address).await?;
     // What comes first is not prepared yet, on any of the connections that are there.
     for _ in 0..3 {
@@ -170,9 +170,10 @@ pub(crate) async fn run(
         let bare = bare::start(&body)?;
         let issued = issued(&nodes.wire, &nodes.heard, &asked).await?;
         let script = Script::new(&system.url, &issued)?;
-        let asked = same(asked);
-        let (l1, off) = (nodes.l1.asked(&asked), nodes.off.asked(&asked));
-        let rates = interleaved(&[bare.asked(&asked), l1, Target::Pgbench(&script), off], rounds, round).await?;
+        let asked = repeated(asked);
+        let (l1, off) = (Target::http(&nodes.l1, &asked), Target::http(&nodes.off, &asked));
+        let rates =
+            interleaved(&[Target::http(&bare, &asked), l1, Target::Pgbench(&script), off], rounds, round).await?;
         let bytes = [body.len()];
         cached_rows.push(compared(
             report,
@@ -203,12 +204,12 @@ pub(crate) async fn run(
             continue;
         }
         let (port, key) = redis_value(system, &nodes.l2, &asked(0).bytes).await?;
-        let statements = Loop::new(&nodes.file, &issued);
+        let statements = StatementLoop::new(&nodes.file, &issued);
         let targets = [
             Target::RedisGet { port: &port, key: &key },
-            nodes.l2.asked(&asked),
+            Target::http(&nodes.l2, &asked),
             Target::Sqlite(&statements),
-            nodes.sqlite.asked(&asked),
+            Target::http(&nodes.sqlite, &asked),
         ];
         let rates = interleaved(&targets, rounds, round).await?;
         redis_rows.push(compared(report, &route.name, "without L1 / Redis GET", &rates[0], &rates[1], Goal::More, &[]));
@@ -228,7 +229,7 @@ pub(crate) async fn run(
     };
     let (first, last) = (pages("first")?, pages("last")?);
     let address = nodes.off.address.as_str();
-    let latencies = taking_turns(&[(address, &first), (address, &last)], if quick { 300 } else { 2_000 }).await?;
+    let latencies = alternating(&[(address, &first), (address, &last)], if quick { 300 } else { 2_000 }).await?;
     let [first, last] = [&latencies[0], &latencies[1]].map(|latencies| quantile(latencies, 0.5));
     let depth = report.ratio("last page by cursor / first: latency", last / first, Goal::AtMost(1.3));
     report.text += &format!(

@@ -12,17 +12,17 @@ use diesel::row::{Field as _, Row as _};
 use diesel::sql_types::{BigInt, Binary, Text, Untyped};
 use diesel::sqlite::{Sqlite, SqliteType};
 
-use crate::load::on_all_cores;
-use crate::wire::Issued;
+use crate::cores::on_all_cores;
+use crate::proxy::IssuedStatement;
 
-/// Statements as they were issued on PostgreSQL, on a file with the same rows.
-pub(crate) struct Loop {
+/// Repeats statements from PostgreSQL on a SQLite file with the same rows.
+pub(crate) struct StatementLoop {
     file: PathBuf,
     statements: Vec<Statement>,
 }
 
-impl Loop {
-    pub(crate) fn new(file: &Path, issued: &[Issued]) -> Self {
+impl StatementLoop {
+    pub(crate) fn new(file: &Path, issued: &[IssuedStatement]) -> Self {
         let statements = issued.iter().map(|statement| Statement {
             pieces: statement.pieces().map(|(sql, value)| (sql.to_owned(), value)).collect(),
             values: statement.values.iter().map(|value| Value::of(value)).collect(),
@@ -30,7 +30,7 @@ impl Loop {
         Self { file: file.to_owned(), statements: statements.collect() }
     }
 
-    /// How often a second all of it is done, by a connection for each core.
+    /// Returns the repetitions per second, with a connection for each core.
     pub(crate) fn run(&self, round: Duration) -> anyhow::Result<f64> {
         // Once before it counts, for an error and for the rows.
         anyhow::ensure!(self.once(&mut self.open()?)? > 0, "no rows: not the same data");
@@ -48,7 +48,7 @@ impl Loop {
         Ok(connection)
     }
 
-    /// Reads every field of every row; how many there were.
+    /// Reads every field of every row; returns the number of fields.
     fn once(&self, connection: &mut SqliteConnection) -> anyhow::Result<usize> {
         let mut fields = 0;
         for statement in &self.statements {

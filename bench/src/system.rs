@@ -1,4 +1,4 @@
-//! The system under test: a PostgreSQL and a Redis of its own, and tutord as processes.
+//! The system under test: PostgreSQL, Redis, and processes of tutord.
 
 use std::io::{BufRead as _, BufReader};
 use std::ops::RangeInclusive;
@@ -20,7 +20,6 @@ use tutord_core::operations::SeedPlan;
 use tutord_db::DatabaseOptions;
 
 use crate::client::{Connection, request};
-use crate::load::{Requests, Target};
 
 /// Exercises of the catalogue.
 pub(crate) const EXERCISES: u64 = 200;
@@ -236,11 +235,6 @@ impl Node {
         BufReader::new(process.stdout.take().context("standard output")?).read_line(&mut line)?;
         Ok(Self { process, address: line.trim().to_owned() })
     }
-
-    /// The process under a load of these requests.
-    pub(crate) fn asked<'a>(&'a self, requests: &'a Requests) -> Target<'a> {
-        Target::Http { address: &self.address, requests, process: self.id() }
-    }
 }
 
 impl Drop for Node {
@@ -250,8 +244,8 @@ impl Drop for Node {
     }
 }
 
-/// This program, told to do something else.
-pub(crate) fn itself(arguments: &[&str]) -> anyhow::Result<Command> {
+/// Returns the command that runs this program with other arguments.
+pub(crate) fn own_command(arguments: &[&str]) -> anyhow::Result<Command> {
     let mut command = Command::new(std::env::current_exe()?);
     command.args(arguments);
     Ok(command)

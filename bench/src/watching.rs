@@ -11,7 +11,7 @@ use futures_util::FutureExt as _;
 use querywatch::{Probe, Scope, Watch, call};
 
 use crate::client::request;
-use crate::load::{Measured, interleaved, same};
+use crate::load::{Measurement, Target, interleaved, repeated};
 use crate::report::{Goal, Report};
 use crate::routes::POOL;
 use crate::system::System;
@@ -76,10 +76,10 @@ pub(crate) async fn run(system: &System, quick: bool, report: &mut Report) -> an
          statement of the same size, in a loop. At saturation a request takes a share of all cores, client and databases included; of \
          that, the time of these calls is what throughput would gain without them.",
     );
-    let asked = same(request("GET", "/api/chat/conversations?limit=20", &system.tokens[0], ""));
+    let asked = repeated(request("GET", "/api/chat/conversations?limit=20", &system.tokens[0], ""));
     let plain = system.node(&[&POOL[..], &["--cache-enabled", "false"]].concat()).await?;
     let cached = system.node(&POOL).await?;
-    let rates = interleaved(&[cached.asked(&asked), plain.asked(&asked)], 3, round).await?;
+    let rates = interleaved(&[Target::http(&cached, &asked), Target::http(&plain, &asked)], 3, round).await?;
     let cores = std::thread::available_parallelism()?.get() as f64;
     let mut rows = Vec::new();
     // tutord names no cancelled statements: for that the text of each would be written once more.
@@ -91,7 +91,7 @@ pub(crate) async fn run(system: &System, quick: bool, report: &mut Report) -> an
         let costs =
             (0..5).map(|_| Ok(request_cost(calls, name_cancelled)?.as_secs_f64())).collect::<anyhow::Result<_>>()?;
         // The least: what another process took meanwhile is no cost of this.
-        let cost = Measured::of(costs).low;
+        let cost = Measurement::of(costs).low;
         let all = cores / rates.median();
         let share = report.ratio(&format!("querywatch: share of a request, list of 20 {name}"), cost / all, goal);
         let micros = |seconds: f64| format!("{:.2}", seconds * 1e6);

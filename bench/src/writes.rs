@@ -10,12 +10,12 @@ use argon2::password_hash::phc::PasswordHash;
 use crate::bare;
 use crate::client::request;
 use crate::day::REPLY;
-use crate::load::{Asked, Requests, Target, interleaved};
+use crate::load::{LoadRequest, RequestSource, Target, interleaved};
 use crate::pgbench::Script;
+use crate::proxy::{IssuedStatement, RESPONSE_DELAY, StatementProxy};
 use crate::report::{Goal, Report};
 use crate::routes::{POOL, compared, issued};
 use crate::system::{PASSWORD, System, password_hash, plan, token};
-use crate::wire::{HEARD, Issued, Wire};
 
 /// Measures both.
 pub(crate) async fn run(system: &System, quick: bool, report: &mut Report) -> anyhow::Result<()> {
@@ -28,12 +28,12 @@ pub(crate) async fn run(system: &System, quick: bool, report: &mut Report) -> an
     );
     let students = system.tokens.len() as u64;
     let seeded = plan(students);
-    let login: Requests = Arc::new(move |number| {
+    let login: RequestSource = Arc::new(move |number| {
         let body = format!(r#"{{"email": "{}", "password": "{PASSWORD}"}}"#, seeded.email(1 + number % students));
-        Asked { bytes: request("POST", "/api/auth/login", "", &body).into(), writes: true }
+        LoadRequest { bytes: request("POST", "/api/auth/login", "", &body).into(), writes: true }
     });
     let node = system.node(&POOL).await?;
-    let rates = interleaved(&[Target::Cores(check_password), node.asked(&login)], rounds, round).await?;
+    let rates = interleaved(&[Target::Cores(check_password), Target::http(&node, &login)], rounds, round).await?;
     let mut rows = vec![compared(report, "log-in", "tutord / argon2", &rates[0], &rates[1], Goal::More, &[1])];
     rows[0].splice(1..2, [String::new(), String::new()]);
 
@@ -52,7 +52,7 @@ pub(crate) async fn run(system: &System, quick: bool, report: &mut Report) -> an
     let url = format!("http://{}/v1", model.address);
     let told = [&POOL[..], &["--cache-enabled", "false", "--llm-model", "fake", "--llm-base-url", &url]].concat();
     let node = system.node(&told).await?;
-    let wire = Wire::start(system, HEARD).await?;
+    let wire = StatementProxy::start(system, RESPONSE_DELAY).await?;
     let heard = [&told[..], &["--server-timing", "true"]].concat();
     let heard = system.serve(&wire.url(system)?, system.program(), &heard).await?;
     // A number that is nothing else's.
@@ -61,9 +61,9 @@ pub(crate) async fn run(system: &System, quick: bool, report: &mut Report) -> an
     // What pgbench is to have a result of, it must wait for.
     issued.iter_mut().for_each(|statement| statement.pipelined = false);
     let script = message_script(&system.url, &issued, known, students, conversation(known), first)?;
-    let asked: Requests =
-        Arc::new(move |number| Asked { bytes: send(1 + number % students, number).into(), writes: true });
-    let rates = interleaved(&[Target::Pgbench(&script), node.asked(&asked)], rounds, round).await?;
+    let asked: RequestSource =
+        Arc::new(move |number| LoadRequest { bytes: send(1 + number % students, number).into(), writes: true });
+    let rates = interleaved(&[Target::Pgbench(&script), Target::http(&node, &asked)], rounds, round).await?;
     let sent = [script.statements, script.round_trips];
     rows.push(compared(report, "message and reply", "uncached / pgbench", &rates[0], &rates[1], Goal::More, &sent));
     report.table("writes", &["", "statements", "round trips", "limit", "tutord", "µs", "tutord / limit"], &rows)
@@ -79,7 +79,7 @@ fn check_password() {
 /// the conversation's counter gave, and the message that is replied to differ.
 fn message_script(
     url: &str,
-    issued: &[Issued],
+    issued: &[IssuedStatement],
     known: u64,
     students: u64,
     conversation: i64,
@@ -98,7 +98,7 @@ fn message_script(
 }
 
 /// The column that a value of an insertion is for.
-fn column(statement: &Issued, number: usize) -> Option<&str> {
+fn column(statement: &IssuedStatement, number: usize) -> Option<&str> {
     let rest = statement.sql.strip_prefix("INSERT INTO ")?.split_once('(')?.1;
     let (columns, values) = rest.split_once(") VALUES (")?;
     let at = values

@@ -1,4 +1,4 @@
-//! Between tutord and PostgreSQL: which statements a request really issues, with which values, in how many round trips.
+//! A proxy between tutord and PostgreSQL, which records the statements of a request, their values and round trips.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -12,18 +12,18 @@ use tutord_core::Timestamp;
 
 use crate::system::System;
 
-/// A statement as it was sent.
+/// A statement that tutord sent.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Issued {
-    /// With `$1`, `$2`, … for the values.
+pub(crate) struct IssuedStatement {
+    /// The text, with `$1`, `$2`, … for the values.
     pub(crate) sql: String,
     pub(crate) values: Vec<String>,
-    /// Sent without waiting for the answer to the one before.
+    /// Set if tutord did not wait for the response to the statement before.
     pub(crate) pipelined: bool,
 }
 
-impl Issued {
-    /// The text before each value, with the value's number, and the text after the last.
+impl IssuedStatement {
+    /// Returns the text before each value with the value's number, and the text after the last value.
     pub(crate) fn pieces(&self) -> impl Iterator<Item = (&str, Option<usize>)> {
         let mut rest = self.sql.as_str();
         std::iter::from_fn(move || {
@@ -38,18 +38,17 @@ impl Issued {
     }
 }
 
-/// How long answers are held back so that whatever does not wait for them must have been sent.
-pub(crate) const HEARD: Duration = Duration::from_millis(5);
+/// The delay of responses: a statement that tutord sends within it does not wait for the response.
+pub(crate) const RESPONSE_DELAY: Duration = Duration::from_millis(5);
 
-/// Passes everything on and remembers the statements.
-pub(crate) struct Wire {
+/// Forwards all bytes and records the statements.
+pub(crate) struct StatementProxy {
     pub(crate) address: String,
-    issued: Arc<Mutex<Vec<anyhow::Result<Issued>>>>,
+    issued: Arc<Mutex<Vec<anyhow::Result<IssuedStatement>>>>,
 }
 
-impl Wire {
-    /// Listens on a port of its own, in front of the system's PostgreSQL, and holds its answers back for a while; ends with
-    /// the runtime.
+impl StatementProxy {
+    /// Listens in front of the system's PostgreSQL and delays its responses; ends with the runtime.
     pub(crate) async fn start(system: &System, pause: Duration) -> anyhow::Result<Self> {
         let server = system.postgres_address()?.to_owned();
         let listener = TcpListener::bind("127.0.0.1:0").await?;
@@ -60,20 +59,20 @@ impl Wire {
                 let server = TcpStream::connect(&server).await?;
                 server.set_nodelay(true)?;
                 client.set_nodelay(true)?;
-                let conversation = Arc::new(Mutex::new(Conversation::new(Arc::clone(&issued))));
+                let session = Arc::new(Mutex::new(ClientSession::new(Arc::clone(&issued))));
                 let ((client_reads, client_writes), (server_reads, server_writes)) =
                     (client.into_split(), server.into_split());
-                let heard = Arc::clone(&conversation);
+                let heard = Arc::clone(&session);
                 // The first message of a client has no kind.
                 tokio::spawn(pass(
                     client_reads,
                     server_writes,
                     Messages::after_start(),
                     Duration::ZERO,
-                    move |kind, body| heard.lock().unwrap_or_else(PoisonError::into_inner).asked(kind, body),
+                    move |kind, body| heard.lock().unwrap_or_else(PoisonError::into_inner).handle_request(kind, body),
                 ));
                 tokio::spawn(pass(server_reads, client_writes, Messages::default(), pause, move |kind, _| {
-                    conversation.lock().unwrap_or_else(PoisonError::into_inner).answered(kind);
+                    session.lock().unwrap_or_else(PoisonError::into_inner).handle_response(kind);
                     Ok(())
                 }));
             }
@@ -82,13 +81,13 @@ impl Wire {
         Ok(wire)
     }
 
-    /// The address of the main database by way of this.
+    /// Returns the URL of the main database through the proxy.
     pub(crate) fn url(&self, system: &System) -> anyhow::Result<String> {
         Ok(system.url.replace(system.postgres_address()?, &self.address))
     }
 
-    /// What was issued since the last time; an error when one of the values can't be read.
-    pub(crate) fn take(&self) -> anyhow::Result<Vec<Issued>> {
+    /// Returns the statements since the last call, or an error for a value of an unknown type.
+    pub(crate) fn take(&self) -> anyhow::Result<Vec<IssuedStatement>> {
         std::mem::take(&mut *self.issued.lock().unwrap_or_else(PoisonError::into_inner)).into_iter().collect()
     }
 }
@@ -107,7 +106,7 @@ async fn pass(
             return Ok(());
         }
         tokio::time::sleep(pause).await;
-        // Heard before it is passed on: the answer can't come first.
+        // Record the request before the forwarding, so that the response can't come first.
         messages.split(&bytes[..length], &mut heard)?;
         to.write_all(&bytes[..length]).await?;
     }
@@ -144,21 +143,21 @@ impl Messages {
     }
 }
 
-/// One connection's statements.
-struct Conversation {
-    /// By name: the text, and the types of the values.
+/// The statements of one connection.
+struct ClientSession {
+    /// The text and the types of the values of each prepared statement, by name.
     prepared: HashMap<String, (String, Vec<u32>)>,
-    /// What was sent and not answered yet.
+    /// The number of requests without a response.
     unanswered: u32,
-    issued: Arc<Mutex<Vec<anyhow::Result<Issued>>>>,
+    issued: Arc<Mutex<Vec<anyhow::Result<IssuedStatement>>>>,
 }
 
-impl Conversation {
-    fn new(issued: Arc<Mutex<Vec<anyhow::Result<Issued>>>>) -> Self {
+impl ClientSession {
+    fn new(issued: Arc<Mutex<Vec<anyhow::Result<IssuedStatement>>>>) -> Self {
         Self { prepared: HashMap::new(), unanswered: 0, issued }
     }
 
-    fn asked(&mut self, kind: u8, body: &[u8]) -> anyhow::Result<()> {
+    fn handle_request(&mut self, kind: u8, body: &[u8]) -> anyhow::Result<()> {
         let mut body = Body(body);
         match kind {
             b'P' => {
@@ -166,9 +165,9 @@ impl Conversation {
                 let types = (0..body.number(2)?).map(|_| body.number(4)).collect::<anyhow::Result<_>>()?;
                 self.prepared.insert(name, (sql, types));
             }
-            b'B' => self.note(self.bound(body)),
+            b'B' => self.record(self.bound(body)),
             b'Q' => {
-                self.note(Ok((body.text()?, Vec::new())));
+                self.record(Ok((body.text()?, Vec::new())));
                 self.unanswered += 1;
             }
             b'S' => self.unanswered += 1,
@@ -177,7 +176,7 @@ impl Conversation {
         Ok(())
     }
 
-    /// A prepared statement's text, and its values.
+    /// Returns the text of a prepared statement, and its values.
     fn bound(&self, mut body: Body<'_>) -> anyhow::Result<(String, Vec<String>)> {
         let (_portal, name) = (body.text()?, body.text()?);
         let (sql, types) = self.prepared.get(&name).with_context(|| format!("{name} was not prepared"))?;
@@ -191,22 +190,22 @@ impl Conversation {
         Ok((sql.clone(), values))
     }
 
-    fn note(&self, statement: anyhow::Result<(String, Vec<String>)>) {
+    fn record(&self, statement: anyhow::Result<(String, Vec<String>)>) {
         let pipelined = self.unanswered > 0;
-        let issued = statement.map(|(sql, values)| Issued { sql, values, pipelined });
+        let issued = statement.map(|(sql, values)| IssuedStatement { sql, values, pipelined });
         self.issued.lock().unwrap_or_else(PoisonError::into_inner).push(issued);
     }
 
-    /// `Z`: ready for the next.
-    const fn answered(&mut self, kind: u8) {
+    /// Counts a `Z` message: ready for the next request.
+    const fn handle_response(&mut self, kind: u8) {
         if kind == b'Z' {
-            // One more than asked for comes at the start.
+            // The start of a session sends one without a request.
             self.unanswered = self.unanswered.saturating_sub(1);
         }
     }
 }
 
-/// What is left to read of a message.
+/// The unread rest of a message.
 struct Body<'a>(&'a [u8]);
 
 impl<'a> Body<'a> {
@@ -216,12 +215,12 @@ impl<'a> Body<'a> {
         Ok(bytes)
     }
 
-    /// A number of so many bytes.
+    /// Reads a number of this many bytes.
     fn number(&mut self, bytes: usize) -> anyhow::Result<u32> {
         Ok(self.bytes(bytes)?.iter().fold(0, |number, &byte| number << 8 | u32::from(byte)))
     }
 
-    /// Up to a zero.
+    /// Reads a text up to a zero.
     fn text(&mut self) -> anyhow::Result<String> {
         let length = self.0.iter().position(|&byte| byte == 0).context("a text without an end")?;
         let text = String::from_utf8(self.bytes(length)?.to_vec())?;

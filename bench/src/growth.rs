@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use testbed::FakeModel;
 use testbed::model::Behaviour;
-use tutord_store::seed::SeedPlan;
+use tutord_core::operations::SeedPlan;
 
 use crate::cache::invalidations;
 use crate::client::{Connection, request};

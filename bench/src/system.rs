@@ -14,9 +14,10 @@ use redis::aio::MultiplexedConnection;
 use sha2::{Digest as _, Sha256};
 use tempfile::TempDir;
 use testbed::{Postgres, Redis};
-use tutord_store::model::NewSessionTokens;
-use tutord_store::seed::SeedPlan;
-use tutord_store::{StoreOptions, Timestamp};
+use tutord_core::Timestamp;
+use tutord_core::model::NewSessionTokens;
+use tutord_core::operations::SeedPlan;
+use tutord_db::DatabaseOptions;
 
 use crate::client::{Connection, request};
 use crate::load::{Requests, Target};
@@ -189,7 +190,7 @@ pub(crate) fn password_hash() -> &'static str {
 
 /// Migrates the database, adds the rows, and logs these students in.
 pub(crate) async fn fill(url: &str, plan: &SeedPlan, students: RangeInclusive<u64>) -> anyhow::Result<()> {
-    let store = tutord_store::open(url, &StoreOptions::default()).await?;
+    let store = tutord_db::open(url, &DatabaseOptions::default()).await?;
     store.migrate().await?;
     store.seed(plan, &|_| {}).await?;
     log_in(url, students).await
@@ -197,7 +198,7 @@ pub(crate) async fn fill(url: &str, plan: &SeedPlan, students: RangeInclusive<u6
 
 /// Begins a session for each of these students.
 pub(crate) async fn log_in(url: &str, students: RangeInclusive<u64>) -> anyhow::Result<()> {
-    let store = tutord_store::open(url, &StoreOptions::default()).await?;
+    let store = tutord_db::open(url, &DatabaseOptions::default()).await?;
     for student in students {
         let hash = |text: &str| Sha256::digest(text.as_bytes()).into();
         let day = Timestamp::now() + Duration::from_secs(24 * 60 * 60);

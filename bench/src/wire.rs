@@ -8,7 +8,7 @@ use anyhow::{Context as _, bail};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpListener, TcpStream};
-use tutord_store::Timestamp;
+use tutord_core::Timestamp;
 
 use crate::system::System;
 

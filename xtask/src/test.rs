@@ -107,7 +107,7 @@ fn by_database(report: &str) -> String {
     let line = |what: &str, suite: &str| {
         format!("{what}: {} on SQLite, {} on PostgreSQL", count(suite, "sqlite"), count(suite, "postgres"))
     };
-    format!("{}\n{}", line("API tests", "tutord::api"), line("store conformance", "tutord-store::conformance"))
+    format!("{}\n{}", line("API tests", "tutord::api"), line("store conformance", "tutord-db::conformance"))
 }
 
 fn totals(report: &str) -> (usize, usize) {
@@ -133,7 +133,7 @@ mod tests {
             <testcase name="chat::list::sqlite" classname="tutord::api" time="1"></testcase>
             <testcase name="chat::list::postgres" classname="tutord::api"><failure/></testcase>
             <testcase name="chat::page::postgres" classname="tutord::api"/>
-            <testcase name="users::sqlite" classname="tutord-store::conformance"/>
+            <testcase name="users::sqlite" classname="tutord-db::conformance"/>
             <testcase name="unit" classname="tutord"/></testsuite>"#;
         let expected = "API tests: 1 on SQLite, 2 on PostgreSQL\nstore conformance: 1 on SQLite, 0 on PostgreSQL";
         assert_eq!(by_database(report), expected);

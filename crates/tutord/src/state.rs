@@ -8,7 +8,7 @@ use querywatch::Watch;
 use readthrough::{Cache, Identity};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
-use tutord_store::Store;
+use tutord_core::{Database, Operations, Store};
 
 use crate::admin::{AdminContext, AdminState};
 use crate::auth::{self, Auth, AuthState, Mailer, Passwords};
@@ -47,8 +47,8 @@ pub type AppState = SharedState<Rooms>;
 pub struct Rooms {
     /// The configuration of the process.
     pub config: Config,
-    /// The database, uncached.
-    pub operations: Arc<dyn Store>,
+    /// The calls to the database for operators and background tasks.
+    pub operations: Arc<dyn Operations>,
     /// The cached store.
     pub store: Arc<dyn Store>,
     /// The cache in front of the database.
@@ -92,11 +92,12 @@ impl AppState {
     pub fn start(
         config: Config,
         (watch, plans): (Watch, Plans),
-        operations: Arc<dyn Store>,
+        database: Arc<dyn Database>,
         demo: bool,
     ) -> anyhow::Result<Self> {
+        let operations: Arc<dyn Operations> = Arc::clone(&database) as Arc<dyn Operations>;
         let cache = cache_of(&config, operations.as_ref())?;
-        let cached = CachedStore::new(Arc::clone(&operations), cache.clone(), &config.cache, PAGE_SIZES);
+        let cached = CachedStore::new(database, cache.clone(), &config.cache, PAGE_SIZES);
         let cached = Arc::new(cached);
         let store: Arc<dyn Store> = Arc::clone(&cached) as Arc<dyn Store>;
         let background = Background::default();
@@ -203,7 +204,12 @@ impl AppState {
         progress::spawn_maintenance(&background, Arc::clone(&store), leaderboards);
         plans.spawn(&background, Arc::clone(&operations), watch);
         cache::spawn_warming(&background, cache.clone(), Arc::clone(&cached));
-        cache::spawn_outbox(&background, cached, Duration::from_secs(config.cache.longest_ttl()));
+        cache::spawn_outbox(
+            &background,
+            cached,
+            Arc::clone(&operations),
+            Duration::from_secs(config.cache.longest_ttl()),
+        );
         Ok(Self::new(Rooms {
             config,
             operations,
@@ -228,7 +234,7 @@ impl AppState {
 }
 
 /// Opens the cache in front of a database, and empties it when the database's identity changes.
-fn cache_of(config: &Config, operations: &dyn Store) -> anyhow::Result<Cache> {
+fn cache_of(config: &Config, operations: &dyn Operations) -> anyhow::Result<Cache> {
     let cache = config.cache.build(operations.backend(), None).context("REDIS_URL")?;
     let identified = cache.clone();
     operations.on_identity(Arc::new(move |identity| {

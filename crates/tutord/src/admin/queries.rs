@@ -5,7 +5,7 @@ use std::cmp::Reverse;
 use axum::extract::State;
 use querywatch::{Finding, ShapeSnapshot, SlowStatement, Stats, Totals};
 use serde::{Deserialize, Serialize};
-use tutord_store::store::ServerStatement;
+use tutord_core::operations::ServerStatement;
 use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use axum::extract::FromRef;
 use querywatch::Watch;
 use readthrough::Cache;
-use tutord_store::Store;
+use tutord_core::Operations;
 
 use crate::auth::AuthState;
 use crate::http::state::SharedState;
@@ -19,7 +19,7 @@ pub struct AdminContext {
     /// The state of the extractors.
     pub auth: AuthState,
     /// The database.
-    pub operations: Arc<dyn Store>,
+    pub operations: Arc<dyn Operations>,
     /// The cache in front of the database.
     pub cache: Cache,
     /// The observer of all SQL statements.

@@ -13,8 +13,8 @@ use std::time::Duration;
 use anyhow::Context as _;
 use futures_util::stream::{StreamExt as _, iter};
 use tokio::sync::Notify;
-use tutord_store::model::{ClaimedMail, EmailTokenPurpose, MailKind, NewEmailToken};
-use tutord_store::{Store, Timestamp};
+use tutord_core::model::{ClaimedMail, EmailTokenPurpose, MailKind, NewEmailToken};
+use tutord_core::{Store, Timestamp};
 use url::Url;
 
 use super::token::Token;
@@ -62,7 +62,7 @@ impl Mailer {
     }
 
     /// Stores a mail to a user. Issues one statement, whether or not the user exists.
-    pub(super) async fn enqueue(&self, user_id: i64, kind: MailKind) -> Result<(), tutord_store::Error> {
+    pub(super) async fn enqueue(&self, user_id: i64, kind: MailKind) -> Result<(), tutord_core::Error> {
         let message_id = format!("{:032x}@{}", rand::random::<u128>(), self.domain);
         if self.store.enqueue_mail(user_id, kind, &message_id).await? {
             self.stored.notify_one();
@@ -111,7 +111,7 @@ struct Sender {
 
 impl Sender {
     /// Sends at most [`AT_ONCE`] mails. Returns the number of due mails.
-    async fn send_due(&self) -> Result<usize, tutord_store::Error> {
+    async fn send_due(&self) -> Result<usize, tutord_core::Error> {
         let now = Timestamp::now();
         let due = self.store.claim_mails(now, now + CLAIM, i64::try_from(AT_ONCE).unwrap_or(1)).await?;
         let count = due.len();
@@ -133,7 +133,7 @@ impl Sender {
             }
             Err(DeliveryError { is_permanent, cause }) => {
                 let pause = PAUSES[usize::try_from(mail.attempts - 1).unwrap_or(0).min(PAUSES.len() - 1)];
-                // Not all that failed together at the same moment again.
+                // Spread the retries of mails that failed together.
                 let due_at = Timestamp::now() + pause + pause.mul_f64(rand::random_range(0.0..0.1));
                 let attempts = mail.attempts;
                 if is_permanent || due_at > mail.created_at + PATIENCE {

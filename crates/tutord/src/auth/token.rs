@@ -7,7 +7,7 @@
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use sha2::{Digest, Sha256};
-use tutord_store::model::TokenHash;
+use tutord_core::model::TokenHash;
 
 /// A secret that a client receives once. It does not implement `Debug`, so that it can't reach a log.
 pub(super) struct Token(String);

@@ -7,8 +7,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::sleep;
-use tutord_store::Timestamp;
-use tutord_store::store::{ChangeFeed, Outbox as _};
+use tutord_core::Timestamp;
+use tutord_core::operations::{ChangeFeed, Operations};
 
 use super::CachedStore;
 use crate::background::Background;
@@ -24,15 +24,20 @@ const PURGE: Duration = Duration::from_secs(60);
 const PURGED: i64 = 10_000;
 
 /// Starts the tasks, which end at shutdown. `longest_ttl` is the longest time to live of a cached value.
-pub(crate) fn spawn(background: &Background, store: Arc<CachedStore>, longest_ttl: Duration) {
+pub(crate) fn spawn(
+    background: &Background,
+    store: Arc<CachedStore>,
+    operations: Arc<dyn Operations>,
+    longest_ttl: Duration,
+) {
     if !store.is_enabled() {
-        background.spawn(purge(background.clone(), store, longest_ttl));
+        background.spawn(purge(background.clone(), operations, longest_ttl));
         return;
     }
     let acknowledging = Arc::clone(&store);
     let stop = background.shutdown.clone();
     background.spawn(async move {
-        // Once more at the end: what is left to others takes them a second reading.
+        // Acknowledge once more at the end, so that no other process invalidates these writes again.
         while stop.run_until_cancelled(sleep(ACKNOWLEDGE)).await.is_some() {
             acknowledge(&acknowledging).await;
         }
@@ -42,7 +47,7 @@ pub(crate) fn spawn(background: &Background, store: Arc<CachedStore>, longest_tt
     background.spawn(async move {
         stop.run_until_cancelled(async {
             loop {
-                match store.follow_changes().await {
+                match operations.follow_changes().await {
                     Ok(Some(feed)) => follow(&store, feed).await,
                     Ok(None) => {}
                     Err(error) => tracing::warn!(%error, "could not follow changes of the database; retrying"),
@@ -74,7 +79,7 @@ async fn follow(store: &CachedStore, mut feed: Box<dyn ChangeFeed>) {
                 feed.done(&changes).await?;
                 tracing::debug!(changes = changes.len(), "invalidated the changes of others");
             }
-            Ok::<_, tutord_store::Error>(true)
+            Ok::<_, tutord_core::Error>(true)
         };
         match outcome.await {
             Ok(true) => {}
@@ -89,9 +94,9 @@ async fn follow(store: &CachedStore, mut feed: Box<dyn ChangeFeed>) {
 
 /// Removes changes while no cache is enabled. A process with a cache may start later, but values in Redis from before a
 /// change expire with their time to live, and the change is not needed after that.
-async fn purge(background: Background, store: Arc<CachedStore>, longest_ttl: Duration) {
+async fn purge(background: Background, operations: Arc<dyn Operations>, longest_ttl: Duration) {
     while background.shutdown.run_until_cancelled(sleep(PURGE)).await.is_some() {
         let before = Timestamp::now() - longest_ttl;
-        background.drain("changes that nobody follows", || store.purge_changes(before, PURGED)).await;
+        background.drain("changes that nobody follows", || operations.purge_changes(before, PURGED)).await;
     }
 }

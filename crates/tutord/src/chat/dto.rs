@@ -2,11 +2,12 @@
 
 use garde::Validate;
 use serde::{Deserialize, Serialize};
-use tutord_store::model::{ContextType, Conversation, Message, MessageRole};
-use tutord_store::{Page, PageRequest, Timestamp};
+use tutord_core::model::{ContextType, Conversation, Message, MessageRole};
+use tutord_core::{Page, PageRequest, Timestamp};
 use utoipa::ToSchema;
 
 use crate::http::json::{trimmed, trimmed_option};
+use crate::http::pagination::PageInfo;
 
 #[derive(Deserialize, Validate, ToSchema)]
 pub(super) struct NewConversationRequest {
@@ -84,23 +85,15 @@ pub(super) struct ConversationResponse {
 #[derive(Serialize, ToSchema)]
 pub(super) struct ConversationList {
     conversations: Vec<ConversationItem>,
-    total: i64,
-    limit: i64,
-    /// Null on pages requested by cursor.
-    offset: Option<i64>,
-    has_more: bool,
-    next_cursor: Option<String>,
+    #[serde(flatten)]
+    page: PageInfo,
 }
 
 impl ConversationList {
     pub(super) fn new(page: Page<Conversation>, request: &PageRequest) -> Self {
         Self {
+            page: PageInfo::new(&page, request),
             conversations: page.items.into_iter().map(ConversationItem::from).collect(),
-            total: page.total,
-            limit: request.limit,
-            offset: request.offset(),
-            has_more: page.has_more,
-            next_cursor: page.next.map(|cursor| cursor.encode()),
         }
     }
 }
@@ -156,12 +149,8 @@ impl From<Message> for MessageItem {
 
 #[derive(Serialize, ToSchema)]
 pub(super) struct Pagination {
-    total: i64,
-    limit: i64,
-    /// Null on pages requested by cursor.
-    offset: Option<i64>,
-    has_more: bool,
-    next_cursor: Option<String>,
+    #[serde(flatten)]
+    page: PageInfo,
     prev_cursor: Option<String>,
 }
 
@@ -183,15 +172,11 @@ impl ConversationPageResponse {
                 created_at: conversation.created_at,
                 updated_at: conversation.updated_at,
             },
-            messages: page.items.into_iter().map(MessageItem::from).collect(),
             pagination: Pagination {
-                total: page.total,
-                limit: request.limit,
-                offset: request.offset(),
-                has_more: page.has_more,
-                next_cursor: page.next.map(|cursor| cursor.encode()),
+                page: PageInfo::new(&page, request),
                 prev_cursor: page.previous.map(|cursor| cursor.encode()),
             },
+            messages: page.items.into_iter().map(MessageItem::from).collect(),
         }
     }
 }

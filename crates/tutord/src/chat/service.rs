@@ -1,7 +1,7 @@
 //! The rules of conversations.
 
-use tutord_store::PageRequest;
-use tutord_store::model::{ContextType, Conversation, NewConversation, Order};
+use tutord_core::PageRequest;
+use tutord_core::model::{ContextType, Conversation, NewConversation, Order};
 
 use super::dto::NewConversationRequest;
 use super::state::ChatState;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use axum::extract::FromRef;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
-use tutord_store::Store;
+use tutord_core::Store;
 
 use super::InProgress;
 use crate::auth::AuthState;

@@ -2,8 +2,8 @@
 
 use std::path::PathBuf;
 
-use tutord_store::Store;
-use tutord_store::model::CatalogueLoaded;
+use tutord_core::Store;
+use tutord_core::model::CatalogueLoaded;
 
 use super::open;
 use crate::config::DatabaseSettings;

@@ -3,9 +3,9 @@
 use anyhow::Context as _;
 use axum::Router;
 use serde::Serialize;
-use tutord_store::model::{Appended, LearningProfile, NewReply, NewUser, NewUserMessage, Role, SkillLevel, Target};
-use tutord_store::text::head;
-use tutord_store::{Store, Timestamp};
+use tutord_core::model::{Appended, LearningProfile, NewReply, NewUser, NewUserMessage, Role, SkillLevel, Target};
+use tutord_core::text::head;
+use tutord_core::{Store, Timestamp};
 
 use super::naive;
 use super::serve::until_signal;

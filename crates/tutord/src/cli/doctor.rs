@@ -4,7 +4,8 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tutord_store::{DatabaseIdentity, Timestamp};
+use tutord_core::Timestamp;
+use tutord_core::operations::DatabaseIdentity;
 
 use crate::config::Config;
 use crate::llm::{EndpointCheck, OpenAi};
@@ -36,7 +37,7 @@ pub(super) async fn run(config: &Config) -> bool {
     let missing = url.strip_prefix("sqlite://").filter(|path| !path.is_empty() && !Path::new(path).exists());
     let opened = match missing {
         Some(path) => Err(format!("there is no database at {path} yet; run `tutord migrate` or `tutord serve`")),
-        None => tutord_store::open(&url, &config.database.options()).await.map_err(|error| error.to_string()),
+        None => tutord_db::open(&url, &config.database.options()).await.map_err(|error| error.to_string()),
     };
     match opened {
         Ok(store) => {

@@ -19,7 +19,8 @@ use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
 use tracing_subscriber::{EnvFilter, Layer as _};
-use tutord_store::{Store, StoreOptions};
+use tutord_core::Database;
+use tutord_db::DatabaseOptions;
 
 use crate::config::{Config, DatabaseSettings, LogFormat, LogSettings};
 
@@ -92,13 +93,13 @@ impl Cli {
     }
 }
 
-async fn open(database: &DatabaseSettings) -> anyhow::Result<Arc<dyn Store>> {
+async fn open(database: &DatabaseSettings) -> anyhow::Result<Arc<dyn Database>> {
     open_with(database, database.options()).await
 }
 
-async fn open_with(database: &DatabaseSettings, options: StoreOptions) -> anyhow::Result<Arc<dyn Store>> {
+async fn open_with(database: &DatabaseSettings, options: DatabaseOptions) -> anyhow::Result<Arc<dyn Database>> {
     let setting = if database.database_url.is_some() { "DATABASE_URL, --database-url" } else { "DATA_DIR, --data-dir" };
-    tutord_store::open(&database.url(), &options).await.with_context(|| format!("opening the database ({setting})"))
+    tutord_db::open(&database.url(), &options).await.with_context(|| format!("opening the database ({setting})"))
 }
 
 /// The trace exporter, which flushes when dropped; `()` without the feature `otlp`.

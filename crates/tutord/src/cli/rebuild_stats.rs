@@ -1,7 +1,7 @@
 //! `tutord rebuild-stats`: recomputes all statistics from the completed exercises.
 
 use indicatif::ProgressBar;
-use tutord_store::Timestamp;
+use tutord_core::Timestamp;
 
 use super::open;
 use crate::config::DatabaseSettings;

@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use anyhow::Context as _;
 use indicatif::{ProgressBar, ProgressStyle};
-use tutord_store::seed::SeedPlan;
+use tutord_core::operations::SeedPlan;
 
 use super::open;
 use crate::auth::hash_password;

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Args;
-use tutord_store::StoreOptions;
+use tutord_db::DatabaseOptions;
 
 use crate::values::{Secret, SecretUrl, size};
 
@@ -49,14 +49,14 @@ impl DatabaseSettings {
     }
 
     /// Returns the options of the store's connections.
-    pub fn options(&self) -> StoreOptions {
-        StoreOptions {
+    pub fn options(&self) -> DatabaseOptions {
+        DatabaseOptions {
             pool_size: self.database_pool_size,
             max_overflow: self.database_max_overflow,
             acquire_timeout: Duration::from_millis(self.database_acquire_timeout_ms),
             statement_timeout: Duration::from_millis(self.database_statement_timeout_ms),
             creates_directory: self.database_url.is_none(),
-            ..StoreOptions::default()
+            ..DatabaseOptions::default()
         }
     }
 }

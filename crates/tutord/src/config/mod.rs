@@ -8,7 +8,7 @@ mod log;
 
 use clap::Args;
 use querywatch::Watch;
-use tutord_store::StoreOptions;
+use tutord_db::DatabaseOptions;
 
 use crate::auth::AuthSettings;
 use crate::cache::CacheSettings;
@@ -52,9 +52,9 @@ pub struct Config {
 
 impl Config {
     /// Returns the store options of a serving process. With Redis, the store records all writes in the outbox.
-    pub fn store_options(&self, watch: &Watch) -> StoreOptions {
+    pub fn store_options(&self, watch: &Watch) -> DatabaseOptions {
         let shared = self.cache.cache_enabled && self.cache.redis_url.is_some();
-        StoreOptions {
+        DatabaseOptions {
             node: shared.then(rand::random),
             serves: true,
             watch: watch.clone(),

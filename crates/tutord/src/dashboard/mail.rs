@@ -1,7 +1,7 @@
 //! The page Mail: waiting and undeliverable mails.
 
 use maud::{Markup, html};
-use tutord_store::model::FailedMail;
+use tutord_core::model::FailedMail;
 
 use super::format;
 use super::state::DashboardState;

@@ -1,7 +1,7 @@
 //! The page Replicas: the streaming replicas, as the primary reports them.
 
 use maud::{Markup, html};
-use tutord_store::store::{Replica, ReplicaProgress};
+use tutord_core::operations::{Replica, ReplicaProgress};
 
 use super::format;
 use super::state::DashboardState;

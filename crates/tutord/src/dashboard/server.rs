@@ -1,7 +1,7 @@
 //! The page Server: statements of all users, as counted by the database server.
 
 use maud::{Markup, html};
-use tutord_store::store::ServerStatement;
+use tutord_core::operations::ServerStatement;
 
 use super::format;
 use super::state::DashboardState;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use axum::extract::FromRef;
 use querywatch::Watch;
 use readthrough::Cache;
-use tutord_store::Store;
+use tutord_core::{Operations, Store};
 
 use super::LivePages;
 use crate::auth::AuthState;
@@ -25,7 +25,7 @@ pub struct Dashboard {
     /// The state of the extractors.
     pub auth: AuthState,
     /// The database.
-    pub operations: Arc<dyn Store>,
+    pub operations: Arc<dyn Operations>,
     /// The cached store.
     pub store: Arc<dyn Store>,
     /// The cache in front of the database.

@@ -107,7 +107,7 @@ pub(super) fn empty(text: &str) -> Markup {
 }
 
 /// Logs a failed query, and renders a note.
-pub(super) fn query_failed(error: &tutord_store::Error) -> Markup {
+pub(super) fn query_failed(error: &tutord_core::Error) -> Markup {
     tracing::warn!(%error, "could not load a dashboard page from the database");
     empty("The database did not respond.")
 }

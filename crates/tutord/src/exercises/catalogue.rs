@@ -11,8 +11,8 @@ use anyhow::{Context as _, bail};
 use serde::Deserialize;
 use sha2::{Digest as _, Sha256};
 use toml::Spanned;
-use tutord_store::Store;
-use tutord_store::model::{
+use tutord_core::Store;
+use tutord_core::model::{
     AchievementCategory, CatalogueLoaded, Difficulty, ExerciseType, NewAchievement, NewExercise, Rarity, Requirement,
 };
 

@@ -5,11 +5,11 @@
 //! concurrent requests may choose different exercises; the database stores the first choice.
 
 use rand::seq::IndexedRandom as _;
-use tutord_store::LocalDate;
-use tutord_store::model::{Candidate, Choice, Daily, Difficulty, ExerciseType, HistoryItem, SkillLevel, User};
+use tutord_core::LocalDate;
+use tutord_core::model::{Candidate, Choice, Daily, Difficulty, ExerciseType, HistoryItem, SkillLevel, User};
 
 use super::catalogue::is_word;
-use super::generator::{self, Wish};
+use super::generator::{self, ExerciseSpec};
 use super::state::ExercisesState;
 use crate::http::error::ApiError;
 
@@ -26,13 +26,13 @@ pub(super) async fn choose(state: &ExercisesState, student: &User, day: LocalDat
     let difficulty = difficulty_of(state, student).await?;
     let recent = state.store.ended_exercises(student.id, RECENT).await?;
     if state.llm.provider.is_some() {
-        let wish = Wish {
+        let spec = ExerciseSpec {
             language: language_of(student).unwrap_or_else(|| DEFAULT_LANGUAGE.to_owned()),
             difficulty,
             exercise_type: next_type(&recent),
             topic: None,
         };
-        match generator::exercise(state, student, &wish).await {
+        match generator::exercise(state, student, &spec).await {
             Ok(exercise) => return Ok(Some(Daily::Generated(Box::new(exercise)))),
             Err(error) => {
                 tracing::warn!(code = error.code(), "could not generate the daily exercise; using the catalogue");
@@ -65,7 +65,7 @@ fn spelled(language: &str) -> String {
         "golang" => "go".to_owned(),
         "js" => "javascript".to_owned(),
         "ts" => "typescript".to_owned(),
-        // Students write what they like, and an exercise in `Python (3.12)` must pass the catalogue's checks.
+        // Students can enter any text, but an exercise in `Python (3.12)` must pass the checks of the catalogue.
         other => other.replace(' ', "-").chars().filter(|character| is_word(*character)).collect(),
     }
 }

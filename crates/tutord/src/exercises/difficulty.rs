@@ -4,7 +4,7 @@
 //! below passing, three or more hints, or skipped) lower it. Only exercises of the current difficulty count, so that
 //! one change is not immediately followed by another.
 
-use tutord_store::model::{Difficulty, ExerciseStatus, HistoryItem, PASSING_GRADE};
+use tutord_core::model::{Difficulty, ExerciseStatus, HistoryItem, PASSING_GRADE};
 
 const SUCCESSES: usize = 3;
 const STRUGGLES: usize = 2;
@@ -21,6 +21,21 @@ pub(super) struct Performance {
     pub(super) completion_rate: f64,
     pub(super) successes: usize,
     pub(super) struggles: usize,
+}
+
+/// The recommendation of an analysis.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Analysis {
+    pub(super) current: Difficulty,
+    pub(super) recommended: Difficulty,
+    pub(super) performance: Performance,
+}
+
+/// A change of the difficulty of future daily exercises.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Adjustment {
+    pub(super) previous: Difficulty,
+    pub(super) difficulty: Difficulty,
 }
 
 fn is_struggle(item: &HistoryItem) -> bool {
@@ -76,8 +91,8 @@ pub(super) fn recommended(present: Difficulty, performance: &Performance) -> Dif
 
 #[cfg(test)]
 mod tests {
-    use tutord_store::Timestamp;
-    use tutord_store::model::{ExerciseType, UserExercise};
+    use tutord_core::Timestamp;
+    use tutord_core::model::{ExerciseType, UserExercise};
 
     use super::*;
 

@@ -2,14 +2,16 @@
 
 use garde::Validate;
 use serde::{Deserialize, Serialize};
-use tutord_store::model::{
-    Assigned, Completion, Difficulty, Exercise, ExerciseStatus, ExerciseType, Graded, HistoryItem, UserExercise,
+use tutord_core::model::{
+    Assigned, Completion, Difficulty, Exercise, ExerciseStatus, ExerciseType, Graded, HintTaken, HistoryItem,
+    UserExercise,
 };
-use tutord_store::{Page, PageRequest, Timestamp};
+use tutord_core::{Page, PageRequest, Timestamp};
 use utoipa::ToSchema;
 
-use super::difficulty::Performance;
+use super::difficulty::{Adjustment, Analysis, Performance};
 use crate::http::json::{not_blank, trimmed_option};
+use crate::http::pagination::PageInfo;
 
 #[derive(Serialize, ToSchema)]
 pub(super) struct ExerciseItem {
@@ -119,24 +121,13 @@ impl From<HistoryItem> for HistoryLine {
 #[derive(Serialize, ToSchema)]
 pub(super) struct HistoryList {
     exercises: Vec<HistoryLine>,
-    total: i64,
-    limit: i64,
-    /// Null on pages requested by cursor.
-    offset: Option<i64>,
-    has_more: bool,
-    next_cursor: Option<String>,
+    #[serde(flatten)]
+    page: PageInfo,
 }
 
 impl HistoryList {
     pub(super) fn new(page: Page<HistoryItem>, request: &PageRequest) -> Self {
-        Self {
-            exercises: page.items.into_iter().map(HistoryLine::from).collect(),
-            total: page.total,
-            limit: request.limit,
-            offset: request.offset(),
-            has_more: page.has_more,
-            next_cursor: page.next.map(|cursor| cursor.encode()),
-        }
+        Self { page: PageInfo::new(&page, request), exercises: page.items.into_iter().map(HistoryLine::from).collect() }
     }
 }
 
@@ -208,6 +199,17 @@ pub(super) struct HintResponse {
     pub(super) hints_remaining: i32,
     /// 1 (a nudge) to 3 (nearly there).
     pub(super) difficulty_level: i32,
+}
+
+impl From<HintTaken> for HintResponse {
+    fn from(HintTaken { hint, step, steps, .. }: HintTaken) -> Self {
+        Self {
+            hint,
+            hints_used: step,
+            hints_remaining: steps - step,
+            difficulty_level: (step * 3).div_euclid(steps.max(1)).clamp(1, 3),
+        }
+    }
 }
 
 #[derive(Default, Deserialize, Validate, ToSchema)]
@@ -319,7 +321,7 @@ pub(super) enum Change {
 }
 
 impl Change {
-    pub(super) fn between(present: Difficulty, next: Difficulty) -> Self {
+    fn between(present: Difficulty, next: Difficulty) -> Self {
         match present.cmp(&next) {
             std::cmp::Ordering::Less => Self::Increase,
             std::cmp::Ordering::Equal => Self::Maintain,
@@ -339,6 +341,27 @@ pub(super) struct AnalysisResponse {
     pub(super) consecutive_successes: usize,
     pub(super) consecutive_struggles: usize,
     pub(super) performance_metrics: PerformanceResponse,
+}
+
+impl AnalysisResponse {
+    pub(super) fn new(user_id: i64, Analysis { current, recommended, performance }: Analysis) -> Self {
+        let reason = Change::between(current, recommended);
+        Self {
+            user_id,
+            should_adjust: reason != Change::Maintain,
+            current_difficulty: current,
+            recommended_difficulty: recommended,
+            reason,
+            message: match reason {
+                Change::Increase => "You solve these without help: try harder ones.",
+                Change::Decrease => "The last ones were hard going: easier ones will build confidence.",
+                Change::Maintain => "This difficulty suits you.",
+            },
+            consecutive_successes: performance.successes,
+            consecutive_struggles: performance.struggles,
+            performance_metrics: performance.into(),
+        }
+    }
 }
 
 #[derive(Deserialize, Validate, ToSchema)]
@@ -365,4 +388,21 @@ pub(super) struct AdjustResponse {
     pub(super) user_id: i64,
     pub(super) new_difficulty: Difficulty,
     pub(super) notification: Notification,
+}
+
+impl AdjustResponse {
+    pub(super) fn new(user_id: i64, reason: Option<String>, change: Adjustment) -> Self {
+        let Adjustment { previous, difficulty } = change;
+        let change_type = Change::between(previous, difficulty);
+        let message = match change_type {
+            Change::Maintain => format!("Your exercises stay {difficulty}."),
+            Change::Increase | Change::Decrease => format!("Your exercises change from {previous} to {difficulty}."),
+        };
+        Self {
+            message: "Difficulty adjusted.",
+            user_id,
+            new_difficulty: difficulty,
+            notification: Notification { message, change_type, reason },
+        }
+    }
 }

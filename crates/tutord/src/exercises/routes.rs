@@ -4,8 +4,8 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
-use tutord_store::List;
-use tutord_store::model::ExerciseStatus;
+use tutord_core::List;
+use tutord_core::model::ExerciseStatus;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
@@ -54,7 +54,7 @@ const KEY_BUDGET: u32 = 5;
 const BUDGETS: &[Budget] = &[
     ("GET", "/daily", DAILY_BUDGET + CHOICE_BUDGET),
     ("GET", "/history", HISTORY_BUDGET),
-    // A generated exercise is looked for among those of the catalogue first.
+    // The look-up of a generated exercise reads the catalogue first.
     ("GET", "/{id}", EXERCISE_BUDGET + 1),
     ("POST", "/{id}/submit", COMPLETE_BUDGET + STEP_BUDGET + KEY_BUDGET),
     ("POST", "/{id}/hint", STEP_BUDGET),
@@ -144,7 +144,7 @@ async fn submit(
     Id(id): Id,
     Json(request): Json<SubmitRequest>,
 ) -> Result<axum::Json<SubmitResponse>, ApiError> {
-    Ok(axum::Json(service::submit(&state, &identity, id, request).await?))
+    Ok(axum::Json(service::submit(&state, &identity, id, request).await?.into()))
 }
 
 /// Returns the next hint.
@@ -156,7 +156,7 @@ async fn hint(
     Id(id): Id,
     OptionalJson(request): OptionalJson<HintRequest>,
 ) -> Result<axum::Json<HintResponse>, ApiError> {
-    Ok(axum::Json(service::hint(&state, &identity, id, request.unwrap_or_default()).await?))
+    Ok(axum::Json(service::hint(&state, &identity, id, request.unwrap_or_default()).await?.into()))
 }
 
 /// Completes an exercise that the student has started (otherwise 409). Counts once; repeated calls return the same
@@ -193,7 +193,7 @@ async fn generate(
     OptionalJson(request): OptionalJson<GenerateRequest>,
 ) -> Result<Response, ApiError> {
     let generated = service::generate(&state, &identity, request.unwrap_or_default()).await?;
-    Ok((StatusCode::CREATED, axum::Json(generated)).into_response())
+    Ok((StatusCode::CREATED, axum::Json(GenerateResponse::new(generated))).into_response())
 }
 
 #[derive(Deserialize, utoipa::IntoParams)]
@@ -223,7 +223,8 @@ async fn analyze(
     State(state): State<ExercisesState>,
     Verified(identity): Verified,
 ) -> Result<axum::Json<AnalysisResponse>, ApiError> {
-    Ok(axum::Json(service::analyze(&state, &identity).await?))
+    let analysis = service::analyze(&state, &identity).await?;
+    Ok(axum::Json(AnalysisResponse::new(identity.user_id, analysis)))
 }
 
 /// Sets the difficulty of future daily exercises.
@@ -234,5 +235,6 @@ async fn adjust(
     Verified(identity): Verified,
     Json(request): Json<AdjustRequest>,
 ) -> Result<axum::Json<AdjustResponse>, ApiError> {
-    Ok(axum::Json(service::adjust(&state, &identity, request).await?))
+    let adjustment = service::adjust(&state, &identity, request.difficulty).await?;
+    Ok(axum::Json(AdjustResponse::new(identity.user_id, request.reason, adjustment)))
 }

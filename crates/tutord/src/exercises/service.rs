@@ -1,19 +1,16 @@
 //! The rules of exercises.
 
-use tutord_store::Timestamp;
-use tutord_store::model::{
-    Assigned, Completion, Difficulty, ExerciseStatus, ExerciseType, Grading, HistoryItem, Identity, Moment,
-    NewSubmission, RequestKey, Submitted, Transition, User,
+use tutord_core::Timestamp;
+use tutord_core::model::{
+    Assigned, Completion, Difficulty, ExerciseStatus, ExerciseType, Graded, Grading, HintTaken, HistoryItem, Identity,
+    Moment, NewSubmission, RequestKey, Submitted, Transition, User,
 };
-use tutord_store::rules::streak::daily_date;
+use tutord_core::rules::streak::daily_date;
 
 use super::daily::{self, DEFAULT_LANGUAGE};
-use super::difficulty::{self, Performance};
-use super::dto::{
-    AdjustRequest, AdjustResponse, AnalysisResponse, Change, CompleteRequest, GenerateRequest, GenerateResponse,
-    HintRequest, HintResponse, Notification, SubmitRequest, SubmitResponse,
-};
-use super::generator::{self, Review, Wish};
+use super::difficulty::{self, Adjustment, Analysis, Performance};
+use super::dto::{CompleteRequest, GenerateRequest, HintRequest, SubmitRequest};
+use super::generator::{self, ExerciseSpec, Review};
 use super::state::ExercisesState;
 use crate::auth::profile;
 use crate::http::error::ApiError;
@@ -81,7 +78,7 @@ pub(super) async fn submit(
     identity: &Identity,
     exercise_id: i64,
     request: SubmitRequest,
-) -> Result<SubmitResponse, ApiError> {
+) -> Result<Graded, ApiError> {
     state.limits.check(Rule::Submit, &Subject::User(identity.user_id)).await?;
     let student = profile(state.store.as_ref(), identity.user_id).await?;
     let SubmitRequest { solution, time_spent_seconds, idempotency_key } = request;
@@ -93,7 +90,7 @@ pub(super) async fn submit(
     let stored = state.store.submit_solution(student.id, exercise_id, &new, Timestamp::now()).await?;
     let submission = match allowed(stored, "submitted")? {
         Submitted::Ungraded(submission) => submission,
-        Submitted::Graded(graded) => return Ok(graded.into()),
+        Submitted::Graded(graded) => return Ok(graded),
     };
     let explain = |error: ApiError| {
         error
@@ -110,7 +107,7 @@ pub(super) async fn submit(
     let graded = state.store.grade_submission(student.id, &submission, &grading, moment(&student)).await?;
     let graded = allowed(graded, "graded")?;
     state.leaderboards.notify_one();
-    Ok(graded.into())
+    Ok(graded)
 }
 
 /// Returns the next hint. If possible, the model adapts it to the student's code.
@@ -119,29 +116,23 @@ pub(super) async fn hint(
     identity: &Identity,
     exercise_id: i64,
     request: HintRequest,
-) -> Result<HintResponse, ApiError> {
+) -> Result<HintTaken, ApiError> {
     state.limits.check(Rule::Hint, &Subject::User(identity.user_id)).await?;
     let taken = state.store.take_hint(identity.user_id, exercise_id, Timestamp::now()).await?;
-    let taken =
+    let mut taken =
         allowed(taken, "helped with")?.ok_or_else(|| ApiError::conflict("no hints are left for this exercise"))?;
     let written = [&request.context, &request.current_code].into_iter().flatten().any(|text| !text.trim().is_empty());
-    let mut hint = taken.hint.clone();
     if let Some(provider) = state.llm.provider.as_ref().filter(|_| written) {
         let written = (request.context.as_deref(), request.current_code.as_deref());
         let step = (taken.step, taken.steps);
         let (provider, max_tokens, student) =
             (provider.as_ref(), state.llm.settings.max_reply_tokens, identity.user_id);
         match generator::hint(provider, max_tokens, student, &taken.exercise, step, &taken.hint, written).await {
-            Ok(fitted) => hint = fitted,
+            Ok(fitted) => taken.hint = fitted,
             Err(error) => tracing::warn!(%error, "could not generate the hint; using the catalogue"),
         }
     }
-    Ok(HintResponse {
-        hint,
-        hints_used: taken.step,
-        hints_remaining: taken.steps - taken.step,
-        difficulty_level: (taken.step * 3).div_euclid(taken.steps.max(1)).clamp(1, 3),
-    })
+    Ok(taken)
 }
 
 pub(super) async fn complete(
@@ -167,7 +158,7 @@ pub(super) async fn generate(
     state: &ExercisesState,
     identity: &Identity,
     request: GenerateRequest,
-) -> Result<GenerateResponse, ApiError> {
+) -> Result<Assigned, ApiError> {
     if state.llm.provider.is_none() {
         return Err(ApiError::llm_not_configured());
     }
@@ -180,11 +171,11 @@ pub(super) async fn generate(
     if let Some(request) = &request
         && let Some(created) = state.store.created_exercise(identity.user_id, request).await?
     {
-        return Ok(GenerateResponse::new(created));
+        return Ok(created);
     }
     state.limits.check(Rule::generate(identity.role), &Subject::User(identity.user_id)).await?;
     let student = profile(state.store.as_ref(), identity.user_id).await?;
-    let wish = Wish {
+    let spec = ExerciseSpec {
         language: daily::language_of(&student).unwrap_or_else(|| DEFAULT_LANGUAGE.to_owned()),
         difficulty: match difficulty {
             Some(difficulty) => difficulty,
@@ -193,8 +184,8 @@ pub(super) async fn generate(
         exercise_type: exercise_type.unwrap_or(ExerciseType::Practical),
         topic,
     };
-    let new = generator::exercise(state, &student, &wish).await?;
-    Ok(GenerateResponse::new(state.store.create_exercise(student.id, &new, request.as_ref()).await?))
+    let new = generator::exercise(state, &student, &spec).await?;
+    Ok(state.store.create_exercise(student.id, &new, request.as_ref()).await?)
 }
 
 pub(super) async fn performance(
@@ -205,50 +196,22 @@ pub(super) async fn performance(
     Ok(difficulty::performance(&state.store.ended_exercises(identity.user_id, limit).await?))
 }
 
-pub(super) async fn analyze(state: &ExercisesState, identity: &Identity) -> Result<AnalysisResponse, ApiError> {
+pub(super) async fn analyze(state: &ExercisesState, identity: &Identity) -> Result<Analysis, ApiError> {
     let student = profile(state.store.as_ref(), identity.user_id).await?;
-    let present = daily::difficulty_of(state, &student).await?;
+    let current = daily::difficulty_of(state, &student).await?;
     let ended = state.store.ended_exercises(student.id, ANALYZED).await?;
-    let of_it: Vec<HistoryItem> = ended.into_iter().filter(|item| item.difficulty == present).collect();
-    let performance = difficulty::performance(&of_it);
-    let recommended = difficulty::recommended(present, &performance);
-    let reason = Change::between(present, recommended);
-    Ok(AnalysisResponse {
-        user_id: student.id,
-        should_adjust: reason != Change::Maintain,
-        current_difficulty: present,
-        recommended_difficulty: recommended,
-        reason,
-        message: match reason {
-            Change::Increase => "You solve these without help: try harder ones.",
-            Change::Decrease => "The last ones were hard going: easier ones will build confidence.",
-            Change::Maintain => "This difficulty suits you.",
-        },
-        consecutive_successes: performance.successes,
-        consecutive_struggles: performance.struggles,
-        performance_metrics: performance.into(),
-    })
+    let of_difficulty: Vec<HistoryItem> = ended.into_iter().filter(|item| item.difficulty == current).collect();
+    let performance = difficulty::performance(&of_difficulty);
+    Ok(Analysis { current, recommended: difficulty::recommended(current, &performance), performance })
 }
 
 pub(super) async fn adjust(
     state: &ExercisesState,
     identity: &Identity,
-    request: AdjustRequest,
-) -> Result<AdjustResponse, ApiError> {
+    difficulty: Difficulty,
+) -> Result<Adjustment, ApiError> {
     let student = profile(state.store.as_ref(), identity.user_id).await?;
-    let present = daily::difficulty_of(state, &student).await?;
-    state.store.set_exercise_difficulty(student.id, request.difficulty).await?;
-    let change_type = Change::between(present, request.difficulty);
-    let message = match change_type {
-        Change::Maintain => format!("Your exercises stay {}.", request.difficulty),
-        Change::Increase | Change::Decrease => {
-            format!("Your exercises change from {present} to {}.", request.difficulty)
-        }
-    };
-    Ok(AdjustResponse {
-        message: "Difficulty adjusted.",
-        user_id: student.id,
-        new_difficulty: request.difficulty,
-        notification: Notification { message, change_type, reason: request.reason },
-    })
+    let previous = daily::difficulty_of(state, &student).await?;
+    state.store.set_exercise_difficulty(student.id, difficulty).await?;
+    Ok(Adjustment { previous, difficulty })
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use axum::extract::FromRef;
 use tokio::sync::Notify;
-use tutord_store::Store;
+use tutord_core::Store;
 
 use crate::auth::AuthState;
 use crate::http::rate_limit::RateLimits;

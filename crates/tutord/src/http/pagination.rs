@@ -1,7 +1,8 @@
 //! Pagination: `limit`, `offset` and `cursor` of lists. Values out of range are rejected, not clamped.
 
-use serde::Deserialize;
-use tutord_store::{Cursor, List, PageRequest, Position};
+use serde::{Deserialize, Serialize};
+use tutord_core::{Cursor, List, Page, PageRequest, Position};
+use utoipa::ToSchema;
 
 use crate::http::error::ApiError;
 
@@ -23,6 +24,34 @@ impl Bounds {
     /// Returns the bounds of a list with cheap offsets.
     pub const fn new(default: i64, max: i64) -> Self {
         Self { default, max, max_offset: MAX_OFFSET }
+    }
+}
+
+/// The place of a page in its list; a part of the response of every list.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct PageInfo {
+    /// The number of items in the whole list.
+    total: i64,
+    /// The requested number of items.
+    limit: i64,
+    /// Null on pages requested by cursor.
+    offset: Option<i64>,
+    /// Set if the list has items after this page.
+    has_more: bool,
+    /// The cursor of the next page; null on the last one.
+    next_cursor: Option<String>,
+}
+
+impl PageInfo {
+    /// Describes a page that was requested so.
+    pub fn new<T>(page: &Page<T>, request: &PageRequest) -> Self {
+        Self {
+            total: page.total,
+            limit: request.limit,
+            offset: request.offset(),
+            has_more: page.has_more,
+            next_cursor: page.next.as_ref().map(Cursor::encode),
+        }
     }
 }
 
@@ -58,7 +87,7 @@ impl PageParams {
                 Cursor::decode(text)
                     .ok()
                     .filter(|cursor| cursor.list() == list)
-                    .ok_or_else(|| ApiError::validation("cursor", format!("cursor {}", tutord_store::CursorError)))?,
+                    .ok_or_else(|| ApiError::validation("cursor", format!("cursor {}", tutord_core::CursorError)))?,
             ),
         };
         Ok(PageRequest { limit, position })

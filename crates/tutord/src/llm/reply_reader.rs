@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use reqwest::Response;
-use tutord_store::model::BROKEN_OFF;
+use tutord_core::model::BROKEN_OFF;
 
 use super::completion::CompletionChunk;
 use super::dialect::Dialect;

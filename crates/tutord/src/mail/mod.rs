@@ -12,8 +12,8 @@ use lettre::address::AddressError;
 use lettre::message::Mailbox;
 use lettre::message::header::{ContentType, MIME_VERSION_1_0};
 use lettre::{Address, AsyncSmtpTransport, AsyncTransport, Message, Tokio1Executor};
-use tutord_store::Timestamp;
-use tutord_store::rules::address::ascii_domain;
+use tutord_core::Timestamp;
+use tutord_core::rules::address::ascii_domain;
 
 pub use settings::MailSettings;
 pub use stats::MailStats;

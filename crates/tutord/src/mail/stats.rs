@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::atomic::AtomicU64;
 use std::sync::{Mutex, PoisonError};
 
-use tutord_store::model::{MailCounts, MailKind};
+use tutord_core::model::{MailCounts, MailKind};
 
 /// Counts of mails by kind and outcome, and of waiting mails.
 #[derive(Debug, Default)]

@@ -4,13 +4,18 @@ use std::collections::BTreeMap;
 
 use garde::Validate;
 use serde::{Deserialize, Serialize};
-use tutord_store::model::progress::{Activity, LeaderboardEntry, Neighbourhood, TopicSkill, average_grade};
-use tutord_store::model::{Achievement, AchievementCategory, Period, Rarity, SkillLevel};
-use tutord_store::{LocalDate, Page, PageRequest, Timestamp};
+use tutord_core::model::progress::{
+    Activity, LeaderboardEntry, Neighbourhood, ProgressOverview, TopicSkill, average_grade,
+};
+use tutord_core::model::{Achievement, AchievementCategory, Period, Rarity, SkillLevel, User};
+use tutord_core::{LocalDate, Page, PageRequest, Timestamp};
 use utoipa::ToSchema;
 
+use super::service::{AchievementProgress, History, PeriodSums, StreakStatus, TopicLevel};
 use crate::http::json::trimmed;
+use crate::http::pagination::PageInfo;
 use crate::http::validation::time_zone;
+use crate::users::current_streak;
 
 #[derive(Serialize, ToSchema)]
 pub(super) struct UnlockedItem {
@@ -35,6 +40,30 @@ pub(super) struct ProgressResponse {
     pub(super) skill_levels: BTreeMap<String, SkillLevel>,
 }
 
+impl ProgressResponse {
+    pub(super) fn new(user: &User, found: ProgressOverview) -> Self {
+        let all = found.all.as_ref();
+        Self {
+            user_id: user.id,
+            exercises_completed: user.exercises_completed,
+            current_streak: current_streak(user),
+            longest_streak: user.longest_streak,
+            total_time_spent_seconds: all.map_or(0, |all| all.time_spent_seconds),
+            average_grade: all.and_then(|all| average_grade(all.grade_sum, all.graded_count)),
+            total_points: all.map_or(0, |all| all.points),
+            achievements: found
+                .achievements
+                .into_iter()
+                .filter_map(|(achievement, unlocked_at)| {
+                    let Achievement { slug, title, points, .. } = achievement;
+                    Some(UnlockedItem { slug, title, points, unlocked_at: unlocked_at? })
+                })
+                .collect(),
+            skill_levels: found.skills.into_iter().map(|skill| (skill.topic, skill.level)).collect(),
+        }
+    }
+}
+
 #[derive(Serialize, ToSchema)]
 pub(super) struct AchievementItem {
     id: i64,
@@ -56,8 +85,8 @@ pub(super) struct AchievementItem {
     progress_percentage: f64,
 }
 
-impl AchievementItem {
-    pub(super) fn new(achievement: Achievement, unlocked_at: Option<Timestamp>, progress: i32) -> Self {
+impl From<AchievementProgress> for AchievementItem {
+    fn from(AchievementProgress { achievement, unlocked_at, progress }: AchievementProgress) -> Self {
         let target = achievement.requirement_value;
         Self {
             id: achievement.id,
@@ -89,6 +118,23 @@ pub(super) struct AchievementList {
     pub(super) total_count: usize,
 }
 
+impl AchievementList {
+    /// The counts include the achievements that are not unlocked, even if only unlocked ones are listed.
+    pub(super) fn new(found: Vec<AchievementProgress>, unlocked_only: bool) -> Self {
+        let unlocked = || found.iter().filter(|item| item.unlocked_at.is_some());
+        Self {
+            total_points: unlocked().map(|item| i64::from(item.achievement.points)).sum(),
+            unlocked_count: unlocked().count(),
+            total_count: found.len(),
+            achievements: found
+                .into_iter()
+                .filter(|item| !unlocked_only || item.unlocked_at.is_some())
+                .map(AchievementItem::from)
+                .collect(),
+        }
+    }
+}
+
 #[derive(Serialize, ToSchema)]
 pub(super) struct Badge {
     id: i64,
@@ -105,8 +151,8 @@ pub(super) struct Badge {
     rarity: Rarity,
 }
 
-impl Badge {
-    pub(super) fn new(achievement: Achievement, earned_at: Option<Timestamp>) -> Self {
+impl From<AchievementProgress> for Badge {
+    fn from(AchievementProgress { achievement, unlocked_at: earned_at, .. }: AchievementProgress) -> Self {
         Self {
             id: achievement.id,
             r#type: achievement.slug,
@@ -131,6 +177,19 @@ pub(super) struct BadgeList {
     pub(super) points_earned: i64,
 }
 
+impl From<Vec<AchievementProgress>> for BadgeList {
+    fn from(found: Vec<AchievementProgress>) -> Self {
+        let badges: Vec<Badge> = found.into_iter().map(Badge::from).collect();
+        let earned = || badges.iter().filter(|badge| badge.earned);
+        Self {
+            total_earned: earned().count(),
+            total_available: badges.len(),
+            points_earned: earned().map(|badge| i64::from(badge.points)).sum(),
+            badges,
+        }
+    }
+}
+
 #[derive(Default, Deserialize, Validate, ToSchema)]
 pub(super) struct StreakRequest {
     /// IANA name, such as `Europe/Berlin`; default: the time zone of the profile.
@@ -151,6 +210,21 @@ pub(super) struct StreakResponse {
     pub(super) new_record: bool,
     #[schema(value_type = Vec<String>)]
     pub(super) achievements_unlocked: [String; 0],
+}
+
+impl From<StreakStatus> for StreakResponse {
+    /// The completion that reaches a streak unlocks its achievements, so this response never does.
+    fn from(StreakStatus { current, longest, newest }: StreakStatus) -> Self {
+        Self {
+            current_streak: current,
+            longest_streak: longest,
+            streak_maintained: current > 0,
+            streak_broken: newest > 0 && current == 0,
+            previous_streak: newest,
+            new_record: current > 0 && current == longest,
+            achievements_unlocked: [],
+        }
+    }
 }
 
 #[derive(Serialize, ToSchema)]
@@ -177,6 +251,39 @@ pub(super) struct Statistics {
     pub(super) period: Period,
 }
 
+impl From<PeriodSums> for Statistics {
+    fn from(PeriodSums { period, sums, trend }: PeriodSums) -> Self {
+        let completed = sums.exercises_completed;
+        #[expect(clippy::cast_precision_loss, reason = "seconds, far below 2^52")]
+        let average_time = (completed > 0).then(|| sums.time_spent_seconds as f64 / f64::from(completed));
+        Self {
+            average_grade: average_grade(sums.grade_sum, sums.graded_count),
+            average_time_per_exercise: average_time,
+            total_hints_requested: sums.hints_used,
+            exercises_by_difficulty: BTreeMap::from([
+                ("easy", sums.easy),
+                ("medium", sums.medium),
+                ("hard", sums.hard),
+            ]),
+            exercises_by_type: BTreeMap::from([
+                ("algorithm", sums.algorithm),
+                ("data_structure", sums.data_structure),
+                ("debugging", sums.debugging),
+                ("practical", sums.practical),
+            ]),
+            recent_performance_trend: trend
+                .iter()
+                .map(|day| TrendDay {
+                    date: day.starts_on,
+                    average_grade: average_grade(day.grade_sum, day.graded_count),
+                    exercises_completed: day.exercises_completed,
+                })
+                .collect(),
+            period,
+        }
+    }
+}
+
 #[derive(Serialize, ToSchema)]
 pub(super) struct HistoryDay {
     date: LocalDate,
@@ -188,7 +295,7 @@ pub(super) struct HistoryDay {
 }
 
 impl HistoryDay {
-    pub(super) fn new(date: LocalDate, activity: Option<&Activity>) -> Self {
+    fn new(date: LocalDate, activity: Option<&Activity>) -> Self {
         Self {
             date,
             exercises_completed: activity.map_or(0, |day| day.exercises_completed),
@@ -206,6 +313,17 @@ pub(super) struct HistoryResponse {
     pub(super) start_date: LocalDate,
     pub(super) end_date: LocalDate,
     pub(super) total_days: usize,
+}
+
+impl From<History> for HistoryResponse {
+    fn from(History { from, to, days }: History) -> Self {
+        Self {
+            total_days: days.len(),
+            history: days.iter().map(|(day, activity)| HistoryDay::new(*day, activity.as_ref())).collect(),
+            start_date: from,
+            end_date: to,
+        }
+    }
 }
 
 #[derive(Serialize, ToSchema)]
@@ -238,6 +356,12 @@ pub(super) struct SkillList {
     pub(super) skill_levels: Vec<SkillItem>,
 }
 
+impl From<Vec<TopicSkill>> for SkillList {
+    fn from(skills: Vec<TopicSkill>) -> Self {
+        Self { skill_levels: skills.into_iter().map(SkillItem::from).collect() }
+    }
+}
+
 #[derive(Deserialize, Validate, ToSchema)]
 pub(super) struct TopicRequest {
     /// 1 to 100 characters.
@@ -259,6 +383,22 @@ pub(super) struct CalculatedLevel {
     pub(super) next_level: Option<SkillLevel>,
     /// 0 to 100.
     pub(super) progress_to_next: f64,
+}
+
+impl From<TopicLevel> for CalculatedLevel {
+    fn from(TopicLevel { topic, skill, level, next }: TopicLevel) -> Self {
+        let sums = skill.as_ref();
+        Self {
+            topic,
+            current_level: level,
+            previous_level: sums.and_then(|skill| skill.previous_level),
+            level_changed: sums.is_some_and(|skill| skill.level != level),
+            exercises_completed: sums.map_or(0, |skill| skill.exercises_completed),
+            average_grade: sums.and_then(|skill| average_grade(skill.grade_sum, skill.graded_count)),
+            next_level: next.map(|(level, _)| level),
+            progress_to_next: next.map_or(100.0, |(_, percentage)| percentage),
+        }
+    }
 }
 
 #[derive(Serialize, ToSchema)]
@@ -289,24 +429,13 @@ fn items(entries: Vec<LeaderboardEntry>) -> Vec<EntryItem> {
 #[derive(Serialize, ToSchema)]
 pub(super) struct LeaderboardList {
     entries: Vec<EntryItem>,
-    total: i64,
-    limit: i64,
-    /// Null on pages requested by cursor.
-    offset: Option<i64>,
-    has_more: bool,
-    next_cursor: Option<String>,
+    #[serde(flatten)]
+    page: PageInfo,
 }
 
 impl LeaderboardList {
     pub(super) fn new(page: Page<LeaderboardEntry>, request: &PageRequest) -> Self {
-        Self {
-            entries: items(page.items),
-            total: page.total,
-            limit: request.limit,
-            offset: request.offset(),
-            has_more: page.has_more,
-            next_cursor: page.next.map(|cursor| cursor.encode()),
-        }
+        Self { page: PageInfo::new(&page, request), entries: items(page.items) }
     }
 }
 

@@ -10,8 +10,8 @@ use axum::http::header::{CONTENT_DISPOSITION, CONTENT_TYPE};
 use axum::response::{IntoResponse, Response};
 use futures_util::stream;
 use serde::{Deserialize, Serialize};
-use tutord_store::model::{Difficulty, ExerciseStatus, ExerciseType, HistoryItem};
-use tutord_store::{Cursor, LocalDate, Timestamp};
+use tutord_core::model::{Difficulty, ExerciseStatus, ExerciseType, HistoryItem};
+use tutord_core::{Cursor, LocalDate, Timestamp};
 use utoipa::ToSchema;
 
 use super::dto::ProgressResponse;
@@ -104,7 +104,8 @@ pub(super) async fn respond(state: &ProgressState, user_id: i64, format: Format)
     };
     let begin = match format {
         Format::Json => {
-            let progress = serde_json::to_string(&service::progress(state, user_id).await?)
+            let (user, found) = service::progress(state, user_id).await?;
+            let progress = serde_json::to_string(&ProgressResponse::new(&user, found))
                 .map_err(|error| ApiError::internal(&error))?;
             format!("{{\"exported_at\":\"{}\",\"progress\":{progress},\"exercises\":[", Timestamp::now()).into()
         }

@@ -1,19 +1,17 @@
 //! Leaderboards by points or by longest streak.
 
 use serde::Deserialize;
-use tutord_store::model::progress::{Board, starts_on, utc_day};
-use tutord_store::model::{Metric, Period};
-use tutord_store::{List, Timestamp};
+use tutord_core::Timestamp;
+use tutord_core::model::progress::{Board, starts_on, utc_day};
+use tutord_core::model::{Metric, Period};
 
-use super::dto::{AroundResponse, LeaderboardList};
-use super::state::ProgressState;
 use crate::http::error::ApiError;
-use crate::http::pagination::{Bounds, PageParams};
+use crate::http::pagination::Bounds;
 
 /// The maximum offset. An offset reads all entries before it; a cursor does not.
 pub(crate) const ENTRIES: Bounds = Bounds { max_offset: 10_000, ..Bounds::new(20, 100) };
 /// The number of neighbours on each side.
-const NEIGHBOURS: i64 = 5;
+pub(super) const NEIGHBOURS: i64 = 5;
 
 #[derive(Deserialize, utoipa::IntoParams)]
 #[into_params(parameter_in = Query)]
@@ -30,7 +28,11 @@ pub(super) struct BoardQuery {
 }
 
 impl BoardQuery {
-    fn board(self) -> Result<Board, ApiError> {
+    /// Returns the leaderboard.
+    ///
+    /// # Errors
+    /// Returns a 422 if the period or the language is invalid.
+    pub(super) fn board(self) -> Result<Board, ApiError> {
         let period = self.period.unwrap_or(Period::All);
         if period == Period::Daily {
             return Err(ApiError::validation("period", "period must be one of weekly, monthly, all"));
@@ -46,18 +48,4 @@ impl BoardQuery {
             language,
         })
     }
-}
-
-pub(super) async fn top(
-    state: &ProgressState,
-    query: BoardQuery,
-    page: &PageParams,
-) -> Result<LeaderboardList, ApiError> {
-    let board = query.board()?;
-    let request = page.parse(ENTRIES, List::Leaderboard)?;
-    Ok(LeaderboardList::new(state.store.leaderboard(&board, &request).await?, &request))
-}
-
-pub(super) async fn around(state: &ProgressState, user_id: i64, query: BoardQuery) -> Result<AroundResponse, ApiError> {
-    Ok(state.store.leaderboard_around(&query.board()?, user_id, NEIGHBOURS).await?.into())
 }

@@ -1,7 +1,7 @@
 //! Progress: points, streaks, levels, achievements, leaderboards and the export.
 //!
 //! Everything is read from sums, which the transaction of each completion updates by the rules in
-//! [`tutord_store::rules`].
+//! [`tutord_core::rules`].
 //!
 //! - `routes` and `dto`: the HTTP routes and their JSON;
 //! - `service`: views of the sums;

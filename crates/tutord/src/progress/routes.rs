@@ -3,8 +3,8 @@
 use axum::extract::State;
 use axum::response::Response;
 use serde::Deserialize;
-use tutord_store::LocalDate;
-use tutord_store::model::{AchievementCategory, Period};
+use tutord_core::model::{AchievementCategory, Period};
+use tutord_core::{List, LocalDate};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
@@ -13,7 +13,7 @@ use super::dto::{
     OptOutResponse, ProgressResponse, SkillList, Statistics, StreakRequest, StreakResponse, TopicRequest,
 };
 use super::export::{self, Export, Format};
-use super::leaderboard::{self, BoardQuery, ENTRIES};
+use super::leaderboard::{BoardQuery, ENTRIES, NEIGHBOURS};
 use super::service::{self, Days};
 use super::state::ProgressState;
 use crate::auth::Verified;
@@ -63,7 +63,7 @@ const BUDGETS: &[Budget] = &[
     ("GET", "/leaderboard", LEADERBOARD_BUDGET),
     ("GET", "/leaderboard/me", AROUND_BUDGET),
     ("PUT", "/leaderboard/me", OPT_OUT_BUDGET),
-    // Its beginning; the exercises are read while the answer is on its way.
+    // The statements before the response begins; the exercises are read while it is sent.
     ("GET", "/export", PROGRESS_BUDGET),
 ];
 
@@ -105,7 +105,8 @@ async fn overview(
     State(state): State<ProgressState>,
     Verified(identity): Verified,
 ) -> Result<axum::Json<ProgressResponse>, ApiError> {
-    Ok(axum::Json(service::progress(&state, identity.user_id).await?))
+    let (user, found) = service::progress(&state, identity.user_id).await?;
+    Ok(axum::Json(ProgressResponse::new(&user, found)))
 }
 
 /// Returns the sums of all time; clients of an earlier service were redirected to the path with a slash.
@@ -137,8 +138,8 @@ async fn achievements(
     Verified(identity): Verified,
     Query(query): Query<AchievementQuery>,
 ) -> Result<axum::Json<AchievementList>, ApiError> {
-    let found = service::achievements(&state, identity.user_id, query.category, query.unlocked_only).await?;
-    Ok(axum::Json(found))
+    let found = service::achievements(&state, identity.user_id, query.category).await?;
+    Ok(axum::Json(AchievementList::new(found, query.unlocked_only)))
 }
 
 /// Lists the achievements; at the path `/api/users/me/achievements`.
@@ -159,7 +160,7 @@ async fn badges(
     State(state): State<ProgressState>,
     Verified(identity): Verified,
 ) -> Result<axum::Json<BadgeList>, ApiError> {
-    Ok(axum::Json(service::badges(&state, identity.user_id).await?))
+    Ok(axum::Json(service::achievements(&state, identity.user_id, None).await?.into()))
 }
 
 /// Returns the student's streak.
@@ -171,7 +172,7 @@ async fn update_streak(
     OptionalJson(request): OptionalJson<StreakRequest>,
 ) -> Result<axum::Json<StreakResponse>, ApiError> {
     let time_zone = request.unwrap_or_default().user_timezone;
-    Ok(axum::Json(service::streak(&state, identity.user_id, time_zone).await?))
+    Ok(axum::Json(service::streak(&state, identity.user_id, time_zone).await?.into()))
 }
 
 #[derive(Deserialize, utoipa::IntoParams)]
@@ -190,7 +191,7 @@ async fn statistics(
     Verified(identity): Verified,
     Query(PeriodQuery { period }): Query<PeriodQuery>,
 ) -> Result<axum::Json<Statistics>, ApiError> {
-    Ok(axum::Json(service::statistics(&state, identity.user_id, period.unwrap_or(Period::All)).await?))
+    Ok(axum::Json(service::statistics(&state, identity.user_id, period.unwrap_or(Period::All)).await?.into()))
 }
 
 #[derive(Deserialize, utoipa::IntoParams)]
@@ -209,7 +210,7 @@ struct DaysQuery {
 
 impl DaysQuery {
     fn parse(&self) -> Result<Days, ApiError> {
-        // Four digits for the year: databases know fewer of the years before Christ than the parser does.
+        // Years have four digits: the databases support fewer years than the parser.
         let is_plain = |text: &str| text.len() == 10 && text.bytes().all(|byte| byte == b'-' || byte.is_ascii_digit());
         let date = |name: &str, text: &str| {
             let day = Some(text).filter(|text| is_plain(text)).and_then(|text| text.parse().ok());
@@ -241,7 +242,7 @@ async fn history(
     Verified(identity): Verified,
     Query(query): Query<DaysQuery>,
 ) -> Result<axum::Json<HistoryResponse>, ApiError> {
-    Ok(axum::Json(service::history(&state, identity.user_id, query.parse()?).await?))
+    Ok(axum::Json(service::history(&state, identity.user_id, query.parse()?).await?.into()))
 }
 
 /// Lists the levels of all topics, by name.
@@ -251,7 +252,7 @@ async fn skill_levels(
     State(state): State<ProgressState>,
     Verified(identity): Verified,
 ) -> Result<axum::Json<SkillList>, ApiError> {
-    Ok(axum::Json(SkillList { skill_levels: service::skill_levels(&state, identity.user_id).await? }))
+    Ok(axum::Json(state.store.skill_levels(identity.user_id).await?.into()))
 }
 
 /// Lists the levels of all topics, at the path of the existing frontend.
@@ -269,7 +270,7 @@ async fn calculate_skill_level(
     Verified(identity): Verified,
     Json(request): Json<TopicRequest>,
 ) -> Result<axum::Json<CalculatedLevel>, ApiError> {
-    Ok(axum::Json(service::level(&state, identity.user_id, request.topic).await?))
+    Ok(axum::Json(service::level(&state, identity.user_id, request.topic).await?.into()))
 }
 
 /// Lists the students with the highest values; equal values share a rank. `offset` is at most 10000.
@@ -281,7 +282,9 @@ async fn top(
     Query(query): Query<BoardQuery>,
     Query(page): Query<PageParams>,
 ) -> Result<axum::Json<LeaderboardList>, ApiError> {
-    Ok(axum::Json(leaderboard::top(&state, query, &page).await?))
+    let (board, request) = (query.board()?, page.parse(ENTRIES, List::Leaderboard)?);
+    let found = state.store.leaderboard(&board, &request).await?;
+    Ok(axum::Json(LeaderboardList::new(found, &request)))
 }
 
 /// Returns the student's place, with five neighbours on each side.
@@ -292,7 +295,8 @@ async fn around(
     Verified(identity): Verified,
     Query(query): Query<BoardQuery>,
 ) -> Result<axum::Json<AroundResponse>, ApiError> {
-    Ok(axum::Json(leaderboard::around(&state, identity.user_id, query).await?))
+    let found = state.store.leaderboard_around(&query.board()?, identity.user_id, NEIGHBOURS).await?;
+    Ok(axum::Json(found.into()))
 }
 
 /// Hides the student from all leaderboards, or shows them again.

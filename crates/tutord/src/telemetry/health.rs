@@ -7,7 +7,7 @@ use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use readthrough::RedisFault;
 use serde_json::{Value, json};
-use tutord_store::{Error, Refusal};
+use tutord_core::{Error, Refusal};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 

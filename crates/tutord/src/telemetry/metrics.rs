@@ -17,8 +17,8 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::{Registry, Unit};
 
 use readthrough::NamespaceStats;
-use tutord_store::Timestamp;
-use tutord_store::store::Replica;
+use tutord_core::Timestamp;
+use tutord_core::operations::Replica;
 
 use super::state::TelemetryState;
 use crate::http::admission::Admission;
@@ -258,7 +258,7 @@ async fn replicas(state: &TelemetryState) -> Option<Vec<Replica>> {
         return None;
     }
     let read = tokio::time::timeout(REPLICAS_TIMEOUT, state.operations.replicas()).await;
-    match read.unwrap_or(Err(tutord_store::Error::Timeout)) {
+    match read.unwrap_or(Err(tutord_core::Error::Timeout)) {
         Ok(replicas) => Some(replicas),
         Err(error) => {
             tracing::warn!(%error, "could not read the replicas; the metrics omit them");
@@ -304,7 +304,7 @@ async fn collect(state: &TelemetryState) -> Result<Bytes, ApiError> {
 
 #[cfg(test)]
 mod tests {
-    use tutord_store::store::ReplicaProgress;
+    use tutord_core::operations::ReplicaProgress;
 
     use super::*;
 

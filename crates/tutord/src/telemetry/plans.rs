@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use querywatch::{Sink, SlowStatement, Watch};
 use serde::Serialize;
 use tokio::sync::Notify;
-use tutord_store::Store;
+use tutord_core::Operations;
 use utoipa::ToSchema;
 
 use super::hints::hints;
@@ -132,7 +132,7 @@ impl Sink for Plans {
 
 impl Plans {
     /// Spawns the task that requests the plans. The task ends at shutdown.
-    pub(crate) fn spawn(&self, background: &Background, operations: Arc<dyn Store>, watch: Watch) {
+    pub(crate) fn spawn(&self, background: &Background, operations: Arc<dyn Operations>, watch: Watch) {
         let (plans, shutdown) = (self.clone(), background.shutdown.clone());
         background.spawn(async move {
             loop {
@@ -148,7 +148,7 @@ impl Plans {
     }
 
     /// Requests the plan of a shape from the database.
-    async fn request(&self, operations: &dyn Store, watch: &Watch, shape: &str) {
+    async fn request(&self, operations: &dyn Operations, watch: &Watch, shape: &str) {
         // The watch may have evicted the shape.
         let Some(recorded) = watch.shape(shape) else { return };
         let sql = recorded.shape.sql;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use axum::body::Bytes;
 use readthrough::Cache;
 use tokio_util::sync::CancellationToken;
-use tutord_store::Store;
+use tutord_core::Operations;
 
 use super::health::Readiness;
 use super::one_second_cache::OneSecondCache;
@@ -22,7 +22,7 @@ pub struct Telemetry {
     /// Requests, connections and statements.
     pub http: HttpState,
     /// The database.
-    pub operations: Arc<dyn Store>,
+    pub operations: Arc<dyn Operations>,
     /// The cache in front of the database.
     pub cache: Cache,
     /// The model and the counts of its requests.

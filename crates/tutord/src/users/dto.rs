@@ -2,8 +2,8 @@
 
 use garde::Validate;
 use serde::{Deserialize, Serialize};
-use tutord_store::model::{LearningProfile, Role, SkillLevel, User, UserChanges};
-use tutord_store::{LocalDate, Timestamp};
+use tutord_core::model::{LearningProfile, Role, SkillLevel, User, UserChanges};
+use tutord_core::{LocalDate, Timestamp};
 use utoipa::ToSchema;
 
 use super::current_streak;

@@ -1,7 +1,7 @@
 //! The five questions of the onboarding.
 
 use serde::Serialize;
-use tutord_store::model::SkillLevel;
+use tutord_core::model::SkillLevel;
 use utoipa::ToSchema;
 
 #[derive(Serialize, ToSchema)]

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use axum::extract::FromRef;
-use tutord_store::Store;
+use tutord_core::Store;
 
 use crate::auth::AuthState;
 use crate::http::response_cache::ResponseCache;

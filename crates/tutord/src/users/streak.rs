@@ -1,8 +1,9 @@
 //! The streak that a profile shows.
 
-use tutord_store::Timestamp;
-use tutord_store::model::User;
-use tutord_store::rules::streak::{self, local_day};
+use tutord_core::Timestamp;
+use tutord_core::model::User;
+use tutord_core::rules::streak;
+use tutord_core::time::zone::local_day;
 
 /// Returns the present streak: 0 after a whole local day without a completion.
 pub(crate) fn current_streak(user: &User) -> i32 {

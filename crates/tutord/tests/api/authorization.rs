@@ -8,7 +8,7 @@ use std::time::Duration;
 use reqwest::header::COOKIE;
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
-use tutord_store::model::Role;
+use tutord_core::model::Role;
 
 use crate::contract::{Route, description, routes};
 use crate::exercises::{load_catalogue, written};

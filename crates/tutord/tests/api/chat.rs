@@ -3,7 +3,7 @@ use serde_json::{Value, json};
 use testbed::model::Behaviour;
 use tokio::sync::oneshot;
 use tutord::chat::{LIST_BUDGET, PAGE_BUDGET};
-use tutord_store::model::{LearningProfile, SkillLevel};
+use tutord_core::model::{LearningProfile, SkillLevel};
 
 use crate::harness::{TestApp, answer, refuses_bad_pages};
 
@@ -128,9 +128,9 @@ async fn a_conversation_is_paged_by_offset_and_cursor(app: &TestApp) {
 async fn lists_keep_their_statement_budget(app: &TestApp) {
     let ada = app.student("ada").await;
     let id = ada.talk("hello").await;
-    let new = |content: String| tutord_store::model::NewUserMessage {
+    let new = |content: String| tutord_core::model::NewUserMessage {
         user_id: ada.user.id,
-        target: tutord_store::model::Target::Existing(id),
+        target: tutord_core::model::Target::Existing(id),
         content,
         idempotency_key: None,
     };

@@ -6,7 +6,7 @@ use reqwest::Method;
 use serde_json::{Value, json};
 use testbed::Redis;
 use testbed::model::Behaviour;
-use tutord_store::model::Role;
+use tutord_core::model::Role;
 
 use crate::exercises::load_catalogue;
 use crate::harness::{Client, TestApp, answer};
@@ -174,11 +174,11 @@ async fn a_password_reset_and_a_verified_address_are_seen_on_both_nodes() {
     elsewhere.get(list).await.fails(403, "EMAIL_NOT_VERIFIED");
     let token = |purpose| {
         let hash: [u8; 32] = rand::random();
-        let new = tutord_store::model::NewEmailToken {
+        let new = tutord_core::model::NewEmailToken {
             user_id: eve.user.id,
             purpose,
             hash,
-            expires_at: tutord_store::Timestamp::now() + std::time::Duration::from_secs(60),
+            expires_at: tutord_core::Timestamp::now() + std::time::Duration::from_secs(60),
             keeps_earlier: false,
         };
         let store = &first.app.store;
@@ -187,13 +187,13 @@ async fn a_password_reset_and_a_verified_address_are_seen_on_both_nodes() {
             hash
         }
     };
-    let hash = token(tutord_store::model::EmailTokenPurpose::VerifyEmail).await;
+    let hash = token(tutord_core::model::EmailTokenPurpose::VerifyEmail).await;
     first.app.store.verify_email(&hash).await.unwrap().unwrap();
     eve.get(list).await.ok();
     while elsewhere.get(list).await.status != 200 {
         tokio::task::yield_now().await;
     }
-    let hash = token(tutord_store::model::EmailTokenPurpose::PasswordReset).await;
+    let hash = token(tutord_core::model::EmailTokenPurpose::PasswordReset).await;
     first.app.store.reset_password(&hash, "another").await.unwrap().unwrap();
     eve.get(list).await.fails(401, "UNAUTHENTICATED");
     while elsewhere.get(list).await.status != 401 {

@@ -10,7 +10,7 @@ use tutord::chat::{CONVERSATION_BUDGET, SEND_BUDGET};
 use tutord::exercises::{DIFFICULTY_BUDGET, STEP_BUDGET};
 use tutord::progress::{LEVEL_BUDGET, OPT_OUT_BUDGET, STREAK_BUDGET};
 use tutord::users::PROFILE_BUDGET;
-use tutord_store::model::Role;
+use tutord_core::model::Role;
 
 use crate::exercises::{load_catalogue, written};
 use crate::harness::{Client, Needs, TestApp, answer, is_protected, refuses_bad_bodies};

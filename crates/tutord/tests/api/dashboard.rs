@@ -2,7 +2,7 @@
 
 use reqwest::{Method, Response};
 use serde_json::Value;
-use tutord_store::model::Role;
+use tutord_core::model::Role;
 
 use crate::harness::{Answer, Client, TestApp, answer};
 

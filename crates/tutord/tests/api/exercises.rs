@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use testbed::model::Behaviour;
 use tutord::exercises::catalogue::Catalogue;
 use tutord::exercises::{COMPLETE_BUDGET, DAILY_BUDGET, EXERCISE_BUDGET, HISTORY_BUDGET, PERFORMANCE_BUDGET};
-use tutord_store::model::{Difficulty, ExerciseType, NewExercise, Role};
+use tutord_core::model::{Difficulty, ExerciseType, NewExercise, Role};
 
 use crate::harness::{Client, TestApp, answer, refuses_bad_pages};
 
@@ -198,7 +198,7 @@ async fn what_was_not_started_earns_nothing(app: &TestApp) {
 async fn changing_zones_adds_neither_days_nor_exercises(app: &TestApp) {
     load_catalogue(app).await;
     // A day may end in one of the zones meanwhile, at a full hour: then another one has begun by right.
-    let hour = || tutord_store::Timestamp::now().as_micros() / 3_600_000_000;
+    let hour = || tutord_core::Timestamp::now().as_micros() / 3_600_000_000;
     let began = hour();
     if AssertUnwindSafe(change_zones(app, "ada")).catch_unwind().await.is_err() {
         assert_ne!(hour(), began, "no day has ended");

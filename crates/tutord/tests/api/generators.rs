@@ -3,8 +3,8 @@
 use std::path::{Path, PathBuf};
 
 use tokio::process::Command;
-use tutord_store::Timestamp;
-use tutord_store::model::{NewUser, Role};
+use tutord_core::Timestamp;
+use tutord_core::model::{NewUser, Role};
 
 use crate::contract::description;
 use crate::exercises::load_catalogue;

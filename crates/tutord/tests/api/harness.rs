@@ -14,8 +14,9 @@ use testbed::{FakeModel, Postgres, Redis};
 use tokio::net::TcpListener;
 use tutord::config::Config;
 use tutord::state::AppState;
-use tutord_store::model::{NewSessionTokens, NewSubmission, NewUser, Role, Transition, User};
-use tutord_store::{StoreOptions, Timestamp};
+use tutord_core::Timestamp;
+use tutord_core::model::{NewSessionTokens, NewSubmission, NewUser, Role, Transition, User};
+use tutord_db::DatabaseOptions;
 
 #[derive(Parser)]
 struct Cli {
@@ -62,7 +63,7 @@ impl TestApp {
 
     pub(crate) async fn postgres(arguments: &[&str]) -> Self {
         let migrate = async |url: String| {
-            tutord_store::open(&url, &StoreOptions::default()).await?.migrate().await?;
+            tutord_db::open(&url, &DatabaseOptions::default()).await?.migrate().await?;
             Ok(())
         };
         let postgres = Postgres::shared().await.unwrap();
@@ -127,7 +128,7 @@ impl TestApp {
             config.llm.llm_base_url = None;
         }
         let (watch, plans) = config.watch.build();
-        let store = tutord_store::open(&config.database.url(), &config.store_options(&watch)).await.unwrap();
+        let store = tutord_db::open(&config.database.url(), &config.store_options(&watch)).await.unwrap();
         store.migrate().await.unwrap();
         let app = AppState::start(config, (watch.clone(), plans), store, false).unwrap();
         // A test with a Redis of its own may want it missing.

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use testbed::{Postgres, Redis};
 use tokio::io::copy_bidirectional;
 use tokio::net::{TcpListener, TcpStream};
-use tutord_store::StoreOptions;
+use tutord_db::DatabaseOptions;
 
 use crate::harness::{Client, TestApp};
 use crate::process::execute;
@@ -91,7 +91,7 @@ async fn tables_that_were_restored_in_place_are_another_database() {
     )
     .await;
     execute(&url, "DROP SCHEMA public CASCADE; CREATE SCHEMA public").await;
-    let again = tutord_store::open(&url, &StoreOptions::default()).await.unwrap();
+    let again = tutord_db::open(&url, &DatabaseOptions::default()).await.unwrap();
     again.migrate().await.unwrap();
     execute(
         &url,
@@ -180,12 +180,12 @@ async fn what_a_promotion_lost_is_not_read_from_the_cache() {
 async fn an_ordinary_role_may_read_the_identity_and_a_standby_has_none() {
     let primary = Postgres::start(false).await.unwrap();
     let url = primary.empty_database().await.unwrap();
-    tutord_store::open(&url, &StoreOptions::default()).await.unwrap().migrate().await.unwrap();
+    tutord_db::open(&url, &DatabaseOptions::default()).await.unwrap().migrate().await.unwrap();
     let replica = primary.replica("near").await.unwrap();
     let database = url.rsplit('/').next().unwrap();
     primary.client(database).await.unwrap().batch_execute("CREATE ROLE plain LOGIN").await.unwrap();
     let identity = async |url: String| {
-        let store = tutord_store::open(&url, &StoreOptions::default()).await.unwrap();
+        let store = tutord_db::open(&url, &DatabaseOptions::default()).await.unwrap();
         store.database_identity().await.unwrap()
     };
     let known = identity(url.clone()).await.unwrap();
@@ -209,9 +209,9 @@ async fn what_another_process_writes_to_sqlite_is_seen() {
 async fn one_process_serves_a_sqlite_file_and_commands_work_beside_it() {
     let app = TestApp::sqlite(&[]).await;
     let url = app.app.config.database.url();
-    let served = StoreOptions { serves: true, ..StoreOptions::default() };
-    let Err(refused) = tutord_store::open(&url, &served).await else { panic!("a second one serves") };
+    let served = DatabaseOptions { serves: true, ..DatabaseOptions::default() };
+    let Err(refused) = tutord_db::open(&url, &served).await else { panic!("a second one serves") };
     let refused = refused.to_string();
     assert!(refused.contains(&format!("process {}", std::process::id())) && refused.contains("test.db"), "{refused}");
-    tutord_store::open(&url, &StoreOptions::default()).await.unwrap().migrate().await.unwrap();
+    tutord_db::open(&url, &DatabaseOptions::default()).await.unwrap().migrate().await.unwrap();
 }

@@ -70,7 +70,7 @@ async fn a_mail_that_is_refused_for_good_is_kept_and_not_retried() {
     register(&app, "new@example.com").await.has(201);
     let failed = "SELECT (SELECT count(*) FROM mails WHERE failed_at IS NOT NULL AND last_error = 'the mail server answered 550')";
     until_counted(&app, failed, 1).await;
-    let admin = app.user("grace", tutord_store::model::Role::Admin, true).await;
+    let admin = app.user("grace", tutord_core::model::Role::Admin, true).await;
     let page = admin.get("/ops/mail").await.ok();
     let shown = page.body.as_str().unwrap();
     for part in ["n…@example.com", "the mail server answered 550", "verify_email"] {

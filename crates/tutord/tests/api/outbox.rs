@@ -2,8 +2,8 @@
 
 use serde_json::Value;
 use testbed::{Postgres, Redis};
-use tutord_store::StoreOptions;
-use tutord_store::model::{Role, UserChanges};
+use tutord_core::model::{Role, UserChanges};
+use tutord_db::DatabaseOptions;
 
 use crate::exercises::load_catalogue;
 use crate::harness::{Client, TestApp};
@@ -83,7 +83,7 @@ async fn a_write_whose_process_died_before_it_invalidated_is_seen() {
     let (on_second, on_uncached) = (ada.at(&second), ada.at(&uncached));
     let url = first.app.config.database.url();
     // One that writes like a node, and gets no further than its commit.
-    let killed = tutord_store::open(&url, &StoreOptions { node: Some(7), ..StoreOptions::default() }).await.unwrap();
+    let killed = tutord_db::open(&url, &DatabaseOptions { node: Some(7), ..DatabaseOptions::default() }).await.unwrap();
     seen(&[&ada, &on_second, &on_uncached], "/api/users/me", async || {
         let changes = UserChanges { name: Some("of the killed one".to_owned()), ..UserChanges::default() };
         killed.update_user(ada.user.id, changes).await.unwrap().unwrap();

@@ -7,7 +7,7 @@ use querywatch::SlowStatement;
 use reqwest::Method;
 use serde_json::Value;
 use testbed::Postgres;
-use tutord_store::model::Role;
+use tutord_core::model::Role;
 
 use crate::harness::{Client, TestApp, answer};
 

@@ -2,7 +2,7 @@ use futures_util::future::join_all;
 use reqwest::Method;
 use serde_json::json;
 use testbed::Redis;
-use tutord_store::model::Role;
+use tutord_core::model::Role;
 
 use crate::auth::{PASSWORD, log_in, register};
 use crate::harness::{Answer, TestApp, answer};

@@ -1,6 +1,6 @@
 //! What operators are told of the database's replicas.
 
-use tutord_store::model::Role;
+use tutord_core::model::Role;
 
 use crate::dashboard::{admin, shows};
 use crate::harness::TestApp;

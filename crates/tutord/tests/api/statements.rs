@@ -7,7 +7,7 @@ use reqwest::{Method, RequestBuilder};
 use serde_json::{Value, json};
 use testbed::model::Behaviour;
 use tutord::mounts::route_table;
-use tutord_store::model::Role;
+use tutord_core::model::Role;
 
 use crate::auth::{PASSWORD, register};
 use crate::contract::{Route, description, routes};
@@ -118,8 +118,8 @@ async fn ready(app: &TestApp, route: &Route, name: &str) -> [Ready; 2] {
 
 /// Every write has ended, and so has what it makes of the cache: nobody is to act on it once more, which would empty a part of it.
 async fn settle(app: &TestApp) {
-    let store = &app.app.store;
-    store.acknowledge_changes(&store.own_changes(1_000).await.unwrap()).await.unwrap();
+    let operations = &app.app.operations;
+    operations.acknowledge_changes(&operations.own_changes(1_000).await.unwrap()).await.unwrap();
 }
 
 /// The statements of a route's first request, and of its repetition.

@@ -231,8 +231,8 @@ async fn stopping_the_server_ends_streams_cleanly(app: &TestApp) {
     assert_eq!(names(&rest), ["error"]);
     assert_eq!(rest[0].1["code"], "OVERLOADED");
     let id = start["conversation_id"].as_i64().unwrap();
-    let page = tutord_store::PageRequest::first(5);
-    let order = tutord_store::model::Order::Asc;
+    let page = tutord_core::PageRequest::first(5);
+    let order = tutord_core::model::Order::Asc;
     let found = app.app.store.conversation_page(ada.user.id, id, order, &page).await.unwrap().unwrap();
     let reply = &found.messages.items[1];
     assert_eq!((reply.content.as_str(), reply.finish_reason.as_deref()), ("Once ", Some("interrupted")));

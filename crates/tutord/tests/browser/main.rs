@@ -11,8 +11,8 @@ mod webdriver;
 use std::path::Path;
 
 use serde_json::{Value, json};
-use tutord_store::Timestamp;
-use tutord_store::model::{NewUser, Role};
+use tutord_core::Timestamp;
+use tutord_core::model::{NewUser, Role};
 
 use harness::TestApp;
 use webdriver::Browser;

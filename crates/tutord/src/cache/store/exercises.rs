@@ -4,18 +4,18 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use readthrough::Key;
-use tutord_store::model::{
+use tutord_core::model::{
     Assigned, Candidate, CatalogueLoaded, Choice, Completion, Daily, Difficulty, Exercise, ExerciseStatus, Graded,
     Grading, HintTaken, HistoryItem, Moment, NewAchievement, NewExercise, NewSubmission, NewestDaily, RequestKey,
     StoredSubmission, Submitted, Transition,
 };
-use tutord_store::page::{Cursor, Page, PageRequest};
-use tutord_store::store::Exercises;
-use tutord_store::{LocalDate, Result, Timestamp};
+use tutord_core::page::{Cursor, Page, PageRequest};
+use tutord_core::store::{Exercises, Loaded};
+use tutord_core::{LocalDate, Result, Timestamp};
 
+use super::super::effects::{CacheEffect, own_exercise};
 use super::super::namespaces::OwnExercises;
-use super::super::writes::{Write, own_exercise};
-use super::{CachedStore, owned, page_member};
+use super::{CachedStore, fresh, owned, page_member};
 
 #[async_trait]
 impl Exercises for CachedStore {
@@ -27,7 +27,7 @@ impl Exercises for CachedStore {
         let (store, exercises, achievements) = (Arc::clone(&self.store), exercises.to_vec(), achievements.to_vec());
         self.write(async move { store.load_catalogue(&exercises, &achievements).await }, |loaded| match loaded {
             Ok(loaded) if loaded.created + loaded.updated == 0 => Vec::new(),
-            _ => vec![Write::Catalogue],
+            _ => vec![CacheEffect::Catalogue],
         })
         .await
     }
@@ -43,7 +43,7 @@ impl Exercises for CachedStore {
         let load = async move { store.load_built_in_catalogue(&version, &exercises, &achievements).await };
         self.write(load, |loaded| match loaded {
             Ok(None) => Vec::new(),
-            _ => vec![Write::Catalogue],
+            _ => vec![CacheEffect::Catalogue],
         })
         .await
     }
@@ -52,24 +52,25 @@ impl Exercises for CachedStore {
         self.store.catalogue_exercises(limit).await
     }
 
-    async fn exercise(&self, user_id: i64, id: i64) -> Result<Option<Arc<Exercise>>> {
-        // Whether there is one of the catalogue is the same for all students; one that was generated is not.
+    async fn exercise(&self, user_id: i64, id: i64) -> Result<Option<Loaded<Exercise>>> {
+        // Exercises of the catalogue are the same for all students; generated ones belong to one student.
         let load = async || {
-            let found = owned(self.store.exercise(user_id, id).await?);
-            Ok::<_, tutord_store::Error>(found.filter(|exercise| !exercise.generated_by_ai))
+            let found = fresh(self.store.exercise(user_id, id).await?);
+            Ok::<_, tutord_core::Error>(found.filter(|exercise| !exercise.generated_by_ai))
         };
         if let Some(found) = self.namespaces.exercises.get_or_load(&Key::new(id), load).await? {
-            return Ok(Some(found));
+            return Ok(Some(self.loaded(found)));
         }
-        let load = async || self.store.exercise(user_id, id).await.map(owned);
-        self.namespaces.own_exercises.get_or_load(&own_exercise(user_id, id), load).await
+        let load = async || self.store.exercise(user_id, id).await.map(fresh);
+        let found = self.namespaces.own_exercises.get_or_load(&own_exercise(user_id, id), load).await?;
+        Ok(found.map(|exercise| self.loaded(exercise)))
     }
 
     async fn newest_daily(&self, user_id: i64) -> Result<Option<NewestDaily>> {
         let key = Key::in_group(user_id, "daily");
         let load = async || {
             let found = self.store.newest_daily(user_id).await?;
-            Ok::<_, tutord_store::Error>(found.map(|newest| OwnExercises::Daily(Box::new(newest))))
+            Ok::<_, tutord_core::Error>(found.map(|newest| OwnExercises::Daily(Box::new(newest))))
         };
         match owned(self.namespaces.exercise_lists.get_or_load(&key, load).await?) {
             Some(OwnExercises::Daily(newest)) => Ok(Some(*newest)),
@@ -89,7 +90,7 @@ impl Exercises for CachedStore {
         let (store, moment, chosen) = (Arc::clone(&self.store), moment.clone(), chosen.clone());
         self.write(async move { store.assign_daily(user_id, &moment, &chosen).await }, move |assigned| {
             let exercise = assigned.iter().flatten().map(|((exercise, _), _)| exercise.id).next().unwrap_or(0);
-            vec![Write::Exercise { user: user_id, exercise }]
+            vec![CacheEffect::Exercise { user: user_id, exercise }]
         })
         .await
     }
@@ -98,7 +99,7 @@ impl Exercises for CachedStore {
         let (store, new, request) = (Arc::clone(&self.store), new.clone(), request.cloned());
         self.write(async move { store.create_exercise(user_id, &new, request.as_ref()).await }, move |created| {
             let exercise = created.iter().map(|(exercise, _)| exercise.id).next().unwrap_or(0);
-            vec![Write::Exercise { user: user_id, exercise }]
+            vec![CacheEffect::Exercise { user: user_id, exercise }]
         })
         .await
     }
@@ -117,7 +118,7 @@ impl Exercises for CachedStore {
         let key = Key::in_group(user_id, format_args!("{status_name}:{}", page_member(page)));
         let load = async || {
             let found = self.store.exercise_history(user_id, status, page).await?;
-            Ok::<_, tutord_store::Error>(Some(OwnExercises::Page(found)))
+            Ok::<_, tutord_core::Error>(Some(OwnExercises::Page(found)))
         };
         match owned(self.namespaces.exercise_lists.get_or_load(&key, load).await?) {
             Some(OwnExercises::Page(found)) => Ok(found),
@@ -133,7 +134,7 @@ impl Exercises for CachedStore {
         let key = Key::in_group(user_id, format_args!("ended:{limit}"));
         let load = async || {
             let found = self.store.ended_exercises(user_id, limit).await?;
-            Ok::<_, tutord_store::Error>(Some(OwnExercises::Ended(found)))
+            Ok::<_, tutord_core::Error>(Some(OwnExercises::Ended(found)))
         };
         match owned(self.namespaces.exercise_lists.get_or_load(&key, load).await?) {
             Some(OwnExercises::Ended(found)) => Ok(found),
@@ -144,7 +145,7 @@ impl Exercises for CachedStore {
     async fn take_hint(&self, user_id: i64, exercise_id: i64, at: Timestamp) -> Result<Transition<Option<HintTaken>>> {
         let store = Arc::clone(&self.store);
         let write = async move { store.take_hint(user_id, exercise_id, at).await };
-        self.write(write, move |_| vec![Write::Exercise { user: user_id, exercise: exercise_id }]).await
+        self.write(write, move |_| vec![CacheEffect::Exercise { user: user_id, exercise: exercise_id }]).await
     }
 
     async fn submit_solution(
@@ -156,7 +157,7 @@ impl Exercises for CachedStore {
     ) -> Result<Transition<Submitted>> {
         let (store, new) = (Arc::clone(&self.store), new.clone());
         let write = async move { store.submit_solution(user_id, exercise_id, &new, at).await };
-        self.write(write, move |_| vec![Write::Exercise { user: user_id, exercise: exercise_id }]).await
+        self.write(write, move |_| vec![CacheEffect::Exercise { user: user_id, exercise: exercise_id }]).await
     }
 
     async fn grade_submission(
@@ -167,7 +168,7 @@ impl Exercises for CachedStore {
         moment: Moment,
     ) -> Result<Transition<Graded>> {
         let (store, submission, grading) = (Arc::clone(&self.store), submission.clone(), grading.clone());
-        let written = Write::Completion { user: user_id, exercise: submission.exercise.id };
+        let written = CacheEffect::Completion { user: user_id, exercise: submission.exercise.id };
         let write = async move { store.grade_submission(user_id, &submission, &grading, moment).await };
         self.write(write, move |_| vec![written]).await
     }
@@ -181,13 +182,13 @@ impl Exercises for CachedStore {
     ) -> Result<Transition<Completion>> {
         let store = Arc::clone(&self.store);
         let write = async move { store.complete_exercise(user_id, exercise_id, time_spent_seconds, moment).await };
-        self.write(write, move |_| vec![Write::Completion { user: user_id, exercise: exercise_id }]).await
+        self.write(write, move |_| vec![CacheEffect::Completion { user: user_id, exercise: exercise_id }]).await
     }
 
     async fn skip_exercise(&self, user_id: i64, exercise_id: i64, moment: Moment) -> Result<Transition<()>> {
         let store = Arc::clone(&self.store);
         let write = async move { store.skip_exercise(user_id, exercise_id, moment).await };
-        self.write(write, move |_| vec![Write::Exercise { user: user_id, exercise: exercise_id }]).await
+        self.write(write, move |_| vec![CacheEffect::Exercise { user: user_id, exercise: exercise_id }]).await
     }
 
     async fn exercise_difficulty(&self, user_id: i64) -> Result<Option<Difficulty>> {
@@ -196,7 +197,7 @@ impl Exercises for CachedStore {
 
     async fn set_exercise_difficulty(&self, user_id: i64, difficulty: Difficulty) -> Result<()> {
         let store = Arc::clone(&self.store);
-        // No cached value holds it. As a write it is acknowledged, so that nobody else takes the profile for changed.
+        // No cached value contains the difficulty. The write is still acknowledged, so that no other process invalidates the profile.
         self.write(async move { store.set_exercise_difficulty(user_id, difficulty).await }, |_| Vec::new()).await
     }
 }

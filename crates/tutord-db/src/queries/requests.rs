@@ -1,0 +1,61 @@
+//! Idempotency keys of submissions and of generated exercises.
+
+use diesel::prelude::*;
+use diesel_async::RunQueryDsl;
+use tutord_core::model::{Assigned, Exercise, RequestKey, UserExercise};
+use tutord_core::schema::{exercise_requests, exercises, user_exercises};
+use tutord_core::{Error, Result, Timestamp};
+
+use super::Conn;
+
+/// Stores an idempotency key with the stored exercise and submission. The caller has locked the student.
+pub(super) async fn remember(
+    conn: &mut Conn,
+    user_id: i64,
+    request: &RequestKey,
+    (exercise_id, submission_id): (i64, Option<i64>),
+) -> QueryResult<()> {
+    let row = (
+        exercise_requests::user_id.eq(user_id),
+        exercise_requests::key.eq(&request.key),
+        exercise_requests::fingerprint.eq(&request.fingerprint[..]),
+        exercise_requests::exercise_id.eq(exercise_id),
+        exercise_requests::submission_id.eq(submission_id),
+        exercise_requests::created_at.eq(Timestamp::now()),
+    );
+    diesel::insert_into(exercise_requests::table).values(row).execute(conn).await?;
+    Ok(())
+}
+
+/// Returns the result of an earlier request with the same key.
+async fn find(conn: &mut Conn, user_id: i64, request: &RequestKey) -> Result<Option<(i64, Option<i64>)>> {
+    let found: Option<(Vec<u8>, i64, Option<i64>)> = exercise_requests::table
+        .find((user_id, &request.key))
+        .select((exercise_requests::fingerprint, exercise_requests::exercise_id, exercise_requests::submission_id))
+        .first(conn)
+        .await
+        .optional()?;
+    match found {
+        Some((fingerprint, ..)) if fingerprint != request.fingerprint => Err(Error::KeyReused),
+        found => Ok(found.map(|(_, exercise_id, submission_id)| (exercise_id, submission_id))),
+    }
+}
+
+/// Returns the submission stored by an earlier request.
+pub(super) async fn submission(conn: &mut Conn, user_id: i64, request: &RequestKey) -> Result<Option<i64>> {
+    Ok(find(conn, user_id, request).await?.and_then(|(_, submission_id)| submission_id))
+}
+
+/// Returns the exercise stored by an earlier request, with the student's progress.
+pub(super) async fn created(conn: &mut Conn, user_id: i64, request: &RequestKey) -> Result<Option<Assigned>> {
+    let Some((exercise_id, _)) = find(conn, user_id, request).await? else { return Ok(None) };
+    let assigned = user_exercises::table
+        .inner_join(exercises::table)
+        .filter(user_exercises::user_id.eq(user_id))
+        .filter(user_exercises::exercise_id.eq(exercise_id))
+        .select((Exercise::as_select(), UserExercise::as_select()))
+        .first(conn)
+        .await
+        .optional()?;
+    Ok(assigned)
+}

@@ -21,9 +21,9 @@ const PRIVATE: HeaderValue = HeaderValue::from_static("private, no-store");
 pub(super) type Document = ([(HeaderName, HeaderValue); 2], Html<String>);
 
 /// Renders a page of the dashboard.
-pub(super) fn page(subject: &PageRequest, view: &View) -> Document {
-    let here = subject.page;
-    let current = move |page: Page| match &subject.shape {
+pub(super) fn page(request: &PageRequest, view: &View) -> Document {
+    let here = request.page;
+    let current = move |page: Page| match &request.shape {
         _ if page != here => None,
         None => Some("page"),
         // The page is below an entry of the navigation.
@@ -42,7 +42,7 @@ pub(super) fn page(subject: &PageRequest, view: &View) -> Document {
         }
     };
     let main = html! {
-        main #main tabindex="-1" data-live=(subject.live()) {
+        main #main tabindex="-1" data-live=(request.live()) {
             h1 { (view.title) }
             p.intro { (view.intro) }
             @for section in &view.sections { (section.render()) }

@@ -39,7 +39,7 @@ impl Default for LivePages {
 pub(super) async fn live(
     State(state): State<DashboardState>,
     Admin(_): Admin,
-    Query(subject): Query<PageRequest>,
+    Query(request): Query<PageRequest>,
 ) -> Result<impl IntoResponse, ApiError> {
     let permit = Arc::clone(&state.live_pages.0).try_acquire_owned();
     let permit = permit
@@ -49,14 +49,14 @@ pub(super) async fn live(
     let task = state.clone();
     state.background.spawn(async move {
         let _permit = permit;
-        feed(&task, &subject, &sender).await;
+        feed(&task, &request, &sender).await;
     });
     let events = unfold(receiver, async |mut receiver| Some((Ok::<_, Infallible>(receiver.recv().await?), receiver)));
     Ok(Sse::new(events))
 }
 
 /// Sends updates until the client disconnects, the server shuts down, or the stream expires.
-async fn feed(state: &DashboardState, subject: &PageRequest, client: &mpsc::Sender<Event>) {
+async fn feed(state: &DashboardState, request: &PageRequest, client: &mpsc::Sender<Event>) {
     let mut ticks = tokio::time::interval(UPDATE_INTERVAL);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let end = tokio::time::sleep(MAX_DURATION);
@@ -71,7 +71,7 @@ async fn feed(state: &DashboardState, subject: &PageRequest, client: &mpsc::Send
         if client.capacity() == 0 {
             continue;
         }
-        let Some(view) = subject.view(state).await else { continue };
+        let Some(view) = request.view(state).await else { continue };
         match Event::default().event("snapshot").json_data(view.update(state)) {
             Ok(event) => {
                 if let Err(TrySendError::Closed(_)) = client.try_send(event) {

@@ -67,9 +67,9 @@ async fn shape(State(state): State<DashboardState>, _: Viewer, Path(id): Path<St
     show(&state, &PageRequest { page: Page::Queries, shape: Some(id), ordering: TableOrder::default() }).await
 }
 
-async fn show(state: &DashboardState, subject: &PageRequest) -> Response {
-    match subject.view(state).await {
-        Some(view) => layout::page(subject, &view).into_response(),
+async fn show(state: &DashboardState, request: &PageRequest) -> Response {
+    match request.view(state).await {
+        Some(view) => layout::page(request, &view).into_response(),
         None => (StatusCode::NOT_FOUND, layout::message("Not found", "No statement of this shape is recorded.", true))
             .into_response(),
     }

@@ -134,8 +134,8 @@ mod tests {
         for page in Page::ALL {
             for sort in SortColumn::ALL {
                 let ordering = TableOrder { sort, over: Period::Start };
-                let subject = PageRequest { page, shape: Some("a&b".to_owned()), ordering };
-                let address = subject.live();
+                let request = PageRequest { page, shape: Some("a&b".to_owned()), ordering };
+                let address = request.live();
                 let (path, query) = address.split_once('?').unwrap();
                 let read: PageRequest = serde_urlencoded::from_str(query).unwrap();
                 assert_eq!(path, "/ops/live");

@@ -2,8 +2,8 @@
 //!
 //! Chat and exercises depend on the [`Provider`] trait. [`OpenAi`] implements it for endpoints with OpenAI's chat
 //! completions API: `transport` sends requests and retries them, `dialect` and `prompt_limit` adapt to the parameters
-//! and prompt lengths that an endpoint refuses, and `sse` and `completion` parse responses. [`CircuitBreaker`],
-//! [`CachingProvider`] and [`CountingProvider`] wrap a provider.
+//! and prompt lengths that an endpoint refuses, and `response_reader` and `reply_reader` parse responses.
+//! [`CircuitBreaker`], [`CachingProvider`] and [`CountingProvider`] wrap a provider.
 
 mod caching_provider;
 mod circuit_breaker;
@@ -15,7 +15,10 @@ mod json_objects;
 mod lenient_json;
 mod openai;
 mod prompt_limit;
+mod reply_reader;
+mod response_reader;
 mod settings;
+mod shorten_prompt;
 mod sse;
 mod state;
 #[cfg(test)]

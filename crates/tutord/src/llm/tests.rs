@@ -20,6 +20,8 @@ async fn setup() -> (FakeModel, OpenAi) {
 }
 
 fn provider(base_url: &str, timeout: Duration) -> OpenAi {
+    // Loads the tokenizer's tables, which can take longer than the time-outs of some tests.
+    estimate_tokens("");
     // Another test of this process may have installed it.
     let _ = rustls::crypto::ring::default_provider().install_default();
     OpenAi::new(config(base_url, timeout), Arc::default()).unwrap()

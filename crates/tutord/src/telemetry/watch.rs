@@ -9,7 +9,7 @@ use super::plans::Plans;
 
 /// Thresholds and comments of SQL statements.
 #[derive(Debug, Clone, Args)]
-#[command(next_help_heading = "StatementSpans")]
+#[command(next_help_heading = "Statements")]
 pub struct WatchSettings {
     /// Threshold in milliseconds from which a statement is logged, counted and listed as slow.
     #[arg(long, env = "SLOW_QUERY_THRESHOLD_MS", default_value_t = 100, value_parser = clap::value_parser!(u64).range(1..=3_600_000))]

@@ -9,7 +9,7 @@ use tutord_core::operations::DatabaseIdentity;
 
 use crate::config::Config;
 use crate::llm::{EndpointCheck, OpenAi};
-use crate::mail::Transport;
+use crate::mail::{MailCheck, Transport};
 
 /// The maximum clock skew. A larger skew makes tokens expire at the wrong time.
 const MAX_CLOCK_SKEW: Duration = Duration::from_secs(2);
@@ -117,9 +117,11 @@ pub(super) async fn run(config: &Config) -> bool {
         "mail",
         match Transport::new(&config.mail, &config.database.data_dir) {
             Ok(transport) => match transport.check().await {
-                None => CheckResult::Skipped("SMTP_URL is not set: mails are written to files and not sent"),
-                Some(Ok(())) => CheckResult::Ok("the mail server accepts connections and the log-in".to_owned()),
-                Some(Err(cause)) => CheckResult::Failed(cause),
+                MailCheck::WritesFiles => {
+                    CheckResult::Skipped("SMTP_URL is not set: mails are written to files and not sent")
+                }
+                MailCheck::Accepted => CheckResult::Ok("the mail server accepts connections and the log-in".to_owned()),
+                MailCheck::Failed(cause) => CheckResult::Failed(cause),
             },
             Err(error) => CheckResult::Failed(format!("{error:#}")),
         },

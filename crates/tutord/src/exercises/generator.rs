@@ -152,17 +152,17 @@ pub(super) async fn exercise(
         })
     };
     let max_tokens = MAX_TOKENS.min(state.llm.settings.max_reply_tokens);
-    let mut refusal = String::new();
+    let mut violation = String::new();
     for _ in 0..ATTEMPTS {
         let asked = request(AUTHOR, prompt.clone(), INVENTIVE, max_tokens);
         let written = answer(provider.as_ref(), asked, read).await;
         let exercise = written.map_err(|error| unavailable(&error, "no exercise could be generated"))?;
-        match catalogue::check(&exercise) {
+        match catalogue::check_exercise(&exercise) {
             Ok(()) => return Ok(exercise),
-            Err(why) => refusal = why,
+            Err(error) => violation = error.to_string(),
         }
     }
-    Err(unavailable(&LlmError::Protocol(refusal), "no exercise could be generated"))
+    Err(unavailable(&LlmError::Protocol(violation), "no exercise could be generated"))
 }
 
 /// Asks for JSON, again when the answer can't be used. Of several objects the last one that can be read counts: models

@@ -47,6 +47,17 @@ enum Destination {
     Files(PathBuf),
 }
 
+/// The result of [`Transport::check`].
+#[derive(Debug, PartialEq, Eq)]
+pub enum MailCheck {
+    /// The mail server accepts the connection, and the log-in if the URL has a user.
+    Accepted,
+    /// No mail server is configured: mails are written to files.
+    WritesFiles,
+    /// The mail server can't be used, for this reason.
+    Failed(String),
+}
+
 impl Transport {
     /// Creates a transport to the configured mail server, or to the directory `mail` in `data_dir`.
     ///
@@ -63,15 +74,17 @@ impl Transport {
         Ok(Self { from: config.mail_from.clone(), destination })
     }
 
-    /// Connects to the mail server, and logs in if the URL has a user. Returns `None` if mails are written to files.
-    pub async fn check(&self) -> Option<Result<(), String>> {
-        let Destination::Smtp(transport) = &self.destination else { return None };
-        Some(match tokio::time::timeout(STEP_TIMEOUT, transport.test_connection()).await {
-            Ok(Ok(true)) => Ok(()),
-            Ok(Ok(false)) => Err("the mail server closed the connection".to_owned()),
-            Ok(Err(error)) => Err(describe(&error)),
-            Err(_) => Err(format!("no response from the mail server within {STEP_TIMEOUT:?}; check SMTP_URL")),
-        })
+    /// Connects to the mail server, and logs in if the URL has a user.
+    pub async fn check(&self) -> MailCheck {
+        let Destination::Smtp(transport) = &self.destination else { return MailCheck::WritesFiles };
+        match tokio::time::timeout(STEP_TIMEOUT, transport.test_connection()).await {
+            Ok(Ok(true)) => MailCheck::Accepted,
+            Ok(Ok(false)) => MailCheck::Failed("the mail server closed the connection".to_owned()),
+            Ok(Err(error)) => MailCheck::Failed(describe(&error)),
+            Err(_) => {
+                MailCheck::Failed(format!("no response from the mail server within {STEP_TIMEOUT:?}; check SMTP_URL"))
+            }
+        }
     }
 
     /// Sends a mail, without retries.
@@ -92,7 +105,7 @@ impl Transport {
         match &self.destination {
             Destination::Smtp(transport) => {
                 // A server that refuses the connection refuses every mail, so this mail is retried.
-                if let Some(Err(cause)) = self.check().await {
+                if let MailCheck::Failed(cause) = self.check().await {
                     return Err(temporary(cause));
                 }
                 match tokio::time::timeout(SEND_TIMEOUT, transport.send(message)).await {

@@ -3,6 +3,8 @@
 //! A file contains `[[exercise]]` and `[[achievement]]` tables; `docs/catalogue.md` shows one. All files are read and
 //! checked before anything is stored, so that an invalid file changes nothing.
 
+mod rules;
+
 use std::collections::HashMap;
 use std::ops::Range;
 use std::path::Path;
@@ -16,26 +18,19 @@ use tutord_core::model::{
     AchievementCategory, CatalogueLoaded, Difficulty, ExerciseType, NewAchievement, NewExercise, Rarity, Requirement,
 };
 
-use crate::http::text::is_blank;
+use rules::{InvalidEntry, check_achievement, check_slug};
+pub(super) use rules::{check_exercise, is_word};
 
 /// The files that ship with tutord.
 const BUILT_IN: [(&str, &str); 7] = [
-    ("achievements.toml", include_str!("../../catalogue/achievements.toml")),
-    ("go.toml", include_str!("../../catalogue/go.toml")),
-    ("java.toml", include_str!("../../catalogue/java.toml")),
-    ("javascript.toml", include_str!("../../catalogue/javascript.toml")),
-    ("python.toml", include_str!("../../catalogue/python.toml")),
-    ("rust.toml", include_str!("../../catalogue/rust.toml")),
-    ("sql.toml", include_str!("../../catalogue/sql.toml")),
+    ("achievements.toml", include_str!("../../../catalogue/achievements.toml")),
+    ("go.toml", include_str!("../../../catalogue/go.toml")),
+    ("java.toml", include_str!("../../../catalogue/java.toml")),
+    ("javascript.toml", include_str!("../../../catalogue/javascript.toml")),
+    ("python.toml", include_str!("../../../catalogue/python.toml")),
+    ("rust.toml", include_str!("../../../catalogue/rust.toml")),
+    ("sql.toml", include_str!("../../../catalogue/sql.toml")),
 ];
-
-/// The allowed number of hints of an exercise.
-const HINTS: std::ops::RangeInclusive<usize> = 1..=10;
-const TOPICS: std::ops::RangeInclusive<usize> = 1..=5;
-/// The maximum number of learning objectives of an exercise.
-const OBJECTIVES: usize = 5;
-/// The allowed estimated time of an exercise, in minutes.
-const MINUTES: std::ops::RangeInclusive<i32> = 1..=480;
 
 /// A validated catalogue.
 #[derive(Debug, Default)]
@@ -189,25 +184,27 @@ impl Catalogue {
             let line = line_of(text, &entry.span());
             let exercise = NewExercise::from(entry.into_inner());
             let slug = exercise.slug.clone().unwrap_or_default();
-            check_slug(&slug).and_then(|()| check(&exercise)).map_err(|why| wrong(name, line, &slug, &why))?;
-            self.first(&format!("exercise {slug}"), name, line, &slug)?;
+            let checked = check_slug(&slug).and_then(|()| check_exercise(&exercise));
+            checked.map_err(|error| at(name, line, &slug, &error))?;
+            self.check_unique(&format!("exercise {slug}"), name, line, &slug)?;
             self.exercises.push(exercise);
         }
         for entry in file.achievement {
             let line = line_of(text, &entry.span());
             let achievement = NewAchievement::from(entry.into_inner());
             let slug = achievement.slug.clone();
-            check_achievement(&achievement).map_err(|why| wrong(name, line, &slug, &why))?;
-            self.first(&format!("achievement {slug}"), name, line, &slug)?;
+            check_achievement(&achievement).map_err(|error| at(name, line, &slug, &error))?;
+            self.check_unique(&format!("achievement {slug}"), name, line, &slug)?;
             self.achievements.push(achievement);
         }
         Ok(())
     }
 
-    fn first(&mut self, key: &str, name: &str, line: usize, slug: &str) -> anyhow::Result<()> {
+    /// Returns an error if an entry of this kind has the same slug.
+    fn check_unique(&mut self, key: &str, name: &str, line: usize, slug: &str) -> anyhow::Result<()> {
         match self.seen.insert(key.to_owned(), format!("{name}:{line}")) {
             None => Ok(()),
-            Some(place) => Err(wrong(name, line, slug, &format!("slug: already used at {place}"))),
+            Some(place) => Err(at(name, line, slug, &InvalidEntry::Duplicate { place })),
         }
     }
 
@@ -242,94 +239,13 @@ impl Catalogue {
     }
 }
 
-fn wrong(name: &str, line: usize, slug: &str, why: &str) -> anyhow::Error {
-    anyhow::anyhow!("{name}:{line}: `{slug}`: {why}")
+/// Adds the place of an entry to its error.
+fn at(name: &str, line: usize, slug: &str, error: &InvalidEntry) -> anyhow::Error {
+    anyhow::anyhow!("{name}:{line}: `{slug}`: {error}")
 }
 
 fn line_of(text: &str, span: &Range<usize>) -> usize {
     text.get(..span.start).map_or(1, |before| before.matches('\n').count() + 1)
-}
-
-/// Validates an exercise from a file or a model. The error begins with the field's name.
-pub(super) fn check(exercise: &NewExercise) -> Result<(), String> {
-    length("title", &exercise.title, 3, 100)?;
-    length("description", &exercise.description, 20, 1_000)?;
-    length("instructions", &exercise.instructions, 50, 4_000)?;
-    length("starter_code", exercise.starter_code.as_deref().unwrap_or_default(), 0, 10_000)?;
-    length("solution", exercise.solution.as_deref().unwrap_or_default(), 1, 20_000)?;
-    length("test_cases", exercise.test_cases.as_deref().unwrap_or_default(), 1, 4_000)?;
-    word("language", &exercise.programming_language, 50)?;
-    if !HINTS.contains(&exercise.hints.len()) {
-        return Err(format!("hints: must have {} to {} entries", HINTS.start(), HINTS.end()));
-    }
-    for hint in &exercise.hints {
-        length("hints", hint, 10, 500)?;
-    }
-    if !TOPICS.contains(&exercise.topics.len()) {
-        return Err(format!("topics: must have {} to {} entries", TOPICS.start(), TOPICS.end()));
-    }
-    for topic in &exercise.topics {
-        word("topics", topic, 40)?;
-    }
-    if exercise.learning_objectives.len() > OBJECTIVES {
-        return Err(format!("learning_objectives: must have at most {OBJECTIVES} entries"));
-    }
-    for objective in &exercise.learning_objectives {
-        length("learning_objectives", objective, 5, 200)?;
-    }
-    if exercise.estimated_time_minutes.is_some_and(|minutes| !MINUTES.contains(&minutes)) {
-        return Err(format!("estimated_time_minutes: must be between {} and {}", MINUTES.start(), MINUTES.end()));
-    }
-    Ok(())
-}
-
-fn check_achievement(achievement: &NewAchievement) -> Result<(), String> {
-    check_slug(&achievement.slug)?;
-    length("name", &achievement.name, 3, 100)?;
-    length("title", &achievement.title, 3, 100)?;
-    length("description", &achievement.description, 5, 500)?;
-    length("requirement_description", &achievement.requirement_description, 5, 200)?;
-    if achievement.requirement_value < 1 {
-        return Err("requirement_value: must be at least 1".to_owned());
-    }
-    if !(0..=10_000).contains(&achievement.points) {
-        return Err("points: must be between 0 and 10000".to_owned());
-    }
-    let is_color = |color: &str| {
-        color.len() == 7 && color.starts_with('#') && color[1..].bytes().all(|byte| byte.is_ascii_hexdigit())
-    };
-    match &achievement.badge_color {
-        Some(color) if !is_color(color) => Err("badge_color: must have the form #12ab9f".to_owned()),
-        _ => Ok(()),
-    }
-}
-
-fn length(field: &str, text: &str, min: usize, max: usize) -> Result<(), String> {
-    let count = text.trim().chars().count();
-    if (min..=max).contains(&count) && (min == 0 || !is_blank(text)) {
-        return Ok(());
-    }
-    if is_blank(text) {
-        return Err(format!("{field}: must have {min} to {max} visible characters, has none"));
-    }
-    Err(format!("{field}: must have {min} to {max} characters, has {count}"))
-}
-
-/// Returns `true` if a language, a topic or a slug may contain the character.
-pub(super) fn is_word(character: char) -> bool {
-    character.is_ascii_lowercase() || character.is_ascii_digit() || "-+#.".contains(character)
-}
-
-/// Checks a lower-case word for comma-separated lists and query strings.
-fn word(field: &str, text: &str, max: usize) -> Result<(), String> {
-    if (1..=max).contains(&text.len()) && text.chars().all(is_word) {
-        return Ok(());
-    }
-    Err(format!("{field}: `{text}` must have 1 to {max} of a-z, 0-9, -, +, # and ."))
-}
-
-fn check_slug(slug: &str) -> Result<(), String> {
-    word("slug", slug, 60)
 }
 
 #[cfg(test)]
@@ -380,7 +296,7 @@ test_cases = "f() -> ()"
     }
 
     #[test]
-    fn what_is_wrong_is_named_with_its_line() {
+    fn an_error_names_the_line_the_entry_and_the_field() {
         Catalogue::default().add("some.toml", GOOD).unwrap();
         for (from, to, message) in [
             ("\"easy\"", "\"trivial\"", "some.toml:6: unknown variant `trivial`"),

@@ -130,7 +130,7 @@ async fn lists_keep_their_statement_budget(app: &TestApp) {
     let id = ada.talk("hello").await;
     let new = |content: String| tutord_core::model::NewUserMessage {
         user_id: ada.user.id,
-        target: tutord_core::model::Target::Existing(id),
+        target: tutord_core::model::MessageTarget::Existing(id),
         content,
         idempotency_key: None,
     };

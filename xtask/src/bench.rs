@@ -6,19 +6,19 @@ use std::process::Command;
 use crate::install;
 use crate::test::cargo;
 
-/// What is to be done.
+/// Options of the benchmarks.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// Shorter runs, for a first look.
+    /// Run shorter benchmarks for a first look.
     #[arg(long)]
     quick: bool,
-    /// Measures nothing: compares bench/report with the report in this directory, and fails when a ratio has become
-    /// worse by more than a tenth.
+    /// Measure nothing. Compare bench/report with the report in this directory, and fail if a ratio is worse by more
+    /// than 10 %.
     #[arg(long, value_name = "OLD_DIR", conflicts_with = "quick")]
     compare: Option<PathBuf>,
 }
 
-/// Builds what is measured and what measures, and runs it.
+/// Builds tutord and the benchmarks, and runs them.
 pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     install::missing()?;
     install::run(&mut cargo(&["build", "--profile", "dist", "--package", "tutord", "--package", "bench"]))?;

@@ -5,23 +5,23 @@ use std::process::Command;
 use crate::install;
 use crate::test::{FEATURES, cargo, command};
 
-/// The first release of the Rust version that Cargo.toml promises.
+/// The first release of the minimum Rust version in Cargo.toml.
 const MSRV: &str = concat!(env!("CARGO_PKG_RUST_VERSION"), ".0");
 
-/// Compiles all crates with the oldest supported compiler.
+/// Compiles all crates with the minimum Rust version.
 pub(crate) fn msrv() -> anyhow::Result<()> {
     install::toolchain(MSRV)?;
     let check = ["run", MSRV, "cargo", "check", "--workspace", FEATURES, "--locked"];
     install::run(&mut command("rustup", &check))
 }
 
-/// Builds the documentation, and fails on a warning.
+/// Builds the documentation, and fails on warnings.
 pub(crate) fn docs() -> anyhow::Result<()> {
     let mut doc = cargo(&["doc", "--workspace", FEATURES, "--no-deps", "--quiet"]);
     install::run(doc.env("RUSTDOCFLAGS", "-D warnings"))
 }
 
-/// Checks the dependencies as `deny.toml` says: those checks that are named, or all.
+/// Runs the given checks of `deny.toml`, or all checks.
 pub(crate) fn deny(checks: &[String]) -> anyhow::Result<()> {
     install::cargo_deny()?;
     install::run(Command::new(install::CARGO_DENY).args(["--log-level", "error", "check"]).args(checks))

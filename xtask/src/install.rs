@@ -1,4 +1,4 @@
-//! Installs what the tests need, where that can be done.
+//! Installs the dependencies of the tests, if possible.
 
 use std::fs;
 use std::path::Path;
@@ -8,7 +8,7 @@ use anyhow::{Context as _, bail};
 
 use crate::test::cargo;
 
-/// Makes sure that PostgreSQL, Redis, nginx, Chromium, Python, Node.js and cargo-nextest are there.
+/// Installs missing programs: PostgreSQL, Redis, nginx, Chromium, Python, Node.js and cargo-nextest.
 pub(crate) fn missing() -> anyhow::Result<()> {
     let mut packages = testbed::missing_packages();
     packages.extend(
@@ -16,7 +16,7 @@ pub(crate) fn missing() -> anyhow::Result<()> {
             .iter()
             .filter_map(|(program, package)| (!has(program)).then_some(*package)),
     );
-    // Debian's Python comes without what makes environments.
+    // Debian's Python does not include the module that creates environments.
     let has_venv = Command::new("python3").args(["-c", "import ensurepip, venv"]).output();
     if !has_venv.is_ok_and(|output| output.status.success()) {
         packages.push("python3-venv");
@@ -33,13 +33,13 @@ pub(crate) fn missing() -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Where the packages go that read the API's description.
+/// Directories of the packages that parse the API description.
 const TOOLS: &str = "target/tools";
 
-/// cargo-deny, once [`cargo_deny`] has installed it.
+/// Returns the path of cargo-deny after its installation by [`cargo_deny`].
 pub(crate) const CARGO_DENY: &str = "target/tools/cargo/bin/cargo-deny";
 
-/// Installs cargo-deny, which takes minutes, unless this version is installed.
+/// Installs this version of cargo-deny if it is missing, which takes minutes.
 pub(crate) fn cargo_deny() -> anyhow::Result<()> {
     if !Path::new(CARGO_DENY).is_file() {
         println!("installing cargo-deny");
@@ -48,7 +48,7 @@ pub(crate) fn cargo_deny() -> anyhow::Result<()> {
     run(&mut cargo(&["install", "--locked", "--quiet", "cargo-deny", "--version", "0.20.2", "--root", &root]))
 }
 
-/// Installs a Rust toolchain unless it is installed.
+/// Installs a Rust toolchain if it is missing.
 pub(crate) fn toolchain(version: &str) -> anyhow::Result<()> {
     if !has("rustup") {
         bail!("please install rustup, which runs the Rust toolchain {version}");
@@ -85,7 +85,7 @@ fn node_packages() -> anyhow::Result<()> {
     })
 }
 
-/// Installs into a directory unless it holds what was installed from the same files.
+/// Installs packages into a directory, unless the directory was filled from the same files.
 fn install_once(
     directory: &Path,
     files: &[&str],
@@ -103,22 +103,22 @@ fn install_once(
     }
     println!("installing {source} into {}", directory.display());
     install()?;
-    fs::write(stamp, wanted).context("the mark of what is installed")
+    fs::write(stamp, wanted).context("writing the stamp of the installation")
 }
 
 fn apt(packages: &[&str]) -> anyhow::Result<()> {
     let wanted = packages.join(" and ");
     if !has("apt-get") {
-        bail!("please install {wanted} (with their programs in PATH)");
+        bail!("please install {wanted}, and add the programs to PATH");
     }
     let root = Command::new("id").arg("-u").output().is_ok_and(|output| output.stdout.starts_with(b"0\n"));
     if !root {
-        bail!("please install what is missing: sudo apt-get install {}", packages.join(" "));
+        bail!("please install the missing packages: sudo apt-get install {}", packages.join(" "));
     }
     println!("installing {wanted}");
     let apt = |arguments: &[&str]| {
         let mut command = Command::new("apt-get");
-        // Only the programs are wanted: no service may be started by the installation.
+        // The installation must not start services.
         command.args(arguments).env("DEBIAN_FRONTEND", "noninteractive").env("RUNLEVEL", "1");
         run(&mut command)
     };
@@ -126,13 +126,13 @@ fn apt(packages: &[&str]) -> anyhow::Result<()> {
     apt(&[&["install", "-y", "-qq", "--no-install-recommends"], packages].concat())
 }
 
-/// Whether a program is in the search path.
+/// Returns whether a program is in the search path.
 pub(crate) fn has(program: &str) -> bool {
     let path = std::env::var_os("PATH").unwrap_or_default();
     std::env::split_paths(&path).any(|directory| directory.join(program).is_file())
 }
 
-/// Runs a command to its end.
+/// Runs a command, and fails if the command fails.
 pub(crate) fn run(command: &mut Command) -> anyhow::Result<()> {
     let status = command.status().with_context(|| format!("{command:?}"))?;
     if status.success() { Ok(()) } else { bail!("{command:?} failed with {status}") }

@@ -19,30 +19,30 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Check format and lints, run all tests against real servers, and build the docs. Installs PostgreSQL,
-    /// Redis, nginx, Chromium, Python, Node.js and cargo-nextest where they are missing. Licences and advisories of the
-    /// dependencies are checked where `cargo xtask deny` has installed cargo-deny.
+    /// Check format and lints, run all tests against real servers, and build the docs. Installs PostgreSQL, Redis,
+    /// nginx, Chromium, Python, Node.js and cargo-nextest if they are missing. Checks licences and advisories of the
+    /// dependencies if `cargo xtask deny` has installed cargo-deny.
     Test {
-        /// Also run what takes minutes: schemathesis calls every operation of the API's description, and cargo-deny
-        /// is installed where it is missing.
+        /// Also run the slow steps: schemathesis calls every operation of the API description, and cargo-deny is
+        /// installed if it is missing.
         #[arg(long)]
         all: bool,
-        /// Passed on to `cargo nextest run`.
+        /// Arguments for `cargo nextest run`.
         #[arg(last = true)]
         nextest: Vec<String>,
     },
-    /// Compile all crates with the oldest supported Rust, the `rust-version` of Cargo.toml. Installs that toolchain by
-    /// rustup where it is missing.
+    /// Compile all crates with the minimum Rust version, which is `rust-version` in Cargo.toml. Installs that toolchain
+    /// with rustup if it is missing.
     Msrv,
-    /// Build the documentation of all crates; a warning fails.
+    /// Build the documentation of all crates, and fail on warnings.
     Docs,
-    /// Check licences, advisories, bans and sources of the dependencies: deny.toml. Installs cargo-deny into
-    /// target/tools where it is missing, which takes minutes.
+    /// Check licences, advisories, bans and sources of the dependencies with deny.toml. Installs cargo-deny into
+    /// target/tools if it is missing, which takes minutes.
     Deny {
-        /// The checks to run instead of all: `advisories`, `bans`, `licenses`, `sources`.
+        /// Run only these checks: `advisories`, `bans`, `licenses`, `sources`.
         checks: Vec<String>,
     },
-    /// Build with the profile `dist` and measure; writes bench/report.
+    /// Build with the profile `dist`, measure, and write bench/report.
     Bench(bench::Args),
 }
 
@@ -55,7 +55,7 @@ async fn main() -> ExitCode {
         Command::Deny { checks } => check::deny(&checks),
         Command::Bench(args) => bench::run(&args),
     };
-    // Without the backtrace that `RUST_BACKTRACE=1` would add: what failed has printed its own output.
+    // Omits the backtrace of `RUST_BACKTRACE=1`, because the failed command has printed its own output.
     outcome.map_or_else(
         |error| {
             eprintln!("error: {error:#}");

@@ -11,10 +11,10 @@ use testbed::postgres::URL_VARIABLE;
 
 use crate::{check, install};
 
-/// What is built only where it is asked for. The same in every step, so that each crate is built once.
+/// The optional features. All steps use the same features, so that each crate is built once.
 pub(crate) const FEATURES: &str = "--features=tutord/otlp";
 
-/// Runs every step, and stops at the first that fails.
+/// Runs all steps, and stops at the first failure.
 async fn run_steps(all: bool, nextest: &[String]) -> anyhow::Result<Vec<(&'static str, Duration)>> {
     let mut took = Vec::new();
     let mut step = |name: &'static str, work: &mut dyn FnMut() -> anyhow::Result<()>| {
@@ -41,9 +41,9 @@ async fn run_steps(all: bool, nextest: &[String]) -> anyhow::Result<Vec<(&'stati
     let postgres = Postgres::start(false).await?;
     let servers = [(URL_VARIABLE, postgres.base_url())];
     step("tests", &mut || {
-        // Not to be taken for the report of this run, should it write none.
+        // Removes the report of an earlier run, so that it is not mistaken for this run's.
         let _ = std::fs::remove_file(report_path());
-        // `.config/nextest.toml` leaves out what takes minutes.
+        // `.config/nextest.toml` excludes the slow tests.
         let filter = all.then_some("--ignore-default-filter");
         let mut run = cargo(&["nextest", "run", "--workspace", FEATURES, "--cargo-quiet"]);
         install::run(run.args(filter).args(nextest).envs(servers))
@@ -62,7 +62,7 @@ async fn run_steps(all: bool, nextest: &[String]) -> anyhow::Result<Vec<(&'stati
     Ok(took)
 }
 
-/// Runs all steps and sums up.
+/// Runs all steps, and prints a summary.
 pub(crate) async fn run(all: bool, nextest: &[String]) -> anyhow::Result<()> {
     let took = run_steps(all, nextest).await?;
     println!("\n== summary");
@@ -76,7 +76,7 @@ pub(crate) async fn run(all: bool, nextest: &[String]) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Where `.config/nextest.toml` lets the report of a run be written.
+/// Returns the path of the test report in `.config/nextest.toml`.
 fn report_path() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/nextest/default/junit.xml")
 }
@@ -85,12 +85,12 @@ pub(crate) fn cargo(arguments: &[&str]) -> Command {
     command(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()), arguments)
 }
 
-/// A command without the variables that cargo sets for xtask.
+/// Returns a command without the variables that cargo sets for xtask.
 pub(crate) fn command(program: impl AsRef<OsStr>, arguments: &[&str]) -> Command {
     let mut command = Command::new(program);
     command.args(arguments);
-    // They say what xtask is. Build scripts that look at them would run again, and all that depends on them be built again, whenever
-    // somebody changes between this and cargo itself.
+    // Some build scripts depend on these variables. Without their removal, these scripts and all dependent crates would
+    // be rebuilt at each change between xtask and cargo.
     let own = |name: &str| name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_");
     for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_str().is_some_and(own)) {
         command.env_remove(name);
@@ -98,7 +98,7 @@ pub(crate) fn command(program: impl AsRef<OsStr>, arguments: &[&str]) -> Command
     command
 }
 
-/// How many tests ran on each database, counted in the report of the run.
+/// Counts the tests for each database in the report of the run.
 fn by_database(report: &str) -> String {
     let count = |suite: &str, database: &str| {
         let class = format!("classname=\"{suite}\"");

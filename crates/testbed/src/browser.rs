@@ -1,4 +1,4 @@
-//! A throwaway Chromium that is driven by WebDriver.
+//! A temporary Chromium that tests control by WebDriver.
 
 use std::net::TcpStream;
 use std::path::PathBuf;
@@ -11,7 +11,7 @@ use crate::process::{self, Supervised, directory, free_port};
 
 const READY_TIMEOUT: Duration = Duration::from_secs(20);
 
-/// A chromedriver. The browsers that it starts end with it.
+/// A running chromedriver. Dropping it ends its browsers too.
 #[derive(Debug)]
 pub struct Chromedriver {
     port: u16,
@@ -20,10 +20,10 @@ pub struct Chromedriver {
 }
 
 impl Chromedriver {
-    /// Starts it.
+    /// Starts chromedriver.
     ///
     /// # Errors
-    /// When it is not installed or does not start.
+    /// Returns an error if chromedriver is not installed or does not start.
     pub async fn start() -> anyhow::Result<Self> {
         let home = directory("testbed-chromium-")?;
         let profiles = home.path().to_owned();
@@ -32,7 +32,7 @@ impl Chromedriver {
             vec![program()?.display().to_string(), format!("--port={port}"), "--allowed-ips=127.0.0.1".to_owned()];
         let driver = Self { port, profiles, server: Supervised::start(home, "TERM", &command)? };
         let began = Instant::now();
-        // There is no event to wait for: it opens its port when it is ready.
+        // Polls the port, because chromedriver announces its start by opening it.
         while TcpStream::connect(("127.0.0.1", port)).is_err() {
             if began.elapsed() > READY_TIMEOUT {
                 bail!("chromedriver did not start: {}", driver.server.log());
@@ -42,15 +42,15 @@ impl Chromedriver {
         Ok(driver)
     }
 
-    /// Its address.
+    /// Returns the URL of the driver.
     pub fn url(&self) -> String {
         format!("http://127.0.0.1:{}", self.port)
     }
 
-    /// What to ask a new session for: a browser with an empty profile that calls nobody by itself.
+    /// Returns the capabilities of a new session: a browser with an empty profile and without background requests.
     ///
     /// # Errors
-    /// When Chromium is not installed.
+    /// Returns an error if Chromium is not installed.
     pub fn capabilities(&self) -> anyhow::Result<Value> {
         let profile = tempfile::Builder::new().prefix("profile-").tempdir_in(&self.profiles)?.keep();
         let arguments = [
@@ -63,7 +63,7 @@ impl Chromedriver {
             "--disable-background-networking",
             "--disable-component-update",
             "--disable-sync",
-            // By a pipe, which closes when the driver ends, however it ends: then the browser ends too.
+            // The pipe closes when the driver ends for any reason, which ends the browser too.
             "--remote-debugging-pipe",
         ];
         let mut arguments: Vec<String> = arguments.map(str::to_owned).to_vec();
@@ -73,12 +73,12 @@ impl Chromedriver {
     }
 }
 
-/// The driver's program.
+/// Returns the path of chromedriver.
 pub(crate) fn program() -> anyhow::Result<PathBuf> {
     process::program("chromedriver", &[], "chromium-driver")
 }
 
-/// The browser's program.
+/// Returns the path of Chromium.
 pub(crate) fn chromium() -> anyhow::Result<PathBuf> {
     process::program("chromium", &[], "chromium")
 }

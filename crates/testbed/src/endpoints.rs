@@ -1,33 +1,33 @@
-//! Answers in the shapes of the servers that speak OpenAI's chat completions.
+//! Responses in the shapes of servers with OpenAI's chat completions API.
 //!
-//! The shapes are from the servers' documentation and from their users' reports; none of them is the server itself.
+//! The shapes follow the servers' documentation and reports of their users.
 
 use serde_json::{Value, json};
 
 /// A kind of endpoint.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Endpoint {
-    /// A newer model of OpenAI's: it knows no `max_tokens`, and one temperature.
+    /// A newer model of OpenAI, which supports neither `max_tokens` nor a temperature other than 1.
     OpenAi,
-    /// Groq: tokens are counted in a field of its own.
+    /// Groq, which reports tokens in a separate field.
     Groq,
-    /// Ollama: no `[DONE]`, and no usage.
+    /// Ollama, which sends neither `[DONE]` nor usage.
     Ollama,
-    /// vLLM with a chat template that knows no system role, and wants roles to alternate.
+    /// vLLM with a chat template that has no system role and requires alternating roles.
     StrictVllm,
-    /// llama.cpp: further fields, and an error of its own for a prompt that is too long.
+    /// llama.cpp, which sends additional fields, and a specific error for a prompt that is too long.
     LlamaCpp,
-    /// Azure's gateway: a chunk without choices comes first, and `stream_options` is refused.
+    /// Azure's gateway, which sends a chunk without choices first, and refuses `stream_options`.
     AzureGateway,
-    /// A proxy that changes content types and line ends, and sends comments.
+    /// A proxy that changes content types and line ends, and inserts comments.
     BrokenProxy,
 }
 
-/// A status, a content type, and a body.
+/// The status, the content type and the body of a response.
 pub type RawAnswer = (u16, &'static str, Vec<u8>);
 
 impl Endpoint {
-    /// All of them.
+    /// All kinds.
     pub const ALL: [Self; 7] = [
         Self::OpenAi,
         Self::Groq,
@@ -38,7 +38,7 @@ impl Endpoint {
         Self::BrokenProxy,
     ];
 
-    /// Answers a request with this text, or refuses it.
+    /// Returns the response with this text, or a refusal of the request.
     pub fn answer(self, body: &Value, text: &str) -> RawAnswer {
         if let Some(error) = self.refusal(body) {
             return (400, "application/json", error.to_string().into_bytes());
@@ -105,7 +105,7 @@ impl Endpoint {
                     last["x_groq"] = json!({"usage": {"total_tokens": 12}});
                 }
             }
-            // The finish reason comes with the last text, and the delta is missing afterwards.
+            // The finish reason arrives with the last text. Later chunks have no delta.
             Self::Ollama => chunks.push(json!({"choices": [{"index": 0, "delta": null}]})),
             Self::StrictVllm => chunks.push(json!({"choices": [], "usage": null})),
             Self::LlamaCpp => {

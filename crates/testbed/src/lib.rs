@@ -1,7 +1,7 @@
-//! Throwaway servers for tests: PostgreSQL, Redis, nginx, a fake model, a mail server, and a browser.
+//! Temporary servers for tests: PostgreSQL, Redis, nginx, a fake model, a mail server, and a browser.
 //!
-//! Each is the real program, started on a free port in a temporary directory, and stopped when the
-//! process that started it ends, however it ends.
+//! PostgreSQL, Redis, nginx and the browser are the real programs. Each runs on a free port in a temporary directory,
+//! and ends with the process that started it, even if that process is killed.
 #![forbid(unsafe_code)]
 
 pub mod browser;
@@ -21,7 +21,7 @@ pub use postgres::Postgres;
 pub use redis::{Redis, RedisCluster};
 pub use smtp::SmtpSink;
 
-/// The Debian packages of those programs that are not installed.
+/// Returns the Debian packages of the programs that are not installed.
 pub fn missing_packages() -> Vec<&'static str> {
     let programs = [
         (postgres::program("initdb"), "postgresql"),

@@ -1,7 +1,7 @@
-//! A fake OpenAI-compatible model over real HTTP.
+//! A fake OpenAI-compatible model over HTTP.
 //!
-//! Unless told otherwise it repeats the last user message. A test lines up what it does instead, one
-//! [`Behaviour`] a request, and can watch requests arrive and clients leave.
+//! By default it repeats the last user message. A test can queue one [`Behaviour`] for each request, and can wait until
+//! requests arrive or clients disconnect.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -21,34 +21,34 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::endpoints::{Endpoint, RawAnswer};
 
-/// What the model does with one request.
+/// The response to one request.
 #[derive(Debug)]
 pub enum Behaviour {
-    /// Replies with this text; streamed, a word at a time.
+    /// Replies with this text. A stream sends one word at a time.
     Say(String),
-    /// The same, without telling the tokens used.
+    /// Replies with this text, without the token count.
     SayWithoutUsage(String),
-    /// Replies with this text once the channel brings something, or is closed.
+    /// Replies with this text once the channel receives a message or closes.
     SayLater(String, oneshot::Receiver<()>),
-    /// Answers with a status and, if given, `Retry-After`.
+    /// Responds with a status and an optional `Retry-After`.
     Fail(u16, Option<&'static str>),
-    /// Answers 200 with a body that is no chat completion.
+    /// Responds with 200 and a body that is not a chat completion.
     Garbage,
-    /// Answers with these bytes, whatever was requested; the body ends after them.
+    /// Responds with these bytes and ends the body, for any request.
     Raw(u16, &'static str, Vec<u8>),
-    /// Answers 200 with these bytes, and keeps the connection open.
+    /// Responds with 200 and these bytes, and keeps the connection open.
     Open(&'static str, Vec<u8>),
-    /// Repeats these bytes after the first ones until the client leaves.
+    /// Sends the first bytes, and then repeats the second ones until the client disconnects.
     Endless(Vec<u8>, Vec<u8>),
-    /// Redirects to this address.
+    /// Redirects to this URL.
     Redirect(String),
-    /// Never answers.
+    /// Never responds.
     Hang,
-    /// Streams what the channel brings; a closed channel breaks the connection off without an end.
+    /// Streams the messages of the channel. Closing the channel breaks the connection.
     Feed(mpsc::Receiver<String>),
 }
 
-/// One request as it came.
+/// A received request.
 #[derive(Debug, Clone)]
 pub struct Received {
     /// The JSON body.
@@ -57,7 +57,7 @@ pub struct Received {
     pub authorization: Option<String>,
 }
 
-/// Answers a request that it refuses.
+/// A rule that refuses some requests.
 type Rule = Box<dyn Fn(&Value) -> Option<RawAnswer> + Send>;
 
 #[derive(Default)]
@@ -77,7 +77,7 @@ impl std::fmt::Debug for Script {
     }
 }
 
-/// A running fake.
+/// A running fake model; cheap to clone.
 #[derive(Debug, Clone)]
 pub struct FakeModel {
     address: std::net::SocketAddr,
@@ -91,15 +91,15 @@ impl FakeModel {
     /// Serves on a free port until the runtime ends.
     ///
     /// # Errors
-    /// When no port can be had.
+    /// Returns an error if no port is free.
     pub async fn start() -> anyhow::Result<Self> {
         Self::listen("127.0.0.1:0").await
     }
 
-    /// Serves on a given address.
+    /// Serves on this address until the runtime ends.
     ///
     /// # Errors
-    /// When the address can't be had.
+    /// Returns an error if the address is in use.
     pub async fn listen(address: &str) -> anyhow::Result<Self> {
         let listener = TcpListener::bind(address).await?;
         let model = Self {
@@ -117,43 +117,43 @@ impl FakeModel {
         Ok(model)
     }
 
-    /// The address for `LLM_BASE_URL`.
+    /// Returns the URL for `LLM_BASE_URL`.
     pub fn base_url(&self) -> String {
         format!("http://{}/v1", self.address)
     }
 
-    /// Lines up what the next request that has none yet meets.
+    /// Queues the behaviour for one request.
     pub fn next(&self, behaviour: Behaviour) {
         self.lock().behaviours.push_back(behaviour);
     }
 
-    /// Answers as an endpoint of this kind from now on, where no [`Behaviour`] is lined up.
+    /// Responds like an endpoint of this kind to requests without a queued [`Behaviour`].
     pub fn behave_as(&self, endpoint: Endpoint) {
         self.lock().endpoint = Some(endpoint);
     }
 
-    /// Refuses requests by a rule from now on, where no [`Behaviour`] is lined up.
+    /// Applies the rule to requests without a queued [`Behaviour`].
     pub fn refuse(&self, rule: impl Fn(&Value) -> Option<RawAnswer> + Send + 'static) {
         self.lock().rule = Some(Box::new(rule));
     }
 
-    /// All requests so far.
+    /// Returns all requests in the order of their arrival.
     pub fn received(&self) -> Vec<Received> {
         self.lock().received.clone()
     }
 
-    /// Bytes of [endless](Behaviour::Endless) bodies that were handed to the connection.
+    /// Returns the number of bytes of [endless](Behaviour::Endless) bodies that the server wrote.
     pub fn sent(&self) -> usize {
         self.sent.load(Ordering::Relaxed)
     }
 
     /// Waits until this many requests have arrived.
     pub async fn until_arrived(&self, count: usize) {
-        // The sender lives as long as `self`.
+        // `self` owns the sender, so the channel is open.
         let _ = self.arrived.subscribe().wait_for(|arrived| *arrived >= count).await;
     }
 
-    /// Waits until this many clients have left before their answer was complete.
+    /// Waits until this many clients have disconnected before the end of their response.
     pub async fn until_left(&self, count: usize) {
         let _ = self.left.subscribe().wait_for(|left| *left >= count).await;
     }
@@ -163,7 +163,7 @@ impl FakeModel {
     }
 }
 
-/// Counts a client as gone when it is dropped before its answer was complete.
+/// Counts a disconnected client if it is dropped before the response is complete.
 struct Guard {
     left: Arc<watch::Sender<usize>>,
     complete: bool,
@@ -240,7 +240,7 @@ async fn complete(State(model): State<FakeModel>, headers: HeaderMap, Json(body)
                 let piece = pieces.recv().await?;
                 Some((delta(&piece), pieces))
             });
-            // No end: the connection breaks off.
+            // The stream ends without its last chunk, which breaks the connection.
             let broken = stream::iter([Err(std::io::Error::other("broken off as scripted"))]);
             return event_stream(guard, events.map(Ok).chain(broken));
         }
@@ -288,7 +288,7 @@ fn whole(text: &str, usage: bool) -> Value {
     body
 }
 
-/// A deterministic count: 10 for the prompt, one a word of the reply.
+/// Returns a deterministic token count: 10 for the prompt, and 1 for each word of the reply.
 fn used(text: &str) -> Value {
     json!({"total_tokens": 10 + text.split_whitespace().count()})
 }

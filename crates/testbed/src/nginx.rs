@@ -1,46 +1,46 @@
-//! A throwaway nginx.
+//! A temporary nginx.
 
 use std::path::PathBuf;
 
 use crate::process::{self, Supervised, directory, free_port, is_root};
 
-/// A reverse proxy that leaves nginx's defaults as they are.
+/// A reverse proxy with nginx's default settings.
 #[derive(Debug)]
 pub struct Nginx {
     port: u16,
-    /// Ends nginx when it is dropped.
+    /// Stops nginx on drop.
     _server: Supervised,
 }
 
 impl Nginx {
-    /// Starts nginx in front of the server at `upstream`, such as `http://127.0.0.1:8080`. The directives `http` are
-    /// added to the block of that name.
+    /// Starts nginx in front of the server at `upstream`, such as `http://127.0.0.1:8080`. Adds the directives `http`
+    /// to the block `http`.
     ///
     /// # Errors
-    /// When nginx is not installed or does not start, as with directives that it does not know.
+    /// Returns an error if nginx is not installed or does not start, for example because of invalid directives.
     pub async fn start(upstream: &str, http: &str) -> anyhow::Result<Self> {
         let program = program()?.display().to_string();
         let home = directory("testbed-nginx-")?;
         let port = free_port()?;
-        // Only root may choose who runs the workers. Another user could not enter the directory.
+        // Only root can set the user of the workers, and another user could not read the directory.
         let user = if is_root()? { "user root;" } else { "" };
         let file = home.path().join("nginx.conf");
         std::fs::write(&file, config(user, port, upstream, http))?;
         let (home_text, file_text) = (home.path().display().to_string(), file.display().to_string());
         let command = [&program, "-e", "stderr", "-p", &home_text, "-c", &file_text].map(str::to_owned);
-        // TERM closes all connections at once, and ends the workers too.
+        // TERM closes all connections at once and ends the workers too.
         let server = Supervised::start(home, "TERM", &command)?;
         server.until_listening("nginx", port).await?;
         Ok(Self { port, _server: server })
     }
 
-    /// Its address, such as `http://127.0.0.1:8081`.
+    /// Returns the URL, such as `http://127.0.0.1:8081`.
     pub fn url(&self) -> String {
         format!("http://127.0.0.1:{}", self.port)
     }
 }
 
-/// Paths are relative to the directory that `-p` names.
+/// Returns the configuration. Its paths are relative to the directory of the option `-p`.
 fn config(user: &str, port: u16, upstream: &str, http: &str) -> String {
     format!(
         "{user}
@@ -68,7 +68,7 @@ http {{
 }
 
 pub(crate) fn program() -> anyhow::Result<PathBuf> {
-    // Not in the search path of all users.
+    // Debian installs nginx in a directory that is not in the search path of all users.
     process::program("nginx", &[PathBuf::from("/usr/sbin")], "nginx-light")
 }
 
@@ -81,7 +81,7 @@ mod tests {
     use crate::FakeModel;
 
     #[tokio::test(flavor = "multi_thread")]
-    async fn requests_are_passed_on_until_nginx_is_dropped() {
+    async fn requests_reach_the_upstream_until_nginx_is_dropped() {
         let model = FakeModel::start().await.unwrap();
         let upstream = model.base_url().trim_end_matches("/v1").to_owned();
         let nginx = Nginx::start(&upstream, "add_header X-Passed-By nginx;").await.unwrap();

@@ -1,4 +1,4 @@
-//! A throwaway PostgreSQL server, and databases cloned from a migrated template.
+//! A temporary PostgreSQL server, with databases cloned from a migrated template.
 
 use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher as _;
@@ -13,30 +13,30 @@ use tokio_postgres::{Client, NoTls};
 
 use crate::process::{self, Supervised, directory, free_port, is_root, run};
 
-/// Names a running server for all test processes, so that they share one.
+/// The variable with the URL of a running server, which all test processes then share.
 pub const URL_VARIABLE: &str = "TESTBED_POSTGRES_URL";
 
 const READY_TIMEOUT: Duration = Duration::from_secs(30);
-/// Guards the creation of templates against other test processes.
+/// The advisory lock that serializes the creation of templates across test processes.
 const TEMPLATE_LOCK: i64 = 5_170_238_846_011_907_322;
-/// Who runs the server when we are root, which PostgreSQL refuses.
+/// The user that runs the server if this process is root, because PostgreSQL refuses to run as root.
 const UNPRIVILEGED: &str = "nobody";
 
 static SHARED: OnceCell<Postgres> = OnceCell::const_new();
 
-/// A server, our own or one that another process started.
+/// A server, started by this process or by another one.
 #[derive(Debug)]
 pub struct Postgres {
-    /// Address without the database, such as `postgres://postgres@127.0.0.1:5432`.
+    /// The URL without a database, such as `postgres://postgres@127.0.0.1:5432`.
     base: String,
     server: Option<Supervised>,
 }
 
 impl Postgres {
-    /// The server that `TESTBED_POSTGRES_URL` names, or one of this process's own.
+    /// Returns the server of `TESTBED_POSTGRES_URL`, or starts one for this process.
     ///
     /// # Errors
-    /// When PostgreSQL is not installed or does not start.
+    /// Returns an error if PostgreSQL is not installed or does not start.
     pub async fn shared() -> anyhow::Result<&'static Self> {
         SHARED
             .get_or_try_init(async || match std::env::var(URL_VARIABLE) {
@@ -46,11 +46,10 @@ impl Postgres {
             .await
     }
 
-    /// Starts a server. A `durable` one flushes each commit to disk, as production does; for tests that
-    /// is time lost.
+    /// Starts a server. A `durable` server flushes each commit to disk, as in production, which most tests do not need.
     ///
     /// # Errors
-    /// When PostgreSQL is not installed or does not start.
+    /// Returns an error if PostgreSQL is not installed or does not start.
     pub async fn start(durable: bool) -> anyhow::Result<Self> {
         let home = Home::new()?;
         home.run(
@@ -60,65 +59,65 @@ impl Postgres {
         home.serve(durable).await
     }
 
-    /// Starts a streaming replica, which calls itself `name` to this server; returns once it streams.
+    /// Starts a streaming replica with the application name `name`. Returns once it streams.
     ///
     /// # Errors
-    /// When it can't be copied from this server, or does not start.
+    /// Returns an error if the copy fails or the replica does not start.
     pub async fn replica(&self, name: &str) -> anyhow::Result<Self> {
         let home = Home::new()?;
         let primary = format!("--dbname={}", self.url(&format!("?application_name={name}")));
-        // With what is needed to follow the primary, which initdb's `trust` lets in.
+        // Writes the replica's connection settings, which initdb's `trust` authentication accepts.
         home.run("pg_basebackup", &[&primary, "--write-recovery-conf", "--checkpoint=fast", "--no-sync", "--pgdata"])?;
         let replica = home.serve(false).await?;
         let streams = "SELECT FROM pg_stat_replication WHERE application_name = $1 AND state = 'streaming'";
         let primary = self.client("postgres").await?;
         replica
             .until("stream", async || {
-                primary.query_opt(streams, &[&name]).await?.map(drop).context("the primary does not know it")
+                primary.query_opt(streams, &[&name]).await?.map(drop).context("the primary does not list the replica")
             })
             .await?;
         Ok(replica)
     }
 
-    /// Ends the server as a crash would: connections break, and what was not written yet is lost.
+    /// Kills the server as in a crash: connections break, and unwritten data is lost.
     ///
     /// # Errors
-    /// When the server is another process's.
+    /// Returns an error if another process started the server.
     pub fn kill(&mut self) -> anyhow::Result<()> {
         self.own()?.kill()
     }
 
-    /// Starts it again, at the same address, after a [`kill`](Self::kill): it recovers what was committed.
+    /// Restarts the server at the same address after [`kill`](Self::kill). It recovers all committed transactions.
     ///
     /// # Errors
-    /// When the server is another process's, or does not start.
+    /// Returns an error if another process started the server, or if the server does not start.
     pub async fn restart(&mut self) -> anyhow::Result<()> {
         self.own()?.restart()?;
         self.until_ready().await
     }
 
-    /// Stops the server's processes as they are: connections stay open, and none of them is answered.
+    /// Suspends the server's processes: connections stay open and get no response.
     ///
     /// # Errors
-    /// When the server is another process's.
+    /// Returns an error if another process started the server.
     pub fn pause(&mut self) -> anyhow::Result<()> {
         self.own()?.pause()
     }
 
-    /// Ends a [`pause`](Self::pause).
+    /// Resumes the server after [`pause`](Self::pause).
     ///
     /// # Errors
-    /// When the server is another process's.
+    /// Returns an error if another process started the server.
     pub fn resume(&mut self) -> anyhow::Result<()> {
         self.own()?.resume()
     }
 
-    /// Makes a primary of a [`replica`](Self::replica): it takes writes, on a timeline of its own, from then on.
+    /// Promotes a [`replica`](Self::replica) to a primary, which accepts writes on a new timeline.
     ///
     /// # Errors
-    /// When it is none, or does not answer.
+    /// Returns an error if the server is not a replica or does not respond.
     pub async fn promote(&self) -> anyhow::Result<()> {
-        // Waits until it is done.
+        // The function waits until the promotion is complete.
         let promoted = self.client("postgres").await?.query_one("SELECT pg_promote()", &[]).await?;
         if promoted.get::<_, bool>(0) { Ok(()) } else { bail!("the replica was not promoted") }
     }
@@ -127,38 +126,39 @@ impl Postgres {
         self.server.as_mut().context("the server belongs to another process")
     }
 
-    /// The address without a database, for [`URL_VARIABLE`].
+    /// Returns the URL without a database, for [`URL_VARIABLE`].
     pub fn base_url(&self) -> &str {
         &self.base
     }
 
-    /// The address of a database.
+    /// Returns the URL of a database.
     pub fn url(&self, database: &str) -> String {
         format!("{}/{database}", self.base)
     }
 
-    /// A connection to a database.
+    /// Connects to a database.
     ///
     /// # Errors
-    /// When the server refuses.
+    /// Returns an error if the server rejects the connection.
     pub async fn client(&self, database: &str) -> anyhow::Result<Client> {
         let (client, connection) = tokio_postgres::connect(&self.url(database), NoTls).await?;
         tokio::spawn(connection);
         Ok(client)
     }
 
-    /// An empty database; its address.
+    /// Creates an empty database, and returns its URL.
     ///
     /// # Errors
-    /// When the server refuses.
+    /// Returns an error if the server rejects the statement.
     pub async fn empty_database(&self) -> anyhow::Result<String> {
         self.create_database("template0").await
     }
 
-    /// A database like the template `name`, which `migrate` fills the first time that any process asks for it.
+    /// Creates a database from the template `name`, and returns its URL. The first process that needs the template
+    /// fills it with `migrate`.
     ///
     /// # Errors
-    /// When the server refuses, or `migrate` fails.
+    /// Returns an error if the server rejects a statement or `migrate` fails.
     pub async fn database_like(
         &self,
         name: &str,
@@ -169,7 +169,7 @@ impl Postgres {
         let complete = "SELECT datistemplate FROM pg_database WHERE datname = $1";
         let complete = admin.query_opt(complete, &[&name]).await?.map(|row| row.get::<_, bool>(0));
         if complete != Some(true) {
-            // Half a template is what a killed process left.
+            // A killed process may have left an incomplete template.
             admin.batch_execute(&format!("DROP DATABASE IF EXISTS {name} WITH (FORCE)")).await?;
             admin.batch_execute(&format!("CREATE DATABASE {name} TEMPLATE template0")).await?;
             migrate(self.url(name)).await?;
@@ -182,7 +182,7 @@ impl Postgres {
     }
 
     async fn create_database(&self, template: &str) -> anyhow::Result<String> {
-        // A server may outlive many test processes, whose ids come again.
+        // The server may outlive the test process, and process ids are reused.
         let name = format!("test_{}_{:016x}", std::process::id(), RandomState::new().hash_one(()));
         let admin = self.client("postgres").await?;
         admin.batch_execute(&format!("CREATE DATABASE {name} TEMPLATE {template}")).await?;
@@ -193,7 +193,7 @@ impl Postgres {
         self.until("start", async || self.client("postgres").await.map(drop)).await
     }
 
-    /// Until `check` is content.
+    /// Polls until `check` succeeds.
     async fn until(&self, what: &str, check: impl AsyncFn() -> anyhow::Result<()>) -> anyhow::Result<()> {
         let began = Instant::now();
         loop {
@@ -203,17 +203,17 @@ impl Postgres {
                     let log = self.server.as_ref().map(Supervised::log).unwrap_or_default();
                     bail!("PostgreSQL did not {what}: {error}\n{log}");
                 }
-                // There is no event to wait for: the server opens its port when it is ready.
+                // Polls the server, which announces its start by opening its port.
                 Err(_) => tokio::time::sleep(Duration::from_millis(20)).await,
             }
         }
     }
 }
 
-/// The directory of a server to come, and what runs its programs in it.
+/// The directory of a new server, and the user of its programs.
 struct Home {
     directory: TempDir,
-    /// Begins the commands, so that they are not run as root.
+    /// The prefix of commands that must not run as root.
     drop_root: Vec<String>,
 }
 
@@ -238,7 +238,7 @@ impl Home {
         Ok([&self.drop_root[..], &[program(name)?.display().to_string()]].concat())
     }
 
-    /// Runs one of the server's programs, whose last argument is the directory of the data.
+    /// Runs a program of PostgreSQL with the data directory as its last argument.
     fn run(&self, name: &str, arguments: &[&str]) -> anyhow::Result<()> {
         let command = self.unprivileged(name)?;
         let (first, rest) = command.split_first().context("a program")?;
@@ -246,7 +246,7 @@ impl Home {
         run(Command::new(first).args(rest).args(arguments).arg(self.data()).current_dir(directory)).map(drop)
     }
 
-    /// Starts the server on its data.
+    /// Starts the server on its data directory.
     async fn serve(self, durable: bool) -> anyhow::Result<Postgres> {
         let port = free_port()?;
         let mut postgres = self.unprivileged("postgres")?;
@@ -257,7 +257,8 @@ impl Home {
             format!("unix_socket_directories={}", self.directory.path().display()),
             "max_connections=300".to_owned(),
             "shared_buffers=256MB".to_owned(),
-            // Part of the server's package. It counts nothing that a database without the extension shows.
+            // The module is part of the server's package. Its statistics are visible only in databases with the
+            // extension.
             "shared_preload_libraries=pg_stat_statements".to_owned(),
         ];
         if !durable {
@@ -266,7 +267,7 @@ impl Home {
         for setting in settings {
             postgres.extend(["-c".to_owned(), setting]);
         }
-        // QUIT is the immediate shutdown: the postmaster ends its children and itself, without a checkpoint.
+        // QUIT requests an immediate shutdown: the postmaster ends without a checkpoint, together with its children.
         let server = Supervised::start(self.directory, "QUIT", &postgres)?;
         let started = Postgres { base: format!("postgres://postgres@127.0.0.1:{port}"), server: Some(server) };
         started.until_ready().await?;
@@ -274,7 +275,8 @@ impl Home {
     }
 }
 
-/// One of the server's programs, from the search path or where Debian puts them, newest version first.
+/// Returns the path of a program of PostgreSQL, from the search path or from Debian's directories, newest version
+/// first.
 pub fn program(name: &str) -> anyhow::Result<PathBuf> {
     let mut versions: Vec<(u32, PathBuf)> = std::fs::read_dir("/usr/lib/postgresql")
         .into_iter()
@@ -294,7 +296,7 @@ mod tests {
     use super::*;
 
     #[tokio::test(flavor = "multi_thread")]
-    async fn databases_like_one_template_are_apart() {
+    async fn databases_of_one_template_are_independent() {
         let postgres = Postgres::shared().await.unwrap();
         let fill = async |url: String| {
             let (client, connection) = tokio_postgres::connect(&url, NoTls).await?;
@@ -316,7 +318,7 @@ mod tests {
     }
 
     #[tokio::test(flavor = "multi_thread")]
-    async fn a_dropped_server_is_gone_with_its_files() {
+    async fn dropping_a_server_removes_its_files() {
         let server = Postgres::start(false).await.unwrap();
         let base = server.base_url().to_owned();
         let files = server.client("postgres").await.unwrap().query_one("SHOW data_directory", &[]).await.unwrap();
@@ -328,7 +330,7 @@ mod tests {
     }
 
     #[tokio::test(flavor = "multi_thread")]
-    async fn a_durable_server_keeps_over_a_crash_what_was_committed() {
+    async fn a_durable_server_recovers_commits_after_a_crash() {
         let mut server = Postgres::start(true).await.unwrap();
         let before = server.client("postgres").await.unwrap();
         before.batch_execute("CREATE TABLE t AS SELECT 7 AS n").await.unwrap();

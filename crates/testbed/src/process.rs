@@ -1,4 +1,4 @@
-//! Starting a server so that it can't outlive this process.
+//! Processes that end with this process.
 
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::{TcpListener, TcpStream};
@@ -10,12 +10,12 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, bail};
 use tempfile::TempDir;
 
-/// How long a server that recovers nothing may take to start.
+/// The time limit for the start of a server without recovery.
 pub(crate) const START_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// A server below a small shell that stops it when its standard input closes. The pipe's other end is
-/// ours: it closes when this is dropped, and also when the process is killed, for which Rust has no
-/// safe hook.
+/// A server below a small shell, which stops the server when its standard input closes. This process holds the other
+/// end of the pipe. The pipe closes on drop, and also when the process is killed, which no safe hook in Rust can
+/// detect.
 #[derive(Debug)]
 pub(crate) struct Supervised {
     supervisor: Child,
@@ -23,8 +23,8 @@ pub(crate) struct Supervised {
     log: PathBuf,
 }
 
-/// Runs its arguments from the third on. The signal `$2` ends them, on the order `kill` and on end of
-/// input, which also removes the directory `$1`. Each order is answered once it is carried out.
+/// Runs the command from its third argument on. Sends the signal `$2` to the command on the order `kill`, and at the
+/// end of input, where it also removes the directory `$1`. Echoes each order after its execution.
 const SUPERVISOR: &str = r#"
 directory=$1; signal=$2; shift 2
 children() { cat /proc/$server/task/$server/children 2>/dev/null; }
@@ -35,7 +35,7 @@ while read -r order; do
     case $order in
         kill) end ;;
         restart) start "$@" ;;
-        # With its processes: PostgreSQL has one for each connection.
+        # Includes child processes, because PostgreSQL has one for each connection.
         pause) kill -STOP $server; kill -STOP $(children) 2>/dev/null ;;
         resume) kill -CONT $(children) $server ;;
     esac
@@ -46,7 +46,7 @@ rm -rf "$directory"
 "#;
 
 impl Supervised {
-    /// Starts `command`, which is to serve out of `directory`, and which `signal` (such as `KILL`) ends.
+    /// Starts `command` in `directory`. `signal`, such as `KILL`, ends it.
     pub(crate) fn start(directory: TempDir, signal: &str, command: &[String]) -> anyhow::Result<Self> {
         let mut supervisor = Command::new("sh")
             .arg("-c")
@@ -57,35 +57,35 @@ impl Supervised {
             .args(command)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
-            // A test runner waits for the pipes it gave us: the server must not hold them open.
+            // The server must not hold the pipes of the test runner open, because the runner waits for them to close.
             .stderr(Stdio::null())
-            // Ctrl-C, and a test runner that ends a hung test, signal the whole process group: who cleans
-            // up must not be in it.
+            // Ctrl-C and test runners with a time-out signal the whole process group. The supervisor needs its own
+            // group to clean up.
             .process_group(0)
             .spawn()
             .context("sh")?;
         let replies = BufReader::new(supervisor.stdout.take().context("the supervisor's output")?);
-        // From here on the supervisor removes it.
+        // The supervisor removes the directory from now on.
         let log = directory.keep().join("server.log");
         Ok(Self { supervisor, replies, log })
     }
 
-    /// Ends the server at once, as in a crash, and leaves its files.
+    /// Kills the server as in a crash, and leaves its files.
     pub(crate) fn kill(&mut self) -> anyhow::Result<()> {
         self.order("kill")
     }
 
-    /// Starts the server again that [`kill`](Self::kill) ended.
+    /// Restarts the server after [`kill`](Self::kill).
     pub(crate) fn restart(&mut self) -> anyhow::Result<()> {
         self.order("restart")
     }
 
-    /// Stops the server's clock: it keeps its connections and answers nothing.
+    /// Suspends the server: its connections stay open and get no response.
     pub(crate) fn pause(&mut self) -> anyhow::Result<()> {
         self.order("pause")
     }
 
-    /// Ends a [`pause`](Self::pause).
+    /// Resumes the server after [`pause`](Self::pause).
     pub(crate) fn resume(&mut self) -> anyhow::Result<()> {
         self.order("resume")
     }
@@ -95,15 +95,15 @@ impl Supervised {
         let mut reply = String::new();
         self.replies.read_line(&mut reply)?;
         if reply.trim_end() != order {
-            bail!("the supervisor of the server is gone");
+            bail!("the supervisor of the server has ended");
         }
         Ok(())
     }
 
-    /// Waits until the server accepts connections; `name` is for the error.
+    /// Waits until the server accepts connections. The error contains `name`.
     pub(crate) async fn until_listening(&self, name: &str, port: u16) -> anyhow::Result<()> {
         let began = Instant::now();
-        // There is no event to wait for: the server opens its port when it is ready.
+        // Polls the port, because the server announces its start by opening it.
         while TcpStream::connect(("127.0.0.1", port)).is_err() {
             if began.elapsed() > START_TIMEOUT {
                 bail!("{name} did not start: {}", self.log());
@@ -113,12 +113,12 @@ impl Supervised {
         Ok(())
     }
 
-    /// What the server wrote so far.
+    /// Returns the server's log.
     pub(crate) fn log(&self) -> String {
         std::fs::read_to_string(&self.log).unwrap_or_default()
     }
 
-    /// Stops the server and waits until it is gone.
+    /// Stops the server and waits for its end.
     pub(crate) fn stop(&mut self) {
         drop(self.supervisor.stdin.take());
         let _ = self.supervisor.wait();
@@ -131,12 +131,12 @@ impl Drop for Supervised {
     }
 }
 
-/// A port of 127.0.0.1 that was free a moment ago.
+/// Returns a currently free port of 127.0.0.1.
 pub(crate) fn free_port() -> anyhow::Result<u16> {
     Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
 }
 
-/// The program `name` from the search path, or from the newest directory that `elsewhere` lists.
+/// Returns the path of a program from the search path, or from the newest directory of `elsewhere`.
 pub(crate) fn program(name: &str, elsewhere: &[PathBuf], package: &str) -> anyhow::Result<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let found = std::env::split_paths(&path).chain(elsewhere.iter().cloned()).map(|directory| directory.join(name));
@@ -146,7 +146,7 @@ pub(crate) fn program(name: &str, elsewhere: &[PathBuf], package: &str) -> anyho
     }
 }
 
-/// Runs a program to its end; what it printed.
+/// Runs a program to its end, and returns its output.
 pub(crate) fn run(command: &mut Command) -> anyhow::Result<String> {
     let output = command.output().with_context(|| format!("{command:?}"))?;
     if !output.status.success() {
@@ -155,12 +155,12 @@ pub(crate) fn run(command: &mut Command) -> anyhow::Result<String> {
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
-/// Whether this process is root's.
+/// Returns whether this process runs as root.
 pub(crate) fn is_root() -> anyhow::Result<bool> {
     Ok(run(Command::new("id").arg("-u"))?.trim() == "0")
 }
 
-/// A temporary directory for a server to come.
+/// Creates a temporary directory for a server.
 pub(crate) fn directory(prefix: &str) -> anyhow::Result<TempDir> {
     tempfile::Builder::new().prefix(prefix).tempdir().context("temporary directory")
 }
@@ -193,7 +193,7 @@ mod tests {
             .status()
             .unwrap();
         assert_eq!(ended.signal(), Some(9));
-        // Its supervisor is no child of ours, so there is no event to wait for; it removes the files last.
+        // Polls, because the supervisor is not a child of this process. It removes the files last.
         while std::fs::read_dir(directories.path()).unwrap().count() > 0 {
             std::thread::sleep(Duration::from_millis(5));
         }

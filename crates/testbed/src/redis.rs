@@ -1,4 +1,4 @@
-//! A throwaway Redis server.
+//! A temporary Redis server.
 
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -18,7 +18,7 @@ impl Redis {
     /// Starts a server.
     ///
     /// # Errors
-    /// When Redis is not installed or does not start.
+    /// Returns an error if Redis is not installed or does not start.
     pub async fn start() -> anyhow::Result<Self> {
         Self::with(&[]).await
     }
@@ -37,40 +37,40 @@ impl Redis {
         Ok(redis)
     }
 
-    /// Its address, such as `redis://127.0.0.1:6379`.
+    /// Returns the URL, such as `redis://127.0.0.1:6379`.
     pub fn url(&self) -> String {
         format!("redis://127.0.0.1:{}", self.port)
     }
 
-    /// Ends the server as a crash would: connections break, and all keys are lost.
+    /// Kills the server as in a crash: connections break, and all keys are lost.
     ///
     /// # Errors
-    /// When its supervisor is gone.
+    /// Returns an error if the supervisor has ended.
     pub fn kill(&mut self) -> anyhow::Result<()> {
         self.server.kill()
     }
 
-    /// Starts it again, empty and at the same address, after a [`kill`](Self::kill).
+    /// Restarts the server at the same address after [`kill`](Self::kill), without keys.
     ///
     /// # Errors
-    /// When it does not start.
+    /// Returns an error if the server does not start.
     pub async fn restart(&mut self) -> anyhow::Result<()> {
         self.server.restart()?;
         self.until_ready().await
     }
 
-    /// Stops its clock: connections stay, and nothing is answered.
+    /// Suspends the server: connections stay open and get no response.
     ///
     /// # Errors
-    /// When its supervisor is gone.
+    /// Returns an error if the supervisor has ended.
     pub fn pause(&mut self) -> anyhow::Result<()> {
         self.server.pause()
     }
 
-    /// Ends a [`pause`](Self::pause): what was asked meanwhile is answered.
+    /// Resumes the server after [`pause`](Self::pause). It responds to the pending commands.
     ///
     /// # Errors
-    /// When its supervisor is gone.
+    /// Returns an error if the supervisor has ended.
     pub fn resume(&mut self) -> anyhow::Result<()> {
         self.server.resume()
     }
@@ -87,10 +87,10 @@ pub struct RedisCluster {
 }
 
 impl RedisCluster {
-    /// Starts the servers and joins them.
+    /// Starts the servers and joins them to a cluster.
     ///
     /// # Errors
-    /// When Redis is not installed or a server does not start.
+    /// Returns an error if Redis is not installed or a server does not start.
     pub async fn start() -> anyhow::Result<Self> {
         let mut nodes = Vec::new();
         for _ in 0..3 {
@@ -120,7 +120,7 @@ impl RedisCluster {
         self.nodes.iter().map(|node| format!("127.0.0.1:{}", node.port)).collect()
     }
 
-    /// Its address, such as `redis+cluster://127.0.0.1:7000,127.0.0.1:7001,127.0.0.1:7002`.
+    /// Returns the URL, such as `redis+cluster://127.0.0.1:7000,127.0.0.1:7001,127.0.0.1:7002`.
     pub fn url(&self) -> String {
         format!("redis+cluster://{}", self.addresses().join(","))
     }

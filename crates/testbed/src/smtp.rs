@@ -1,4 +1,4 @@
-//! A mail server that keeps what it is sent, and misbehaves as real ones do.
+//! A mail server that stores received mails, and simulates the faults of real servers.
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
@@ -7,16 +7,16 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::{TcpListener, TcpStream};
 
-/// What the server does with one mail.
+/// A fault for one mail.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fault {
-    /// Answers the recipient with this code, such as 451 (greylisting) or 550 (no such mailbox).
+    /// Responds to the recipient with this code, such as 451 (greylisting) or 550 (unknown mailbox).
     Refuse(u16),
-    /// Takes the mail and closes the connection without an answer: the client can't know whether it arrived.
+    /// Accepts the mail and closes the connection without a response, so that the client can't determine the outcome.
     TakeSilently,
-    /// Answers the sender with 550 5.7.1, as servers do that do not let it send.
+    /// Responds to the sender with 550 5.7.1, like a server that does not permit the sender.
     RefuseSender,
-    /// Answers the log-in and the recipient with this code.
+    /// Responds to the log-in and the recipient with this code.
     RefuseLogIn,
 }
 
@@ -38,7 +38,7 @@ impl SmtpSink {
     /// Serves on a free port until the runtime ends.
     ///
     /// # Errors
-    /// When no port can be had.
+    /// Returns an error if no port is free.
     pub async fn start() -> anyhow::Result<Self> {
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         let sink = Self { address: listener.local_addr()?, state: Arc::default() };
@@ -52,22 +52,22 @@ impl SmtpSink {
         Ok(sink)
     }
 
-    /// The address for `SMTP_URL`.
+    /// Returns the URL for `SMTP_URL`.
     pub fn url(&self) -> String {
         format!("smtp://{}", self.address)
     }
 
-    /// Lines up what the next mail that has none yet meets.
+    /// Queues the fault for one mail.
     pub fn next(&self, fault: Fault) {
         self.lock().faults.push_back(fault);
     }
 
-    /// The mails that were taken, as they came.
+    /// Returns the accepted mails in the order of their arrival.
     pub fn mails(&self) -> Vec<String> {
         self.lock().mails.clone()
     }
 
-    /// Mails that clients have tried to send.
+    /// Returns the number of mails that clients tried to send.
     pub fn attempts(&self) -> usize {
         self.lock().attempts
     }

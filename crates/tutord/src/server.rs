@@ -72,7 +72,7 @@ pub(crate) fn bind(config: &Config) -> anyhow::Result<TcpListener> {
 /// ms, 600 ms and 1.4 s.
 fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
-    // As the standard library does: a restart must not wait for the connections of the process before.
+    // Like the standard library: a restart must not wait for old connections in TIME_WAIT.
     socket.set_reuseaddr(true)?;
     socket.bind(address)?;
     socket.listen(BACKLOG)
@@ -149,7 +149,7 @@ async fn accept(state: &AppState, listener: &TcpListener, router: &Router, tasks
                 router.clone(),
                 (Arc::clone(&state.http.connections), Arc::clone(&state.http.admission)),
             ))),
-            // As much of it as the socket takes at once.
+            // Write as much as the socket accepts at once.
             Err(_) => drop(stream.into_std().and_then(|mut stream| stream.write(REFUSED))),
         }
     }
@@ -163,7 +163,7 @@ async fn connection(
     router: Router,
     (connections, admission): (Arc<Connections>, Arc<Admission>),
 ) {
-    // A piece of a stream must not wait until the client has acknowledged the one before, which may take it 40 ms.
+    // A piece of a stream must not wait for the acknowledgement of the previous one, which can take 40 ms.
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!(%error, "could not set TCP_NODELAY on a connection");
     }
@@ -188,10 +188,10 @@ async fn connection(
             if state.closes() || state.is_live_only() || connections.is_closing() {
                 response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
             }
-            Ok::<_, Infallible>(response.map(|body| Answer { body, _in_flight: in_flight }))
+            Ok::<_, Infallible>(response.map(|body| TrackedBody { body, _in_flight: in_flight }))
         }
     });
-    // Heads are timed where their bytes are read.
+    // `TimedIo` times the heads.
     let mut served =
         http1::Builder::new().header_read_timeout(None).max_headers(MAX_HEADERS).serve_connection(io, service);
     tokio::select! {
@@ -204,7 +204,7 @@ async fn connection(
         closure = state.closed() => {
             connections.count_closed(closure);
             if closure == Closure::HeadTimeout {
-                // As much of it as the socket takes at once.
+                // Write as much as the socket accepts at once.
                 let _ = served.into_parts().io.into_inner().into_inner().try_write(HEAD_TIMEOUT);
             }
         }
@@ -224,12 +224,12 @@ fn shed() -> Response<Body> {
 }
 
 /// The body of a response. When hyper has read it completely, the connection waits for the next request.
-struct Answer {
+struct TrackedBody {
     body: Body,
     _in_flight: InFlight,
 }
 
-impl HttpBody for Answer {
+impl HttpBody for TrackedBody {
     type Data = Bytes;
     type Error = axum::Error;
 

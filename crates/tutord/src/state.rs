@@ -10,7 +10,7 @@ use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use tutord_core::{Database, Operations, Store};
 
-use crate::admin::{Admin, AdminState};
+use crate::admin::{AdminContext, AdminState};
 use crate::auth::{self, Auth, AuthState, Mailer, Passwords};
 use crate::background::Background;
 use crate::cache::{self, CachedStore, PageSizes};
@@ -31,8 +31,8 @@ use crate::llm::LlmState;
 use crate::mail::{MailStats, Transport};
 use crate::mounts;
 use crate::progress::{self, Progress, ProgressState};
+use crate::telemetry::one_second_cache::OneSecondCache;
 use crate::telemetry::plans::Plans;
-use crate::telemetry::snapshot::Snapshot;
 use crate::telemetry::{Telemetry, TelemetryState};
 use crate::users::{Users, UsersState};
 
@@ -129,8 +129,8 @@ impl AppState {
             llm: llm.clone(),
             mail_stats: Arc::clone(&mail_stats),
             shutdown: background.shutdown.clone(),
-            readiness: Snapshot::default(),
-            metrics: Snapshot::default(),
+            readiness: OneSecondCache::default(),
+            metrics: OneSecondCache::default(),
         });
         let auth = AuthState::new(Auth {
             http: http.clone(),
@@ -171,7 +171,7 @@ impl AppState {
             limits,
             leaderboards: Arc::clone(&leaderboards),
         });
-        let admin = AdminState::new(Admin {
+        let admin = AdminState::new(AdminContext {
             auth: auth.clone(),
             operations: Arc::clone(&operations),
             cache: cache.clone(),

@@ -1,4 +1,4 @@
-//! Values of settings: secrets, and parsers whose errors describe the expected form.
+//! Types and parsers of settings, with errors that describe the expected form.
 
 use std::ffi::OsStr;
 
@@ -7,7 +7,7 @@ use clap::error::ErrorKind;
 use clap::{Arg, Command};
 use url::Url;
 
-/// A secret string, which `Debug` masks.
+/// A secret string. `Debug` masks it.
 #[derive(Clone)]
 pub struct Secret(String);
 
@@ -31,7 +31,7 @@ impl std::fmt::Debug for Secret {
     }
 }
 
-/// Returns a parser of a number between two bounds. clap's own ranges do not support `usize`.
+/// Returns a parser of numbers from `least` to `most`. clap's own ranges do not support `usize`.
 pub(crate) fn size(least: usize, most: usize) -> impl Fn(&str) -> Result<usize, String> + Clone {
     move |text| {
         let size = text.parse().ok().filter(|size| (least..=most).contains(size));
@@ -39,10 +39,10 @@ pub(crate) fn size(least: usize, most: usize) -> impl Fn(&str) -> Result<usize, 
     }
 }
 
-/// Parses a URL that may contain a password; the error message omits the value.
+/// A parser of URLs that may contain a password. Its error omits the value.
 #[derive(Clone)]
 pub(crate) struct SecretUrl {
-    /// Returns `true` if the URL is valid.
+    /// Returns whether the URL is valid.
     pub(crate) is_valid: fn(&str) -> bool,
     /// The expected form, for the error message.
     pub(crate) expected: &'static str,

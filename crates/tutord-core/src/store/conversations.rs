@@ -1,9 +1,8 @@
 //! Conversations and messages.
 
-use std::sync::Arc;
-
 use async_trait::async_trait;
 
+use super::Loaded;
 use crate::error::Result;
 use crate::model::{
     AppendOutcome, Conversation, ConversationPage, Message, NewConversation, NewReply, NewUserMessage, Order,
@@ -16,7 +15,7 @@ use crate::page::{Page, PageRequest};
 pub trait Conversations: Send + Sync {
     /// Returns a page of a student's conversations, newest activity first, ties by id. Reads no messages. 1 statement,
     /// or 2 beyond the end.
-    async fn list_conversations(&self, user_id: i64, page: &PageRequest) -> Result<Arc<Page<Conversation>>>;
+    async fn list_conversations(&self, user_id: i64, page: &PageRequest) -> Result<Loaded<Page<Conversation>>>;
 
     /// Returns the list with N+1 queries: 1 statement, and 2 more **for each conversation**, which count its messages
     /// and find the newest. Demonstrates what `querywatch` detects, and what it costs.
@@ -30,7 +29,7 @@ pub trait Conversations: Send + Sync {
         id: i64,
         order: Order,
         page: &PageRequest,
-    ) -> Result<Option<Arc<ConversationPage>>>;
+    ) -> Result<Option<Loaded<ConversationPage>>>;
 
     /// Creates a conversation. Returns `None` if its exercise does not exist for this student. 1 statement, 2 with an
     /// exercise.

@@ -1,9 +1,8 @@
 //! Exercises, and the progress of students in them.
 
-use std::sync::Arc;
-
 use async_trait::async_trait;
 
+use super::Loaded;
 use crate::error::Result;
 use crate::model::{
     AssignedExercise, Candidate, CandidateFilter, CatalogueCounts, Completion, DailyChoice, Difficulty, Exercise,
@@ -39,7 +38,7 @@ pub trait Exercises: Send + Sync {
     async fn catalogue_exercises(&self, limit: i64) -> Result<Vec<Exercise>>;
 
     /// Returns an exercise that this student may see. 1 statement.
-    async fn exercise(&self, user_id: i64, id: i64) -> Result<Option<Arc<Exercise>>>;
+    async fn exercise(&self, user_id: i64, id: i64) -> Result<Option<Loaded<Exercise>>>;
 
     /// Returns the daily exercise with the latest date; [`daily_date`](crate::rules::streak::daily_date) decides
     /// whether it is current. 1 statement.

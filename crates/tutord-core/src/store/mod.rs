@@ -8,6 +8,7 @@
 mod conversations;
 mod email_tokens;
 mod exercises;
+mod loaded;
 mod mails;
 mod progress;
 mod sessions;
@@ -16,6 +17,7 @@ mod users;
 pub use conversations::Conversations;
 pub use email_tokens::EmailTokens;
 pub use exercises::Exercises;
+pub use loaded::Loaded;
 pub use mails::Mails;
 pub use progress::Progress;
 pub use sessions::{MAX_TRUSTED_DEVICES, Sessions};

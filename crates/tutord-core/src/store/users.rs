@@ -1,9 +1,8 @@
 //! Accounts and profiles.
 
-use std::sync::Arc;
-
 use async_trait::async_trait;
 
+use super::Loaded;
 use crate::error::Result;
 use crate::model::{Credentials, LearningProfile, NewUser, User, UserChanges};
 
@@ -15,7 +14,7 @@ pub trait Users: Send + Sync {
     async fn create_user(&self, new: NewUser) -> Result<User>;
 
     /// Returns the user with this id. 1 statement.
-    async fn user(&self, id: i64) -> Result<Option<Arc<User>>>;
+    async fn user(&self, id: i64) -> Result<Option<Loaded<User>>>;
 
     /// Returns the user with this address, in any of its [forms](crate::rules::address), and the password hash. 1
     /// statement.

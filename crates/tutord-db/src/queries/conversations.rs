@@ -1,7 +1,5 @@
 //! Conversations: the list, and changes of whole conversations.
 
-use std::sync::Arc;
-
 use async_trait::async_trait;
 use diesel::alias;
 use diesel::dsl::{case_when, count_star, exists, select};
@@ -13,7 +11,7 @@ use tutord_core::model::{
 };
 use tutord_core::page::{Page, PageRequest, Position, counted};
 use tutord_core::schema::{conversations, exercises};
-use tutord_core::store::Conversations;
+use tutord_core::store::{Conversations, Loaded};
 use tutord_core::text::head;
 use tutord_core::{Result, Timestamp};
 
@@ -33,7 +31,7 @@ macro_rules! total {
 
 #[async_trait]
 impl Conversations for Adapter {
-    async fn list_conversations(&self, user_id: i64, page: &PageRequest) -> Result<Arc<Page<Conversation>>> {
+    async fn list_conversations(&self, user_id: i64, page: &PageRequest) -> Result<Loaded<Page<Conversation>>> {
         self.read(async |conn| {
             let own = conversations::user_id.eq(user_id).and(conversations::deleted_at.is_null());
             // One more than asked for tells whether the list goes on.
@@ -60,7 +58,7 @@ impl Conversations for Adapter {
                 Some(total) => total,
                 None => total!(user_id).get_result(conn).await?,
             };
-            Ok(Arc::new(Page::cut(items, total, page.limit, Conversation::cursor)))
+            Ok(Loaded::Fresh(Page::cut(items, total, page.limit, Conversation::cursor)))
         })
         .await
     }
@@ -93,8 +91,8 @@ impl Conversations for Adapter {
         id: i64,
         order: Order,
         page: &PageRequest,
-    ) -> Result<Option<Arc<ConversationPage>>> {
-        self.read(async |conn| Ok(messages::page(conn, user_id, id, order, page).await?.map(Arc::new))).await
+    ) -> Result<Option<Loaded<ConversationPage>>> {
+        self.read(async |conn| Ok(messages::page(conn, user_id, id, order, page).await?.map(Loaded::Fresh))).await
     }
 
     async fn create_conversation(&self, new: NewConversation) -> Result<Option<Conversation>> {

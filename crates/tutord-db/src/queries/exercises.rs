@@ -3,8 +3,6 @@
 //! Every change of a student's progress locks the student's row first. So the changes of one student are serialized,
 //! and two concurrent completions count once.
 
-use std::sync::Arc;
-
 use async_trait::async_trait;
 use diesel::alias;
 use diesel::dsl::{count_star, exists, not};
@@ -20,7 +18,7 @@ use tutord_core::operations::CATALOGUE_KEY;
 use tutord_core::page::{Cursor, Page, PageRequest, Position, counted};
 use tutord_core::rules::{self, streak};
 use tutord_core::schema::{exercises, submissions, user_exercises, users};
-use tutord_core::store::Exercises;
+use tutord_core::store::{Exercises, Loaded};
 use tutord_core::{Error, LocalDate, Result, Timestamp};
 
 use super::{Adapter, Conn, catalogue, locks, metadata, progress, requests};
@@ -92,10 +90,10 @@ impl Exercises for Adapter {
         .await
     }
 
-    async fn exercise(&self, user_id: i64, id: i64) -> Result<Option<Arc<Exercise>>> {
+    async fn exercise(&self, user_id: i64, id: i64) -> Result<Option<Loaded<Exercise>>> {
         self.read(async |conn| {
             let found = visible(user_id, id).select(Exercise::as_select()).first(conn).await.optional()?;
-            Ok(found.map(Arc::new))
+            Ok(found.map(Loaded::Fresh))
         })
         .await
     }

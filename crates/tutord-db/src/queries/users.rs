@@ -1,7 +1,5 @@
 //! Accounts and profiles.
 
-use std::sync::Arc;
-
 use async_trait::async_trait;
 use diesel::prelude::*;
 use diesel::result::DatabaseErrorKind;
@@ -10,7 +8,7 @@ use diesel_async::RunQueryDsl;
 use tutord_core::model::{Credentials, LearningProfile, NewUser, User, UserChanges};
 use tutord_core::rules::address;
 use tutord_core::schema::{address_collisions, backfills, users};
-use tutord_core::store::Users;
+use tutord_core::store::{Loaded, Users};
 use tutord_core::{Result, Timestamp};
 
 use super::{Adapter, Conn};
@@ -42,10 +40,10 @@ impl Users for Adapter {
         .await
     }
 
-    async fn user(&self, id: i64) -> Result<Option<Arc<User>>> {
+    async fn user(&self, id: i64) -> Result<Option<Loaded<User>>> {
         self.read(async |conn| {
             let found = users::table.find(id).select(User::as_select()).first(conn).await.optional()?;
-            Ok(found.map(Arc::new))
+            Ok(found.map(Loaded::Fresh))
         })
         .await
     }

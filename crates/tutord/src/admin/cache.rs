@@ -10,12 +10,12 @@ use utoipa_axum::routes;
 use super::state::AdminState;
 use crate::auth::Admin;
 
-/// The target hit rates of namespaces.
-const TARGETS: [(&str, f64); 2] = [("user:profile", 0.80), ("exercise", 0.90)];
-/// The hit rate below which any namespace gets advice.
-const POOR: f64 = 0.60;
+/// Target hit rates by namespace.
+const TARGET_HIT_RATES: [(&str, f64); 2] = [("user:profile", 0.80), ("exercise", 0.90)];
+/// Namespaces with a lower hit rate get advice.
+const LOW_HIT_RATE: f64 = 0.60;
 /// The minimum number of reads for advice.
-const ENOUGH: u64 = 100;
+const MIN_READS: u64 = 100;
 
 /// Returns the admin routes.
 pub fn router() -> OpenApiRouter<AdminState> {
@@ -50,8 +50,8 @@ pub(crate) struct NamespaceReport {
 impl From<NamespaceStats> for NamespaceReport {
     fn from(stats: NamespaceStats) -> Self {
         let hit_rate = stats.hit_rate();
-        let target = TARGETS.iter().find(|(name, _)| *name == stats.name).map(|(_, target)| *target);
-        let poor = stats.hits() + stats.misses >= ENOUGH && hit_rate.is_some_and(|rate| rate < POOR);
+        let target = TARGET_HIT_RATES.iter().find(|(name, _)| *name == stats.name).map(|(_, target)| *target);
+        let poor = stats.hits() + stats.misses >= MIN_READS && hit_rate.is_some_and(|rate| rate < LOW_HIT_RATE);
         let advice = poor.then(|| advice(&stats));
         Self { hit_rate, target, advice, stats }
     }

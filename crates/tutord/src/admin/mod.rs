@@ -8,7 +8,7 @@ use utoipa_axum::router::OpenApiRouter;
 
 use crate::http::route_table::RouteFacts;
 
-pub use state::{Admin, AdminState};
+pub use state::{AdminContext, AdminState};
 
 /// The facts about the routes of this feature.
 pub const ROUTES: RouteFacts = RouteFacts::new(&[("GET", "/cache", 1), ("GET", "/queries", 3)]);

@@ -17,8 +17,9 @@ use crate::http::pagination::integer;
 use crate::http::query::Query;
 use crate::telemetry::plans::Plan;
 
-/// The default and the maximum of `limit`.
-const LIMIT: i64 = 20;
+/// The default of `limit`.
+const DEFAULT_LIMIT: i64 = 20;
+/// The maximum of `limit`.
 const MAX_LIMIT: i64 = 100;
 
 /// Returns the routes of this module.
@@ -32,23 +33,23 @@ struct QueriesQuery {
     /// The maximum number of shapes, slow statements and findings: 1 to 100, default 20.
     #[param(value_type = Option<i64>, minimum = 1, maximum = 100)]
     limit: Option<String>,
-    /// The order of shapes, by the last five minutes and then since the start: by total time (`total`, the default), by
-    /// number of calls (`calls`) or by 99th percentile (`p99`).
+    /// The order of shapes: total time (`total`, the default), number of calls (`calls`) or 99th percentile (`p99`).
+    /// Shapes are compared by the last five minutes, and then since the start.
     #[serde(default)]
     #[param(inline)]
-    sort: Sort,
+    sort: ShapeOrder,
 }
 
 #[derive(Clone, Copy, Default, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
-enum Sort {
+enum ShapeOrder {
     #[default]
     Total,
     Calls,
     P99,
 }
 
-impl Sort {
+impl ShapeOrder {
     const fn of(self, stats: &Stats) -> u64 {
         match self {
             Self::Total => stats.total_us,
@@ -85,8 +86,8 @@ struct ShapeReport {
     plan: Option<Plan>,
 }
 
-/// Returns statistics of the SQL statements of this process: slow statements and their plans, and requests that issue
-/// too many statements.
+/// Returns statistics of the SQL statements of this process, with the plans of slow statements and the requests that
+/// issue too many statements.
 #[utoipa::path(get, path = "/queries", tag = "admin", params(QueriesQuery),
     responses((status = 200, body = QueryReport), (status = 401), (status = 403), (status = 422)))]
 async fn queries(
@@ -94,7 +95,7 @@ async fn queries(
     Admin(_admin): Admin,
     Query(query): Query<QueriesQuery>,
 ) -> Result<axum::Json<QueryReport>, ApiError> {
-    let limit = integer("limit", query.limit.as_deref(), 1, MAX_LIMIT)?.unwrap_or(LIMIT);
+    let limit = integer("limit", query.limit.as_deref(), 1, MAX_LIMIT)?.unwrap_or(DEFAULT_LIMIT);
     let server = state.operations.server_statements(limit).await?;
     let limit = usize::try_from(limit).unwrap_or(usize::MAX);
     let mut shapes = state.watch.shapes();

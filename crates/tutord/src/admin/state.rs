@@ -1,4 +1,4 @@
-//! The state of this room.
+//! The state of the admin routes.
 
 use std::sync::Arc;
 
@@ -12,17 +12,17 @@ use crate::http::state::SharedState;
 use crate::telemetry::plans::Plans;
 
 /// The state of the admin routes.
-pub type AdminState = SharedState<Admin>;
+pub type AdminState = SharedState<AdminContext>;
 
 /// The parts of [`AdminState`].
-pub struct Admin {
+pub struct AdminContext {
     /// The state of the extractors.
     pub auth: AuthState,
     /// The database.
     pub operations: Arc<dyn Operations>,
     /// The cache in front of the database.
     pub cache: Cache,
-    /// The watch, which observes every SQL statement.
+    /// The observer of all SQL statements.
     pub watch: Watch,
     /// Plans of slow statements.
     pub plans: Plans,

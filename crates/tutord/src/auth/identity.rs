@@ -1,7 +1,5 @@
 //! Authentication extractors.
 
-use std::sync::Arc;
-
 use axum::extract::{FromRef, FromRequestParts};
 use axum::http::header::AUTHORIZATION;
 use axum::http::request::Parts;
@@ -9,7 +7,7 @@ use axum::http::{HeaderMap, Method};
 use axum_extra::extract::CookieJar;
 use tutord_core::Timestamp;
 use tutord_core::model::{Identity, Role, TokenHash, User};
-use tutord_core::store::Users;
+use tutord_core::store::{Loaded, Users};
 
 use super::state::AuthState;
 use super::{cookies, token};
@@ -78,7 +76,7 @@ where
 ///
 /// # Errors
 /// Returns 401 if the user was deleted after the look-up of the session.
-pub(crate) async fn profile(store: &(impl Users + ?Sized), user_id: i64) -> Result<Arc<User>, ApiError> {
+pub(crate) async fn profile(store: &(impl Users + ?Sized), user_id: i64) -> Result<Loaded<User>, ApiError> {
     store.user(user_id).await?.ok_or_else(ApiError::unauthenticated)
 }
 
@@ -90,7 +88,7 @@ async fn identify(parts: &mut Parts, state: &AuthState) -> Result<Identity, ApiE
         None => None,
     };
     let Some(identity) = found else {
-        // Guessing is what costs a look-up and gets nowhere: it is limited by address.
+        // Limit guesses by address: each costs a look-up.
         let ClientIp(address) = ClientIp::of(parts, &state.http);
         state.http.limits.check(Rule::Other, &Subject::Ip(address)).await?;
         return Err(ApiError::unauthenticated());
@@ -117,7 +115,7 @@ pub fn presented_token(headers: &HeaderMap) -> Option<TokenHash> {
 
 /// Returns the hash of the access token, and whether it came in a cookie.
 fn presented(headers: &HeaderMap, jar: &CookieJar) -> (Option<TokenHash>, bool) {
-    // The header wins: a program that sends both means the one it wrote.
+    // The header takes precedence: a program that sends both has set the header on purpose.
     let (presented, by_cookie) = match bearer(headers) {
         Some(presented) => (Some(presented), false),
         None => (jar.get(cookies::ACCESS).map(cookie::Cookie::value), true),

@@ -19,7 +19,7 @@ use url::Url;
 
 use super::token::Token;
 use crate::background::Background;
-use crate::mail::{Failure, MailStats, Text, Transport};
+use crate::mail::{DeliveryError, MailStats, MailText, Transport};
 
 const VERIFICATION_TTL: Duration = Duration::from_hours(24);
 const RESET_TTL: Duration = Duration::from_hours(1);
@@ -123,7 +123,7 @@ impl Sender {
     async fn send(&self, mail: &ClaimedMail) {
         let outcome = match self.text(mail).await {
             Ok(text) => self.transport.send(&mail.email, &mail.message_id, text).await,
-            Err(error) => Err(Failure { is_permanent: false, cause: format!("no token: {error:#}") }),
+            Err(error) => Err(DeliveryError { is_permanent: false, cause: format!("no token: {error:#}") }),
         };
         let kind = mail.kind;
         let stored = match outcome {
@@ -131,9 +131,9 @@ impl Sender {
                 self.mailer.stats.add(kind, "sent");
                 self.store.remove_mail(mail).await
             }
-            Err(Failure { is_permanent, cause }) => {
+            Err(DeliveryError { is_permanent, cause }) => {
                 let pause = PAUSES[usize::try_from(mail.attempts - 1).unwrap_or(0).min(PAUSES.len() - 1)];
-                // Not all that failed together at the same moment again.
+                // Spread the retries of mails that failed together.
                 let due_at = Timestamp::now() + pause + pause.mul_f64(rand::random_range(0.0..0.1));
                 let attempts = mail.attempts;
                 if is_permanent || due_at > mail.created_at + PATIENCE {
@@ -152,15 +152,15 @@ impl Sender {
         }
     }
 
-    async fn text(&self, mail: &ClaimedMail) -> anyhow::Result<Text> {
+    async fn text(&self, mail: &ClaimedMail) -> anyhow::Result<MailText> {
         Ok(match mail.kind {
-            MailKind::VerifyEmail => Text::verify_email(
+            MailKind::VerifyEmail => MailText::verify_email(
                 &self.link(mail, "verify-email", EmailTokenPurpose::VerifyEmail, VERIFICATION_TTL).await?,
             ),
-            MailKind::PasswordReset => Text::password_reset(
+            MailKind::PasswordReset => MailText::password_reset(
                 &self.link(mail, "reset-password", EmailTokenPurpose::PasswordReset, RESET_TTL).await?,
             ),
-            MailKind::AddressTaken => Text::address_taken(self.public_url.as_str()),
+            MailKind::AddressTaken => MailText::address_taken(self.public_url.as_str()),
         })
     }
 

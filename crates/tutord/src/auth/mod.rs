@@ -20,7 +20,7 @@ pub use mails::Mailer;
 pub(crate) use mails::spawn as spawn_mails;
 pub use pages::pages;
 pub(crate) use password::hash as hash_password;
-pub use password::{Matched, Passwords};
+pub use password::{MatchedForm, Passwords};
 pub use routes::{ME_BUDGET, ROUTES, router};
 pub use settings::AuthSettings;
 pub use state::{Auth, AuthState};

@@ -189,7 +189,7 @@ fn document(status: StatusCode, title: &str, main: &Markup) -> Response {
                 meta name="viewport" content="width=device-width, initial-scale=1";
                 title { (title) " – tutord" }
                 link rel="icon" href="data:,";
-                // Relative, as the links of the forms: PUBLIC_URL may have a path.
+                // Relative, like the links of the forms, because PUBLIC_URL can have a path.
                 link rel="stylesheet" href="account.css";
             }
             body { main { p.name { "tutord" } (main) } }

@@ -50,7 +50,7 @@ impl Passwords {
     ///
     /// # Errors
     /// Returns an internal error if the check can't run.
-    pub async fn verify(&self, password: String, stored: Option<String>) -> Result<Option<Matched>, ApiError> {
+    pub async fn verify(&self, password: String, stored: Option<String>) -> Result<Option<MatchedForm>, ApiError> {
         let known = stored.is_some();
         let stored = stored.unwrap_or_else(|| DECOY.to_owned());
         let matched = self.compute(move || verify(&password, &stored)).await?;
@@ -73,7 +73,7 @@ impl Passwords {
 
 /// The form in which a password matches a hash.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Matched {
+pub enum MatchedForm {
     /// The prepared form, in which passwords are hashed now.
     Prepared,
     /// The password as written: the hash is older than the preparation of passwords.
@@ -86,14 +86,14 @@ pub(crate) fn hash(password: &str) -> Result<String, argon2::password_hash::Erro
 }
 
 /// Hashes at most twice, and only if the two forms differ.
-fn verify(password: &str, stored: &str) -> Option<Matched> {
+fn verify(password: &str, stored: &str) -> Option<MatchedForm> {
     let parsed = PasswordHash::new(stored).ok()?;
     let is = |form: &str| Argon2::default().verify_password(form.as_bytes(), &parsed).is_ok();
     let prepared = prepare(password);
     if is(&prepared) {
-        Some(Matched::Prepared)
+        Some(MatchedForm::Prepared)
     } else {
-        (prepared != password && is(password)).then_some(Matched::AsWritten)
+        (prepared != password && is(password)).then_some(MatchedForm::AsWritten)
     }
 }
 
@@ -118,7 +118,7 @@ mod tests {
         assert_eq!(DECOY.len(), stored.len());
         let verify =
             async |password: &str, stored: Option<String>| passwords.verify(password.to_owned(), stored).await.unwrap();
-        assert_eq!(verify("Correct-1-horse", Some(stored.clone())).await, Some(Matched::Prepared));
+        assert_eq!(verify("Correct-1-horse", Some(stored.clone())).await, Some(MatchedForm::Prepared));
         assert_eq!(verify("correct-1-horse", Some(stored)).await, None);
         assert_eq!(verify("Correct-1-horse", None).await, None);
         assert_eq!(verify("x", Some("no hash".to_owned())).await, None);
@@ -127,7 +127,7 @@ mod tests {
     #[test]
     fn a_password_is_the_same_from_every_keyboard() {
         let stored = hash("Zu\u{308}rich 1\u{a0}x\u{3000}!").unwrap();
-        assert_eq!(verify("Z\u{fc}rich 1 x !", &stored), Some(Matched::Prepared));
+        assert_eq!(verify("Z\u{fc}rich 1 x !", &stored), Some(MatchedForm::Prepared));
         assert_eq!(verify("zu\u{308}rich 1 x !", &stored), None);
         assert_eq!(prepare("\u{fb01}\u{200d}\u{ff21}"), "\u{fb01}\u{200d}\u{ff21}", "nothing else is changed");
     }
@@ -136,7 +136,7 @@ mod tests {
     fn hashes_of_unprepared_passwords_still_match() {
         let old = "Zu\u{308}rich-1";
         let stored = Argon2::default().hash_password(old.as_bytes()).unwrap().to_string();
-        assert_eq!(verify(old, &stored), Some(Matched::AsWritten));
+        assert_eq!(verify(old, &stored), Some(MatchedForm::AsWritten));
         assert_eq!(verify("Z\u{fc}rich-1", &stored), None);
     }
 }

@@ -265,7 +265,7 @@ async fn logout(
         Ok(Authenticated(identity)) if query.all => state.store.revoke_sessions(identity.user_id).await?,
         Ok(Authenticated(identity)) => state.store.revoke_session(identity.user_id, identity.session_id).await?,
         Err(error) => {
-            // The access token may have expired: its longer-lived sibling can still end the session.
+            // If the access token has expired, the refresh token can still end the session.
             let jar = CookieJar::from_headers(&headers);
             let refresh = jar.get(cookies::REFRESH).filter(|_| error.is_unauthenticated()).ok_or(error)?;
             cookies::check_csrf(&jar, &headers)?;

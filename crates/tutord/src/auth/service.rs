@@ -10,7 +10,7 @@ use tutord_core::rules::address::key as address_key;
 use tutord_core::{Error, Timestamp};
 
 use super::cookies::{DEVICE_TTL, Tokens};
-use super::password::Matched;
+use super::password::MatchedForm;
 use super::state::AuthState;
 use super::token::{self, Token};
 use crate::http::admission::without_load;
@@ -53,7 +53,7 @@ pub(super) async fn register(
             Ok(Registration::Created(Box::new(user), tokens, device))
         }
         Err(Error::Conflict(_)) => {
-            // To the address on record: the typed one is another form of it, which may be somebody else's mailbox.
+            // Send to the stored address: the typed form can be another person's mailbox.
             if let Some(owner) = state.store.credentials(email).await? {
                 state.mailer.enqueue(owner.user.id, MailKind::AddressTaken).await?;
             }
@@ -124,7 +124,7 @@ pub(super) async fn log_in(
         None => (None, None),
     };
     let device = match device.filter(|device| token::is_well_formed(device)) {
-        // Asked of no account too: the same work.
+        // Query for an unknown account too, so that both take the same time.
         Some(device) => {
             let user_id = user.as_ref().map_or(0, |user| user.id);
             state.store.is_trusted_device(user_id, &token::hash(device)).await?.then_some(device)
@@ -134,7 +134,7 @@ pub(super) async fn log_in(
     let allowance = Allowance::new(email, stored.as_deref(), device.map(token::hash), address);
     allowance.peek(state).await?;
     let matched = state.passwords.verify(password.clone(), stored.clone()).await?;
-    // Once more: of many attempts at once, no more than the limit allows may learn whether they were right.
+    // Check again: of many concurrent attempts, no more than the limit may learn whether the password is right.
     allowance.peek(state).await?;
     let (Some(user), Some(matched), Some(stored)) = (user, matched, stored) else {
         allowance.spend(state).await?;
@@ -143,7 +143,7 @@ pub(super) async fn log_in(
     if !user.is_active {
         return Err(ApiError::forbidden("this account is deactivated"));
     }
-    if matched == Matched::AsWritten {
+    if matched == MatchedForm::AsWritten {
         let hash = state.passwords.hash(password).await?;
         state.store.replace_password_hash(user.id, &stored, &hash).await?;
     }
@@ -221,7 +221,7 @@ async fn enqueue(state: &AuthState, email: &str, kind: MailKind) -> Result<(), A
     // No user has the id 0.
     let user_id = state.store.credentials(email).await?.map_or(0, |found| found.user.id);
     state.mailer.enqueue(user_id, kind).await?;
-    // A mail that is stored takes longer than one that is not.
+    // Storing a mail takes longer than skipping it.
     without_load(tokio::time::sleep_until(step)).await;
     Ok(())
 }

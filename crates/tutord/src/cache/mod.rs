@@ -1,7 +1,7 @@
 //! The cache: serves frequent reads from memory and Redis, never older than the last write.
 //!
 //! - `namespaces`: the cached values, their keys and times to live;
-//! - `writes`: the table of the keys that each write invalidates;
+//! - `effects`: the keys that each write invalidates;
 //! - `outbox`: invalidation of changes by others;
 //! - `warming`: loading values at the start;
 //! - `store`: the cached store. Features have no other access to the database, so no read and no write can bypass the
@@ -9,12 +9,12 @@
 //!
 //! The library keeps values coherent between processes: see `readthrough::coherence`.
 
+mod effects;
 mod namespaces;
 mod outbox;
 mod settings;
 mod store;
 mod warming;
-mod writes;
 
 pub(crate) use outbox::spawn as spawn_outbox;
 pub use settings::CacheSettings;

@@ -64,8 +64,7 @@ impl Namespaces {
             let options = NamespaceOptions::new(name).ttl(std::time::Duration::from_secs(ttl));
             if l1 { options } else { options.without_l1() }
         }
-        // Without Redis the process's own copies are all there is.
-        let l1 = config.cache_l1 || config.redis_url.is_none();
+        let l1 = config.has_l1();
         Self {
             profiles: cache.namespace(options("user:profile", (config.user_profile_ttl, l1)).version(2)),
             tokens: cache.namespace(options("session:token", (config.session_ttl, l1))),

@@ -37,7 +37,7 @@ pub(crate) fn spawn(
     let acknowledging = Arc::clone(&store);
     let stop = background.shutdown.clone();
     background.spawn(async move {
-        // Once more at the end: what is left to others takes them a second reading.
+        // Acknowledge once more at the end, so that no other process invalidates these writes again.
         while stop.run_until_cancelled(sleep(ACKNOWLEDGE)).await.is_some() {
             acknowledge(&acknowledging).await;
         }

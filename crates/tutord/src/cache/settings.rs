@@ -60,6 +60,11 @@ fn ttl() -> clap::builder::RangedU64ValueParser {
 }
 
 impl CacheSettings {
+    /// Returns `true` if values are kept in the memory of the process. Without Redis, L1 is the only tier.
+    pub(super) fn has_l1(&self) -> bool {
+        self.cache_l1 || self.redis_url.is_none()
+    }
+
     /// Returns the longest configured time to live, in seconds.
     pub(crate) fn longest_ttl(&self) -> u64 {
         [

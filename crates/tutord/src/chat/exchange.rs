@@ -37,7 +37,7 @@ pub(super) enum Outcome {
 }
 
 /// The state of an exchange whose message is stored.
-pub(super) enum Begun {
+pub(super) enum Exchange {
     /// The reply is pending.
     Open(Question),
     /// A repeated request whose reply is already stored.
@@ -45,7 +45,7 @@ pub(super) enum Begun {
 }
 
 /// Stores the student's message, or recognises it by its idempotency key.
-pub(super) async fn begin(state: &ChatState, identity: &Identity, request: SendRequest) -> Result<Begun, ApiError> {
+pub(super) async fn begin(state: &ChatState, identity: &Identity, request: SendRequest) -> Result<Exchange, ApiError> {
     limit(state, identity).await?;
     let (text, named) = (request.idempotency_key.as_ref().map(|_| request.message.clone()), request.conversation_id);
     let target = match request.conversation_id {
@@ -62,13 +62,13 @@ pub(super) async fn begin(state: &ChatState, identity: &Identity, request: SendR
         })
         .await?;
     match appended {
-        AppendOutcome::Stored(stored) => Ok(Begun::Open(Question {
+        AppendOutcome::Stored(stored) => Ok(Exchange::Open(Question {
             user_id: identity.user_id,
             message: stored.message,
             has_incomplete_reply: false,
         })),
         AppendOutcome::Repeated(exchange) if is_repetition(&exchange.question, text.as_deref(), named) => {
-            Ok(begun(identity.user_id, exchange))
+            Ok(exchange_of(identity.user_id, exchange))
         }
         AppendOutcome::Repeated(_) => Err(Error::KeyReused.into()),
         AppendOutcome::NotFound => Err(no_conversation()),
@@ -83,10 +83,10 @@ fn is_repetition(stored: &Message, text: Option<&str>, conversation: Option<i64>
 }
 
 /// Restarts the newest exchange of a conversation, unless its reply is complete.
-pub(super) async fn resume(state: &ChatState, identity: &Identity, conversation_id: i64) -> Result<Begun, ApiError> {
+pub(super) async fn resume(state: &ChatState, identity: &Identity, conversation_id: i64) -> Result<Exchange, ApiError> {
     limit(state, identity).await?;
     match state.store.last_exchange(identity.user_id, conversation_id).await? {
-        Some(exchange) => Ok(begun(identity.user_id, exchange)),
+        Some(exchange) => Ok(exchange_of(identity.user_id, exchange)),
         None if service::exists(state, identity.user_id, conversation_id).await? => {
             Err(ApiError::conflict("this conversation has no message to reply to"))
         }
@@ -94,12 +94,12 @@ pub(super) async fn resume(state: &ChatState, identity: &Identity, conversation_
     }
 }
 
-fn begun(user_id: i64, exchange: StoredExchange) -> Begun {
+fn exchange_of(user_id: i64, exchange: StoredExchange) -> Exchange {
     let has_incomplete_reply = exchange.reply.as_ref().is_some_and(Message::is_incomplete);
     let question = Question { user_id, message: exchange.question, has_incomplete_reply };
     match exchange.reply {
-        Some(reply) if !has_incomplete_reply => Begun::Answered(question, reply),
-        _ => Begun::Open(question),
+        Some(reply) if !has_incomplete_reply => Exchange::Answered(question, reply),
+        _ => Exchange::Open(question),
     }
 }
 
@@ -111,7 +111,7 @@ pub(super) fn answered() -> ApiError {
     ApiError::conflict("the newest message of this conversation already has a reply")
 }
 
-impl Begun {
+impl Exchange {
     /// Returns the message and its reply. A client that disconnects finds the reply later.
     pub(super) async fn reply(self, state: &ChatState) -> Result<(i64, Message), ApiError> {
         let question = match self {
@@ -120,7 +120,7 @@ impl Begun {
         };
         let (id, failed, own_state) = (question.message.id, question.clone(), state.clone());
         let answering = querywatch::carry(async move { question.answer(&own_state).await });
-        // The request waits and does nothing else meanwhile: that is the model's time, and what the task does is short.
+        // The request waits for the model; the work of the task itself is short.
         let answered = without_load(state.background.spawn(answering.in_current_span())).await;
         let reply = answered.unwrap_or_else(|error| Err(failed.explain(ApiError::internal(&error))))?;
         Ok((id, reply))
@@ -159,7 +159,7 @@ impl Question {
                 cached: reply.cached,
                 ..self.reply(provider.name())
             };
-            // Whoever repeats a request whose reply is on its way is told that reply.
+            // A repeated request gets the reply of the first one.
             match self.store(state, new).await? {
                 Outcome::Stored(message) | Outcome::Superseded(message) => Ok(message),
             }
@@ -214,7 +214,7 @@ impl Question {
 
     /// Stores a reply, or replaces an incomplete one.
     pub(super) async fn store(&self, state: &ChatState, mut reply: NewReply) -> Result<Outcome, ApiError> {
-        // No database keeps the character U+0000; a model that writes it must not cost the reply.
+        // PostgreSQL does not store U+0000; replace it instead of losing the reply.
         let visible = |text: &str| text.contains('\0').then(|| text.replace('\0', "\u{fffd}"));
         reply.content = visible(&reply.content).map_or(reply.content, Into::into);
         for text in [&mut reply.model_used, &mut reply.finish_reason] {
@@ -223,9 +223,9 @@ impl Question {
         if !self.has_incomplete_reply {
             match state.store.append_reply(reply.clone()).await {
                 Ok(Some(stored)) => return Ok(Outcome::Stored(stored.message)),
-                // Deleted while the model answered.
+                // The conversation was deleted while the model replied.
                 Ok(None) => return Err(no_conversation()),
-                // Another request has stored one meanwhile, which may have broken off.
+                // Another request has stored a reply meanwhile, possibly an incomplete one.
                 Err(Error::Conflict(_)) => {
                     let other = self.stored_reply(state).await?.ok_or_else(answered)?;
                     if !other.is_incomplete() {

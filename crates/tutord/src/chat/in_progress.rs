@@ -35,7 +35,7 @@ impl InProgress {
                 other.clone()
             };
             waited = true;
-            // Nothing is sent: this ends with the other turn.
+            // Nothing is ever sent: `changed` returns when the other turn ends.
             let _ = other.changed().await;
         }
     }

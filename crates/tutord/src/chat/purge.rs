@@ -6,34 +6,26 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use tutord_core::{Operations, Timestamp};
 
-use crate::background::Background;
+use crate::background::{Background, Cause};
 
 /// The maximum number of rows of a table that one transaction removes; it holds its locks for about ten milliseconds.
 const BATCH: i64 = 5_000;
 /// The interval at which expired sessions and tokens are removed.
 const INTERVAL: Duration = Duration::from_secs(60 * 60);
 /// The retention of expired tokens, for which clients get `TOKEN_EXPIRED`.
-const KEPT_EXPIRED: Duration = Duration::from_secs(24 * 60 * 60);
+const EXPIRED_RETENTION: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// Starts the task, which first removes what a stopped process left, and ends at shutdown.
 pub(crate) fn spawn(background: &Background, operations: Arc<dyn Operations>, deleted: Arc<Notify>) {
-    let within = background.clone();
-    background.spawn(async move {
-        let mut interval = tokio::time::interval(INTERVAL);
-        loop {
-            tokio::select! {
-                () = within.shutdown.cancelled() => return,
-                () = deleted.notified() => {}
-                _ = interval.tick() => {
-                    let before = Timestamp::now() - KEPT_EXPIRED;
-                    within
-                        .drain("expired sessions, tokens and idempotency keys", || {
-                            operations.purge_expired(before, BATCH)
-                        })
-                        .await;
-                }
+    background.spawn_loop(INTERVAL, deleted, move |background, cause| {
+        let operations = Arc::clone(&operations);
+        async move {
+            if cause == Cause::Interval {
+                let before = Timestamp::now() - EXPIRED_RETENTION;
+                let expired = || operations.purge_expired(before, BATCH);
+                background.drain("expired sessions, tokens and idempotency keys", expired).await;
             }
-            within.drain("deleted conversations", || operations.purge_conversations(BATCH)).await;
+            background.drain("deleted conversations", || operations.purge_conversations(BATCH)).await;
         }
     });
 }

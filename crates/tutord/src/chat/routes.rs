@@ -14,7 +14,7 @@ use super::dto::{
     ConversationItem, ConversationList, ConversationPageResponse, ConversationResponse, DeletedResponse,
     NewConversationRequest, RenameRequest, ReplyResponse, SendRequest,
 };
-use super::exchange::{self, Begun};
+use super::exchange::{self, Exchange};
 use super::state::ChatState;
 use super::{service, stream};
 use crate::auth::Verified;
@@ -89,7 +89,7 @@ async fn list(
 ) -> Result<Response, ApiError> {
     let request = page.parse(CONVERSATIONS, List::Conversations)?;
     let found = state.store.list_conversations(identity.user_id, &request).await?;
-    // The cache has one value for each place and size of a page.
+    // The cache has one value for each position and size of a page.
     state.responses.json(found, 0, |found| ConversationList::new(found, &request))
 }
 
@@ -164,8 +164,8 @@ async fn retry(
     Id(id): Id,
     headers: HeaderMap,
 ) -> Result<Response, ApiError> {
-    let begun = exchange::resume(&state, &identity, id).await?;
-    if accepts_events(&headers) { respond_streaming(&state, begun) } else { respond(&state, begun).await }
+    let exchange = exchange::resume(&state, &identity, id).await?;
+    if accepts_events(&headers) { respond_streaming(&state, exchange) } else { respond(&state, exchange).await }
 }
 
 /// Sends a message and waits for the tutor's complete reply. A client that disconnects finds the reply later.
@@ -191,15 +191,17 @@ async fn send_streaming(
     respond_streaming(&state, exchange::begin(&state, &identity, request).await?)
 }
 
-async fn respond(state: &ChatState, begun: Begun) -> Result<Response, ApiError> {
-    let (question_id, reply) = begun.reply(state).await?;
+async fn respond(state: &ChatState, exchange: Exchange) -> Result<Response, ApiError> {
+    let (question_id, reply) = exchange.reply(state).await?;
     Ok(axum::Json(ReplyResponse::new(question_id, reply)).into_response())
 }
 
-fn respond_streaming(state: &ChatState, begun: Begun) -> Result<Response, ApiError> {
-    match &begun {
-        Begun::Open(question) if state.llm.provider.is_none() => Err(question.explain(ApiError::llm_not_configured())),
-        _ => Ok(stream::respond(state, begun).into_response()),
+fn respond_streaming(state: &ChatState, exchange: Exchange) -> Result<Response, ApiError> {
+    match &exchange {
+        Exchange::Open(question) if state.llm.provider.is_none() => {
+            Err(question.explain(ApiError::llm_not_configured()))
+        }
+        _ => Ok(stream::respond(state, exchange).into_response()),
     }
 }
 

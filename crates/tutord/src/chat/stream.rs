@@ -15,7 +15,7 @@ use tokio::sync::mpsc;
 use tracing::Instrument as _;
 use tutord_core::model::{BROKEN_OFF, INTERRUPTED, Message, NewReply};
 
-use super::exchange::{Begun, Outcome, Question, answered, milliseconds, tokens, unavailable};
+use super::exchange::{Exchange, Outcome, Question, answered, milliseconds, tokens, unavailable};
 use super::state::ChatState;
 use crate::http::body::{FailureFlag, panic_message};
 use crate::http::error::ApiError;
@@ -56,14 +56,14 @@ struct Failure<'a> {
 }
 
 /// The reason why a reply is incomplete.
-enum Stopped {
+enum Interruption {
     /// The client is gone, or the server shuts down.
-    Interrupted,
+    Ended,
     /// A failure, which the client receives as an event.
     Failed(ApiError),
 }
 
-impl From<ApiError> for Stopped {
+impl From<ApiError> for Interruption {
     fn from(error: ApiError) -> Self {
         Self::Failed(error)
     }
@@ -76,21 +76,21 @@ struct Client {
 }
 
 impl Client {
-    async fn send(&self, name: &str, data: &impl Serialize) -> Result<(), Stopped> {
+    async fn send(&self, name: &str, data: &impl Serialize) -> Result<(), Interruption> {
         let event = Event::default().event(name).json_data(data).map_err(|error| ApiError::internal(&error))?;
         match tokio::time::timeout(self.patience, self.events.send(event)).await {
-            Ok(sent) => sent.map_err(|_| Stopped::Interrupted),
-            Err(_) => Err(Stopped::Interrupted),
+            Ok(sent) => sent.map_err(|_| Interruption::Ended),
+            Err(_) => Err(Interruption::Ended),
         }
     }
 
     /// Sends a stored reply.
-    async fn replay(&self, reply: Message) -> Result<(), Stopped> {
+    async fn replay(&self, reply: Message) -> Result<(), Interruption> {
         self.send("delta", &Delta { content: &reply.content }).await?;
         self.done(reply).await
     }
 
-    async fn done(&self, reply: Message) -> Result<(), Stopped> {
+    async fn done(&self, reply: Message) -> Result<(), Interruption> {
         let done = Done {
             message_id: reply.id,
             model: reply.model_used.unwrap_or_default(),
@@ -105,7 +105,7 @@ impl Client {
 /// Returns the event stream of an exchange whose message is stored.
 pub(super) fn respond(
     state: &ChatState,
-    begun: Begun,
+    exchange: Exchange,
 ) -> (FailureFlag, Sse<impl Stream<Item = Result<Event, Infallible>> + use<>>) {
     let (sender, receiver) = mpsc::channel(BUFFER);
     let task = state.clone();
@@ -113,33 +113,34 @@ pub(super) fn respond(
     let failed = failure.clone();
     let delivery = async move {
         let client = Client { events: sender, patience: STALLED };
-        let delivered = AssertUnwindSafe(deliver(&task, &client, begun)).catch_unwind().await.unwrap_or_else(|panic| {
-            Err(Stopped::Failed(ApiError::internal(&format_args!("panic: {}", panic_message(&*panic)))))
-        });
-        if let Err(Stopped::Failed(error)) = delivered {
+        let delivered =
+            AssertUnwindSafe(deliver(&task, &client, exchange)).catch_unwind().await.unwrap_or_else(|panic| {
+                Err(Interruption::Failed(ApiError::internal(&format_args!("panic: {}", panic_message(&*panic)))))
+            });
+        if let Err(Interruption::Failed(error)) = delivered {
             if error.is_failure() && !client.events.is_closed() && !task.streams_end.is_cancelled() {
                 failed.set();
             }
-            // A client that left in the meantime has no use for it.
+            // Sending fails if the client has disconnected.
             let _ = client.send("error", &Failure { code: error.code(), message: error.message() }).await;
         }
     };
-    // What goes wrong is logged with the request's id.
+    // Log failures with the id of the request.
     state.background.spawn(delivery.in_current_span());
     let events = unfold(receiver, async |mut receiver| Some((Ok(receiver.recv().await?), receiver)));
     (failure, Sse::new(events).keep_alive(KeepAlive::new().interval(HEARTBEAT)))
 }
 
-async fn deliver(state: &ChatState, client: &Client, begun: Begun) -> Result<(), Stopped> {
-    let (Begun::Open(question) | Begun::Answered(question, _)) = &begun;
+async fn deliver(state: &ChatState, client: &Client, exchange: Exchange) -> Result<(), Interruption> {
+    let (Exchange::Open(question) | Exchange::Answered(question, _)) = &exchange;
     let start = Start { conversation_id: question.message.conversation_id, user_message_id: question.message.id };
     client.send("start", &start).await?;
-    match begun {
-        Begun::Answered(_, reply) => client.replay(reply).await,
-        Begun::Open(mut question) => {
+    match exchange {
+        Exchange::Answered(_, reply) => client.replay(reply).await,
+        Exchange::Open(mut question) => {
             let turn = tokio::select! {
                 turn = question.turn(state) => turn?,
-                () = client.events.closed() => return Err(Stopped::Interrupted),
+                () = client.events.closed() => return Err(Interruption::Ended),
                 () = state.streams_end.cancelled() => {
                     return Err(ApiError::overloaded("the server is shutting down").into());
                 }
@@ -153,7 +154,7 @@ async fn deliver(state: &ChatState, client: &Client, begun: Begun) -> Result<(),
 }
 
 /// Reads the model's complete reply, forwards it piece by piece, and stores it.
-async fn relay(state: &ChatState, client: &Client, question: &Question) -> Result<(), Stopped> {
+async fn relay(state: &ChatState, client: &Client, question: &Question) -> Result<(), Interruption> {
     let began = Instant::now();
     let (provider, request) = question.prepare(state).await?;
     let asked: u32 = request.messages.iter().map(|message| estimate_tokens(&message.content)).sum();
@@ -180,33 +181,33 @@ async fn relay(state: &ChatState, client: &Client, question: &Question) -> Resul
     };
     let outcome = tokio::select! {
         outcome = outcome => outcome,
-        () = client.events.closed() => Err(Stopped::Interrupted),
-        () = state.streams_end.cancelled() => Err(Stopped::Interrupted),
+        () = client.events.closed() => Err(Interruption::Ended),
+        () = state.streams_end.cancelled() => Err(Interruption::Ended),
     };
     reply.response_time_ms = milliseconds(began.elapsed());
     reply.content = text.into();
     let stopped = match outcome {
         Ok(()) => match question.store(state, reply).await? {
             Outcome::Stored(reply) => return client.done(reply).await,
-            // What was sent already is not what another request has stored: the client is told, and reads it.
+            // Another request has stored a different reply: tell the client to read that one.
             Outcome::Superseded(_) => return Err(answered().into()),
         },
         Err(stopped) => stopped,
     };
     if reply.content.is_empty() {
-        // Without a stored reply the question stays open, and can be asked again.
+        // Without a stored reply the question stays open, and the student can retry it.
         return Err(stopped);
     }
-    // What the student has read is not lost; a retry replaces it.
+    // Store the text that the student has read; a retry replaces it.
     reply.tokens_used = tokens(asked.saturating_add(estimate_tokens(&reply.content)));
     let (finish_reason, error) = match stopped {
-        // Only a client of a server that shuts down still reads this.
-        Stopped::Interrupted => (INTERRUPTED, ApiError::overloaded("the server is shutting down")),
-        Stopped::Failed(error) => (BROKEN_OFF, error),
+        // Only clients read this that are connected at a shutdown.
+        Interruption::Ended => (INTERRUPTED, ApiError::overloaded("the server is shutting down")),
+        Interruption::Failed(error) => (BROKEN_OFF, error),
     };
     reply.finish_reason = finish_reason.to_owned();
     question.store(state, reply).await?;
-    Err(Stopped::Failed(error))
+    Err(Interruption::Failed(error))
 }
 
 #[cfg(test)]
@@ -218,7 +219,7 @@ mod tests {
         let (sender, mut receiver) = mpsc::channel(1);
         let client = Client { events: sender, patience: Duration::from_millis(1) };
         assert!(client.send("delta", &Delta { content: "one" }).await.is_ok());
-        assert!(matches!(client.send("delta", &Delta { content: "two" }).await, Err(Stopped::Interrupted)));
+        assert!(matches!(client.send("delta", &Delta { content: "two" }).await, Err(Interruption::Ended)));
         assert!(receiver.recv().await.is_some());
         assert!(client.send("delta", &Delta { content: "three" }).await.is_ok());
     }

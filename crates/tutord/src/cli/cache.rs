@@ -11,72 +11,74 @@ use crate::config::DatabaseSettings;
 use crate::state::PAGE_SIZES;
 
 /// The timeout for connecting to Redis.
-const CONNECT: Duration = Duration::from_secs(3);
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 
 #[derive(Debug, clap::Subcommand)]
-pub(super) enum Command {
+pub(super) enum CacheCommand {
     /// Show the statistics of Redis, and warn of settings that do not suit a cache.
-    Stats(Args),
-    /// Load the values that are read first into the cache: catalogue exercises and leaderboards.
-    Warm(Args),
-    /// Invalidate all values of a namespace at once; every process reloads them.
+    Stats(CacheArgs),
+    /// Load frequently read values into the cache: catalogue exercises and leaderboards.
+    Warm(CacheArgs),
+    /// Invalidate all values of a namespace at once. All processes reload them.
     Flush {
         /// The namespace, such as `user:profile`; `GET /api/admin/cache` lists them.
         namespace: String,
         #[command(flatten)]
-        args: Args,
+        args: CacheArgs,
     },
 }
 
 #[derive(Debug, clap::Args)]
-pub(super) struct Args {
+pub(super) struct CacheArgs {
     #[command(flatten)]
     cache: CacheSettings,
     #[command(flatten)]
     database: DatabaseSettings,
 }
 
-pub(super) async fn run(command: Command) -> anyhow::Result<()> {
-    let (Command::Stats(args) | Command::Warm(args) | Command::Flush { args, .. }) = &command;
+pub(super) async fn run(command: CacheCommand) -> anyhow::Result<()> {
+    let (CacheCommand::Stats(args) | CacheCommand::Warm(args) | CacheCommand::Flush { args, .. }) = &command;
     if args.cache.redis_url.is_none() {
         bail!(
             "REDIS_URL is not set: without Redis each process has its own in-memory cache, which other processes can't reach"
         );
     }
-    if let Command::Stats(args) = &command {
+    if let CacheCommand::Stats(args) = &command {
         return stats(&args.cache).await;
     }
-    // The cache keys contain the identity of this database.
+    // Cache keys contain the database's identity.
     let store = open(&args.database).await?;
     let identity = store.database_identity().await.context("reading the database's identity")?.with_context(|| {
         format!(
-            "nothing of this {} database is cached: it has no tables, is in recovery, or `tutord serve` has never run on it",
+            "the cache has no values of this {} database: it has no tables, is in recovery, or was never opened by `tutord serve`",
             store.backend()
         )
     })?;
     let cache = args.cache.build("redis", Some(&identity)).context("REDIS_URL")?;
-    if tokio::time::timeout(CONNECT, cache.until_connected()).await.is_err() {
-        bail!("redis did not answer within {CONNECT:?}; check REDIS_URL and that Redis runs");
+    if tokio::time::timeout(CONNECT_TIMEOUT, cache.until_connected()).await.is_err() {
+        bail!("no response from redis within {CONNECT_TIMEOUT:?}; check REDIS_URL and that Redis runs");
     }
     match command {
-        Command::Stats(_) => {}
-        Command::Warm(args) => {
+        CacheCommand::Stats(_) => {}
+        CacheCommand::Warm(args) => {
             let store = CachedStore::new(store, cache, &args.cache, PAGE_SIZES);
             say!("Warmed {} values.", store.warm().await.context("warming the cache")?);
         }
-        Command::Flush { namespace, args } => {
+        CacheCommand::Flush { namespace, args } => {
             // Opening the store registers the namespaces.
             let _store = CachedStore::new(store, cache.clone(), &args.cache, PAGE_SIZES);
             match cache.flush(&namespace).await? {
                 Invalidation::Complete => say!("Flushed {namespace}."),
-                Invalidation::Deferred => bail!("redis did not answer: {namespace} is not flushed; try again"),
+                Invalidation::Deferred => {
+                    bail!("no response from redis: {namespace} is not flushed; retry the command")
+                }
             }
         }
     }
     Ok(())
 }
 
-/// Prints the statistics of Redis; needs no database.
+/// Prints the statistics of Redis. Does not open the database.
 async fn stats(config: &CacheSettings) -> anyhow::Result<()> {
     let cache = config.build("redis", None).context("REDIS_URL")?;
     let answer = async {
@@ -87,9 +89,10 @@ async fn stats(config: &CacheSettings) -> anyhow::Result<()> {
             }
         }
     };
-    let stats = tokio::time::timeout(CONNECT, answer).await;
-    let stats = stats
-        .map_err(|_| anyhow::anyhow!("redis did not answer within {CONNECT:?}; check REDIS_URL and that Redis runs"))?;
+    let stats = tokio::time::timeout(CONNECT_TIMEOUT, answer).await;
+    let stats = stats.map_err(|_| {
+        anyhow::anyhow!("no response from redis within {CONNECT_TIMEOUT:?}; check REDIS_URL and that Redis runs")
+    })?;
     say!("version            {}", stats.version);
     say!("used_memory        {} bytes", stats.used_memory);
     say!("maxmemory          {} bytes, {}", stats.maxmemory, stats.maxmemory_policy);

@@ -10,7 +10,7 @@ use crate::config::DatabaseSettings;
 use crate::exercises::catalogue::Catalogue;
 
 #[derive(Debug, clap::Subcommand)]
-pub(super) enum Command {
+pub(super) enum CatalogueCommand {
     /// Load exercises and achievements from a TOML file, or from all TOML files of a directory, in one transaction.
     Load {
         /// The TOML file, or a directory of TOML files.
@@ -20,9 +20,9 @@ pub(super) enum Command {
     },
 }
 
-pub(super) async fn run(command: Command) -> anyhow::Result<()> {
-    let Command::Load { path, database } = command;
-    // Everything is checked before the database is touched.
+pub(super) async fn run(command: CatalogueCommand) -> anyhow::Result<()> {
+    let CatalogueCommand::Load { path, database } = command;
+    // Validates all files before it opens the database.
     let catalogue = Catalogue::read(&path)?;
     let store = open(&database).await?;
     let pending = store.pending_migrations().await?;
@@ -32,7 +32,7 @@ pub(super) async fn run(command: Command) -> anyhow::Result<()> {
     load(&catalogue, store.as_ref()).await
 }
 
-/// Loads the catalogue that ships with tutord, unless this version of it is loaded.
+/// Loads the built-in catalogue, unless the database has this version already.
 pub(super) async fn load_built_in(store: &dyn Store) -> anyhow::Result<()> {
     match Catalogue::built_in()?.load_built_in(store).await? {
         Some(loaded) => report(&loaded),

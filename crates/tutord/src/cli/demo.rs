@@ -19,23 +19,24 @@ use crate::values::Secret;
 
 const STUDENT: &str = "student@demo.example";
 const ADMIN: &str = "admin@demo.example";
-/// A public password: the demo uses its own database file, which `serve` never opens.
+/// The public password of both accounts. The demo has a database file of its own, which `serve` does not open by
+/// default.
 const PASSWORD: &str = "Demo-Pass-1";
 
 /// Questions and replies for the sample conversations.
 const SAMPLES: &str = include_str!("demo_samples.json");
-/// The number of conversations of the demo's student: more than one page.
+/// The number of conversations of the demo's student, which fill more than one page.
 const CONVERSATIONS: usize = 26;
-/// The number of exchanges in the longest sample conversation: more than two pages of messages.
-const LONGEST: usize = 60;
+/// The number of exchanges in the longest sample conversation, which fill more than two pages of messages.
+const MAX_EXCHANGES: usize = 60;
 
 #[derive(Debug, clap::Args)]
-pub(super) struct Args {
+pub(super) struct DemoArgs {
     #[command(flatten)]
     config: Config,
-    /// Print the address and the log-ins as one line of JSON.
+    /// OutputFormat the address and the log-ins as one line of JSON.
     #[arg(long, value_enum)]
-    print: Option<Print>,
+    print: Option<OutputFormat>,
     /// Add GET /api/demo/conversations, which issues two statements for each conversation, to demonstrate how N+1
     /// queries are detected and what they cost.
     #[arg(long)]
@@ -43,7 +44,7 @@ pub(super) struct Args {
 }
 
 #[derive(Debug, Clone, Copy, clap::ValueEnum)]
-enum Print {
+enum OutputFormat {
     Json,
 }
 
@@ -59,19 +60,19 @@ struct Greeting {
     student: Login,
     admin: Login,
     #[serde(skip_serializing_if = "Option::is_none")]
-    compare: Option<Compare>,
+    compare: Option<ListUrls>,
 }
 
-/// The URLs of the same list read in two ways, and of the report.
+/// URLs of the same list with and without N+1 queries, and of the report.
 #[derive(Serialize)]
-struct Compare {
+struct ListUrls {
     naive: String,
     bounded: String,
     /// The report of statements and findings, for the admin.
     report: String,
 }
 
-impl Compare {
+impl ListUrls {
     fn at(base_url: &str) -> Self {
         Self {
             naive: format!("{base_url}{}", naive::PATH),
@@ -81,7 +82,7 @@ impl Compare {
     }
 }
 
-pub(super) async fn run(Args { mut config, print, naive }: Args) -> anyhow::Result<()> {
+pub(super) async fn run(DemoArgs { mut config, print, naive }: DemoArgs) -> anyhow::Result<()> {
     if config.database.database_url.is_none() {
         std::fs::create_dir_all(&config.database.data_dir).context("creating the data directory (DATA_DIR)")?;
         let path = config.database.data_dir.join("demo.db");
@@ -94,7 +95,7 @@ pub(super) async fn run(Args { mut config, print, naive }: Args) -> anyhow::Resu
     store.migrate().await.context("migrating the database")?;
     super::catalogue::load_built_in(store.as_ref()).await?;
     if store.credentials(ADMIN).await?.is_none() {
-        // With DATABASE_URL, perhaps from a `.env` file, the database can be in real use. Ids begin with 1.
+        // DATABASE_URL, perhaps from a `.env` file, may point to a database in production. Ids begin with 1.
         if store.user(1).await?.is_some() && store.credentials(STUDENT).await?.is_none() {
             anyhow::bail!(
                 "the database of DATABASE_URL is in use: it has accounts other than the demo's, and the demo would add \
@@ -108,11 +109,11 @@ pub(super) async fn run(Args { mut config, print, naive }: Args) -> anyhow::Resu
     let greeting = Greeting {
         student: login(STUDENT),
         admin: login(ADMIN),
-        compare: naive.then(|| Compare::at(&base_url)),
+        compare: naive.then(|| ListUrls::at(&base_url)),
         base_url,
     };
     match print {
-        Some(Print::Json) => say!("{}", serde_json::to_string(&greeting)?),
+        Some(OutputFormat::Json) => say!("{}", serde_json::to_string(&greeting)?),
         None => {
             say!("tutord demo on {}", greeting.base_url);
             say!("  browse the API   {}/api/docs", greeting.base_url);
@@ -121,7 +122,7 @@ pub(super) async fn run(Args { mut config, print, naive }: Args) -> anyhow::Resu
             if app.llm.provider.is_none() {
                 say!("  tutor's replies  off: set LLM_BASE_URL and LLM_MODEL to turn them on");
             }
-            if let Some(Compare { naive, bounded, report }) = &greeting.compare {
+            if let Some(ListUrls { naive, bounded, report }) = &greeting.compare {
                 say!("  N+1 list         {naive}");
                 say!("  same list, fixed {bounded}");
                 say!("  report           {report}  (as admin; the log shows the findings too)");
@@ -133,7 +134,7 @@ pub(super) async fn run(Args { mut config, print, naive }: Args) -> anyhow::Resu
     until_signal(app, listener, further).await
 }
 
-/// Writes the sample data. The admin account comes last and marks the data as complete.
+/// Inserts the sample data. The admin account is inserted last and marks the data as complete.
 async fn fill(store: &dyn Store) -> anyhow::Result<()> {
     let samples: Vec<(String, String)> = serde_json::from_str(SAMPLES)?;
     let password_hash = hash_password(PASSWORD).map_err(|error| anyhow::anyhow!("argon2: {error}"))?;
@@ -146,8 +147,8 @@ async fn fill(store: &dyn Store) -> anyhow::Result<()> {
         created_at: Timestamp::now(),
     };
     let student = match store.credentials(STUDENT).await? {
-        // An earlier run was interrupted; its rows may stay.
-        Some(found) => found.user.id,
+        // An interrupted run may have left this account.
+        Some(existing) => existing.user.id,
         None => store.create_user(account(STUDENT, "Demo Student", Role::Student)).await?.id,
     };
     store
@@ -163,7 +164,7 @@ async fn fill(store: &dyn Store) -> anyhow::Result<()> {
         )
         .await?;
     for conversation in 0..CONVERSATIONS {
-        let exchanges = if conversation == 0 { LONGEST } else { 1 + conversation % 4 };
+        let exchanges = if conversation == 0 { MAX_EXCHANGES } else { 1 + conversation % 4 };
         let mut target = MessageTarget::New { title: head(&samples[conversation % samples.len()].0, 60).to_owned() };
         for exchange in 0..exchanges {
             let (question, answer) = &samples[(conversation + exchange) % samples.len()];

@@ -39,19 +39,19 @@ enum Command {
     /// Serve the API.
     Serve(Box<Config>),
     /// Serve the API with sample data, and print the address and the log-ins of a student and an admin.
-    Demo(Box<demo::Args>),
-    /// Apply pending migrations, and load the exercises that ship with tutord.
+    Demo(Box<demo::DemoArgs>),
+    /// Apply pending migrations, and load the built-in exercises.
     Migrate(DatabaseSettings),
     /// Manage your own exercises and achievements.
     #[command(subcommand)]
-    Catalogue(catalogue::Command),
+    Catalogue(catalogue::CatalogueCommand),
     /// Show, warm or flush the cache in Redis.
     #[command(subcommand)]
-    Cache(Box<cache::Command>),
+    Cache(Box<cache::CacheCommand>),
     /// Recompute all statistics and leaderboards from the completed exercises.
     RebuildStats(DatabaseSettings),
-    /// Fill the database with generated rows, for benchmarks.
-    Seed(seed::Args),
+    /// Fill the database with generated rows for benchmarks.
+    Seed(seed::SeedArgs),
     /// Check the database, the clock, Redis, the model and the mail server; exit with 1 if a check fails.
     Doctor(Box<Config>),
 }
@@ -59,16 +59,16 @@ enum Command {
 impl Cli {
     /// Parses the command line and the environment. Prints a message and exits if a value is invalid.
     pub fn from_process() -> Self {
-        let command = arguments::prepared(Self::command());
-        let arguments = arguments::without_empty(&command, std::env::args_os());
+        let command = arguments::prepare(Self::command());
+        let arguments = arguments::remove_empty_values(&command, std::env::args_os());
         let matches = command.clone().get_matches_from(arguments);
         Self::from_arg_matches(&matches).unwrap_or_else(|error| error.format(&mut command.clone()).exit())
     }
 
-    /// Runs the command and returns the exit code of the process.
+    /// Runs the command. Returns the exit code of the process.
     ///
     /// # Errors
-    /// Returns the error that made the command fail.
+    /// Returns the error of the command.
     pub async fn run(self) -> anyhow::Result<u8> {
         let _exporter = log_to_stderr(&self.log)?;
         match self.command {
@@ -104,13 +104,13 @@ async fn open_with(database: &DatabaseSettings, options: DatabaseOptions) -> any
 
 /// The trace exporter, which flushes when dropped; `()` without the feature `otlp`.
 #[cfg(feature = "otlp")]
-type Exporter = Option<crate::telemetry::otlp::Exporter>;
+type TraceExporter = Option<crate::telemetry::otlp::TraceExporter>;
 #[cfg(not(feature = "otlp"))]
-type Exporter = ();
+type TraceExporter = ();
 
-fn log_to_stderr(config: &LogSettings) -> anyhow::Result<Exporter> {
+fn log_to_stderr(config: &LogSettings) -> anyhow::Result<TraceExporter> {
     let filter = EnvFilter::try_new(&config.log_filter).context("RUST_LOG")?;
-    // No colors in files and log collectors.
+    // Log files and log collectors get no color codes.
     let lines =
         tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_ansi(std::io::stderr().is_terminal());
     let lines = match config.log_format {

@@ -1,4 +1,4 @@
-//! `tutord demo --naive`: a list with N+1 queries, to demonstrate how they are detected and what they cost.
+//! `tutord demo --naive`: a list with N+1 queries, to demonstrate their detection and their cost.
 
 use axum::Router;
 use axum::extract::State;
@@ -12,10 +12,11 @@ use crate::http::error::ApiError;
 use crate::http::pagination::integer;
 use crate::http::query::Query;
 
-/// The path of the route, which is not part of the API or its OpenAPI document.
+/// The path of the route. The route is not part of the API.
 pub(super) const PATH: &str = "/api/demo/conversations";
-/// The default and the maximum of `limit`, as on the fixed route.
-const LIMIT: i64 = 20;
+/// The default of `limit`, as on the fixed route.
+const DEFAULT_LIMIT: i64 = 20;
+/// The maximum of `limit`, as on the fixed route.
 const MAX_LIMIT: i64 = 100;
 
 pub(super) fn router() -> Router<ChatState> {
@@ -23,17 +24,17 @@ pub(super) fn router() -> Router<ChatState> {
 }
 
 #[derive(Deserialize)]
-struct LimitQuery {
+struct NaiveListQuery {
     limit: Option<String>,
 }
 
-/// Returns the student's conversations, newest activity first, with two statements for each.
+/// Returns the student's conversations, newest activity first. Issues two statements for each conversation.
 async fn conversations(
     State(state): State<ChatState>,
     Verified(identity): Verified,
-    Query(query): Query<LimitQuery>,
+    Query(query): Query<NaiveListQuery>,
 ) -> Result<axum::Json<Value>, ApiError> {
-    let limit = integer("limit", query.limit.as_deref(), 1, MAX_LIMIT)?.unwrap_or(LIMIT);
+    let limit = integer("limit", query.limit.as_deref(), 1, MAX_LIMIT)?.unwrap_or(DEFAULT_LIMIT);
     let conversations = state.store.naive_conversations(identity.user_id, limit).await?;
     Ok(axum::Json(json!({"conversations": conversations})))
 }

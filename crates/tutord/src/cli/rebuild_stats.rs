@@ -7,16 +7,16 @@ use super::open;
 use crate::config::DatabaseSettings;
 
 /// The number of students in a batch.
-const STUDENTS: i64 = 500;
+const BATCH_SIZE: i64 = 500;
 
-/// Recomputes each student in a separate transaction, so that the service can run meanwhile.
+/// Recomputes each student in a separate transaction, so that `tutord serve` can run at the same time.
 pub(super) async fn run(database: DatabaseSettings) -> anyhow::Result<()> {
     let store = open(&database).await?;
     let now = Timestamp::now();
     let bar = ProgressBar::no_length();
     let (mut after, mut students) = (0, 0_usize);
     loop {
-        let done = store.rebuild_statistics(after, STUDENTS, now).await?;
+        let done = store.rebuild_statistics(after, BATCH_SIZE, now).await?;
         let Some(last) = done.last() else { break };
         after = *last;
         students += done.len();

@@ -14,16 +14,16 @@ use crate::config::DatabaseSettings;
 const PASSWORD: &str = "Seed-Pass-1";
 
 #[derive(Debug, clap::Args)]
-pub(super) struct Args {
+pub(super) struct SeedArgs {
     #[command(flatten)]
     database: DatabaseSettings,
     /// Number of students, all verified and with the same password.
     #[arg(long, default_value_t = 1_000, value_parser = clap::value_parser!(u64).range(1..=100_000_000))]
     users: u64,
-    /// Number of conversations, unevenly distributed over the students.
+    /// Number of conversations, distributed unevenly over the students.
     #[arg(long, default_value_t = 10_000, value_parser = clap::value_parser!(u64).range(0..=1_000_000_000))]
     conversations: u64,
-    /// Number of messages, unevenly distributed over the conversations.
+    /// Number of messages, distributed unevenly over the conversations.
     #[arg(long, default_value_t = 100_000, value_parser = clap::value_parser!(u64).range(0..=10_000_000_000))]
     messages: u64,
     /// Number of exercises.
@@ -34,7 +34,7 @@ pub(super) struct Args {
     seed: u64,
 }
 
-pub(super) async fn run(args: Args) -> anyhow::Result<()> {
+pub(super) async fn run(args: SeedArgs) -> anyhow::Result<()> {
     if args.messages > 0 && args.conversations == 0 {
         anyhow::bail!("--messages requires --conversations of at least 1");
     }

@@ -12,17 +12,17 @@ use crate::server;
 use crate::state::AppState;
 
 pub(super) async fn run(config: Config) -> anyhow::Result<()> {
-    // Bind first: a port in use fails before anything is opened or migrated.
+    // Binds first, so that a port in use fails before the migrations.
     let listener = server::bind(&config)?;
     let (watch, plans) = config.watch.build();
-    // This can wait for another process that migrates; meanwhile the process is alive but not ready.
+    // The migrations may wait for another process. Meanwhile this process is alive but not ready.
     let prepare = async {
         let store = open_with(&config.database, config.store_options(&watch)).await?;
         let applied = store.migrate().await.context("migrating the database")?;
         if !applied.is_empty() {
             tracing::info!(migrations = applied.join(", "), "migrated the database");
         }
-        // At each start: an earlier start may have been killed before it.
+        // Loads the catalogue at each start, because an earlier start may have been killed before this step.
         super::catalogue::load_built_in(store.as_ref()).await?;
         Ok::<_, anyhow::Error>(store)
     };
@@ -32,7 +32,7 @@ pub(super) async fn run(config: Config) -> anyhow::Result<()> {
     until_signal(app, listener, Router::new()).await
 }
 
-/// Warns of settings that only suit a trial.
+/// Warns of defaults that are unsuitable for production.
 fn warn(config: &Config) {
     if config.mail.smtp_url.is_none() {
         let directory = config.database.data_dir.join("mail");
@@ -46,7 +46,7 @@ fn warn(config: &Config) {
     }
 }
 
-/// Serves until SIGINT or SIGTERM. The `further` routes are not part of the API.
+/// Serves until SIGINT or SIGTERM. Routes in `further` are not part of the API.
 pub(super) async fn until_signal(app: AppState, listener: TcpListener, further: Router) -> anyhow::Result<()> {
     let (Ok(mut interrupt), Ok(mut terminate)) = (signal(SignalKind::interrupt()), signal(SignalKind::terminate()))
     else {

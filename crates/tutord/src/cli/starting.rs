@@ -1,4 +1,4 @@
-//! Health checks during the start: the process is alive, but not ready.
+//! Responds to health checks during the start: the process is alive, but not ready.
 
 use std::future::Future;
 use std::net::SocketAddr;
@@ -19,13 +19,13 @@ use tokio_util::sync::CancellationToken;
 use crate::http::error::ApiError;
 use crate::telemetry::health;
 
-/// How long requests may take to complete when the start is over.
-const GRACE: Duration = Duration::from_secs(1);
+/// The time limit for open requests when the start is complete.
+const GRACE_PERIOD: Duration = Duration::from_secs(1);
 
-/// A listener that is returned to its owner after the start.
-struct Lent(Arc<TcpListener>);
+/// A shared listener, which outlives the server of the start.
+struct SharedListener(Arc<TcpListener>);
 
-impl Listener for Lent {
+impl Listener for SharedListener {
     type Io = TcpStream;
     type Addr = SocketAddr;
 
@@ -46,22 +46,22 @@ impl Listener for Lent {
     }
 }
 
-/// Runs the startup `work` while health checks are answered, then returns the listener with the result.
+/// Responds to health checks while `work` runs, then returns the listener with the result of `work`.
 pub(super) async fn while_starting<T>(
     listener: TcpListener,
     work: impl Future<Output = anyhow::Result<T>>,
 ) -> anyhow::Result<(TcpListener, T)> {
     let listener = Arc::new(listener);
     let started = CancellationToken::new();
-    let server =
-        axum::serve(Lent(Arc::clone(&listener)), router()).with_graceful_shutdown(started.clone().cancelled_owned());
+    let server = axum::serve(SharedListener(Arc::clone(&listener)), router())
+        .with_graceful_shutdown(started.clone().cancelled_owned());
     let server = tokio::spawn(server.into_future());
     let outcome = work.await;
     started.cancel();
     let abort = server.abort_handle();
-    if tokio::time::timeout(GRACE, server).await.is_err() {
+    if tokio::time::timeout(GRACE_PERIOD, server).await.is_err() {
         abort.abort();
-        // The listener is free once the task has ended.
+        // The aborted task drops its reference to the listener.
         while Arc::strong_count(&listener) > 1 {
             tokio::task::yield_now().await;
         }
@@ -79,7 +79,7 @@ fn router() -> Router {
         .route("/ready", get(ready))
         .route("/api/health/ready", get(ready))
         .fallback(async || ApiError::overloaded("the server is starting; retry shortly"))
-        // A connection kept alive would get these responses after the start, too.
+        // Closes each connection, because a kept-alive one would receive these responses after the start.
         .layer(axum::middleware::map_response(async |mut response: Response| {
             response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
             response

@@ -1,4 +1,4 @@
-//! The settings of the database.
+//! Settings of the database.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -13,7 +13,7 @@ const DATABASE_URL: SecretUrl = SecretUrl {
     expected: "postgres://USER:PASSWORD@HOST/DATABASE or sqlite://PATH",
 };
 
-/// The database and its pool.
+/// Settings of the database and its pool.
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Database")]
 pub struct DatabaseSettings {
@@ -24,14 +24,14 @@ pub struct DatabaseSettings {
     /// Directory for the SQLite database and for mails that are written to files.
     #[arg(long, env = "DATA_DIR", default_value = "./data")]
     pub data_dir: PathBuf,
-    /// Number of database connections that stay open. On SQLite, the number of read connections, limited to the number
-    /// of cores plus one.
+    /// Number of permanent database connections. On SQLite, the number of read connections, limited to the number of
+    /// cores plus one.
     #[arg(long, env = "DATABASE_POOL_SIZE", default_value_t = 10, value_parser = size(1, 10_000))]
     pub database_pool_size: usize,
-    /// Maximum number of additional connections under load, closed after some idle seconds (PostgreSQL).
+    /// Maximum number of additional connections under load (PostgreSQL). They are closed after a few idle seconds.
     #[arg(long, env = "DATABASE_MAX_OVERFLOW", default_value_t = 10, value_parser = size(0, 10_000))]
     pub database_max_overflow: usize,
-    /// Maximum wait for a database connection in milliseconds, after which the request gets a 503.
+    /// Maximum wait for a database connection in milliseconds. Requests that wait longer get a 503.
     #[arg(long, env = "DATABASE_ACQUIRE_TIMEOUT_MS", default_value_t = 3_000, value_parser = clap::value_parser!(u64).range(1..=600_000))]
     pub database_acquire_timeout_ms: u64,
     /// Timeout of one SQL statement in milliseconds.

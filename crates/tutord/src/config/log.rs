@@ -1,8 +1,8 @@
-//! The settings of the log.
+//! Settings of the log.
 
 use clap::{Args, ValueEnum};
 
-/// Format and level of the log.
+/// The format and the filter of the log.
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Logging")]
 pub struct LogSettings {

@@ -1,7 +1,7 @@
-//! Configuration: flags and environment variables, each with a default that works.
+//! The configuration: flags and environment variables, all with defaults.
 //!
 //! clap rejects an invalid value with a message that names the flag and the variable. `tutord serve --help` lists all
-//! of them.
+//! settings.
 
 mod database;
 mod log;
@@ -51,8 +51,7 @@ pub struct Config {
 }
 
 impl Config {
-    /// Returns the store options of a serving process. With Redis, the store also records the writes that must be
-    /// invalidated.
+    /// Returns the store options of a serving process. With Redis, the store records all writes in the outbox.
     pub fn store_options(&self, watch: &Watch) -> DatabaseOptions {
         let shared = self.cache.cache_enabled && self.cache.redis_url.is_some();
         DatabaseOptions {
@@ -64,7 +63,7 @@ impl Config {
         }
     }
 
-    /// Returns `true` if cookies have the Secure attribute.
+    /// Returns whether cookies get the Secure attribute.
     pub fn secure_cookies(&self) -> bool {
         self.auth.cookie_secure.unwrap_or(!self.http.is_local())
     }
@@ -82,12 +81,12 @@ mod tests {
         config: Config,
     }
 
-    fn refused(args: &[&str]) -> String {
+    fn error_of(args: &[&str]) -> String {
         Cli::try_parse_from([&["tutord"], args].concat()).unwrap_err().to_string()
     }
 
     #[test]
-    fn the_defaults_work() {
+    fn the_defaults_are_valid() {
         let config = Cli::try_parse_from(["tutord"]).unwrap().config;
         assert_eq!(config.database.url(), "sqlite://./data/tutord.db");
         assert!(!config.secure_cookies());
@@ -95,7 +94,7 @@ mod tests {
     }
 
     #[test]
-    fn a_wrong_value_is_named() {
+    fn errors_name_the_setting() {
         for (args, name) in [
             (["--listen", "nowhere"], "--listen"),
             (["--database-pool-size", "0"], "--database-pool-size"),
@@ -107,13 +106,13 @@ mod tests {
             (["--trusted-proxies", "proxy.example"], "--trusted-proxies"),
             (["--cache-prefix", "a:b"], "--cache-prefix"),
         ] {
-            let message = refused(&args);
+            let message = error_of(&args);
             assert!(message.contains(name), "{message}");
         }
     }
 
     #[test]
-    fn proxies_are_addresses_and_networks() {
+    fn proxies_can_be_addresses_and_networks() {
         let list = "192.0.2.1,10.0.0.0/8,fd00::/8,::ffff:192.0.2.2";
         let http = Cli::try_parse_from(["tutord", "--trusted-proxies", list]).unwrap().config.http;
         for (address, trusted) in [
@@ -130,7 +129,7 @@ mod tests {
     }
 
     #[test]
-    fn secrets_are_not_shown() {
+    fn debug_output_contains_no_secrets() {
         let args = ["tutord", "--llm-api-key", "sk-1", "--llm-base-url", "http://a", "--llm-model", "m"];
         let config = Cli::try_parse_from(args).unwrap().config;
         assert!(!format!("{config:?}").contains("sk-1"));

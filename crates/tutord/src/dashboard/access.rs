@@ -9,21 +9,21 @@ use super::{layout, login};
 use crate::auth::Admin;
 use crate::http::error::ApiError;
 
-/// Extracts the admin who requests a page.
+/// An extractor of the admin who views a page.
 pub(super) struct Viewer;
 
 /// An error, rendered as a page.
-pub(super) struct Refused(ApiError);
+pub(super) struct ErrorPage(ApiError);
 
 impl FromRequestParts<DashboardState> for Viewer {
-    type Rejection = Refused;
+    type Rejection = ErrorPage;
 
-    async fn from_request_parts(parts: &mut Parts, state: &DashboardState) -> Result<Self, Refused> {
-        Admin::from_request_parts(parts, state).await.map(|_| Self).map_err(Refused)
+    async fn from_request_parts(parts: &mut Parts, state: &DashboardState) -> Result<Self, ErrorPage> {
+        Admin::from_request_parts(parts, state).await.map(|_| Self).map_err(ErrorPage)
     }
 }
 
-impl IntoResponse for Refused {
+impl IntoResponse for ErrorPage {
     fn into_response(self) -> Response {
         let page = if self.0.is_unauthenticated() {
             login::page()
@@ -31,7 +31,7 @@ impl IntoResponse for Refused {
             layout::message("Page not available", &format!("The page can't be shown: {}.", self.0.message()), false)
         };
         let mut response = page.into_response();
-        // Status and headers such as Retry-After are those that the API answers with.
+        // The status and headers such as Retry-After are the same as in the API.
         let plain = self.0.into_response();
         *response.status_mut() = plain.status();
         for (name, value) in plain.headers() {

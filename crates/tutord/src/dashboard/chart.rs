@@ -1,4 +1,4 @@
-//! Charts over time, with their figures as a table for pages without JavaScript.
+//! Charts over time. A table has the same figures, for pages without JavaScript.
 
 use maud::{Markup, html};
 use serde::{Serialize, Serializer};
@@ -19,7 +19,7 @@ pub(super) struct Chart {
     nothing: &'static str,
 }
 
-/// A line of a chart, with gaps for missing values.
+/// A line of a chart. Missing values are gaps.
 #[derive(Serialize)]
 pub(super) struct Series {
     pub(super) name: &'static str,
@@ -27,7 +27,7 @@ pub(super) struct Series {
     pub(super) values: Vec<Option<f64>>,
 }
 
-/// Rounds to three decimals; more would only increase the size.
+/// Rounds to three decimals to reduce the size of the response.
 fn rounded<S: Serializer>(values: &[Option<f64>], serializer: S) -> Result<S::Ok, S::Error> {
     serializer.collect_seq(values.iter().map(|value| value.map(|value| (value * 1e3).round() / 1e3)))
 }
@@ -86,12 +86,12 @@ impl Chart {
     }
 }
 
-/// Converts microseconds to milliseconds; a gap if the count is 0.
+/// Converts microseconds to milliseconds. Returns `None` if the count is 0.
 pub(super) fn milliseconds(us: u64, counted: u64) -> Option<f64> {
     (counted > 0).then(|| format::float(us) / 1e3)
 }
 
-/// Returns the rates per second of a watch's slots. The newest slot is incomplete.
+/// Returns the rates per second of a series. The newest slot is incomplete.
 pub(super) fn rates(
     series: &[querywatch::Point],
     now_ms: u64,
@@ -110,7 +110,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_chart_of_zeros_is_words() {
+    fn a_chart_of_zeros_is_a_note() {
         let line = |values: &[Option<f64>]| Series { name: "p50", values: values.to_vec() };
         let empty = Chart::new("ms", &[1_000], vec![line(&[None]), line(&[Some(0.0)])], "Nothing yet.");
         let html = empty.render("times", "Times").into_string();
@@ -124,7 +124,7 @@ mod tests {
     }
 
     #[test]
-    fn the_newest_slot_is_divided_by_what_of_it_is_over() {
+    fn the_rate_of_the_newest_slot_uses_its_elapsed_time() {
         let point = |at_ms, calls| querywatch::Point { at_ms, calls, errors: 0, p50_us: 0, p99_us: 0 };
         let series = [point(0, 20), point(10_000, 10)];
         assert_eq!(rates(&series, 12_000, |point| point.calls), [Some(2.0), Some(5.0)]);

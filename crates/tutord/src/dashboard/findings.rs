@@ -3,7 +3,7 @@
 use maud::{Markup, html};
 use querywatch::{Finding, FindingKind};
 
-use super::slow::named_or;
+use super::slow::code_or;
 use super::state::DashboardState;
 use super::view::{Section, View, empty, scrolling};
 use super::{format, queries};
@@ -77,17 +77,17 @@ pub(super) fn table(findings: &[Finding]) -> Markup {
                 @for finding in findings {
                     tr {
                         th scope="row" { span.warn { (name(finding.kind)) } }
-                        td { (named_or(finding.route.as_deref(), "in the background")) }
+                        td { (code_or(finding.route.as_deref(), "in the background")) }
                         td {
-                            @if let (Some(id), Some(sql)) = (&finding.shape, &finding.sql) { (queries::named(id, sql)) }
+                            @if let (Some(id), Some(sql)) = (&finding.shape, &finding.sql) { (queries::statement_link(id, sql)) }
                             @else { span.muted { "all statements" } }
                         }
                         td.number { (format::count(finding.calls.into())) }
                         td.number { (format::count(finding.limit.into())) }
                         td.number { (format::count(finding.scopes)) }
                         td { (format::when(finding.last_seen_ms)) }
-                        td { (named_or(finding.first_call.as_deref(), "not known")) }
-                        td { (named_or(finding.request_id.as_deref(), "none")) }
+                        td { (code_or(finding.first_call.as_deref(), "not known")) }
+                        td { (code_or(finding.request_id.as_deref(), "none")) }
                     }
                 }
             }
@@ -119,12 +119,12 @@ mod tests {
 
     #[test]
     fn each_kind_has_a_row_and_advice() {
-        let found = [
+        let findings = [
             finding(FindingKind::NPlusOne, Some("SELECT 1")),
             finding(FindingKind::RepeatedQuery, Some("SELECT 2")),
             finding(FindingKind::BudgetExceeded, None),
         ];
-        let (table, advice) = (table(&found).into_string(), advice().into_string());
+        let (table, advice) = (table(&findings).into_string(), advice().into_string());
         for name in ["N+1", "Repeated query", "Over budget"] {
             assert!(table.contains(&format!(">{name}</span>")) && advice.contains(&format!("<strong>{name}</strong>")));
         }

@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use maud::{Markup, html};
 
-/// Converts an integer for rates and shares, which need no 52 bits.
+/// Converts an integer to a float for rates and shares.
 #[expect(clippy::cast_precision_loss, reason = "a rate needs no 52 bits")]
 pub(super) const fn float(value: u64) -> f64 {
     value as f64
@@ -27,7 +27,7 @@ pub(super) fn time(us: u64) -> String {
     }
 }
 
-/// Formats microseconds, or a dash if the count is 0.
+/// Formats microseconds, or returns a dash if the count is 0.
 pub(super) fn time_of(us: u64, counted: u64) -> String {
     if counted == 0 { "–".to_owned() } else { time(us) }
 }
@@ -40,10 +40,10 @@ pub(super) fn milliseconds(ms: f64) -> String {
     )
 }
 
-/// Returns the beginning of a statement.
+/// Returns the first 120 characters of a statement.
 pub(super) fn head(sql: &str) -> String {
-    const SHOWN: usize = 120;
-    let mut head: String = sql.chars().take(SHOWN).collect();
+    const MAX_CHARS: usize = 120;
+    let mut head: String = sql.chars().take(MAX_CHARS).collect();
     if head.len() < sql.len() {
         head.push('…');
     }
@@ -63,7 +63,7 @@ pub(super) fn count(value: u64) -> String {
     parted
 }
 
-/// Formats a number of connections or similar.
+/// Formats a small number, such as a number of connections.
 pub(super) fn size(value: usize) -> String {
     count(u64::try_from(value).unwrap_or(u64::MAX))
 }
@@ -88,7 +88,7 @@ pub(super) fn bytes(bytes: u64) -> String {
     }
 }
 
-/// Formats a figure of a chart.
+/// Formats a value of a chart.
 pub(super) fn decimal(value: Option<f64>) -> String {
     value.map_or_else(|| "–".to_owned(), digits)
 }
@@ -131,7 +131,7 @@ mod tests {
     }
 
     #[test]
-    fn times_are_for_people_and_machines() {
+    fn times_are_readable_and_machine_readable() {
         let expected = r#"<time datetime="2026-01-02T03:04:05Z">2026-01-02 03:04:05</time>"#;
         assert_eq!(when(1_767_323_045_000).into_string(), expected);
         assert_eq!(clock(1_767_323_045_000), "03:04:05");

@@ -6,27 +6,27 @@ use axum::response::Html;
 use maud::{DOCTYPE, Markup, html};
 
 use super::assets;
-use super::page::{Page, Subject};
+use super::page::{Page, PageRequest};
 use super::view::View;
 
-/// The content security policy: all files come from this server. uPlot sets styles through the DOM, which the policy
-/// does not restrict.
+/// The content security policy. All files come from this server. uPlot sets styles through the DOM, which the policy
+/// permits.
 const POLICY: HeaderValue = HeaderValue::from_static(
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'",
 );
-/// Prevents caching: pages are private and outdated at once.
+/// Prevents caching, because pages are private and change constantly.
 const PRIVATE: HeaderValue = HeaderValue::from_static("private, no-store");
 
 /// An HTML document with its headers.
 pub(super) type Document = ([(HeaderName, HeaderValue); 2], Html<String>);
 
 /// Renders a page of the dashboard.
-pub(super) fn page(subject: &Subject, view: &View) -> Document {
+pub(super) fn page(subject: &PageRequest, view: &View) -> Document {
     let here = subject.page;
     let current = move |page: Page| match &subject.shape {
         _ if page != here => None,
         None => Some("page"),
-        // Below the entry of the navigation.
+        // The page is below an entry of the navigation.
         Some(_) => Some("true"),
     };
     let header = html! {

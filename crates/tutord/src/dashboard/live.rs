@@ -1,4 +1,4 @@
-//! The route `/ops/live`, which refreshes open pages by server-sent events.
+//! The route `/ops/live`, which updates open pages by server-sent events.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -12,39 +12,39 @@ use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{Semaphore, mpsc};
 use tokio::time::MissedTickBehavior;
 
-use super::page::Subject;
+use super::page::PageRequest;
 use super::state::DashboardState;
 use crate::auth::Admin;
 use crate::http::error::ApiError;
 use crate::http::query::Query;
 
-/// The maximum number of open live pages.
-const MAX_PAGES: usize = 16;
-/// The refresh interval of a live page.
-const EVERY: Duration = Duration::from_secs(2);
-/// The maximum duration of a stream. The browser then reconnects and authenticates again.
-const LONGEST: Duration = Duration::from_mins(5);
+/// The maximum number of live pages.
+const MAX_LIVE_PAGES: usize = 16;
+/// The interval between two updates of a page.
+const UPDATE_INTERVAL: Duration = Duration::from_secs(2);
+/// The maximum duration of a stream. Afterwards the browser reconnects and authenticates again.
+const MAX_DURATION: Duration = Duration::from_mins(5);
 
-/// Limits the number of open live pages.
+/// Limits the number of live pages.
 #[derive(Debug)]
 pub struct LivePages(Arc<Semaphore>);
 
 impl Default for LivePages {
     fn default() -> Self {
-        Self(Arc::new(Semaphore::new(MAX_PAGES)))
+        Self(Arc::new(Semaphore::new(MAX_LIVE_PAGES)))
     }
 }
 
-/// Streams a snapshot at once and then every two seconds.
+/// Streams an update at once, and then every two seconds.
 pub(super) async fn live(
     State(state): State<DashboardState>,
     Admin(_): Admin,
-    Query(subject): Query<Subject>,
+    Query(subject): Query<PageRequest>,
 ) -> Result<impl IntoResponse, ApiError> {
     let permit = Arc::clone(&state.live_pages.0).try_acquire_owned();
-    let permit =
-        permit.map_err(|_| ApiError::overloaded(format!("too many live pages: at most {MAX_PAGES} can be open")))?;
-    // One: a client that reads slowly skips snapshots, and is never sent old ones.
+    let permit = permit
+        .map_err(|_| ApiError::overloaded(format!("too many live pages: at most {MAX_LIVE_PAGES} can be open")))?;
+    // The channel holds one update: a slow client skips updates instead of receiving old ones.
     let (sender, receiver) = mpsc::channel(1);
     let task = state.clone();
     state.background.spawn(async move {
@@ -55,11 +55,11 @@ pub(super) async fn live(
     Ok(Sse::new(events))
 }
 
-/// Sends snapshots until the client is gone, the server shuts down, or the time is over.
-async fn feed(state: &DashboardState, subject: &Subject, client: &mpsc::Sender<Event>) {
-    let mut ticks = tokio::time::interval(EVERY);
+/// Sends updates until the client disconnects, the server shuts down, or the stream expires.
+async fn feed(state: &DashboardState, subject: &PageRequest, client: &mpsc::Sender<Event>) {
+    let mut ticks = tokio::time::interval(UPDATE_INTERVAL);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let end = tokio::time::sleep(LONGEST);
+    let end = tokio::time::sleep(MAX_DURATION);
     tokio::pin!(end);
     loop {
         tokio::select! {
@@ -72,7 +72,7 @@ async fn feed(state: &DashboardState, subject: &Subject, client: &mpsc::Sender<E
             continue;
         }
         let Some(view) = subject.view(state).await else { continue };
-        match Event::default().event("snapshot").json_data(view.snapshot(state)) {
+        match Event::default().event("snapshot").json_data(view.update(state)) {
             Ok(event) => {
                 if let Err(TrySendError::Closed(_)) = client.try_send(event) {
                     return;

@@ -24,7 +24,7 @@ fn usage(state: &DashboardState) -> Markup {
             "No model is configured: LLM_BASE_URL and LLM_MODEL are not set. Requests for new replies get a 503; everything else works.",
         );
     };
-    let asked: u64 = state.llm.usage.outcomes().map(|(_, count)| count).sum();
+    let requests: u64 = state.llm.usage.outcomes().map(|(_, count)| count).sum();
     html! {
         dl.tiles {
             (tile("Model", &html! { (llm.model()) }))
@@ -41,7 +41,7 @@ fn usage(state: &DashboardState) -> Markup {
         @if state.llm.usage.is_open() {
             p.bad { "The endpoint is down: requests fail at once, except for the probes." }
         }
-        @if asked == 0 { (empty("No requests to the model yet.")) }
+        @if requests == 0 { (empty("No requests to the model yet.")) }
     }
 }
 

@@ -4,12 +4,12 @@ use maud::html;
 
 use super::layout::{Document, document};
 
-/// Serves the log-in form without authentication.
+/// Serves the log-in form. Requires no authentication.
 pub(super) async fn login() -> Document {
     page()
 }
 
-/// Renders the form. It posts to a route that rejects forms, so that without JavaScript no password ends up in a URL.
+/// Renders the form. Its action rejects form data: without JavaScript, the form must not put a password into a URL.
 pub(super) fn page() -> Document {
     let main = html! {
         main #main tabindex="-1" {

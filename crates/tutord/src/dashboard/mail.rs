@@ -5,10 +5,10 @@ use tutord_core::model::FailedMail;
 
 use super::format;
 use super::state::DashboardState;
-use super::view::{Section, View, empty, scrolling, tile, unanswered};
+use super::view::{Section, View, empty, query_failed, scrolling, tile};
 
 /// The maximum number of listed mails.
-const LISTED: i64 = 20;
+const MAX_LISTED: i64 = 20;
 
 pub(super) async fn view(state: &DashboardState) -> View {
     View {
@@ -19,7 +19,7 @@ pub(super) async fn view(state: &DashboardState) -> View {
         sections: vec![
             Section::new("queue", "Queue", queue(state)),
             Section::new("attempts", "Attempts of this process", attempts(state)),
-            Section::new("given-up", "Undeliverable", given_up(state).await),
+            Section::new("given-up", "Undeliverable", undeliverable(state).await),
         ],
     }
 }
@@ -60,18 +60,18 @@ fn attempts(state: &DashboardState) -> Markup {
     scrolling("Attempts by kind and outcome", &table)
 }
 
-async fn given_up(state: &DashboardState) -> Markup {
-    match state.store.failed_mails(LISTED).await {
+async fn undeliverable(state: &DashboardState) -> Markup {
+    match state.store.failed_mails(MAX_LISTED).await {
         Ok(mails) if mails.is_empty() => empty("No undeliverable mails in the last 30 days."),
         Ok(mails) => scrolling("Undeliverable mails", &table(&mails)),
-        Err(error) => unanswered(&error),
+        Err(error) => query_failed(&error),
     }
 }
 
 fn table(mails: &[FailedMail]) -> Markup {
     html! {
         table {
-            caption { "The newest " (LISTED) " of the last 30 days" }
+            caption { "The newest " (MAX_LISTED) " of the last 30 days" }
             thead { tr {
                 @for name in ["Recipient", "Kind", "Since", "Cause"] { th scope="col" { (name) } }
                 th.number scope="col" { "Attempts" }
@@ -100,7 +100,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn addresses_are_not_shown_in_full() {
+    fn addresses_are_masked() {
         assert_eq!(masked("ada.student@example.com"), "a…@example.com");
         assert_eq!(masked("@"), "……@");
     }

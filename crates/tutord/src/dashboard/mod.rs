@@ -1,8 +1,8 @@
-//! The dashboard at `/ops`, for admins.
+//! The dashboard for admins at `/ops`.
 //!
-//! A page is a view of counts that the process keeps anyway. Only `server`, `replicas` and `mail` query the database.
-//! The same view is rendered as a page (`layout`) and sent part by part to open pages (`live`), so that both always
-//! show the same content. Pages are complete without JavaScript. With it they refresh themselves and draw charts.
+//! Pages render counters of the process. Only `server`, `replicas` and `mail` query the database. A view is rendered as
+//! a page (`layout`), and its parts are sent to open pages (`live`), so that both show the same content. Pages are
+//! complete without JavaScript. With JavaScript they update themselves and draw charts.
 
 mod access;
 mod assets;
@@ -34,8 +34,8 @@ use axum::routing::get;
 
 use crate::http::query::Query;
 use access::Viewer;
-use page::{Page, Subject};
-use queries::Ordering;
+use page::{Page, PageRequest};
+use queries::TableOrder;
 
 pub use live::LivePages;
 pub use state::{Dashboard, DashboardSettings, DashboardState};
@@ -44,7 +44,7 @@ pub use state::{Dashboard, DashboardSettings, DashboardState};
 pub fn router() -> Router<DashboardState> {
     let plain = |page: Page| {
         get(async move |State(state): State<DashboardState>, _: Viewer| {
-            show(&state, &Subject { page, shape: None, ordering: Ordering::default() }).await
+            show(&state, &PageRequest { page, shape: None, ordering: TableOrder::default() }).await
         })
     };
     let mut router = Router::new()
@@ -59,15 +59,15 @@ pub fn router() -> Router<DashboardState> {
     router
 }
 
-async fn queries(State(state): State<DashboardState>, _: Viewer, Query(ordering): Query<Ordering>) -> Response {
-    show(&state, &Subject { page: Page::Queries, shape: None, ordering }).await
+async fn queries(State(state): State<DashboardState>, _: Viewer, Query(ordering): Query<TableOrder>) -> Response {
+    show(&state, &PageRequest { page: Page::Queries, shape: None, ordering }).await
 }
 
 async fn shape(State(state): State<DashboardState>, _: Viewer, Path(id): Path<String>) -> Response {
-    show(&state, &Subject { page: Page::Queries, shape: Some(id), ordering: Ordering::default() }).await
+    show(&state, &PageRequest { page: Page::Queries, shape: Some(id), ordering: TableOrder::default() }).await
 }
 
-async fn show(state: &DashboardState, subject: &Subject) -> Response {
+async fn show(state: &DashboardState, subject: &PageRequest) -> Response {
     match subject.view(state).await {
         Some(view) => layout::page(subject, &view).into_response(),
         None => (StatusCode::NOT_FOUND, layout::message("Not found", "No statement of this shape is recorded.", true))

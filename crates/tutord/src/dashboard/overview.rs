@@ -1,4 +1,4 @@
-//! The page Overview: requests, their durations, and problems at a glance.
+//! The page Overview: requests, durations and current problems.
 
 use maud::{Markup, html};
 
@@ -8,8 +8,8 @@ use super::view::{Section, View, empty, scrolling, tile};
 use super::{findings, format, slow};
 use crate::http::recent::RequestStats;
 
-/// The number of newest slow statements and findings; their own pages list all.
-const NEWEST: usize = 5;
+/// The number of slow statements and findings. Their own pages list all.
+const MAX_NEWEST: usize = 5;
 
 pub(super) fn view(state: &DashboardState) -> View {
     let points = state.requests.recent.series();
@@ -29,9 +29,9 @@ pub(super) fn view(state: &DashboardState) -> View {
         line("p99", |stats| milliseconds(stats.p99_us, stats.answered)),
         line("p50", |stats| milliseconds(stats.p50_us, stats.answered)),
     ];
-    let (mut slow, mut found) = (state.watch.slow(), state.watch.findings());
-    slow.truncate(NEWEST);
-    found.truncate(NEWEST);
+    let (mut slow, mut findings) = (state.watch.slow(), state.watch.findings());
+    slow.truncate(MAX_NEWEST);
+    findings.truncate(MAX_NEWEST);
     View {
         title: "Overview".to_owned(),
         intro: html! {
@@ -63,8 +63,8 @@ pub(super) fn view(state: &DashboardState) -> View {
                 "findings",
                 "Newest findings",
                 html! {
-                    (findings::table(&found))
-                    @if !found.is_empty() { p { a href="/ops/findings" { "All findings and their remedies" } } }
+                    (findings::table(&findings))
+                    @if !findings.is_empty() { p { a href="/ops/findings" { "All findings and their remedies" } } }
                 },
             ),
         ],

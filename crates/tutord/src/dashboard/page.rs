@@ -1,8 +1,8 @@
-//! The pages, and the requested page.
+//! The pages of the dashboard, and their parameters.
 
 use serde::Deserialize;
 
-use super::queries::Ordering;
+use super::queries::TableOrder;
 use super::state::DashboardState;
 use super::view::View;
 use super::{cache, findings, llm, mail, overview, pool, queries, replicas, server, shape, slow};
@@ -69,18 +69,18 @@ impl Page {
     }
 }
 
-/// A page and its parameters; also the query string of `/ops/live`.
+/// A page with its parameters. Also the query string of `/ops/live`.
 #[derive(Debug, Clone, Deserialize)]
-pub(super) struct Subject {
+pub(super) struct PageRequest {
     pub(super) page: Page,
-    /// The shape that the page shows.
+    /// The id of the statement shape, for the page of a statement.
     #[serde(default)]
     pub(super) shape: Option<String>,
     #[serde(flatten)]
-    pub(super) ordering: Ordering,
+    pub(super) ordering: TableOrder,
 }
 
-impl Subject {
+impl PageRequest {
     /// Returns the current content, or `None` if the shape does not exist.
     pub(super) async fn view(&self, state: &DashboardState) -> Option<View> {
         Some(match (self.page, &self.shape) {
@@ -98,9 +98,9 @@ impl Subject {
         })
     }
 
-    /// Returns the URL of the live data.
+    /// Returns the URL of the page's updates.
     pub(super) fn live(&self) -> String {
-        // The names are those that serde reads.
+        // serde reads the same names.
         let address = "/ops/live?";
         let mut query = url::form_urlencoded::Serializer::for_suffix(address.to_owned(), address.len());
         let page = match self.page {
@@ -126,21 +126,21 @@ impl Subject {
 
 #[cfg(test)]
 mod tests {
-    use super::super::queries::{Over, Sort};
+    use super::super::queries::{Period, SortColumn};
     use super::*;
 
     #[test]
-    fn the_live_address_is_read_back() {
+    fn the_update_url_parses_as_its_page() {
         for page in Page::ALL {
-            for sort in Sort::ALL {
-                let ordering = Ordering { sort, over: Over::Start };
-                let subject = Subject { page, shape: Some("a&b".to_owned()), ordering };
+            for sort in SortColumn::ALL {
+                let ordering = TableOrder { sort, over: Period::Start };
+                let subject = PageRequest { page, shape: Some("a&b".to_owned()), ordering };
                 let address = subject.live();
                 let (path, query) = address.split_once('?').unwrap();
-                let read: Subject = serde_urlencoded::from_str(query).unwrap();
+                let read: PageRequest = serde_urlencoded::from_str(query).unwrap();
                 assert_eq!(path, "/ops/live");
                 assert_eq!((read.page, read.shape.as_deref()), (page, Some("a&b")));
-                assert_eq!((read.ordering.sort, read.ordering.over), (sort, Over::Start));
+                assert_eq!((read.ordering.sort, read.ordering.over), (sort, Period::Start));
             }
         }
     }

@@ -10,22 +10,22 @@ use super::format;
 use super::state::DashboardState;
 use super::view::{Section, View, empty, scrolling};
 
-/// The maximum number of rows of the table; further statements rank lower.
-const MOST: usize = 100;
+/// The maximum number of rows of the table.
+const MAX_ROWS: usize = 100;
 
 /// The sort order and the period of the table.
 #[derive(Debug, Clone, Copy, Default, Deserialize)]
-pub(super) struct Ordering {
+pub(super) struct TableOrder {
     #[serde(default)]
-    pub(super) sort: Sort,
+    pub(super) sort: SortColumn,
     #[serde(default)]
-    pub(super) over: Over,
+    pub(super) over: Period,
 }
 
-/// The column to sort by, highest value first.
+/// A column to sort by, highest value first.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub(super) enum Sort {
+pub(super) enum SortColumn {
     #[default]
     Total,
     Calls,
@@ -37,7 +37,7 @@ pub(super) enum Sort {
     Slow,
 }
 
-impl Sort {
+impl SortColumn {
     pub(super) const ALL: [Self; 8] =
         [Self::Calls, Self::Total, Self::P50, Self::P95, Self::P99, Self::Max, Self::Errors, Self::Slow];
 
@@ -94,7 +94,7 @@ impl Sort {
 /// The period of the statistics.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub(super) enum Over {
+pub(super) enum Period {
     /// The last five minutes.
     #[default]
     Window,
@@ -102,7 +102,7 @@ pub(super) enum Over {
     Start,
 }
 
-impl Over {
+impl Period {
     /// Returns the name in the query string.
     pub(super) const fn name(self) -> &'static str {
         match self {
@@ -119,8 +119,8 @@ impl Over {
     }
 }
 
-pub(super) fn view(state: &DashboardState, ordering: &Ordering) -> View {
-    let link = |over: Over, text: &str| {
+pub(super) fn view(state: &DashboardState, ordering: &TableOrder) -> View {
+    let link = |over: Period, text: &str| {
         let address = format!("/ops/queries?sort={}&over={}", ordering.sort.name(), over.name());
         html! { a href=(address) aria-current=[(over == ordering.over).then_some("true")] { (text) } }
     };
@@ -128,13 +128,13 @@ pub(super) fn view(state: &DashboardState, ordering: &Ordering) -> View {
         title: "Queries".to_owned(),
         intro: html! {
             "SQL statements, grouped by their text without values. Period: "
-            (link(Over::Window, "the last five minutes")) " or " (link(Over::Start, "since the start")) "."
+            (link(Period::Window, "the last five minutes")) " or " (link(Period::Start, "since the start")) "."
         },
         sections: vec![Section::new("shapes", "Statements", shapes(state, *ordering))],
     }
 }
 
-fn shapes(state: &DashboardState, Ordering { sort, over }: Ordering) -> Markup {
+fn shapes(state: &DashboardState, TableOrder { sort, over }: TableOrder) -> Markup {
     let mut shapes = state.watch.shapes();
     shapes.retain(|shape| over.of(shape).calls > 0);
     if shapes.is_empty() {
@@ -142,16 +142,16 @@ fn shapes(state: &DashboardState, Ordering { sort, over }: Ordering) -> Markup {
     }
     shapes.sort_by_key(|shape| Reverse(sort.value(over.of(shape), shape.slow)));
     let all = shapes.len();
-    shapes.truncate(MOST);
+    shapes.truncate(MAX_ROWS);
     let table = html! {
         table {
             caption {
-                @if all > MOST { "The first " (MOST) " of " (format::size(all)) } @else { "All " (format::size(all)) }
+                @if all > MAX_ROWS { "The first " (MAX_ROWS) " of " (format::size(all)) } @else { "All " (format::size(all)) }
                 " statements, highest “" (sort.heading()) "” first. Select a heading to sort by its column."
             }
             thead { tr {
                 th scope="col" { "Statement" }
-                @for column in Sort::ALL {
+                @for column in SortColumn::ALL {
                     th.number scope="col" aria-sort=[(column == sort).then_some("descending")] {
                         a href=(format!("/ops/queries?sort={}&over={}", column.name(), over.name())) {
                             (column.heading()) @if column == sort { span aria-hidden="true" { " ▼" } }
@@ -162,8 +162,8 @@ fn shapes(state: &DashboardState, Ordering { sort, over }: Ordering) -> Markup {
             tbody {
                 @for shape in &shapes {
                     tr {
-                        th scope="row" { (named(&shape.id, &shape.sql)) }
-                        @for column in Sort::ALL { td.number { (column.text(over.of(shape), shape.slow)) } }
+                        th scope="row" { (statement_link(&shape.id, &shape.sql)) }
+                        @for column in SortColumn::ALL { td.number { (column.text(over.of(shape), shape.slow)) } }
                     }
                 }
             }
@@ -172,8 +172,8 @@ fn shapes(state: &DashboardState, Ordering { sort, over }: Ordering) -> Markup {
     scrolling("Statements", &table)
 }
 
-/// Renders the beginning of a statement as a link to its page.
-pub(super) fn named(id: &str, sql: &str) -> Markup {
+/// Renders the beginning of a statement, with a link to its page.
+pub(super) fn statement_link(id: &str, sql: &str) -> Markup {
     html! {
         a href=(format!("/ops/queries/{id}")) {
             code { (format::head(sql)) }
@@ -186,10 +186,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn long_statements_are_cut_and_escaped() {
-        let html = named("a1", &format!("SELECT '<b>' {}", "ü".repeat(200))).into_string();
+    fn long_statements_are_shortened_and_escaped() {
+        let html = statement_link("a1", &format!("SELECT '<b>' {}", "ü".repeat(200))).into_string();
         assert!(html.contains("SELECT '&lt;b&gt;' üüü") && html.contains("ü…</code>"), "{html}");
         assert!(html.starts_with(r#"<a href="/ops/queries/a1">"#), "{html}");
-        assert!(!named("a1", "SELECT 1").into_string().contains('…'));
+        assert!(!statement_link("a1", "SELECT 1").into_string().contains('…'));
     }
 }

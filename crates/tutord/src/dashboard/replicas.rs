@@ -5,7 +5,7 @@ use tutord_core::operations::{Replica, ReplicaProgress};
 
 use super::format;
 use super::state::DashboardState;
-use super::view::{Section, View, empty, scrolling, unanswered};
+use super::view::{Section, View, empty, query_failed, scrolling};
 
 pub(super) async fn view(state: &DashboardState) -> View {
     View {
@@ -23,7 +23,7 @@ async fn replicas(state: &DashboardState) -> Markup {
         Ok(replicas) if !replicas.is_empty() => table(&replicas),
         Ok(_) if state.operations.backend() == "postgres" => none(),
         Ok(_) => empty("SQLite has no replicas."),
-        Err(error) => unanswered(&error),
+        Err(error) => query_failed(&error),
     }
 }
 
@@ -85,7 +85,7 @@ fn row(replica: &Replica) -> Markup {
     }
 }
 
-/// Returns the meaning of a `sync_state`.
+/// Describes a `sync_state`.
 fn waited_for(sync_state: &str) -> &str {
     match sync_state {
         "async" => "no",

@@ -1,10 +1,10 @@
-// Everything here is extra: without it the pages show the same, as of when they were loaded.
+// Updates and charts. Without JavaScript, pages show the same content as of their loading.
 "use strict";
 (() => {
   const main = document.querySelector("main");
   const status = document.getElementById("live-status");
 
-  // ---- Charts. What they show comes as JSON; see chart.rs.
+  // ---- Charts. Their data is JSON; see chart.rs.
   const charts = new Map();
   const dark = matchMedia("(prefers-color-scheme: dark)");
   const color = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
@@ -23,7 +23,7 @@
         ...series.map(({ name }, index) => ({
           label: name,
           stroke: color(`--series-${index + 1}`),
-          // Told apart without colours too.
+          // Dashes distinguish the lines without colors.
           dash: index > 0 ? [6, 4] : undefined,
           width: 2,
           points: { size: 5 },
@@ -60,7 +60,7 @@
   dark.addEventListener("change", redraw);
   addEventListener("resize", () => charts.forEach(({ plot }, box) => plot.setSize({ width: box.clientWidth, height: 220 })));
 
-  // ---- Parts of the page. Only what differs is touched, so that focus, selection and scrolling stay.
+  // ---- Parts of the page. Only changed nodes are updated, to preserve focus, selection and scroll position.
   const morph = (from, to) => {
     if (from.nodeType !== to.nodeType || from.nodeName !== to.nodeName) return from.replaceWith(to);
     if (from.nodeType !== Node.ELEMENT_NODE) {
@@ -77,21 +77,21 @@
     old.slice(next.length).forEach((node) => node.remove());
   };
   const show = (part, html) => {
-    // A row that somebody is about to open must not become another one.
+    // Skips a part while one of its links has the focus, so that the link does not change under the user.
     if (html === undefined || part.querySelector("a:focus")) return;
     const template = document.createElement("template");
     template.innerHTML = html;
     children(part, template.content);
   };
 
-  // ---- Live.
+  // ---- Updates.
   let source;
   let seen;
   const say = (text) => {
     if (status.textContent !== text) status.textContent = text;
   };
   const news = ({ slow, findings }) => {
-    // Read out once, and only what is new.
+    // Announces each new value once.
     if (seen && slow > seen.slow) say("Live. There are new slow statements.");
     else if (seen && findings > seen.findings) say("Live. There are new findings.");
     else if (!seen) say("Live.");

@@ -1,14 +1,14 @@
-//! The page Server: the statements that the database server itself counts, of all its users.
+//! The page Server: statements of all users, as counted by the database server.
 
 use maud::{Markup, html};
 use tutord_core::operations::ServerStatement;
 
 use super::format;
 use super::state::DashboardState;
-use super::view::{Section, View, empty, scrolling, unanswered};
+use super::view::{Section, View, empty, query_failed, scrolling};
 
 /// The maximum number of rows of the table.
-const MOST: i64 = 50;
+const MAX_ROWS: i64 = 50;
 
 pub(super) async fn view(state: &DashboardState) -> View {
     View {
@@ -22,13 +22,13 @@ pub(super) async fn view(state: &DashboardState) -> View {
 }
 
 async fn statements(state: &DashboardState) -> Markup {
-    match state.operations.server_statements(MOST).await {
+    match state.operations.server_statements(MAX_ROWS).await {
         Ok(Some(statements)) => table(&statements),
         Ok(None) if state.operations.backend() == "postgres" => empty(
             "The server does not count statements: add pg_stat_statements to shared_preload_libraries, restart the server, and run CREATE EXTENSION pg_stat_statements in this database.",
         ),
         Ok(None) => empty("SQLite keeps no statistics: the Queries page shows all statements."),
-        Err(error) => unanswered(&error),
+        Err(error) => query_failed(&error),
     }
 }
 

@@ -1,4 +1,4 @@
-//! The page of one statement: its durations, its recent history, and the routes that issue it.
+//! The page of one statement: durations, recent history, and routes that issue it.
 
 use maud::{Markup, html};
 use querywatch::{ShapeDetail, Stats};
@@ -23,9 +23,9 @@ pub(super) fn view(state: &DashboardState, id: &str) -> Option<View> {
         Series { name: "p99", values: series.iter().map(|point| milliseconds(point.p99_us, point.calls)).collect() },
         Series { name: "p50", values: series.iter().map(|point| milliseconds(point.p50_us, point.calls)).collect() },
     ];
-    let (mut slow, mut found) = (state.watch.slow(), state.watch.findings());
+    let (mut slow, mut findings) = (state.watch.slow(), state.watch.findings());
     slow.retain(|statement| statement.shape == shape.id);
-    found.retain(|finding| finding.shape.as_deref() == Some(&shape.id));
+    findings.retain(|finding| finding.shape.as_deref() == Some(&shape.id));
     let routes: Vec<_> = shape.routes.iter().map(|route| (route.route.as_str(), route.calls)).collect();
     Some(View {
         title: format!("Statement {}", shape.id),
@@ -38,7 +38,7 @@ pub(super) fn view(state: &DashboardState, id: &str) -> Option<View> {
             Section::new("routes", "Routes", issuers(&routes)),
             Section::new("plan", "Plan", plan(state, &shape.id)),
             Section::new("slow", "Slow calls", slow::table(state, &slow)),
-            Section::new("findings", "Findings", findings::table(&found)),
+            Section::new("findings", "Findings", findings::table(&findings)),
         ],
     })
 }

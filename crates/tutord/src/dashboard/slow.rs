@@ -39,9 +39,9 @@ pub(super) fn table(state: &DashboardState, statements: &[SlowStatement]) -> Mar
                     tr {
                         td { (format::when(statement.at_ms)) }
                         td.number { (format::time(statement.took_us)) }
-                        th scope="row" { (queries::named(&statement.shape, &statement.sql)) }
-                        td { (named_or(statement.route.as_deref(), "in the background")) }
-                        td { (named_or(statement.request_id.as_deref(), "none")) }
+                        th scope="row" { (queries::statement_link(&statement.shape, &statement.sql)) }
+                        td { (code_or(statement.route.as_deref(), "in the background")) }
+                        td { (code_or(statement.request_id.as_deref(), "none")) }
                         td { (outcome(statement.outcome)) }
                     }
                 }
@@ -52,7 +52,7 @@ pub(super) fn table(state: &DashboardState, statements: &[SlowStatement]) -> Mar
 }
 
 /// Renders a name as code, or a fallback text.
-pub(super) fn named_or(name: Option<&str>, otherwise: &str) -> Markup {
+pub(super) fn code_or(name: Option<&str>, otherwise: &str) -> Markup {
     html! {
         @if let Some(name) = name { code { (name) } } @else { span.muted { (otherwise) } }
     }

@@ -1,4 +1,4 @@
-//! The state of this room.
+//! The state of the dashboard.
 
 use std::sync::Arc;
 
@@ -30,7 +30,7 @@ pub struct Dashboard {
     pub store: Arc<dyn Store>,
     /// The cache in front of the database.
     pub cache: Cache,
-    /// The watch, which observes every SQL statement.
+    /// The observer of all SQL statements.
     pub watch: Watch,
     /// Plans of slow statements.
     pub plans: Plans,
@@ -40,26 +40,26 @@ pub struct Dashboard {
     pub llm: LlmState,
     /// Counts of mails.
     pub mail_stats: Arc<MailStats>,
-    /// The routes, of which the dashboard lists those that wait for the model.
+    /// The table of routes, which includes the routes that wait for the model.
     pub routes: Arc<RouteTable>,
     /// The settings that pages show.
     pub settings: DashboardSettings,
-    /// Tasks that outlive their request.
+    /// The background tasks.
     pub background: Background,
     /// The open live pages.
     pub live_pages: LivePages,
 }
 
-/// The settings that pages show.
+/// Settings that pages display.
 #[derive(Debug, Clone, Copy)]
 pub struct DashboardSettings {
-    /// The duration in milliseconds from which a statement is slow.
+    /// The threshold of slow statements in milliseconds.
     pub slow_query_threshold_ms: u64,
     /// The maximum number of statements of one shape in a request.
     pub n_plus_one_limit: u32,
     /// The maximum wait for a database connection in milliseconds.
     pub acquire_timeout_ms: u64,
-    /// Set if mails are written to files instead of being sent.
+    /// Whether mails are written to files instead of being sent.
     pub writes_mails_to_files: bool,
 }
 

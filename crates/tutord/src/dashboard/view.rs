@@ -11,7 +11,7 @@ use super::state::DashboardState;
 /// The content of a page.
 pub(super) struct View {
     pub(super) title: String,
-    /// The introduction, which does not change while the page is open.
+    /// The introduction. It does not change while the page is open.
     pub(super) intro: Markup,
     pub(super) sections: Vec<Section>,
 }
@@ -52,24 +52,24 @@ impl Section {
     }
 }
 
-/// The data that an open page receives.
+/// An update of an open page.
 #[derive(Serialize)]
-pub(super) struct Snapshot<'a> {
+pub(super) struct PageUpdate<'a> {
     /// The HTML of each part, by its id.
     parts: BTreeMap<String, String>,
     charts: BTreeMap<&'static str, &'a Chart>,
-    news: News,
+    news: Announced,
 }
 
-/// Values that are announced when they grow.
+/// Values that the page announces when they grow.
 #[derive(Serialize)]
-struct News {
+struct Announced {
     slow: u64,
     findings: u64,
 }
 
 impl View {
-    pub(super) fn snapshot(&self, state: &DashboardState) -> Snapshot<'_> {
+    pub(super) fn update(&self, state: &DashboardState) -> PageUpdate<'_> {
         let (mut parts, mut charts) = (BTreeMap::new(), BTreeMap::new());
         for section in &self.sections {
             match &section.content {
@@ -83,11 +83,11 @@ impl View {
             }
         }
         let newest = |times: Option<u64>| times.unwrap_or_default();
-        let news = News {
+        let news = Announced {
             slow: newest(state.watch.slow().first().map(|slow| slow.at_ms)),
             findings: newest(state.watch.findings().iter().map(|finding| finding.first_seen_ms).max()),
         };
-        Snapshot { parts, charts, news }
+        PageUpdate { parts, charts, news }
     }
 }
 
@@ -96,18 +96,18 @@ pub(super) fn tile(name: &str, value: &Markup) -> Markup {
     html! { div { dt { (name) } dd { (value) } } }
 }
 
-/// Wraps a table so that it scrolls separately on narrow screens, also by keyboard.
+/// Wraps a table in a scrollable box, which also scrolls by keyboard.
 pub(super) fn scrolling(label: &str, table: &Markup) -> Markup {
     html! { div.scroll role="group" tabindex="0" aria-label=(label) { (table) } }
 }
 
-/// Renders a note that there is no data, and why.
+/// Renders a note that explains why there is no data.
 pub(super) fn empty(text: &str) -> Markup {
     html! { p.empty { (text) } }
 }
 
-/// Logs a failed query, and renders a note about it.
-pub(super) fn unanswered(error: &tutord_core::Error) -> Markup {
+/// Logs a failed query, and renders a note.
+pub(super) fn query_failed(error: &tutord_core::Error) -> Markup {
     tracing::warn!(%error, "could not load a dashboard page from the database");
     empty("The database did not respond.")
 }

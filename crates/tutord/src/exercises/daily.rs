@@ -11,7 +11,7 @@ use tutord_core::model::{
 };
 
 use super::catalogue::is_word;
-use super::generator::{self, Wish};
+use super::generator::{self, ExerciseSpec};
 use super::state::ExercisesState;
 use crate::http::error::ApiError;
 
@@ -32,13 +32,13 @@ pub(super) async fn choose(
     let difficulty = difficulty_of(state, student).await?;
     let recent = state.store.ended_exercises(student.id, RECENT).await?;
     if state.llm.provider.is_some() {
-        let wish = Wish {
+        let spec = ExerciseSpec {
             language: language_of(student).unwrap_or_else(|| DEFAULT_LANGUAGE.to_owned()),
             difficulty,
             exercise_type: next_type(&recent),
             topic: None,
         };
-        match generator::exercise(state, student, &wish).await {
+        match generator::exercise(state, student, &spec).await {
             Ok(exercise) => return Ok(Some(DailyChoice::Generated(Box::new(exercise)))),
             Err(error) => {
                 tracing::warn!(code = error.code(), "could not generate the daily exercise; using the catalogue");
@@ -72,7 +72,7 @@ fn spelled(language: &str) -> String {
         "golang" => "go".to_owned(),
         "js" => "javascript".to_owned(),
         "ts" => "typescript".to_owned(),
-        // Students write what they like, and an exercise in `Python (3.12)` must pass the catalogue's checks.
+        // Students can enter any text, but an exercise in `Python (3.12)` must pass the checks of the catalogue.
         other => other.replace(' ', "-").chars().filter(|character| is_word(*character)).collect(),
     }
 }

@@ -109,7 +109,7 @@ pub(super) async fn hint(
 
 /// What an exercise is to be about.
 #[derive(Debug, Clone)]
-pub(super) struct Wish {
+pub(super) struct ExerciseSpec {
     pub(super) language: String,
     pub(super) difficulty: Difficulty,
     pub(super) exercise_type: ExerciseType,
@@ -117,10 +117,14 @@ pub(super) struct Wish {
 }
 
 /// Writes an exercise, and checks it by the rules of the catalogue.
-pub(super) async fn exercise(state: &ExercisesState, student: &User, wish: &Wish) -> Result<NewExercise, ApiError> {
+pub(super) async fn exercise(
+    state: &ExercisesState,
+    student: &User,
+    spec: &ExerciseSpec,
+) -> Result<NewExercise, ApiError> {
     let provider = state.llm.provider.clone().ok_or_else(ApiError::llm_not_configured)?;
     let prompt = json!({
-        "language": wish.language, "difficulty": wish.difficulty, "type": wish.exercise_type, "topic": wish.topic,
+        "language": spec.language, "difficulty": spec.difficulty, "type": spec.exercise_type, "topic": spec.topic,
         "student_level": student.skill_level, "student_goals": student.career_goals,
     })
     .to_string();
@@ -134,9 +138,9 @@ pub(super) async fn exercise(state: &ExercisesState, student: &User, wish: &Wish
             starter_code: code(&object["starter_code"]),
             solution: Some(code(&object["solution"])?),
             hints: texts(&object["hints"]),
-            exercise_type: wish.exercise_type,
-            difficulty: wish.difficulty,
-            programming_language: wish.language.clone(),
+            exercise_type: spec.exercise_type,
+            difficulty: spec.difficulty,
+            programming_language: spec.language.clone(),
             topics: texts(&object["topics"])
                 .iter()
                 .map(|topic| topic.to_lowercase().replace([' ', '_'], "-"))

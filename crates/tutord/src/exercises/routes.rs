@@ -54,7 +54,7 @@ const KEY_BUDGET: u32 = 5;
 const BUDGETS: &[Budget] = &[
     ("GET", "/daily", DAILY_BUDGET + CHOICE_BUDGET),
     ("GET", "/history", HISTORY_BUDGET),
-    // A generated exercise is looked for among those of the catalogue first.
+    // The look-up of a generated exercise reads the catalogue first.
     ("GET", "/{id}", EXERCISE_BUDGET + 1),
     ("POST", "/{id}/submit", COMPLETE_BUDGET + STEP_BUDGET + KEY_BUDGET),
     ("POST", "/{id}/hint", STEP_BUDGET),

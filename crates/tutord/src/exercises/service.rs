@@ -10,7 +10,7 @@ use tutord_core::rules::streak::daily_date;
 use super::daily::{self, DEFAULT_LANGUAGE};
 use super::difficulty::{self, Adjustment, Analysis, Performance};
 use super::dto::{CompleteRequest, GenerateRequest, HintRequest, SubmitRequest};
-use super::generator::{self, Review, Wish};
+use super::generator::{self, ExerciseSpec, Review};
 use super::state::ExercisesState;
 use crate::auth::profile;
 use crate::http::error::ApiError;
@@ -175,7 +175,7 @@ pub(super) async fn generate(
     }
     state.limits.check(Rule::generate(identity.role), &Subject::User(identity.user_id)).await?;
     let student = profile(state.store.as_ref(), identity.user_id).await?;
-    let wish = Wish {
+    let spec = ExerciseSpec {
         language: daily::language_of(&student).unwrap_or_else(|| DEFAULT_LANGUAGE.to_owned()),
         difficulty: match difficulty {
             Some(difficulty) => difficulty,
@@ -184,7 +184,7 @@ pub(super) async fn generate(
         exercise_type: exercise_type.unwrap_or(ExerciseType::Practical),
         topic,
     };
-    let new = generator::exercise(state, &student, &wish).await?;
+    let new = generator::exercise(state, &student, &spec).await?;
     Ok(state.store.create_exercise(student.id, &new, request.as_ref()).await?)
 }
 

@@ -234,23 +234,23 @@ tokio::task_local! {
 
 /// Awaits a future that is not load of the server, such as the model; meanwhile the request is not in flight.
 pub(crate) async fn without_load<F: Future>(waiting: F) -> F::Output {
-    struct Back(Arc<Admission>, Access);
-    impl Drop for Back {
+    struct Reentry(Arc<Admission>, Access);
+    impl Drop for Reentry {
         fn drop(&mut self) {
             self.0.lane(self.1).in_flight.fetch_add(1, Ordering::Relaxed);
         }
     }
     let _back = CURRENT.try_with(Clone::clone).ok().map(|(admission, access)| {
         admission.lane(access).in_flight.fetch_sub(1, Ordering::Relaxed);
-        Back(admission, access)
+        Reentry(admission, access)
     });
     waiting.await
 }
 
 /// A guard for an admitted request.
-struct Admitted<'a>(&'a Lane);
+struct AdmittedRequest<'a>(&'a Lane);
 
-impl Drop for Admitted<'_> {
+impl Drop for AdmittedRequest<'_> {
     fn drop(&mut self) {
         self.0.in_flight.fetch_sub(1, Ordering::Relaxed);
         self.0.answered.fetch_add(1, Ordering::Relaxed);
@@ -308,7 +308,7 @@ impl Admission {
     pub(crate) async fn serve<F: Future>(self: &Arc<Self>, access: Access, request: F) -> F::Output {
         let lane = self.lane(access);
         lane.in_flight.fetch_add(1, Ordering::Relaxed);
-        let _admitted = Admitted(lane);
+        let _admitted = AdmittedRequest(lane);
         CURRENT.scope((Arc::clone(self), access), request).await
     }
 

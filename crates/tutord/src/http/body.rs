@@ -123,7 +123,7 @@ impl Stream for Supervised {
         };
         this.body = None;
         this.failed(&error.to_string());
-        // The connection is closed without the mark of a body's end: no client takes the part for the whole.
+        // The connection is closed without the end mark of the body, so no client mistakes the part for the whole.
         Poll::Ready(Some(Err(error)))
     }
 }

@@ -11,7 +11,7 @@ pub struct Bounded<T>(pub T);
 
 impl<T: Display> Display for Bounded<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut cut = Cut { to: f, left: MAX_CHARS };
+        let mut cut = TruncatingWriter { to: f, left: MAX_CHARS };
         match write!(cut, "{}", self.0) {
             Err(_) if cut.left == 0 => f.write_char('…'),
             written => written,
@@ -20,12 +20,12 @@ impl<T: Display> Display for Bounded<T> {
 }
 
 /// Returns an error when the limit is reached, which ends the formatting early.
-struct Cut<'a, W> {
+struct TruncatingWriter<'a, W> {
     to: &'a mut W,
     left: usize,
 }
 
-impl<W: Write> Write for Cut<'_, W> {
+impl<W: Write> Write for TruncatingWriter<'_, W> {
     fn write_str(&mut self, text: &str) -> fmt::Result {
         match text.char_indices().nth(self.left) {
             None => {

@@ -95,7 +95,7 @@ fn node(text: &str) -> Option<IpAddr> {
 fn forwarded_for(element: &str) -> String {
     let pairs = split(element, ';').filter_map(|pair| pair.split_once('='));
     let value = pairs.filter(|(name, _)| name.trim().eq_ignore_ascii_case("for")).map(|(_, value)| value.trim()).next();
-    // A backslash stands before a character that is meant as it is: none of an address is.
+    // Addresses contain no characters that need a backslash.
     value.unwrap_or_default().trim_matches('"').replace('\\', "")
 }
 

@@ -13,7 +13,7 @@ const MAX_CONNECTIONS: u64 = 10_000;
 const RESERVED_DESCRIPTORS: u64 = 64;
 /// Returns the limits of connections: as configured, or derived from the limit of file descriptors.
 pub(crate) fn limits(http: &HttpSettings, database_connections: usize) -> Limits {
-    // A connection of SQLite has three files; each eighth client may wait for a connection to the model.
+    // A SQLite connection opens three files. One client in eight may hold a connection to the model.
     let reserved = RESERVED_DESCRIPTORS + 3 * u64::try_from(database_connections).unwrap_or(u64::MAX / 4);
     let descriptors = raised_descriptors();
     let left = descriptors.saturating_sub(reserved) / 8 * 7;

@@ -395,7 +395,7 @@ impl Connections {
             if let Some(closure) = connection.overdue(self.limits, closing) {
                 connection.close(closure);
             } else if connection.closes() {
-                // It was to be evicted, but a request had begun.
+                // The eviction lost the race against a request.
                 connection.close.notify_one();
             }
         }
@@ -468,7 +468,7 @@ mod tests {
         slot.connection.bytes_received();
         after(&connections, 9.0);
         assert!(!is_closed(&slot));
-        // A byte now and then is no new head.
+        // A byte now and then does not restart the time-out of the head.
         slot.connection.bytes_received();
         drop(slot.connection.begin_request());
         after(&connections, 74.0);
@@ -529,7 +529,7 @@ mod tests {
         let last = connections.admit(None).unwrap();
         assert!(is_closed(&slots[0]), "the one that is kept alive");
         let _busy = last.connection.begin_request();
-        // From here on there is nothing but the liveness route.
+        // From here on the connection serves only the liveness route.
         let live = [(); 2].map(|()| connections.admit(None).unwrap());
         assert!(live.iter().all(|slot| slot.connection.is_live_only()) && !last.connection.is_live_only());
         let _busy = live.each_ref().map(|slot| slot.connection.begin_request());

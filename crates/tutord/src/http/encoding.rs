@@ -17,7 +17,7 @@ pub(super) fn accept_identity(headers: &mut HeaderMap) {
     if !refused {
         return;
     }
-    // Without its refusals the list says the same of all others: what it does not name is not sent.
+    // A coding that the list does not name is not sent, so dropping the refusals does not change its meaning.
     let kept: Vec<String> = headers.get_all(ACCEPT_ENCODING).iter().map(codings).collect();
     let kept: Vec<&str> = kept.iter().flat_map(|value| value.split(',')).filter(|coding| !refuses(coding)).collect();
     match HeaderValue::from_str(&kept.join(",")) {

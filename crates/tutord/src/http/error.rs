@@ -34,7 +34,7 @@ const FIELD_CHARS: usize = 100;
 impl ApiError {
     fn new(status: StatusCode, code: &'static str, message: impl Into<String>) -> Self {
         let message = message.into();
-        // It may repeat what was sent, whatever its length.
+        // The message can repeat the input, which can be long.
         let message = if message.len() > MESSAGE_BYTES { Bounded(message).to_string() } else { message };
         Self { status, code, message, details: Map::new(), headers: Vec::new() }
     }
@@ -213,7 +213,7 @@ impl ApiError {
     }
 
     fn with_retry_after(self, after: Duration) -> Self {
-        // Rounded up: a client that waits as told must not come too early.
+        // Round up, so that a client that waits as told does not return too early.
         let seconds = after.as_millis().div_ceil(1000).max(1);
         self.with_header("retry-after", HeaderValue::from(u64::try_from(seconds).unwrap_or(u64::MAX)))
     }
@@ -262,7 +262,7 @@ const LLM_NOT_CONFIGURED: &str = "LLM_NOT_CONFIGURED";
 struct NotOffered;
 
 /// Returns `true` if a response means that the server failed.
-pub(crate) fn tells_failure(response: &Response) -> bool {
+pub(crate) fn reports_failure(response: &Response) -> bool {
     is_failure(response.status()) && response.extensions().get::<NotOffered>().is_none()
 }
 
@@ -288,7 +288,7 @@ impl From<tutord_core::Error> for ApiError {
     fn from(error: tutord_core::Error) -> Self {
         use tutord_core::Error;
         match error {
-            // A defect of ours is 500; what passes by itself, or when an operator acts, is not.
+            // A defect of tutord is a 500. Failures that end by themselves or after an operator's action are not.
             Error::Overloaded
             | Error::Timeout
             | Error::Unavailable(_)

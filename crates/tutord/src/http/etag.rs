@@ -24,7 +24,7 @@ pub(super) async fn tag<F: Future<Output = Response>>(request: Request, next: im
     if !applies || !is_json || response.status() != StatusCode::OK {
         return response;
     }
-    // What is streamed has no size that is known before, and is not held back to be hashed.
+    // A stream has no known size, and is not held back to be hashed.
     let Some(size) = response.body().size_hint().exact() else { return response };
     let (mut parts, mut body) = response.into_parts();
     if !parts.headers.contains_key(ETAG) {

@@ -24,12 +24,12 @@ pub(super) fn check(request: &Request) -> Result<(), ApiError> {
     if headers.len() > MAX_HEADERS || bytes > MAX_HEADERS_BYTES {
         return Err(ApiError::headers_too_large(MAX_HEADERS, MAX_HEADERS_BYTES));
     }
-    // RFC 9112, section 3.2: a proxy that takes another of two hosts would serve one for the other.
+    // RFC 9112, section 3.2: a proxy could choose the other of two hosts, and serve one host's response for the other.
     let hosts = headers.get_all(HOST).iter().count();
     if hosts > 1 || (hosts == 0 && request.version() == Version::HTTP_11) {
         return Err(ApiError::malformed_head("the request must have exactly one Host header"));
     }
-    // Section 6.1: a coding that is not undone would be taken for the body.
+    // Section 6.1: the server would read the undecoded bytes as the body.
     let codings = headers.get_all(TRANSFER_ENCODING);
     if codings.iter().any(|coding| !coding.as_bytes().eq_ignore_ascii_case(b"chunked")) || codings.iter().count() > 1 {
         return Err(ApiError::malformed_head("Transfer-Encoding must be chunked"));

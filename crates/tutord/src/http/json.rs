@@ -63,7 +63,7 @@ async fn read<S: Send + Sync>(request: Request, state: &S) -> Result<Bytes, ApiE
     if request.headers().get(CONTENT_ENCODING).is_some_and(|coding| coding != "identity") {
         return Err(ApiError::unsupported_content_encoding());
     }
-    // A client that waits for `100 Continue` is refused before it sends.
+    // Reject a client that waits for `100 Continue` before it sends the body.
     if request.body().size_hint().exact().is_some_and(|length| length > bytes as u64) {
         return Err(ApiError::payload_too_large(bytes));
     }
@@ -86,7 +86,7 @@ fn is_json(headers: &HeaderMap) -> bool {
 }
 
 fn parse<T: DeserializeOwned + Validate<Context = ()>>(body: &[u8]) -> Result<T, ApiError> {
-    // What is passed over is not checked by serde_json.
+    // serde_json does not check the skipped part.
     let body = std::str::from_utf8(body).map_err(|error| {
         ApiError::malformed_json(format!("the body is not UTF-8: invalid byte at offset {}", error.valid_up_to()))
     })?;
@@ -98,7 +98,7 @@ fn parse<T: DeserializeOwned + Validate<Context = ()>>(body: &[u8]) -> Result<T,
         if !inner.is_data() {
             return malformed(&inner);
         }
-        // What is no JSON further on is that first of all.
+        // Invalid JSON takes precedence over an invalid field.
         match serde_json::from_str::<IgnoredAny>(body) {
             Ok(_) => data_error(&path, &inner.to_string()),
             Err(error) => malformed(&error),
@@ -123,7 +123,7 @@ fn parse<T: DeserializeOwned + Validate<Context = ()>>(body: &[u8]) -> Result<T,
 fn escapes_nul(json: &[u8]) -> bool {
     let mut bytes = json.iter();
     while let Some(byte) = bytes.next() {
-        // The byte after a backslash is passed over: a second backslash begins no escape.
+        // Skip the byte after a backslash: an escaped backslash does not begin an escape.
         if *byte == b'\\' && bytes.next() == Some(&b'u') && bytes.as_slice().starts_with(b"0000") {
             return true;
         }
@@ -151,7 +151,7 @@ pub(super) fn nul(field: &str) -> ApiError {
 
 fn malformed(error: &serde_json::Error) -> ApiError {
     let error = error.to_string();
-    // JSON's grammar allows what no text and no number can hold.
+    // The grammar of JSON allows values that no string and no number can represent.
     let what = if error.contains("surrogate") || error.starts_with("unexpected end of hex escape") {
         "the body contains an unpaired surrogate"
     } else if error.starts_with("number out of range") {
@@ -188,12 +188,12 @@ const MESSAGE_CHARS: usize = 300;
 pub(super) fn data_error(path: &str, message: &str) -> ApiError {
     // serde reports a missing field at its parent, and serde_json adds where in the text it was.
     let message = message.split(" at line ").next().unwrap_or(message);
-    // They repeat what was sent, whatever its length.
+    // Messages repeat the input, which can be long.
     let message: &str = &message.chars().take(MESSAGE_CHARS).collect::<String>();
     if let Some(field) = message.strip_prefix("duplicate field `").and_then(|rest| rest.strip_suffix('`')) {
         return ApiError::validation(field, format!("{field} must be given once"));
     }
-    // The name of a type of ours says nothing to a client.
+    // Clients do not know the names of Rust types.
     let message = match message.split_once(", expected struct ") {
         Some((found, _)) => format!("{found}, expected an object"),
         None => message.to_owned(),

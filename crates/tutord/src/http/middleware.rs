@@ -22,7 +22,7 @@ use tracing::Instrument;
 
 use super::body;
 use super::client_ip;
-use super::error::{ApiError, tells_failure};
+use super::error::{ApiError, reports_failure};
 use super::etag::{self, Conditions};
 use super::request_id;
 use super::route::{Route, UNMATCHED};
@@ -60,11 +60,11 @@ pub fn wrap(router: Router, http: &HttpState, routes: Arc<RouteTable>) -> Router
     let layers = ServiceBuilder::new()
         .layer(from_fn_with_state(state.clone(), request_context))
         .layer(cors(settings))
-        // Within the headers, the log and the request id, so that a panic is an answer like any other.
+        // Inside the headers, the log and the request id, so that a response after a panic has them too.
         .layer(CatchPanicLayer::custom(panicked))
-        // Event streams and small answers are left as they are.
+        // Does not compress event streams and small responses.
         .layer(CompressionLayer::new())
-        // A little less than the whole request, so that a slow body is the client's failure and not the server's.
+        // A little less than the request timeout, so that a slow body is the client's error and not the server's.
         .layer(Extension(BodyLimit { bytes: settings.max_body_bytes, time: settings.request_timeout() * 9 / 10 }))
         .layer(DefaultBodyLimit::max(settings.max_body_bytes))
         .layer(from_fn_with_state(state, within_compression));
@@ -80,7 +80,7 @@ async fn within_compression(State(state): State<Middleware>, request: Request, n
     let route = Route::of(&request);
     let is_head = request.method() == Method::HEAD;
     let response = etag::tag(request, |request| timeout(&state, request, next)).await;
-    // The body of a HEAD request's answer is not sent.
+    // The body of a response to HEAD is not sent.
     if is_head { response } else { body::supervise(response, || route.name(), &state.http.requests) }
 }
 
@@ -128,7 +128,7 @@ async fn trace(state: &Middleware, id: &str, mut request: Request, next: Next) -
     #[cfg(feature = "otlp")]
     let span =
         tracing::info_span!("request", request_id = id, method, route = path, otel.name = name, otel.kind = "server");
-    // Methods that no route has are one kind.
+    // Unknown methods have no budget.
     let known = state.routes.budget(request.method(), path);
     let mut scope = Scope::new(&http.watch, &name).request_id(id);
     if let Some(trace) = traceparent(request.headers()) {
@@ -150,12 +150,12 @@ async fn trace(state: &Middleware, id: &str, mut request: Request, next: Next) -
     let (mut response, report) = scope.run(answer.instrument(span.clone())).await;
     conditions.apply(&mut response);
     let (status, issued, took) = (response.status(), report.statements, began.elapsed());
-    // A method that a route does not have is no route of its own.
+    // Count rejected methods together, not as routes of their own.
     let counted = if status == StatusCode::METHOD_NOT_ALLOWED { UNMATCHED } else { &name };
     http.requests.count(counted, status, took);
     #[cfg(feature = "otlp")]
     trace_context::record_status(&span, status);
-    let (latency_ms, is_failed) = (milliseconds(took), tells_failure(&response));
+    let (latency_ms, is_failed) = (milliseconds(took), reports_failure(&response));
     span.in_scope(|| {
         if is_failed {
             tracing::error!(status = status.as_u16(), latency_ms, statements = issued, "answered");
@@ -182,9 +182,9 @@ fn security_headers(headers: &mut HeaderMap, tls: bool) {
     headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     headers.insert(X_FRAME_OPTIONS, HeaderValue::from_static("DENY"));
     headers.insert(REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
-    // A page that needs more than the API does has set its own.
+    // Pages set their own, less strict policy.
     headers.entry(CONTENT_SECURITY_POLICY).or_insert(API_POLICY);
-    // Tokens, cookies, errors and what is true for the moment alone are kept by nobody; the rest has said what it is.
+    // Tokens, cookies, errors and momentary values must not be cached. Other responses have set the header.
     if headers.contains_key(SET_COOKIE) {
         headers.insert(CACHE_CONTROL, NOT_KEPT);
     } else {
@@ -343,7 +343,7 @@ mod tests {
             assert!(matches!(&first[..], [line] if line.contains("WARN") && line.contains(header)), "{first:?}");
             assert_eq!(warnings(peer.replace("5000", "5001"), header).await, nothing, "{header} again");
         }
-        // Anybody can send the header: the log is bounded.
+        // Any client can send the header, so the number of log lines is bounded.
         let mut logged = 2;
         for number in 0..client_ip::MAX_LOGGED {
             logged += warnings(format!("198.51.100.{number}:5000"), "forwarded").await.len();
@@ -355,7 +355,7 @@ mod tests {
     async fn pieces(Path(end): Path<String>) -> (FailureFlag, Body) {
         let flag = FailureFlag::default();
         let told = flag.clone();
-        // Polled after its end, it panics, as `unfold` and most streams do.
+        // Panics if polled after its end, like `unfold` and most streams.
         let pieces = futures_util::stream::unfold(0, move |sent| {
             let (end, told) = (end.clone(), told.clone());
             async move {

@@ -111,7 +111,7 @@ impl Recent {
     pub(crate) fn by_route(&self) -> Vec<(String, RequestStats)> {
         let routes = self.routes.read().unwrap_or_else(PoisonError::into_inner).clone();
         let at = self.began.elapsed();
-        // Each is locked for itself: no request waits until all have been read.
+        // Lock one window at a time, so that requests do not wait until all have been read.
         let mut all: Vec<_> = routes.into_iter().map(|(route, window)| (route, lock(&window).stats(at))).collect();
         all.retain(|(_, stats)| stats.answered > 0);
         all.sort_by(|(name, stats), (other, others)| others.answered.cmp(&stats.answered).then(name.cmp(other)));
@@ -146,7 +146,7 @@ impl Slot {
             self.times = Histogram::new(2).ok();
         }
         if let Some(times) = &mut self.times {
-            // Only a histogram that can't grow refuses a value.
+            // Fails only if the histogram can't grow.
             let _ = times.record(us);
         }
     }
@@ -164,10 +164,10 @@ impl Slot {
     }
 
     fn stats(&self, over: Duration) -> RequestStats {
-        // A histogram says the end of a bucket, which may be after the longest time.
+        // A histogram returns the end of a bucket, which can lie after the longest time.
         let percentile = |share| self.times.as_ref().map_or(0, |times| times.value_at_quantile(share)).min(self.max_us);
         #[expect(clippy::cast_precision_loss, reason = "a rate needs no 52 bits")]
-        // In the first second a single request is no rate of hundreds.
+        // A single request in the first milliseconds is not a rate of hundreds.
         let per_second = self.answered as f64 / over.as_secs_f64().max(1.0);
         RequestStats {
             answered: self.answered,

@@ -108,7 +108,7 @@ mod tests {
     #[test]
     fn passwords() {
         assert!(password("Abcdef1!", &()).is_ok());
-        // As written: what is composed afterwards counts.
+        // The length of the composed form counts.
         assert!(password("Abe\u{308}f1!x", &()).is_ok());
         for bad in
             ["Abcde1!", "abcdef1!", "ABCDEF1!", "Abcdefg!", "Abcdefg1", &"Ab1!".repeat(33), "Abcdef1!\n", "Abcdef1!\0"]

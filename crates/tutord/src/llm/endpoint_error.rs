@@ -1,23 +1,23 @@
-//! What endpoints say of a request that they refuse, whatever shape they give it.
+//! Parses the errors of endpoints, in all common shapes.
 //!
-//! An error's text may repeat the prompt: it is looked through, and never shown.
+//! The message of an error may repeat the prompt. It is searched for known phrases, and never logged or shown.
 
 use serde_json::Value;
 
-use super::shapes::name;
+use super::completion::valid_name;
 
-/// How much of an error's text is looked through.
+/// The length of the searched part of a message, in characters.
 const MAX_MESSAGE: usize = 2_048;
-/// The most characters between the words of a bound and its number.
-const NEAR: usize = 24;
-/// Contexts outside of these bounds are misread.
-const CONTEXTS: std::ops::RangeInclusive<u32> = 256..=100_000_000;
-/// A bound of the reply's tokens that is not stated is sought by halves, down to this one.
-const LOWEST_BOUND: u32 = 16;
+/// The maximum distance between the phrase of a limit and its number, in characters.
+const MAX_DISTANCE: usize = 24;
+/// Plausible context sizes, in tokens; other numbers are ignored.
+const PLAUSIBLE_CONTEXTS: std::ops::RangeInclusive<u32> = 256..=100_000_000;
+/// The lowest reply limit to try, in tokens. If an error states no limit, the client halves the current one.
+const MIN_REPLY_LIMIT: u32 = 16;
 
-/// Texts of errors that a prompt's length causes: of OpenAI, vLLM, llama.cpp, Ollama, LM Studio, Anthropic, TGI, Gemini,
-/// Cohere, and of gateways.
-const TOO_LONG: [&str; 19] = [
+/// Phrases in errors about the length of a prompt, by OpenAI, vLLM, llama.cpp, Ollama, LM Studio, Anthropic, TGI,
+/// Gemini, Cohere, and gateways.
+const TOO_LONG_PHRASES: [&str; 19] = [
     "context length",
     "context_length",
     "context window",
@@ -39,7 +39,7 @@ const TOO_LONG: [&str; 19] = [
     "request too large",
 ];
 
-/// What precedes the number of tokens that a context holds.
+/// Phrases before the size of a context, in tokens.
 const CONTEXT_MARKERS: [&str; 14] = [
     "context length is",
     "context length of",
@@ -57,8 +57,8 @@ const CONTEXT_MARKERS: [&str; 14] = [
     "limit",
 ];
 
-/// What precedes the most tokens that a reply may have.
-const BOUND_MARKERS: [&str; 16] = [
+/// Phrases before the maximum length of a reply, in tokens.
+const REPLY_LIMIT_MARKERS: [&str; 16] = [
     "less than or equal to",
     "at most",
     "no more than",
@@ -77,20 +77,20 @@ const BOUND_MARKERS: [&str; 16] = [
     ">",
 ];
 
-/// What an endpoint says of an error.
+/// An error as reported by an endpoint.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct EndpointError {
     code: Option<String>,
     kind: Option<String>,
     param: Option<String>,
-    /// The size of the context, where it has a field of its own.
+    /// The size of the context, if the error has a field for it.
     context: Option<u32>,
-    /// In lower case.
+    /// The message in lower case.
     message: String,
 }
 
-/// A message, or the texts of a list of what is wrong, as validators write it: `[{"loc": ["body", "temperature"], …}]`.
-fn message(value: &Value) -> Option<String> {
+/// Returns a message, or the joined texts of a validator's list, such as `[{"loc": ["body", "temperature"], …}]`.
+fn message_text(value: &Value) -> Option<String> {
     fn collect(value: &Value, texts: &mut String) {
         match value {
             Value::String(text) if texts.len() < MAX_MESSAGE => {
@@ -114,92 +114,92 @@ fn message(value: &Value) -> Option<String> {
 }
 
 impl EndpointError {
-    /// The error in an answer that came with status 200, if it holds one.
-    pub(super) fn within(value: &Value) -> Option<Self> {
+    /// Returns the error in a response with status 200, if there is one.
+    pub(super) fn find_in(value: &Value) -> Option<Self> {
         let error = &value["error"];
-        let says_something = match error {
+        let is_error = match error {
             Value::Object(fields) => !fields.is_empty(),
             Value::String(text) => !text.is_empty(),
             _ => false,
         };
-        if says_something {
-            return Some(Self::read(value));
+        if is_error {
+            return Some(Self::parse(value));
         }
-        (value["object"] == "error").then(|| Self::read(value))
+        (value["object"] == "error").then(|| Self::parse(value))
     }
 
-    /// The error in the answer of a request that failed.
-    pub(super) fn read(value: &Value) -> Self {
+    /// Parses the error in the response to a failed request.
+    pub(super) fn parse(value: &Value) -> Self {
         let error = if value["error"].is_object() { &value["error"] } else { value };
-        let field = |name_: &str| match &error[name_] {
-            Value::String(text) => name(text),
-            Value::Number(number) => name(&number.to_string()),
+        let field = |name: &str| match &error[name] {
+            Value::String(text) => valid_name(text),
+            Value::Number(number) => valid_name(&number.to_string()),
             _ => None,
         };
         let messages =
             [&value["error"], &error["message"], &error["detail"], &value["detail"], &error["errors"], value];
-        let message = messages.into_iter().find_map(message).unwrap_or_default();
+        let message = messages.into_iter().find_map(message_text).unwrap_or_default();
         Self {
             code: field("code"),
             kind: field("type"),
             param: field("param"),
             context: error["n_ctx"].as_u64().and_then(|tokens| tokens.try_into().ok()),
-            message: beginning(&message),
+            message: normalized(&message),
         }
     }
 
-    /// The error in an answer that is no JSON.
-    pub(super) fn text(text: &str) -> Self {
-        Self { message: beginning(text), ..Self::default() }
+    /// Creates an error from a response that is not JSON.
+    pub(super) fn from_text(text: &str) -> Self {
+        Self { message: normalized(text), ..Self::default() }
     }
 
-    /// Whether the endpoint refuses a parameter of the request.
-    pub(super) fn names(&self, parameter: &str) -> bool {
+    /// Returns whether the endpoint refuses a parameter of the request.
+    pub(super) fn names_parameter(&self, parameter: &str) -> bool {
         match &self.param {
             Some(named) => named == parameter || named.starts_with(&format!("{parameter}.")),
             None => self.message.contains(parameter),
         }
     }
 
-    /// Whether the prompt is longer than the model's context.
+    /// Returns whether the prompt exceeds the model's context.
     pub(super) fn is_too_long(&self) -> bool {
         const NAMES: [&str; 3] = ["context_length_exceeded", "exceed_context_size_error", "string_above_max_length"];
         let is_named = [&self.code, &self.kind].into_iter().flatten().any(|name| NAMES.contains(&name.as_str()));
-        is_named || TOO_LONG.iter().any(|text| self.message.contains(text))
+        is_named || TOO_LONG_PHRASES.iter().any(|text| self.message.contains(text))
     }
 
-    /// Whether one request exceeds what the endpoint accepts in a minute, so that a pause does not help.
+    /// Returns whether the request alone exceeds the quota of a minute. A retry of the same request then fails too.
     pub(super) fn exceeds_a_quota(&self) -> bool {
         self.message.contains("request too large")
     }
 
-    /// Whether the endpoint refuses the content of the request.
-    pub(super) fn declines(&self) -> bool {
+    /// Returns whether the endpoint refuses the content of the request.
+    pub(super) fn is_content_refusal(&self) -> bool {
         const NAMES: [&str; 4] =
             ["content_filter", "content_policy_violation", "data_inspection_failed", "moderation_blocked"];
         [&self.code, &self.kind].into_iter().flatten().any(|name| NAMES.contains(&name.as_str()))
     }
 
-    /// The tokens that the endpoint's context holds, prompt and reply together, where the error states them.
+    /// Returns the size of the endpoint's context in tokens (prompt and reply together), if the error states it.
     pub(super) fn context_tokens(&self) -> Option<u32> {
         let stated = || CONTEXT_MARKERS.iter().find_map(|marker| number_after(&self.message, marker));
-        self.context.or_else(stated).filter(|tokens| CONTEXTS.contains(tokens))
+        self.context.or_else(stated).filter(|tokens| PLAUSIBLE_CONTEXTS.contains(tokens))
     }
 
-    /// The most tokens that a reply may have, where the endpoint knows `parameter` and refuses its value `sent`: the
-    /// number that the error states, or half of what was sent.
-    pub(super) fn bound(&self, parameter: &str, sent: u32) -> Option<u32> {
+    /// Returns the maximum reply length in tokens, if the endpoint supports `parameter` and refuses the value `sent`:
+    /// the number in the error, or half of `sent`.
+    pub(super) fn reply_limit(&self, parameter: &str, sent: u32) -> Option<u32> {
         const UNKNOWN: [&str; 7] =
             ["unsupported", "not supported", "unrecognized", "unknown", "not permitted", "deprecated", "instead"];
         const TOO_LARGE: [&str; 9] =
             ["too large", "too high", "too big", "less than", "at most", "maximum", "exceed", "<=", "range"];
         let says = |texts: &[&str]| texts.iter().any(|text| self.message.contains(text));
-        if !self.names(parameter) || says(&UNKNOWN) || !(says(&TOO_LARGE) || self.message.contains(" > ")) {
+        if !self.names_parameter(parameter) || says(&UNKNOWN) || !(says(&TOO_LARGE) || self.message.contains(" > ")) {
             return None;
         }
         let is_lower = |bound: &u32| (1..sent).contains(bound);
-        let stated = BOUND_MARKERS.iter().filter_map(|marker| number_after(&self.message, marker)).find(is_lower);
-        stated.or_else(|| Some(sent / 2).filter(|half| *half >= LOWEST_BOUND))
+        let stated = REPLY_LIMIT_MARKERS.iter().filter_map(|marker| number_after(&self.message, marker)).find(is_lower);
+        stated.or_else(|| Some(sent / 2).filter(|half| *half >= MIN_REPLY_LIMIT))
     }
 }
 
@@ -210,14 +210,14 @@ impl std::fmt::Display for EndpointError {
     }
 }
 
-fn beginning(text: &str) -> String {
+fn normalized(text: &str) -> String {
     text.chars().take(MAX_MESSAGE).collect::<String>().to_lowercase()
 }
 
-/// The number that follows a marker closely, such as `4,096` after `at most`.
+/// Returns the number shortly after a marker, such as `4,096` after `at most`.
 fn number_after(text: &str, marker: &str) -> Option<u32> {
     let (_, rest) = text.split_once(marker)?;
-    let start = rest.char_indices().take(NEAR).find(|(_, char)| char.is_ascii_digit())?.0;
+    let start = rest.char_indices().take(MAX_DISTANCE).find(|(_, char)| char.is_ascii_digit())?.0;
     let number = rest[start..].chars().take_while(|char| char.is_ascii_digit() || matches!(char, ',' | '_'));
     number.filter(char::is_ascii_digit).collect::<String>().parse().ok()
 }
@@ -229,35 +229,35 @@ mod tests {
     use super::*;
 
     #[test]
-    fn errors_show_names_and_no_text() {
-        let error = EndpointError::read(&json!({"error": {
+    fn errors_display_names_but_no_text() {
+        let error = EndpointError::parse(&json!({"error": {
             "message": "Unsupported parameter: 'max_tokens'; the prompt was: my secret", "type": "invalid_request_error",
             "param": "max_tokens", "code": "unsupported_parameter",
         }}));
         assert_eq!(error.to_string(), "code unsupported_parameter, type invalid_request_error");
-        assert!(error.names("max_tokens") && !error.names("temperature"));
+        assert!(error.names_parameter("max_tokens") && !error.names_parameter("temperature"));
         for body in [
             json!({"error": "temperature is not supported"}),
             json!({"detail": "temperature is not supported"}),
             json!({"object": "error", "message": "Temperature is not supported", "code": 400}),
             json!({"detail": [{"type": "extra_forbidden", "loc": ["body", "temperature"], "msg": "no", "input": 0.7}]}),
         ] {
-            assert!(EndpointError::read(&body).names("temperature"), "{body}");
+            assert!(EndpointError::parse(&body).names_parameter("temperature"), "{body}");
         }
-        let secret = EndpointError::read(&json!({"error": {"code": "my secret", "type": "A SECRET", "message": "x"}}));
+        let secret = EndpointError::parse(&json!({"error": {"code": "my secret", "type": "A SECRET", "message": "x"}}));
         assert_eq!(secret.to_string(), "code -, type -");
         for nothing in [json!(null), json!(false), json!(""), json!({})] {
-            assert!(EndpointError::within(&json!({"error": nothing, "choices": []})).is_none());
+            assert!(EndpointError::find_in(&json!({"error": nothing, "choices": []})).is_none());
         }
-        assert!(EndpointError::within(&json!({"object": "error", "message": "x"})).is_some());
+        assert!(EndpointError::find_in(&json!({"object": "error", "message": "x"})).is_some());
     }
 
     fn error(message: &str) -> EndpointError {
-        EndpointError::read(&json!({"error": {"message": message}}))
+        EndpointError::parse(&json!({"error": {"message": message}}))
     }
 
     #[test]
-    fn refusals_of_a_length_are_recognised_and_their_numbers_read() {
+    fn refusals_of_a_length_are_detected_with_their_numbers() {
         for (message, context) in [
             ("This model's maximum context length is 8192 tokens. However, you requested 9000 tokens", Some(8_192)),
             ("This model's maximum context length is 4,096 tokens. However, your messages resulted in 5", Some(4_096)),
@@ -284,7 +284,7 @@ mod tests {
             assert!(error(message).is_too_long(), "{message}");
             assert_eq!(error(message).context_tokens(), context, "{message}");
         }
-        let named = EndpointError::read(&json!({"error": {"type": "exceed_context_size_error", "n_ctx": 4096}}));
+        let named = EndpointError::parse(&json!({"error": {"type": "exceed_context_size_error", "n_ctx": 4096}}));
         assert!(named.is_too_long() && named.context_tokens() == Some(4_096));
         for other in ["invalid model", "max_tokens must be at most 8192", "the model is overloaded"] {
             assert!(!error(other).is_too_long(), "{other}");
@@ -292,7 +292,7 @@ mod tests {
     }
 
     #[test]
-    fn a_value_that_is_too_large_is_told_from_a_parameter_that_is_unknown() {
+    fn values_that_are_too_large_differ_from_unknown_parameters() {
         for (message, bound) in [
             (
                 "`max_tokens` must be less than or equal to `512`, the maximum value for `max_tokens` is less than the \
@@ -308,9 +308,9 @@ mod tests {
             ("max_tokens is not supported", None),
             ("temperature must be at most 1", None),
         ] {
-            assert_eq!(error(message).bound("max_tokens", 1_000), bound, "{message}");
+            assert_eq!(error(message).reply_limit("max_tokens", 1_000), bound, "{message}");
         }
-        assert_eq!(error("max_tokens is too large").bound("max_tokens", 20), None, "no bound is this low");
-        assert_eq!(EndpointError::text("max_tokens must be at most 5").bound("max_tokens", 9), Some(5));
+        assert_eq!(error("max_tokens is too large").reply_limit("max_tokens", 20), None, "no limit is this low");
+        assert_eq!(EndpointError::from_text("max_tokens must be at most 5").reply_limit("max_tokens", 9), Some(5));
     }
 }

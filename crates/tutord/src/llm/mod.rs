@@ -1,27 +1,28 @@
-//! The model behind the tutor.
+//! The client of the language model.
 //!
-//! The chat and the exercises use a [`Provider`]. [`OpenAi`] implements it for any endpoint that speaks OpenAI's chat
-//! completions: `transport` sends and retries, `dialect` and `lengths` adapt to what an endpoint refuses, `sse` and
-//! `shapes` read what it answers. [`Breaker`] answers at once while the endpoint is down, [`Cached`] answers repeated requests, and
-//! [`Counted`] counts.
+//! Chat and exercises depend on the [`Provider`] trait. [`OpenAi`] implements it for endpoints with OpenAI's chat
+//! completions API: `transport` sends requests and retries them, `dialect` and `prompt_limit` adapt to the parameters
+//! and prompt lengths that an endpoint refuses, and `sse` and `completion` parse responses. [`CircuitBreaker`],
+//! [`CachingProvider`] and [`CountingProvider`] wrap a provider.
 
-mod breaker;
-mod cached;
-mod counted;
+mod caching_provider;
+mod circuit_breaker;
+mod completion;
+mod counting_provider;
 mod dialect;
 mod endpoint_error;
-mod lengths;
-mod lenient;
-mod objects;
+mod json_objects;
+mod lenient_json;
 mod openai;
+mod prompt_limit;
 mod settings;
-mod shapes;
 mod sse;
 mod state;
 #[cfg(test)]
 mod tests;
 mod tokens;
 mod transport;
+mod usage;
 
 use std::fmt;
 use std::time::Duration;
@@ -31,21 +32,22 @@ use futures_util::stream::BoxStream;
 use serde::Serialize;
 use serde_json::Value;
 
-pub use breaker::Breaker;
-pub use cached::{Cached, ReplyCacheOptions};
-pub use counted::{Counted, Speed, Usage};
+pub use caching_provider::{CachingProvider, ReplyCacheOptions};
+pub use circuit_breaker::CircuitBreaker;
+pub use counting_provider::CountingProvider;
 pub use dialect::{RESERVED_FIELDS, SystemRole};
-pub use objects::json_objects;
-pub use openai::{Check, OpenAi, OpenAiConfig};
+pub use json_objects::json_objects;
+pub use openai::{EndpointCheck, OpenAi, OpenAiConfig};
 pub use settings::{ExtraBody, LlmSettings};
 pub use state::LlmState;
 pub use tokens::{MESSAGE_OVERHEAD, estimate_tokens};
+pub use usage::{ReplySpeed, Usage};
 
-/// Who speaks in a prompt.
+/// The author of a message in a prompt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Role {
-    /// The instructions.
+    /// The operator's instructions.
     System,
     /// The student.
     User,
@@ -56,53 +58,53 @@ pub enum Role {
 /// One message of a prompt.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct ChatMessage {
-    /// Who speaks.
+    /// The author.
     pub role: Role,
-    /// What they say.
+    /// The text.
     pub content: String,
 }
 
-/// What a model is asked.
+/// A request for a reply.
 #[derive(Debug, Clone)]
 pub struct ChatRequest {
     /// The prompt, oldest message first.
     pub messages: Vec<ChatMessage>,
-    /// The longest reply, in tokens.
+    /// The maximum length of the reply, in tokens.
     pub max_tokens: u32,
-    /// 0 (always the likeliest word) to 2.
+    /// The sampling temperature, from 0 (deterministic) to 2.
     pub temperature: f64,
-    /// Whose words the prompt is made of: the reply to the same request of the same student may be given again.
-    /// `None` for a reply that has to be new.
+    /// The student whose data the prompt contains. The reply may be cached for this student only; `None` disables the
+    /// cache for this request.
     pub student: Option<i64>,
-    /// Where the questions begin that the last message holds, in bytes: those that got no reply, then the newest one. If an
-    /// endpoint refuses the length of the prompt, the old ones are left out, and the newest one is cut at last. Without any,
-    /// the last message is sent whole.
+    /// Byte offsets at which the questions in the last message begin: unanswered questions first, the newest question
+    /// last. If the endpoint refuses the prompt's length, the client drops older questions, and then truncates the
+    /// newest one. If the list is empty, the last message is never truncated.
     pub question_starts: Vec<usize>,
 }
 
-/// A whole reply.
+/// A complete reply.
 #[derive(Debug, Clone)]
 pub struct Reply {
     /// The text.
     pub content: String,
-    /// The model that wrote it, as the endpoint names it.
+    /// The name of the model, as reported by the endpoint.
     pub model: String,
-    /// Tokens of prompt and reply, as the endpoint counted them; estimated where it does not say.
+    /// Tokens of prompt and reply, as reported by the endpoint, or estimated if the endpoint reports none.
     pub tokens_used: u32,
     /// Why the model stopped, such as `stop` or `length`.
     pub finish_reason: String,
-    /// From the first attempt to the last byte.
+    /// The time from the first attempt to the last byte.
     pub response_time: Duration,
-    /// Whether it was given before; it used no tokens now.
+    /// Whether the reply came from the cache and used no tokens.
     pub cached: bool,
 }
 
-/// A piece of a streamed reply.
+/// An item of a streamed reply.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Chunk {
     /// More text.
     Delta(String),
-    /// The end; nothing follows.
+    /// The end of the reply; the last item of the stream.
     Done {
         /// See [`Reply::model`].
         model: String,
@@ -115,46 +117,46 @@ pub enum Chunk {
     },
 }
 
-/// Why a model gave no reply. The texts are for operators; they hold no words of the prompt or of the answer.
+/// An error of a model request. The messages are for operators, and contain no text of the prompt or the reply.
 #[derive(Debug, thiserror::Error)]
 pub enum LlmError {
-    /// Overloaded, broken or unreachable, also after the retries; worth asking again later.
+    /// The endpoint is overloaded, broken or unreachable, and all retries failed. A later request may succeed.
     #[error("the model endpoint is unavailable: {cause}")]
     Unavailable {
-        /// What the last attempt met.
+        /// The error of the last attempt.
         cause: String,
-        /// When the endpoint wants to be asked again.
+        /// The delay that the endpoint requests before the next attempt.
         retry_after: Option<Duration>,
     },
-    /// A quota is used up, or too many requests came in too short a time.
-    #[error("the model endpoint limits its requests: {cause}")]
+    /// The rate limit or the quota of the endpoint is exhausted.
+    #[error("the rate limit of the model endpoint is exceeded: {cause}")]
     RateLimited {
-        /// What the last attempt met.
+        /// The error of the last attempt.
         cause: String,
-        /// When the endpoint wants to be asked again.
+        /// The delay that the endpoint requests before the next attempt.
         retry_after: Option<Duration>,
     },
-    /// The model, or a filter before it, refuses to answer; the same question is refused again.
+    /// The model, or a content filter, refuses to answer. A retry of the same request fails too.
     #[error("the model declined to answer: {0}")]
     Declined(String),
-    /// The endpoint refuses the request: a wrong key, an unknown model, a prompt it won't take.
+    /// The endpoint refuses the request, for example because of an invalid key, an unknown model, or an invalid prompt.
     #[error("the model endpoint refused the request with {status}: {cause}")]
     Rejected {
         /// The HTTP status.
         status: u16,
-        /// The names that it gives to the error, and the size of its answer.
+        /// The error code, the error type and the size of the response.
         cause: String,
     },
-    /// The endpoint answered something that is no chat completion.
+    /// The response is not a chat completion.
     #[error("the model returned an unusable response: {0}")]
     Protocol(String),
-    /// No answer, or no further byte of one, within the time-out.
-    #[error("the model did not answer within {0:?}")]
+    /// The endpoint sent no response, or no further byte of it, within the time-out.
+    #[error("the model did not respond within {0:?}")]
     Timeout(Duration),
 }
 
 impl LlmError {
-    /// When the endpoint wants to be asked again.
+    /// Returns the delay that the endpoint requests before the next attempt.
     pub const fn retry_after(&self) -> Option<Duration> {
         match self {
             Self::Unavailable { retry_after, .. } | Self::RateLimited { retry_after, .. } => *retry_after,
@@ -163,32 +165,33 @@ impl LlmError {
     }
 }
 
-/// Serves a model. Dropping a future or a stream ends the call to the endpoint.
+/// A service that runs a model. Dropping a future or a stream cancels the request to the endpoint.
 #[async_trait]
 pub trait Provider: Send + Sync + fmt::Debug {
-    /// A short name for the metadata of replies.
+    /// Returns a short name for the metadata of replies.
     fn name(&self) -> &str;
 
-    /// The model that is asked.
+    /// Returns the configured model.
     fn model(&self) -> &str;
 
-    /// What else is sent with each request: two providers that differ in it give other replies.
+    /// Returns the other parameters of each request. They are part of a reply's cache key.
     fn parameters(&self) -> Value {
         Value::Null
     }
 
-    /// Returns the most tokens that a prompt may have by [`estimate_tokens`], where the endpoint is to count at most `tokens`.
-    /// It is less after the endpoint has counted more than was estimated, or has refused a prompt because of its length.
+    /// Returns the maximum length of a prompt, in tokens of [`estimate_tokens`], for at most `tokens` tokens by the
+    /// endpoint's count. The value falls after the endpoint reported more tokens than estimated, or refused a prompt
+    /// because of its length.
     fn prompt_tokens(&self, tokens: u32) -> u32 {
         tokens
     }
 
-    /// Waits for a whole reply.
+    /// Requests a reply and waits until it is complete.
     async fn complete(&self, request: ChatRequest) -> Result<Reply, LlmError>;
 
-    /// Asks for a reply in pieces; it ends with [`Chunk::Done`] or an error.
+    /// Requests a reply as a stream, which ends with [`Chunk::Done`] or an error.
     async fn stream(&self, request: ChatRequest) -> Result<BoxStream<'static, Result<Chunk, LlmError>>, LlmError>;
 
-    /// Whether the endpoint answers and takes the key. Costs no tokens.
+    /// Checks that the endpoint is reachable and accepts the key. Uses no tokens.
     async fn ping(&self) -> Result<(), LlmError>;
 }

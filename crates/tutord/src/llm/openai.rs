@@ -12,87 +12,87 @@ use reqwest::{Response, Url};
 use serde_json::{Map, Value};
 use tutord_core::model::BROKEN_OFF;
 
+use super::completion::CompletionChunk;
 use super::dialect::{Dialect, SystemRole};
 use super::endpoint_error::EndpointError;
-use super::lengths::{prompt_tokens, shorten};
-use super::lenient;
-use super::shapes::Piece;
-use super::transport::{AnswerReader, Failure, Transport, unreachable};
+use super::lenient_json;
+use super::prompt_limit::{prompt_tokens, shorten};
+use super::transport::{HttpTransport, ResponseReader, SendError, connection_error};
 use super::{ChatRequest, Chunk, LlmError, Provider, Reply, Usage, estimate_tokens};
 
-/// How long an endpoint that is checked may take.
+/// The time limit of a health check.
 const PING_TIMEOUT: Duration = Duration::from_secs(5);
-/// How much of the list of models is read.
+/// The maximum size of the list of models, in bytes.
 const MAX_MODELS_BYTES: usize = 1_024 * 1_024;
-/// How long a stream is read after the model has given its reason to end: the count of tokens may follow.
-const AFTER_THE_END: Duration = Duration::from_secs(1);
-/// How many shorter prompts are sent after one that was too long.
+/// How long a stream is read after its finish reason, because the token count may follow.
+const MAX_WAIT_FOR_USAGE: Duration = Duration::from_secs(1);
+/// The maximum number of shorter prompts to try.
 const MAX_SHORTENINGS: u32 = 3;
-/// How many times a request is sent with other parameters.
+/// The maximum number of changes of a request's parameters.
 const MAX_CHANGES: u32 = 10;
-/// How many times `LLM_TIMEOUT_SECONDS` a stream may bring comments and no text.
-const SILENCE: u32 = 10;
+/// The time limit of a stream that sends comments and no text, as a multiple of `LLM_TIMEOUT_SECONDS`.
+const SILENT_TIMEOUTS: u32 = 10;
 
-/// Where the model is and how long it may take.
+/// The configuration of the client.
 #[derive(Clone)]
 pub struct OpenAiConfig {
-    /// Such as `https://api.openai.com/v1`.
+    /// The base URL, such as `https://api.openai.com/v1`.
     pub base_url: Url,
-    /// The key, where the endpoint wants one.
+    /// The API key, if the endpoint requires one.
     pub api_key: Option<String>,
     /// The model's name at the endpoint.
     pub model: String,
-    /// The longest that a whole reply may take, retries included; of a stream, its first byte and the wait for each next one.
+    /// The time limit of a whole reply, including retries. For a stream, the limit of the wait for each chunk.
     pub timeout: Duration,
-    /// How often a failed request is repeated.
+    /// The maximum number of retries of a failed request.
     pub max_retries: u32,
-    /// The longest text of a reply, in bytes.
+    /// The maximum size of a reply's text, in bytes.
     pub max_reply_bytes: usize,
-    /// Who speaks the instructions.
+    /// The role of the instructions.
     pub system_role: SystemRole,
-    /// Fields that are added to each request.
+    /// Additional fields of each request.
     pub extra_body: Map<String, Value>,
 }
 
-/// A [`Provider`] by any OpenAI-compatible endpoint.
+/// A [`Provider`] for OpenAI-compatible endpoints.
 pub struct OpenAi {
-    transport: Transport,
+    transport: HttpTransport,
     dialect: Arc<Dialect>,
     config: OpenAiConfig,
 }
 
 impl fmt::Debug for OpenAi {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // Without the key.
+        // The key must not appear in logs.
         f.debug_struct("OpenAi").field("model", &self.config.model).finish_non_exhaustive()
     }
 }
 
-/// What a tiny request has shown of an endpoint.
+/// The result of [`OpenAi::check`].
 #[derive(Debug)]
-pub struct Check {
-    /// Whether the endpoint lists the model; `None` when it has no list.
+pub struct EndpointCheck {
+    /// Whether the endpoint lists the model; `None` if it has no list of models.
     pub is_listed: Option<bool>,
-    /// From the request to the first text.
+    /// The time from the request to the first text.
     pub first_token: Duration,
-    /// Tokens of the reply a second.
+    /// Tokens of the reply per second.
     pub tokens_per_second: f64,
-    /// What is sent otherwise than to OpenAI, as the endpoint refused it.
+    /// Parameters that differ from OpenAI's, because the endpoint refused them.
     pub differences: Vec<String>,
 }
 
 impl OpenAi {
-    /// Makes the client; nothing is contacted. Retries are counted in `usage`.
+    /// Creates the client without contacting the endpoint. Retries are counted in `usage`.
     ///
     /// # Errors
-    /// When the TLS roots of the system can't be read.
+    /// Returns an error if the TLS roots of the system can't be read.
     pub fn new(config: OpenAiConfig, usage: Arc<Usage>) -> Result<Self, reqwest::Error> {
         let http = reqwest::Client::builder()
             .connect_timeout(config.timeout.min(Duration::from_secs(5)))
             .redirect(Policy::none())
             .user_agent(concat!("tutord/", env!("CARGO_PKG_VERSION")))
             .build()?;
-        let transport = Transport {
+        let transport = HttpTransport {
             http,
             url: endpoint(&config.base_url, "chat/completions"),
             api_key: config.api_key.clone(),
@@ -103,35 +103,36 @@ impl OpenAi {
         Ok(Self { transport, dialect, config })
     }
 
-    /// Sends a request, in other words where the endpoint refuses some of it. Returns the answer and the estimated tokens of
-    /// the prompt that was accepted.
+    /// Sends a request, and changes its parameters or shortens its prompt if the endpoint refuses them. Returns the
+    /// response and the estimated tokens of the accepted prompt.
     async fn send(&self, request: &ChatRequest, stream: bool) -> Result<(Response, u32), LlmError> {
         let mut messages = Cow::Borrowed(request.messages.as_slice());
         let (mut changes, mut shortenings) = (0, 0);
         loop {
-            let estimated = prompt_tokens(&messages);
+            let estimated_tokens = prompt_tokens(&messages);
             let body = self.dialect.body(&self.config.model, request, &messages, stream);
             let refusal = match self.transport.send(&body).await {
                 Ok(response) => {
-                    self.dialect.accept(estimated);
-                    return Ok((response, estimated));
+                    self.dialect.record_accepted(estimated_tokens);
+                    return Ok((response, estimated_tokens));
                 }
-                Err(Failure::Other(error)) => return Err(error),
-                Err(Failure::Refused(refusal)) => refusal,
+                Err(SendError::Other(error)) => return Err(error),
+                Err(SendError::Refused(refusal)) => refusal,
             };
-            if changes < MAX_CHANGES && self.dialect.learn(&refusal, &body) {
+            if changes < MAX_CHANGES && self.dialect.adapt(&refusal, &body) {
                 changes += 1;
                 continue;
             }
             if !refusal.is_too_long {
                 return Err(refusal.into());
             }
-            let (limit, is_reply_shorter) = self.dialect.refuse(estimated, request.max_tokens, &refusal.error);
+            let (limit, is_reply_shorter) =
+                self.dialect.record_refused(estimated_tokens, request.max_tokens, &refusal.error);
             if shortenings == MAX_SHORTENINGS {
                 return Err(refusal.into());
             }
             shortenings += 1;
-            match shorten(request, limit, estimated, shortenings == MAX_SHORTENINGS) {
+            match shorten(request, limit, estimated_tokens, shortenings == MAX_SHORTENINGS) {
                 Some(shorter) => messages = Cow::Owned(shorter),
                 None if is_reply_shorter => {}
                 None => return Err(refusal.into()),
@@ -139,34 +140,34 @@ impl OpenAi {
         }
     }
 
-    async fn open(&self, request: &ChatRequest, stream: bool) -> Result<Reading, LlmError> {
+    async fn open(&self, request: &ChatRequest, stream: bool) -> Result<ReplyReader, LlmError> {
         let began = Instant::now();
         let sent = tokio::time::timeout(self.config.timeout, self.send(request, stream)).await;
-        let (response, estimated) = sent.map_err(|_| LlmError::Timeout(self.config.timeout))??;
-        Ok(Reading {
-            answer: AnswerReader::new(response, self.config.timeout, self.config.max_reply_bytes),
+        let (response, estimated_tokens) = sent.map_err(|_| LlmError::Timeout(self.config.timeout))??;
+        Ok(ReplyReader {
+            response: ResponseReader::new(response, self.config.timeout, self.config.max_reply_bytes),
             dialect: Arc::clone(&self.dialect),
             usage: Arc::clone(&self.transport.usage),
             began,
             first_token: None,
-            silent_until: Instant::now() + self.config.timeout.saturating_mul(SILENCE),
+            silent_until: Instant::now() + self.config.timeout.saturating_mul(SILENT_TIMEOUTS),
             timeout: self.config.timeout,
-            room: self.config.max_reply_bytes,
+            remaining_bytes: self.config.max_reply_bytes,
             model: self.config.model.clone(),
-            counted: None,
-            estimated,
+            reported_tokens: None,
+            estimated_tokens,
             max_tokens: request.max_tokens,
             reply_tokens: 0,
             has_text: false,
-            reasons: false,
+            has_reasoning: false,
             finish_reason: None,
             finished_at: None,
             is_damaged: false,
-            ended: false,
+            is_finished: false,
         })
     }
 
-    /// Whether the endpoint lists the model; `None` when it has no list.
+    /// Returns whether the endpoint lists the model; `None` if it has no list of models.
     async fn is_listed(&self) -> Option<bool> {
         let response = self.models().await.ok()?;
         let mut body = Vec::new();
@@ -188,17 +189,17 @@ impl OpenAi {
         if let Some(key) = &self.config.api_key {
             request = request.bearer_auth(key);
         }
-        request.send().await.map_err(|error| unreachable(&error))
+        request.send().await.map_err(|error| connection_error(&error))
     }
 
-    /// Asks for a tiny reply, streamed, and tells what the endpoint made of it.
+    /// Streams a short reply and measures it.
     ///
     /// # Errors
-    /// When no reply comes.
-    pub async fn check(&self) -> Result<Check, LlmError> {
+    /// Returns an error if the endpoint sends no reply.
+    pub async fn check(&self) -> Result<EndpointCheck, LlmError> {
         let is_listed = self.is_listed().await;
         let message = super::ChatMessage { role: super::Role::User, content: "Say: ready".to_owned() };
-        // Models that reason spend tokens before they say something.
+        // Reasoning models use tokens before their first text.
         let request = ChatRequest {
             messages: vec![message],
             max_tokens: 256,
@@ -218,11 +219,11 @@ impl OpenAi {
         let first_token = first_token.unwrap_or_default();
         let rest = began.elapsed().saturating_sub(first_token).max(Duration::from_millis(1));
         let tokens_per_second = f64::from(tokens) / rest.as_secs_f64();
-        Ok(Check { is_listed, first_token, tokens_per_second, differences: self.dialect.differences() })
+        Ok(EndpointCheck { is_listed, first_token, tokens_per_second, differences: self.dialect.differences() })
     }
 }
 
-/// An address below the base, whose query stays: Azure has the version there.
+/// Returns an address below the base URL. Keeps its query, because Azure puts the API version there.
 fn endpoint(base: &Url, path: &str) -> Url {
     let mut url = base.clone();
     url.set_path(&format!("{}/{path}", base.path().trim_end_matches('/')));
@@ -250,10 +251,10 @@ impl Provider for OpenAi {
     async fn complete(&self, request: ChatRequest) -> Result<Reply, LlmError> {
         let began = Instant::now();
         let work = async {
-            let mut reading = self.open(&request, false).await?;
+            let mut reader = self.open(&request, false).await?;
             let mut content = String::new();
             loop {
-                match reading.chunk().await? {
+                match reader.next_chunk().await? {
                     Chunk::Delta(text) => content.push_str(&text),
                     Chunk::Done { model, tokens_used, finish_reason, cached } => {
                         let response_time = began.elapsed();
@@ -267,14 +268,14 @@ impl Provider for OpenAi {
     }
 
     async fn stream(&self, request: ChatRequest) -> Result<BoxStream<'static, Result<Chunk, LlmError>>, LlmError> {
-        let reading = self.open(&request, true).await?;
-        let chunks = unfold(reading, async |mut reading| {
-            if reading.ended {
+        let reader = self.open(&request, true).await?;
+        let chunks = unfold(reader, async |mut reader| {
+            if reader.is_finished {
                 return None;
             }
-            let chunk = reading.chunk().await;
-            reading.ended = !matches!(chunk, Ok(Chunk::Delta(_)));
-            Some((chunk, reading))
+            let chunk = reader.next_chunk().await;
+            reader.is_finished = !matches!(chunk, Ok(Chunk::Delta(_)));
+            Some((chunk, reader))
         });
         Ok(chunks.boxed())
     }
@@ -287,116 +288,120 @@ impl Provider for OpenAi {
     }
 }
 
-/// An answer in the middle of being read.
-struct Reading {
-    answer: AnswerReader,
+/// A reply that is being read.
+struct ReplyReader {
+    response: ResponseReader,
     dialect: Arc<Dialect>,
     usage: Arc<Usage>,
     began: Instant,
-    /// From the request to the first text.
+    /// The time from the request to the first text.
     first_token: Option<Duration>,
-    /// When comments alone are no sign of life any more.
+    /// The time after which a stream of comments alone fails.
     silent_until: Instant,
     timeout: Duration,
-    /// Bytes that the reply may still have.
-    room: usize,
+    /// The remaining size of the reply, in bytes.
+    remaining_bytes: usize,
     model: String,
-    /// Tokens of prompt and reply by the endpoint's count.
-    counted: Option<u32>,
-    /// Tokens of the prompt by the estimate.
-    estimated: u32,
-    /// The most tokens that were wanted of the reply.
+    /// Tokens of prompt and reply, as counted by the endpoint.
+    reported_tokens: Option<u32>,
+    /// Estimated tokens of the prompt.
+    estimated_tokens: u32,
+    /// The requested maximum length of the reply, in tokens.
     max_tokens: u32,
     reply_tokens: u32,
     has_text: bool,
-    reasons: bool,
+    has_reasoning: bool,
     finish_reason: Option<String>,
-    /// When the model gave its reason to end.
+    /// The time at which the finish reason arrived.
     finished_at: Option<Instant>,
-    /// Whether a part of the reply could not be read.
+    /// Whether a part of the reply could not be parsed.
     is_damaged: bool,
-    ended: bool,
+    is_finished: bool,
 }
 
-impl Reading {
-    /// Returns the next text, or the end.
-    async fn chunk(&mut self) -> Result<Chunk, LlmError> {
+impl ReplyReader {
+    /// Returns the next text, or the end of the reply.
+    async fn next_chunk(&mut self) -> Result<Chunk, LlmError> {
         loop {
-            if self.room == 0 {
-                return self.done();
+            if self.remaining_bytes == 0 {
+                return self.finish();
             }
-            let event = match self.event().await {
+            let event = match self.next_event().await {
                 Ok(Some(event)) => event,
-                Ok(None) => return self.done(),
-                // The reply is whole: only the count of its tokens is missing.
-                Err(_) if self.finish_reason.is_some() => return self.done(),
+                Ok(None) => return self.finish(),
+                // The reply is complete; only its token count is missing.
+                Err(_) if self.finish_reason.is_some() => return self.finish(),
                 Err(error) => return Err(error),
             };
             let data = event.data.trim();
             if data == "[DONE]" {
-                return self.done();
+                return self.finish();
             }
-            let Some(value) = lenient::parse(data) else {
+            let Some(value) = lenient_json::parse(data) else {
                 if data.contains('\n') {
-                    self.answer.split(&event);
+                    self.response.split_lines(&event);
                     continue;
                 }
-                // What is meant as no JSON keeps the connection open.
+                // Some endpoints send plain text to keep the connection open.
                 if data.starts_with('{') && !std::mem::replace(&mut self.is_damaged, true) {
-                    tracing::warn!(bytes = data.len(), "a part of a reply is no JSON; the reply counts as incomplete");
+                    tracing::warn!(
+                        bytes = data.len(),
+                        "a part of a reply is not JSON; marking the reply as incomplete"
+                    );
                 }
                 continue;
             };
-            let error = if event.is_error { Some(EndpointError::read(&value)) } else { EndpointError::within(&value) };
+            let error =
+                if event.is_error { Some(EndpointError::parse(&value)) } else { EndpointError::find_in(&value) };
             if let Some(error) = error {
-                let cause = format!("an error instead of the reply's end: {error}");
-                if error.declines() {
+                let cause = format!("an error instead of the end of the reply: {error}");
+                if error.is_content_refusal() {
                     return Err(LlmError::Declined(cause));
                 }
                 if error.is_too_long() && !self.has_text {
-                    // A retry sends a shorter prompt.
-                    self.dialect.refuse(self.estimated, self.max_tokens, &error);
+                    // The next request sends a shorter prompt.
+                    self.dialect.record_refused(self.estimated_tokens, self.max_tokens, &error);
                     return Err(LlmError::Rejected { status: 200, cause });
                 }
                 return Err(LlmError::Unavailable { cause, retry_after: None });
             }
-            if let Some(text) = self.take(Piece::read(&value)) {
+            if let Some(text) = self.apply(CompletionChunk::parse(&value)) {
                 return Ok(Chunk::Delta(text));
             }
         }
     }
 
-    async fn event(&mut self) -> Result<Option<super::sse::Event>, LlmError> {
-        let until = self.finished_at.map_or(self.silent_until, |finished_at| finished_at + AFTER_THE_END);
-        let event = tokio::time::timeout_at(until.into(), self.answer.next()).await;
-        event.unwrap_or(Err(LlmError::Timeout(self.timeout.saturating_mul(SILENCE))))
+    async fn next_event(&mut self) -> Result<Option<super::sse::Event>, LlmError> {
+        let until = self.finished_at.map_or(self.silent_until, |finished_at| finished_at + MAX_WAIT_FOR_USAGE);
+        let event = tokio::time::timeout_at(until.into(), self.response.next()).await;
+        event.unwrap_or(Err(LlmError::Timeout(self.timeout.saturating_mul(SILENT_TIMEOUTS))))
     }
 
-    /// Takes over what a piece says; returns its text.
-    fn take(&mut self, piece: Piece) -> Option<String> {
-        if let Some(model) = piece.model {
+    /// Applies a chunk to the state of the reply; returns its text.
+    fn apply(&mut self, chunk: CompletionChunk) -> Option<String> {
+        if let Some(model) = chunk.model {
             self.model = model;
         }
-        if let Some(counted) = piece.prompt_tokens {
-            self.dialect.observe(self.estimated, counted);
+        if let Some(reported_tokens) = chunk.prompt_tokens {
+            self.dialect.observe(self.estimated_tokens, reported_tokens);
         }
-        self.counted = piece.total_tokens.filter(|total| *total > 0).or(self.counted);
-        self.reasons |= piece.reasons;
-        self.finish_reason = piece.finish_reason.or_else(|| self.finish_reason.take());
+        self.reported_tokens = chunk.total_tokens.filter(|total| *total > 0).or(self.reported_tokens);
+        self.has_reasoning |= chunk.has_reasoning;
+        self.finish_reason = chunk.finish_reason.or_else(|| self.finish_reason.take());
         if self.finish_reason.is_some() {
             self.finished_at.get_or_insert_with(Instant::now);
         }
-        if piece.reasons || piece.text.is_some() {
-            self.silent_until = Instant::now() + self.timeout.saturating_mul(SILENCE);
+        if chunk.has_reasoning || chunk.text.is_some() {
+            self.silent_until = Instant::now() + self.timeout.saturating_mul(SILENT_TIMEOUTS);
         }
-        let mut text = piece.text?;
-        if text.len() > self.room {
-            text.truncate(text.floor_char_boundary(self.room));
-            self.room = 0;
+        let mut text = chunk.text?;
+        if text.len() > self.remaining_bytes {
+            text.truncate(text.floor_char_boundary(self.remaining_bytes));
+            self.remaining_bytes = 0;
             self.finish_reason = Some("length".to_owned());
-            tracing::warn!("a reply was cut at LLM_MAX_REPLY_BYTES");
+            tracing::warn!("truncated a reply at LLM_MAX_REPLY_BYTES");
         } else {
-            self.room -= text.len();
+            self.remaining_bytes -= text.len();
         }
         self.first_token.get_or_insert_with(|| self.began.elapsed());
         self.has_text |= !text.trim().is_empty();
@@ -404,28 +409,30 @@ impl Reading {
         Some(text)
     }
 
-    fn done(&mut self) -> Result<Chunk, LlmError> {
+    fn finish(&mut self) -> Result<Chunk, LlmError> {
         if !self.has_text {
             if self.finish_reason.as_deref() == Some("content_filter") {
-                return Err(LlmError::Declined("a filter held the reply back".to_owned()));
+                return Err(LlmError::Declined("a content filter withheld the reply".to_owned()));
             }
-            let cause = if self.reasons {
-                "the model reasoned until its tokens were used up; raise LLM_MAX_REPLY_TOKENS, or lower the effort by \
+            let cause = if self.has_reasoning {
+                "the model used all tokens for reasoning; raise LLM_MAX_REPLY_TOKENS, or lower the effort in \
                  LLM_EXTRA_BODY"
             } else if self.is_damaged {
-                "no JSON in the answer"
+                "no JSON in the response"
             } else {
-                "no text in the answer"
+                "no text in the response"
             };
             return Err(LlmError::Protocol(cause.to_owned()));
         }
         if let Some(first_token) = self.first_token {
-            self.usage.replied(first_token, self.began.elapsed(), self.reply_tokens);
+            self.usage.record_reply(first_token, self.began.elapsed(), self.reply_tokens);
         }
         Ok(Chunk::Done {
             model: std::mem::take(&mut self.model),
-            tokens_used: self.counted.unwrap_or_else(|| self.estimated.saturating_add(self.reply_tokens)),
-            // A retry replaces what lacks some of its words.
+            tokens_used: self
+                .reported_tokens
+                .unwrap_or_else(|| self.estimated_tokens.saturating_add(self.reply_tokens)),
+            // Marks a damaged reply as incomplete, so that the client can retry it.
             finish_reason: if self.is_damaged {
                 BROKEN_OFF.to_owned()
             } else {

@@ -7,60 +7,62 @@ use url::Url;
 use super::{RESERVED_FIELDS, SystemRole};
 use crate::values::{Secret, http_url, size};
 
-/// The model.
+/// Settings of the model.
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Model")]
 pub struct LlmSettings {
-    /// An OpenAI-compatible endpoint, such as `https://api.openai.com/v1`; without it, new replies answer 503.
+    /// Base URL of an OpenAI-compatible endpoint, such as `https://api.openai.com/v1`. Without it, requests for replies
+    /// get 503.
     #[arg(long, env = "LLM_BASE_URL", requires = "model", value_parser = http_url)]
     pub llm_base_url: Option<Url>,
-    /// The endpoint's key.
+    /// The API key of the endpoint.
     #[arg(long = "llm-api-key", env = "LLM_API_KEY", hide_env_values = true)]
     pub api_key: Option<Secret>,
-    /// The model's name at the endpoint.
+    /// The name of the model at the endpoint.
     #[arg(long = "llm-model", env = "LLM_MODEL", requires = "llm_base_url")]
     pub model: Option<String>,
-    /// Seconds that a whole reply may take; of a stream, the wait for its next piece.
+    /// The time limit of a whole reply, in seconds. For a stream, the limit of the wait for each piece.
     #[arg(long = "llm-timeout-seconds", env = "LLM_TIMEOUT_SECONDS", default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..=3_600))]
     pub timeout_seconds: u64,
-    /// How often a request that failed is repeated.
+    /// The maximum number of retries of a failed request.
     #[arg(long = "llm-max-retries", env = "LLM_MAX_RETRIES", default_value_t = 2, value_parser = clap::value_parser!(u32).range(0..=10))]
     pub max_retries: u32,
-    /// How much of a conversation the model is shown, in tokens by a careful estimate.
+    /// The maximum length of the conversation in a prompt, in tokens. tutord estimates tokens, and rounds up.
     #[arg(long = "llm-context-tokens", env = "LLM_CONTEXT_TOKENS", default_value_t = 4_000, value_parser = clap::value_parser!(u32).range(256..=2_000_000))]
     pub context_tokens: u32,
-    /// How long a reply is kept to answer the same request of the same student again, in seconds; 0 keeps none.
+    /// How long a reply is cached, in seconds. An identical request of the same student gets the cached reply. 0
+    /// disables the reply cache.
     #[arg(long = "llm-cache-ttl", env = "LLM_CACHE_TTL", default_value_t = 3_600, value_parser = clap::value_parser!(u64).range(0..=604_800))]
     pub cache_ttl: u64,
-    /// Requests that ask for more variety than this are always answered anew (0 to 2).
+    /// Requests with a higher temperature than this bypass the reply cache (0 to 2).
     #[arg(long = "llm-cache-max-temperature", env = "LLM_CACHE_MAX_TEMPERATURE", default_value_t = 0.7, value_parser = temperature)]
     pub cache_max_temperature: f64,
-    /// The variety of the tutor's replies, from 0 (always the likeliest word) to 2.
+    /// The sampling temperature of the tutor's replies, from 0 (deterministic) to 2.
     #[arg(long = "llm-temperature", env = "LLM_TEMPERATURE", default_value_t = 0.7, value_parser = temperature)]
     pub temperature: f64,
-    /// A JSON object whose fields are added to each request, such as `{"reasoning_effort":"low"}`. It can't set `messages`,
-    /// `model` or `stream`.
+    /// A JSON object with additional fields of each request, such as `{"reasoning_effort":"low"}`. It must not set
+    /// `messages`, `model` or `stream`.
     #[arg(long = "llm-extra-body", env = "LLM_EXTRA_BODY", default_value = "{}")]
     pub extra_body: ExtraBody,
-    /// The role that speaks the instructions: `user` is for templates that know no other.
+    /// The role of the instructions in a prompt. Use `user` for models whose chat template has no other role.
     #[arg(long = "llm-system-role", env = "LLM_SYSTEM_ROLE", value_enum, default_value_t = SystemRole::System)]
     pub system_role: SystemRole,
-    /// The longest text of a reply, in bytes; a longer one is cut.
+    /// The maximum size of a reply, in bytes. Longer replies are truncated.
     #[arg(long = "llm-max-reply-bytes", env = "LLM_MAX_REPLY_BYTES", default_value_t = 262_144, value_parser = size(1_024, 16_777_216))]
     pub max_reply_bytes: usize,
-    /// The longest reply, grade, hint or generated exercise, in tokens.
+    /// The maximum length of a reply, grade, hint or generated exercise, in tokens.
     #[arg(long = "llm-max-reply-tokens", env = "LLM_MAX_REPLY_TOKENS", default_value_t = 2_048, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     pub max_reply_tokens: u32,
 }
 
 impl LlmSettings {
-    /// The model's name, or nothing where none is configured.
+    /// Returns the model's name, or an empty string if none is configured.
     pub fn model_name(&self) -> &str {
         self.model.as_deref().unwrap_or_default()
     }
 }
 
-/// Fields that are added to each request to the model.
+/// Additional fields of each request to the model.
 #[derive(Debug, Clone, Default)]
 pub struct ExtraBody(pub Map<String, Value>);
 
@@ -87,7 +89,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn extra_fields_are_an_object_without_what_tutord_sets() {
+    fn extra_fields_are_an_object_without_reserved_fields() {
         let read = |text: &str| text.parse::<ExtraBody>().map(|extra| extra.0.len());
         assert_eq!(read("{}"), Ok(0));
         assert_eq!(read(r#"{"reasoning_effort": "low", "provider": {"order": ["a"]}}"#), Ok(2));

@@ -1,44 +1,44 @@
-//! Server-sent events, read from bytes as they come.
+//! A parser of server-sent events.
 //!
-//! Crates that parse them hold lines of any length and drop comments without a trace. This reader bounds what it holds,
-//! and its caller sees each byte arrive. The grammar is that of the HTML standard, section "Server-sent events".
+//! Existing crates buffer lines of any length and hide comments. This parser bounds its buffer, and its caller sees
+//! each byte arrive. The grammar is that of the HTML standard, section "Server-sent events".
 
 use std::collections::VecDeque;
 
 const BOM: &[u8] = b"\xef\xbb\xbf";
 
-/// The data of one event, lines joined by line feeds.
+/// An event; its data lines are joined by line feeds.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Event {
-    /// Whether the event has the name `error`.
+    /// Whether the event's name is `error`.
     pub(super) is_error: bool,
     pub(super) data: String,
 }
 
-/// An event is longer than the bound.
+/// The error of an event that exceeds the size limit.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct TooLong;
+pub(super) struct EventTooLong;
 
-/// Reads events; holds at most one unfinished event.
+/// A parser that holds at most one unfinished event.
 #[derive(Debug)]
 pub(super) struct EventReader {
     max_bytes: usize,
     line: Vec<u8>,
     data: Option<Vec<u8>>,
     is_error: bool,
-    /// Whether the last byte was a carriage return: a line feed that follows belongs to it.
+    /// Whether the last byte was a carriage return, which a line feed may follow.
     after_cr: bool,
     is_first_line: bool,
 }
 
 impl EventReader {
-    /// Reads events of at most `max_bytes`.
+    /// Creates a parser of events with at most `max_bytes`.
     pub(super) const fn new(max_bytes: usize) -> Self {
         Self { max_bytes, line: Vec::new(), data: None, is_error: false, after_cr: false, is_first_line: true }
     }
 
-    /// Reads bytes; appends the events that they complete.
-    pub(super) fn push(&mut self, mut bytes: &[u8], events: &mut VecDeque<Event>) -> Result<(), TooLong> {
+    /// Parses bytes, and appends the events that they complete.
+    pub(super) fn push(&mut self, mut bytes: &[u8], events: &mut VecDeque<Event>) -> Result<(), EventTooLong> {
         if self.after_cr && !bytes.is_empty() {
             self.after_cr = false;
             bytes = bytes.strip_prefix(b"\n").unwrap_or(bytes);
@@ -56,15 +56,15 @@ impl EventReader {
         self.extend(bytes)
     }
 
-    /// Returns the event that the stream ended in: endpoints leave out the last blank line.
+    /// Returns the unfinished event at the end of the stream, because endpoints omit the last blank line.
     pub(super) fn end(&mut self) -> Option<Event> {
         self.end_line().or_else(|| self.end_line())
     }
 
-    fn extend(&mut self, bytes: &[u8]) -> Result<(), TooLong> {
+    fn extend(&mut self, bytes: &[u8]) -> Result<(), EventTooLong> {
         let held = self.line.len() + self.data.as_ref().map_or(0, Vec::len);
         if held + bytes.len() > self.max_bytes {
-            return Err(TooLong);
+            return Err(EventTooLong);
         }
         self.line.extend_from_slice(bytes);
         Ok(())
@@ -90,7 +90,7 @@ impl EventReader {
                 None => self.data = Some(value.to_vec()),
             },
             b"event" => self.is_error = value == b"error",
-            // A comment, or a field that is not used.
+            // Comments and unused fields are ignored.
             _ => {}
         }
         None
@@ -117,7 +117,7 @@ mod tests {
     }
 
     #[test]
-    fn events_of_all_forms_are_read() {
+    fn events_of_all_forms_are_parsed() {
         assert_eq!(read(&[b"data: a\n\ndata:b\r\n\r\ndata:  c\r\r"]), [data("a"), data("b"), data(" c")]);
         assert_eq!(read(&[b"\xef\xbb\xbfdata: a\n\n"]), [data("a")], "a byte order mark");
         assert_eq!(read(&[b": comment\n\n\n\nid: 7\nretry: 3\ndata\n\n"]), [data("")]);
@@ -140,13 +140,13 @@ mod tests {
         }
         assert_eq!(events.len(), 50);
         let pushed = (0..50).try_for_each(|_| reader.push(b"data: 0123456789\n", &mut events));
-        assert_eq!(pushed, Err(TooLong));
-        assert_eq!(EventReader::new(100).push(&[b'x'; 101], &mut events), Err(TooLong));
+        assert_eq!(pushed, Err(EventTooLong));
+        assert_eq!(EventReader::new(100).push(&[b'x'; 101], &mut events), Err(EventTooLong));
     }
 
     proptest! {
         #[test]
-        fn pieces_of_any_size_make_the_same_events(
+        fn pieces_of_any_size_yield_the_same_events(
             lines in proptest::collection::vec("(data: ?|event: |: |)[a-cé]{0,5}(\n|\r\n|\r)", 0..30),
             cuts in proptest::collection::vec(0..200_usize, 0..10),
         ) {

@@ -1,4 +1,4 @@
-//! The state of this room.
+//! The state of the model client.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -6,9 +6,12 @@ use std::time::Duration;
 use anyhow::Context as _;
 use readthrough::Cache;
 
-use super::{Breaker, Cached, Counted, LlmSettings, OpenAi, OpenAiConfig, Provider, ReplyCacheOptions, Usage};
+use super::{
+    CachingProvider, CircuitBreaker, CountingProvider, LlmSettings, OpenAi, OpenAiConfig, Provider, ReplyCacheOptions,
+    Usage,
+};
 
-/// The model of the process; cheap to clone.
+/// The model client of the process; cheap to clone.
 #[derive(Debug, Clone)]
 pub struct LlmState {
     /// The model client, if a model is configured.
@@ -28,9 +31,9 @@ impl LlmState {
     pub fn new(settings: &LlmSettings, cache: &Cache) -> anyhow::Result<Self> {
         let usage = Arc::<Usage>::default();
         let provider = OpenAi::from_settings(settings, Arc::clone(&usage))?.map(|model| {
-            let guarded = Arc::new(Breaker::new(Arc::new(model), Arc::clone(&usage)));
+            let guarded = Arc::new(CircuitBreaker::new(Arc::new(model), Arc::clone(&usage)));
             let provider = with_reply_cache(guarded, settings, cache);
-            Arc::new(Counted::new(provider, Arc::clone(&usage))) as Arc<dyn Provider>
+            Arc::new(CountingProvider::new(provider, Arc::clone(&usage))) as Arc<dyn Provider>
         });
         Ok(Self { provider, usage, settings: Arc::new(settings.clone()) })
     }
@@ -46,7 +49,7 @@ fn with_reply_cache(provider: Arc<dyn Provider>, settings: &LlmSettings, cache: 
         max_temperature: settings.cache_max_temperature,
         timeout: Duration::from_secs(settings.timeout_seconds),
     };
-    Arc::new(Cached::new(provider, cache, options))
+    Arc::new(CachingProvider::new(provider, cache, options))
 }
 
 impl OpenAi {

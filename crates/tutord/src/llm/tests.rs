@@ -1,4 +1,4 @@
-//! The client against a fake endpoint over real HTTP.
+//! Tests of the client against a fake endpoint over HTTP.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,7 +20,7 @@ async fn setup() -> (FakeModel, OpenAi) {
 }
 
 fn provider(base_url: &str, timeout: Duration) -> OpenAi {
-    // Another test of this process may have been first.
+    // Another test of this process may have installed it.
     let _ = rustls::crypto::ring::default_provider().install_default();
     OpenAi::new(config(base_url, timeout), Arc::default()).unwrap()
 }
@@ -38,19 +38,19 @@ fn config(base_url: &str, timeout: Duration) -> OpenAiConfig {
     }
 }
 
-fn ask(text: &str) -> ChatRequest {
+fn request(text: &str) -> ChatRequest {
     let message = ChatMessage { role: Role::User, content: text.to_owned() };
     ChatRequest { messages: vec![message], max_tokens: 100, temperature: 0.5, student: None, question_starts: vec![0] }
 }
 
 async fn chunks(provider: &OpenAi) -> Vec<Result<Chunk, LlmError>> {
-    provider.stream(ask("hello")).await.unwrap().collect().await
+    provider.stream(request("hello")).await.unwrap().collect().await
 }
 
 #[tokio::test]
-async fn a_whole_reply() {
+async fn a_reply_is_returned_with_its_metadata() {
     let (model, provider) = setup().await;
-    let reply = provider.complete(ask("hello")).await.unwrap();
+    let reply = provider.complete(request("hello")).await.unwrap();
     assert_eq!((reply.content.as_str(), reply.model.as_str()), ("You said: hello", "fake-1"));
     assert_eq!((reply.tokens_used, reply.finish_reason.as_str()), (13, "stop"));
     let received = &model.received()[0];
@@ -65,62 +65,62 @@ async fn a_whole_reply() {
 }
 
 #[tokio::test]
-async fn tokens_are_estimated_where_the_endpoint_does_not_tell() {
+async fn tokens_are_estimated_if_the_endpoint_reports_none() {
     let (model, provider) = setup().await;
-    let asked = estimate_tokens("hello") + MESSAGE_OVERHEAD;
+    let prompt_tokens = estimate_tokens("hello") + MESSAGE_OVERHEAD;
     model.next(Behaviour::SayWithoutUsage("one two three".to_owned()));
-    let whole = provider.complete(ask("hello")).await.unwrap().tokens_used;
-    assert_eq!(whole, asked + estimate_tokens("one two three"));
-    // Each piece is rounded up.
-    let expected = asked + ["one ", "two ", "three"].map(estimate_tokens).iter().sum::<u32>();
+    let whole = provider.complete(request("hello")).await.unwrap().tokens_used;
+    assert_eq!(whole, prompt_tokens + estimate_tokens("one two three"));
+    // The estimate of each piece is rounded up.
+    let expected = prompt_tokens + ["one ", "two ", "three"].map(estimate_tokens).iter().sum::<u32>();
     model.next(Behaviour::SayWithoutUsage("one two three".to_owned()));
     let Some(Ok(Chunk::Done { tokens_used, .. })) = chunks(&provider).await.pop() else { panic!() };
     assert_eq!(tokens_used, expected);
 }
 
 #[tokio::test]
-async fn a_busy_endpoint_is_asked_again() {
+async fn requests_to_a_busy_endpoint_are_retried() {
     let (model, provider) = setup().await;
     for status in [429, 500, 503] {
         let before = model.received().len();
         model.next(Behaviour::Fail(status, Some("0")));
-        provider.complete(ask("hello")).await.unwrap();
+        provider.complete(request("hello")).await.unwrap();
         assert_eq!(model.received().len(), before + 2);
     }
     model.next(Behaviour::Fail(502, None));
-    assert!(provider.stream(ask("hello")).await.is_ok(), "a stream that has not begun is repeated too");
+    assert!(provider.stream(request("hello")).await.is_ok(), "a stream that has not begun is repeated too");
 }
 
 #[tokio::test]
-async fn a_busy_endpoint_is_given_up() {
+async fn requests_fail_after_the_last_retry() {
     let (model, provider) = setup().await;
     for _ in 0..2 {
         model.next(Behaviour::Fail(500, None));
     }
-    let error = provider.complete(ask("hello")).await.unwrap_err();
+    let error = provider.complete(request("hello")).await.unwrap_err();
     assert!(matches!(error, LlmError::Unavailable { retry_after: None, .. }), "{error}");
-    // A pause beyond the bound is passed on to the client instead of being waited for.
+    // The client reports a pause beyond the limit instead of waiting.
     model.next(Behaviour::Fail(429, Some("3600")));
-    let error = provider.complete(ask("hello")).await.unwrap_err();
+    let error = provider.complete(request("hello")).await.unwrap_err();
     assert!(matches!(error, LlmError::RateLimited { .. }), "{error}");
     assert_eq!(error.retry_after(), Some(Duration::from_secs(3600)));
     assert_eq!(model.received().len(), 3);
 }
 
 #[tokio::test]
-async fn a_refusal_is_not_repeated() {
+async fn refused_requests_are_not_retried() {
     let (model, provider) = setup().await;
     model.next(Behaviour::Fail(401, None));
-    let error = provider.complete(ask("hello")).await.unwrap_err();
+    let error = provider.complete(request("hello")).await.unwrap_err();
     assert!(matches!(error, LlmError::Rejected { status: 401, .. }), "{error}");
     assert_eq!(model.received().len(), 1);
 }
 
 #[tokio::test]
-async fn an_answer_that_is_none_is_an_error() {
+async fn an_unusable_response_is_an_error() {
     let (model, provider) = setup().await;
     model.next(Behaviour::Garbage);
-    let error = provider.complete(ask("hello")).await.unwrap_err();
+    let error = provider.complete(request("hello")).await.unwrap_err();
     assert!(matches!(error, LlmError::Protocol(_)), "{error}");
     model.next(Behaviour::Garbage);
     let chunks = chunks(&provider).await;
@@ -128,20 +128,20 @@ async fn an_answer_that_is_none_is_an_error() {
 }
 
 #[tokio::test]
-async fn an_endpoint_that_is_not_there_is_unavailable() {
-    let error = provider("http://127.0.0.1:1/v1", Duration::from_secs(5)).complete(ask("hello")).await.unwrap_err();
+async fn an_unreachable_endpoint_is_unavailable() {
+    let error = provider("http://127.0.0.1:1/v1", Duration::from_secs(5)).complete(request("hello")).await.unwrap_err();
     assert!(matches!(error, LlmError::Unavailable { .. }), "{error}");
 }
 
 #[tokio::test]
-async fn an_endpoint_that_hangs_is_timed_out() {
+async fn requests_to_a_hanging_endpoint_time_out() {
     let model = FakeModel::start().await.unwrap();
     let provider = provider(&model.base_url(), Duration::from_millis(100));
     model.next(Behaviour::Hang);
-    let error = provider.complete(ask("hello")).await.unwrap_err();
+    let error = provider.complete(request("hello")).await.unwrap_err();
     assert!(matches!(error, LlmError::Timeout(_)), "{error}");
     model.until_left(1).await;
-    // A stream may be silent no longer than that, either.
+    // The same limit applies to a silent stream.
     let (_feed, pieces) = mpsc::channel(1);
     model.next(Behaviour::Feed(pieces));
     let chunks = chunks(&provider).await;
@@ -149,7 +149,7 @@ async fn an_endpoint_that_hangs_is_timed_out() {
 }
 
 #[tokio::test]
-async fn a_stream_brings_pieces_then_the_end() {
+async fn a_stream_yields_pieces_and_then_the_end() {
     let (model, provider) = setup().await;
     model.next(Behaviour::Say("one two".to_owned()));
     let chunks: Vec<Chunk> = chunks(&provider).await.into_iter().map(Result::unwrap).collect();
@@ -164,7 +164,7 @@ async fn a_stream_that_breaks_off_is_an_error() {
     let (model, provider) = setup().await;
     let (feed, pieces) = mpsc::channel(1);
     model.next(Behaviour::Feed(pieces));
-    let mut stream = provider.stream(ask("hello")).await.unwrap();
+    let mut stream = provider.stream(request("hello")).await.unwrap();
     feed.send("half".to_owned()).await.unwrap();
     assert_eq!(stream.next().await.unwrap().unwrap(), Chunk::Delta("half".to_owned()));
     drop(feed);
@@ -173,29 +173,29 @@ async fn a_stream_that_breaks_off_is_an_error() {
 }
 
 #[tokio::test]
-async fn dropping_a_call_ends_it_upstream() {
+async fn dropping_a_call_cancels_the_request_to_the_endpoint() {
     let (model, provider) = setup().await;
     model.next(Behaviour::Hang);
     let provider = std::sync::Arc::new(provider);
     let call = tokio::spawn({
         let provider = provider.clone();
-        async move { provider.complete(ask("hello")).await }
+        async move { provider.complete(request("hello")).await }
     });
     model.until_arrived(1).await;
     call.abort();
     model.until_left(1).await;
     let (_feed, pieces) = mpsc::channel(1);
     model.next(Behaviour::Feed(pieces));
-    drop(provider.stream(ask("hello")).await.unwrap());
+    drop(provider.stream(request("hello")).await.unwrap());
     model.until_left(2).await;
 }
 
-/// The text, the finish reason and the tokens of a stream that consists of these bytes.
+/// Returns the text, the finish reason and the tokens of a stream of these bytes.
 async fn read(body: &str) -> Result<(String, String, u32), LlmError> {
     let (model, provider) = setup().await;
     model.next(Behaviour::Raw(200, "text/event-stream", body.as_bytes().to_vec()));
     let mut content = String::new();
-    let mut chunks = provider.stream(ask("hello")).await?;
+    let mut chunks = provider.stream(request("hello")).await?;
     while let Some(chunk) = chunks.next().await {
         match chunk? {
             Chunk::Delta(text) => content.push_str(&text),
@@ -206,7 +206,7 @@ async fn read(body: &str) -> Result<(String, String, u32), LlmError> {
 }
 
 #[tokio::test]
-async fn streams_of_all_shapes_are_read() {
+async fn streams_of_all_shapes_are_parsed() {
     const HI: &str = "data: {\"choices\":[{\"delta\":{\"content\":\"hi\"}}]}\n\n";
     const STOP: &str = "data: {\"choices\":[{\"delta\":{},\"finish_reason\":\"stop\"}]}\n\n";
     for (name, body) in [
@@ -266,25 +266,25 @@ async fn streams_of_all_shapes_are_read() {
 }
 
 #[tokio::test]
-async fn an_answer_of_any_length_costs_little() {
+async fn responses_of_any_length_are_bounded() {
     let (model, provider) = setup().await;
     let (first, more) = (b"data: {\"choices\":[{\"delta\":{\"content\":\"".to_vec(), vec![b'x'; 1_024]);
     let text = [&first[..], &more, b"\"}}]}\n\n"].concat();
-    // One event without an end, for a stream and for a whole answer; the bound is twice 20,000 and 32 KiB.
+    // One event without an end, for a stream and for a whole response; the limit is 2 × 20,000 bytes + 32 KiB.
     let body = br#"{"choices":[{"message":{"content":""#.to_vec();
     model.next(Behaviour::Endless(first, more.clone()));
     let chunks = chunks(&provider).await;
     assert!(matches!(chunks.as_slice(), [Err(LlmError::Protocol(_))]), "{chunks:?}");
     model.next(Behaviour::Endless(body, more));
-    let error = provider.complete(ask("hello")).await.unwrap_err();
+    let error = provider.complete(request("hello")).await.unwrap_err();
     assert!(error.to_string().contains("longer than"), "{error}");
-    // Many events: the reply is cut.
+    // The reply of many events is truncated.
     model.next(Behaviour::Endless(text.clone(), text));
-    let reply = provider.complete(ask("hello")).await.unwrap();
+    let reply = provider.complete(request("hello")).await.unwrap();
     assert_eq!((reply.content.len(), reply.finish_reason.as_str()), (20_000, "length"));
     model.next(Behaviour::Endless(b": ".to_vec(), vec![b'x'; 1_024]));
-    assert!(provider.complete(ask("hello")).await.is_err(), "a comment without an end");
-    // What the sockets hold is more than what was read.
+    assert!(provider.complete(request("hello")).await.is_err(), "a comment without an end");
+    // The socket buffers hold more than the client read.
     assert!(model.sent() < 4 * 6_000_000, "{}", model.sent());
 }
 
@@ -295,33 +295,33 @@ async fn retries_are_counted_by_cause() {
     let usage = Arc::<crate::llm::Usage>::default();
     let counting = OpenAi::new(config(&model.base_url(), Duration::from_secs(30)), Arc::clone(&usage)).unwrap();
     model.next(Behaviour::Fail(429, None));
-    counting.complete(ask("hello")).await.unwrap();
+    counting.complete(request("hello")).await.unwrap();
     model.next(Behaviour::Fail(503, None));
-    counting.complete(ask("hello")).await.unwrap();
+    counting.complete(request("hello")).await.unwrap();
     let counted: Vec<_> = usage.retries().collect();
     assert_eq!(counted, [("rate_limited", 1), ("server_error", 1), ("connection", 0)]);
 }
 
 #[tokio::test]
-async fn refusals_show_names_and_no_text() {
+async fn errors_contain_names_but_no_text() {
     let (model, provider) = setup().await;
     let body = br#"{"error":{"message":"the prompt","type":"invalid_request_error","code":"no_such_model"}}"#.to_vec();
     model.next(Behaviour::Raw(404, "application/json", body));
-    let error = provider.complete(ask("hello")).await.unwrap_err().to_string();
+    let error = provider.complete(request("hello")).await.unwrap_err().to_string();
     assert!(error.contains("404") && error.contains("code no_such_model, type invalid_request_error"), "{error}");
     assert!(!error.contains("the prompt"), "{error}");
     model.next(Behaviour::Redirect("http://127.0.0.1:1/elsewhere".to_owned()));
-    let error = provider.complete(ask("hello")).await.unwrap_err().to_string();
+    let error = provider.complete(request("hello")).await.unwrap_err().to_string();
     assert!(error.contains("307") && error.contains("LLM_BASE_URL"), "{error}");
     model.next(Behaviour::Raw(400, "text/html", vec![b'x'; 1_000_000]));
-    let error = provider.complete(ask("hello")).await.unwrap_err().to_string();
+    let error = provider.complete(request("hello")).await.unwrap_err().to_string();
     assert!(error.contains("8192 bytes of text/html"), "{error}");
 }
 
-/// A conversation of so many turns before the question.
+/// Returns a conversation of `turns` turns before the question.
 fn conversation(turns: usize) -> ChatRequest {
     let message = |role, content: &str| ChatMessage { role, content: content.to_owned() };
-    let mut request = ask("the question");
+    let mut request = request("the question");
     for _ in 0..turns {
         request.messages.insert(0, message(Role::Assistant, "an answer of some words"));
         request.messages.insert(0, message(Role::User, "a question of some words"));
@@ -330,45 +330,45 @@ fn conversation(turns: usize) -> ChatRequest {
     request
 }
 
-/// How many messages each request had that the model received.
+/// Returns the number of messages in each request that the model received.
 fn lengths(model: &FakeModel) -> Vec<usize> {
     model.received().iter().map(|received| received.body["messages"].as_array().unwrap().len()).collect()
 }
 
 #[tokio::test]
-async fn a_prompt_that_is_too_long_is_shortened_a_few_times() {
+async fn a_prompt_that_is_too_long_is_shortened_up_to_three_times() {
     let (model, provider) = setup().await;
     let refused = || {
         let body = r#"{"error":{"message":"This model's maximum context length is 10 tokens","code":null}}"#;
         Behaviour::Raw(400, "application/json", body.into())
     };
-    let request = conversation(100);
+    let long = conversation(100);
     let whole = provider.prompt_tokens(u32::MAX);
-    assert_eq!(whole, u32::MAX, "nothing is known yet");
+    assert_eq!(whole, u32::MAX, "no limit is known before the first refusal");
     model.next(refused());
-    provider.complete(request.clone()).await.unwrap();
+    provider.complete(long.clone()).await.unwrap();
     let sent = lengths(&model);
     assert!(sent[0] == 202 && (90..=102).contains(&sent[1]) && sent.len() == 2, "{sent:?}");
     let learnt = provider.prompt_tokens(u32::MAX);
     assert!((800..1_400).contains(&learnt), "{learnt}");
-    // The last attempt holds nothing but the question.
+    // The last attempt contains only the question.
     for _ in 0..4 {
         model.next(refused());
     }
-    assert!(matches!(provider.complete(request.clone()).await, Err(LlmError::Rejected { status: 400, .. })));
+    assert!(matches!(provider.complete(long.clone()).await, Err(LlmError::Rejected { status: 400, .. })));
     let sent = lengths(&model).split_off(2);
     assert!(sent.len() == 4 && sent.is_sorted_by(|one, next| one > next) && sent[3] == 2, "{sent:?}");
     assert_eq!(model.received()[5].body["messages"][1]["content"], "the question");
     assert!(provider.prompt_tokens(u32::MAX) < learnt);
-    // A grading prompt is not cut.
+    // A grading prompt is not truncated.
     model.next(refused());
-    let whole = ChatRequest { question_starts: Vec::new(), ..ask(&"word ".repeat(2_000)) };
+    let whole = ChatRequest { question_starts: Vec::new(), ..request(&"word ".repeat(2_000)) };
     assert!(matches!(provider.complete(whole).await, Err(LlmError::Rejected { .. })));
     assert_eq!(model.received().len(), 7);
 }
 
 #[tokio::test]
-async fn refusals_of_a_length_are_recognised_with_each_status() {
+async fn refusals_of_a_length_are_detected_with_any_status() {
     let ollama = r#"{"error":"input length exceeds maximum context length"}"#;
     let tgi = r#"{"error":"Input validation error: `inputs` tokens + `max_new_tokens` must be <= 700"}"#;
     let quota = r#"{"error":{"message":"Request too large for `m`: Limit 700, Requested 5000","code":"x"}}"#;
@@ -391,7 +391,7 @@ async fn refusals_of_a_length_are_recognised_with_each_status() {
 }
 
 #[tokio::test]
-async fn a_model_that_is_not_there_is_no_refusal_of_a_length() {
+async fn an_unknown_model_is_not_a_refusal_of_a_length() {
     let (model, provider) = setup().await;
     let body = r#"{"error":{"message":"no model with a context window of 300 tokens"}}"#;
     model.next(Behaviour::Raw(404, "application/json", body.into()));
@@ -401,7 +401,7 @@ async fn a_model_that_is_not_there_is_no_refusal_of_a_length() {
 }
 
 #[tokio::test]
-async fn a_refusal_within_an_answer_shortens_the_next_prompt() {
+async fn a_refusal_with_status_200_shortens_the_next_prompt() {
     let (model, provider) = setup().await;
     let body = r#"{"error":{"message":"This model's maximum context length is 700 tokens","code":400}}"#;
     model.next(Behaviour::Raw(200, "application/json", body.into()));
@@ -411,20 +411,20 @@ async fn a_refusal_within_an_answer_shortens_the_next_prompt() {
 }
 
 #[tokio::test]
-async fn a_context_that_is_shorter_than_a_reply_shortens_both() {
+async fn a_context_shorter_than_a_reply_shortens_the_reply() {
     let (model, provider) = setup().await;
     let text = "'max_tokens' is too large: 1024. This model's maximum context length is 600 tokens";
     let body = format!(r#"{{"object":"error","message":"{text}","code":400}}"#);
     model.next(Behaviour::Raw(400, "application/json", body.into()));
-    provider.complete(ChatRequest { max_tokens: 1_024, ..ask("hello") }).await.unwrap();
+    provider.complete(ChatRequest { max_tokens: 1_024, ..request("hello") }).await.unwrap();
     let sent: Vec<_> = model.received().iter().map(|received| received.body["max_tokens"].clone()).collect();
     assert_eq!(sent, [1_024, 300]);
 }
 
 #[tokio::test]
-async fn a_bound_of_the_reply_is_taken_over() {
+async fn the_reply_limit_of_an_endpoint_is_adopted() {
     let (model, provider) = setup().await;
-    let ask = || ChatRequest { max_tokens: 1_024, ..ask("hello") };
+    let long_request = || ChatRequest { max_tokens: 1_024, ..request("hello") };
     let refused = |status, content_type, text: &str| Behaviour::Raw(status, content_type, text.into());
     model.next(refused(
         422,
@@ -438,15 +438,15 @@ async fn a_bound_of_the_reply_is_taken_over() {
         "application/json",
         r#"{"error":"Input validation error: `max_new_tokens` must be <= 200"}"#,
     ));
-    provider.complete(ask()).await.unwrap();
-    provider.complete(ask()).await.unwrap();
+    provider.complete(long_request()).await.unwrap();
+    provider.complete(long_request()).await.unwrap();
     let sent: Vec<_> = model.received().iter().map(|received| received.body["max_tokens"].clone()).collect();
     assert_eq!(sent, [1_024, 800, 512, 256, 200, 200]);
-    // The endpoint that knows no such parameter is another one.
+    // An endpoint that does not support the parameter gets the other one.
     model.next(refused(400, "text/html", "<h1>Unknown field max_tokens</h1>"));
-    provider.complete(ask()).await.unwrap();
+    provider.complete(long_request()).await.unwrap();
     assert_eq!(model.received().pop().unwrap().body["max_completion_tokens"], 200);
-    // An endpoint that refuses for ever is given up.
+    // The client gives up on an endpoint that refuses every value.
     let stubborn = |body: &serde_json::Value| {
         let sent = body["max_completion_tokens"].as_u64()?;
         let text = format!("max_completion_tokens must be at most {}", sent - 1);
@@ -454,12 +454,12 @@ async fn a_bound_of_the_reply_is_taken_over() {
     };
     model.refuse(stubborn);
     let before = model.received().len();
-    assert!(matches!(provider.complete(ask()).await, Err(LlmError::Rejected { .. })));
+    assert!(matches!(provider.complete(long_request()).await, Err(LlmError::Rejected { .. })));
     assert!(model.received().len() - before < 15);
 }
 
 #[tokio::test]
-async fn a_reply_that_has_ended_is_not_waited_for() {
+async fn a_finished_reply_does_not_wait_for_the_end_of_the_stream() {
     let (model, provider) = setup().await;
     let body = "data: {\"choices\":[{\"delta\":{\"content\":\"hi\"},\"finish_reason\":\"stop\"}]}\n\n";
     model.next(Behaviour::Open("text/event-stream", body.into()));
@@ -470,7 +470,7 @@ async fn a_reply_that_has_ended_is_not_waited_for() {
 }
 
 #[tokio::test]
-async fn comments_alone_are_given_up_in_the_end() {
+async fn a_stream_of_comments_alone_times_out() {
     let model = FakeModel::start().await.unwrap();
     let provider = provider(&model.base_url(), Duration::from_millis(100));
     model.next(Behaviour::Endless(b": hello\n".to_vec(), b": again\n".to_vec()));
@@ -480,19 +480,19 @@ async fn comments_alone_are_given_up_in_the_end() {
 }
 
 #[tokio::test]
-async fn a_model_that_declines_says_so_or_is_said_to() {
+async fn refusals_are_returned_as_text_or_as_an_error() {
     let filtered = r#"{"choices":[{"message":{"content":null},"finish_reason":"content_filter"}]}"#;
     let refused = r#"{"error":{"message":"the prompt","code":"content_filter"}}"#;
     for (status, body) in [(200, filtered), (400, refused)] {
         let (model, provider) = setup().await;
         model.next(Behaviour::Raw(status, "application/json", body.into()));
-        let error = provider.complete(ask("hello")).await.unwrap_err();
+        let error = provider.complete(request("hello")).await.unwrap_err();
         assert!(matches!(error, LlmError::Declined(_)) && error.retry_after().is_none(), "{error}");
     }
     let (model, provider) = setup().await;
     let body = r#"{"choices":[{"message":{"content":null,"refusal":"I can't help."},"finish_reason":"stop"}]}"#;
     model.next(Behaviour::Raw(200, "application/json", body.into()));
-    assert_eq!(provider.complete(ask("hello")).await.unwrap().content, "I can't help.");
+    assert_eq!(provider.complete(request("hello")).await.unwrap().content, "I can't help.");
     let body = "data: {\"choices\":[{\"delta\":{\"refusal\":\"I can't.\"}}]}\n\ndata: [DONE]\n\n";
     assert_eq!(read(body).await.unwrap().0, "I can't.");
 }

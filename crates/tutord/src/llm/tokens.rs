@@ -1,21 +1,20 @@
-//! How many tokens a text has.
+//! Estimates of token counts.
 //!
-//! Which tokenizer a model uses is not known, and for most there is no table at hand. Tokenizers of today differ most
-//! where they were trained least: for other scripts than the Latin one `cl100k_base` is the most wasteful of those in wide
-//! use. Its count and a margin bounds the others'; what is still missing is learned from the counts that the endpoint
-//! sends.
+//! The tokenizer of the model is unknown, and most models publish none. Tokenizers differ most in non-Latin scripts,
+//! where `cl100k_base` produces more tokens than the other common ones. Its count plus a margin is therefore an upper
+//! bound for most models. The client corrects the rest with the counts that the endpoint reports.
 
-/// Added to the count of `cl100k_base`, in percent: by so much other tokenizers need more for some code.
-const MARGIN: usize = 15;
-/// Tokens that a chat template puts around each message.
+/// The margin on top of the count of `cl100k_base`, in percent: some tokenizers need this much more for source code.
+const MARGIN_PERCENT: usize = 15;
+/// Tokens that a chat template adds to each message.
 pub const MESSAGE_OVERHEAD: u32 = 6;
 
-/// Returns how many tokens a text has at most, by the tokenizers of today; 0 for an empty one.
+/// Returns an upper bound of a text's tokens in common tokenizers; 0 for an empty text.
 ///
-/// The tables are loaded at the first call, which takes some 20 ms and 15 MB.
+/// The first call loads the tables, which takes about 20 ms and 15 MB.
 pub fn estimate_tokens(text: &str) -> u32 {
     let count = bpe_openai::cl100k_base().count(text);
-    u32::try_from(count + (count * MARGIN).div_ceil(100)).unwrap_or(u32::MAX)
+    u32::try_from(count + (count * MARGIN_PERCENT).div_ceil(100)).unwrap_or(u32::MAX)
 }
 
 #[cfg(test)]
@@ -32,13 +31,13 @@ mod tests {
         llama3: u32,
     }
 
-    /// Texts with their counts by the npm packages gpt-tokenizer and llama3-tokenizer-js.
+    /// Returns texts with their counts by the npm packages gpt-tokenizer and llama3-tokenizer-js.
     fn texts() -> BTreeMap<String, Counts> {
         serde_json::from_str(include_str!("fixtures/tokens.json")).unwrap()
     }
 
     #[test]
-    fn no_text_has_more_tokens_than_estimated_nor_far_fewer() {
+    fn estimates_are_close_upper_bounds() {
         let texts = texts();
         assert!(texts.len() > 40);
         for (name, counts) in &texts {
@@ -50,12 +49,12 @@ mod tests {
         let quarters = |text: &str| u32::try_from(text.chars().count().div_ceil(4)).unwrap();
         assert!(
             texts.values().any(|counts| quarters(&counts.text) < counts.o200k_base),
-            "a quarter of a token a character"
+            "a quarter of a token per character is too low for some texts"
         );
     }
 
     #[test]
-    fn nothing_has_no_tokens() {
+    fn an_empty_text_has_no_tokens() {
         assert_eq!((estimate_tokens(""), estimate_tokens("a")), (0, 2));
     }
 }

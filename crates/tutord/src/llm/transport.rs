@@ -1,4 +1,4 @@
-//! Sends a request to the endpoint, again where that can help, and reads what comes back.
+//! Sends requests to the endpoint, retries them, and reads the responses.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -10,33 +10,34 @@ use reqwest::header::{CONTENT_TYPE, HeaderMap, RETRY_AFTER};
 use reqwest::{Response, StatusCode, Url};
 use serde_json::Value;
 
-use super::counted::RetryCause;
 use super::endpoint_error::EndpointError;
-use super::lenient;
+use super::lenient_json;
 use super::sse::{Event, EventReader};
+use super::usage::RetryCause;
 use super::{LlmError, Usage};
 
-/// The first pause; it doubles with each attempt, and up to half of it again is added at random.
+/// The first back-off. It doubles with each attempt, and a random jitter of up to half is added.
 const FIRST_PAUSE: Duration = Duration::from_millis(250);
-/// An endpoint that wants a longer pause than this is reported as unavailable instead.
-const LONGEST_PAUSE: Duration = Duration::from_secs(20);
-/// How much of the answer to a request that failed is read.
+/// The longest back-off. If the endpoint requests a longer one, the request fails.
+const MAX_PAUSE: Duration = Duration::from_secs(20);
+/// The maximum size of an error response, in bytes.
 const MAX_ERROR_BYTES: usize = 8 * 1_024;
-/// How much longer than its text a reply may be in JSON: each character escaped, and everything around it.
+/// The maximum ratio of a reply's JSON to its text, because each character may be escaped.
 const JSON_FACTOR: usize = 2;
+/// The size of the JSON around the text, in bytes.
 const JSON_OVERHEAD: usize = 32 * 1_024;
 
-/// Why a request brought no answer.
+/// A failed request.
 #[derive(Debug)]
-pub(super) enum Failure {
-    /// The endpoint refuses this request; another one may be taken.
-    Refused(Refusal),
+pub(super) enum SendError {
+    /// The endpoint refuses this request, and may accept a changed one.
+    Refused(EndpointRefusal),
     Other(LlmError),
 }
 
-/// A 4xx of the endpoint's, or any status with which it refuses the length of a prompt.
+/// A 4xx response, or a response of any status that refuses the length of a prompt.
 #[derive(Debug)]
-pub(super) struct Refusal {
+pub(super) struct EndpointRefusal {
     pub(super) status: u16,
     pub(super) error: EndpointError,
     /// Whether the prompt is too long.
@@ -44,18 +45,18 @@ pub(super) struct Refusal {
     summary: String,
 }
 
-impl From<Refusal> for LlmError {
-    fn from(refusal: Refusal) -> Self {
-        if refusal.error.declines() {
+impl From<EndpointRefusal> for LlmError {
+    fn from(refusal: EndpointRefusal) -> Self {
+        if refusal.error.is_content_refusal() {
             return Self::Declined(refusal.summary);
         }
         Self::Rejected { status: refusal.status, cause: refusal.summary }
     }
 }
 
-/// Retries 429, 5xx and failed connections, as often as configured and no earlier than `Retry-After` says.
+/// Sends requests. Retries 429, 5xx and connection failures, no earlier than `Retry-After` allows.
 #[derive(Debug)]
-pub(super) struct Transport {
+pub(super) struct HttpTransport {
     pub(super) http: reqwest::Client,
     pub(super) url: Url,
     pub(super) api_key: Option<String>,
@@ -63,9 +64,9 @@ pub(super) struct Transport {
     pub(super) usage: Arc<Usage>,
 }
 
-impl Transport {
-    /// Returns the answer once its head says that it is one.
-    pub(super) async fn send(&self, body: &Value) -> Result<Response, Failure> {
+impl HttpTransport {
+    /// Returns the response as soon as its head reports success.
+    pub(super) async fn send(&self, body: &Value) -> Result<Response, SendError> {
         let mut attempt = 0;
         loop {
             let mut request = self.http.post(self.url.clone()).json(body);
@@ -77,31 +78,31 @@ impl Transport {
                 Ok(response) => {
                     let limited = response.status() == StatusCode::TOO_MANY_REQUESTS;
                     let retry = if limited { RetryCause::RateLimited } else { RetryCause::ServerError };
-                    (refused(response).await?, retry)
+                    (read_error(response).await?, retry)
                 }
-                Err(error) => (unreachable(&error), RetryCause::Connection),
+                Err(error) => (connection_error(&error), RetryCause::Connection),
             };
             let (LlmError::Unavailable { cause, retry_after } | LlmError::RateLimited { cause, retry_after }) = &error
             else {
-                return Err(Failure::Other(error));
+                return Err(SendError::Other(error));
             };
             let pause = backoff(attempt).max(retry_after.unwrap_or_default());
-            if attempt == self.max_retries || pause > LONGEST_PAUSE {
-                return Err(Failure::Other(error));
+            if attempt == self.max_retries || pause > MAX_PAUSE {
+                return Err(SendError::Other(error));
             }
             tracing::warn!(cause, attempt, ?pause, "retrying the request to the model endpoint");
-            self.usage.retried(retry);
+            self.usage.record_retry(retry);
             tokio::time::sleep(pause).await;
             attempt += 1;
         }
     }
 }
 
-/// Reads an answer that is no success: as something that may pass, or as a refusal.
-async fn refused(response: Response) -> Result<LlmError, Failure> {
+/// Reads an error response. Returns a retriable error, or fails with a refusal.
+async fn read_error(response: Response) -> Result<LlmError, SendError> {
     let status = response.status();
     let retry_after = retry_after(response.headers(), SystemTime::now());
-    let content_type = content_type(&response);
+    let content_type = media_type(&response);
     let mut body = Vec::new();
     let mut chunks = response.bytes_stream();
     while let Some(Ok(chunk)) = chunks.next().await {
@@ -112,20 +113,21 @@ async fn refused(response: Response) -> Result<LlmError, Failure> {
         }
     }
     let text = String::from_utf8_lossy(&body);
-    let error = lenient::parse(&text).map_or_else(|| EndpointError::text(&text), |value| EndpointError::read(&value));
+    let error = lenient_json::parse(&text)
+        .map_or_else(|| EndpointError::from_text(&text), |value| EndpointError::parse(&value));
     let summary = format!("{status}, {error}, {} bytes of {content_type}", body.len());
     let is_too_long = match status {
         StatusCode::PAYLOAD_TOO_LARGE => true,
-        // Too many tokens in a minute are fewer after a pause, but for those of one prompt.
+        // A retry helps against the limit of a minute, except if one prompt exceeds the limit alone.
         StatusCode::TOO_MANY_REQUESTS => error.exceeds_a_quota(),
-        // A key or a model that is refused, whatever the text says of contexts.
+        // The key or the model is invalid, whatever the message says about contexts.
         StatusCode::UNAUTHORIZED | StatusCode::PAYMENT_REQUIRED | StatusCode::FORBIDDEN | StatusCode::NOT_FOUND => {
             false
         }
         _ => error.is_too_long(),
     };
     if is_too_long {
-        return Err(Failure::Refused(Refusal { status: status.as_u16(), error, is_too_long, summary }));
+        return Err(SendError::Refused(EndpointRefusal { status: status.as_u16(), error, is_too_long, summary }));
     }
     if status == StatusCode::TOO_MANY_REQUESTS {
         return Ok(LlmError::RateLimited { cause: summary, retry_after });
@@ -134,20 +136,21 @@ async fn refused(response: Response) -> Result<LlmError, Failure> {
         return Ok(LlmError::Unavailable { cause: summary, retry_after });
     }
     if status.is_redirection() {
-        let cause = format!("{status}: redirects are not followed; set LLM_BASE_URL to the address that it leads to");
+        let cause =
+            format!("{status}: tutord does not follow redirects; set LLM_BASE_URL to the target of the redirect");
         return Ok(LlmError::Rejected { status: status.as_u16(), cause });
     }
-    Err(Failure::Refused(Refusal { status: status.as_u16(), error, is_too_long, summary }))
+    Err(SendError::Refused(EndpointRefusal { status: status.as_u16(), error, is_too_long, summary }))
 }
 
-/// The media type of an answer, without parameters.
-fn content_type(response: &Response) -> String {
+/// Returns the media type of a response, without parameters.
+fn media_type(response: &Response) -> String {
     let text = response.headers().get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or("no content type");
     text.split(';').next().unwrap_or_default().chars().take(64).collect()
 }
 
-/// reqwest tells where it failed; its sources tell why. The address is left out: it may hold a key.
-pub(super) fn unreachable(error: &reqwest::Error) -> LlmError {
+/// Joins the sources of an error, which name its cause. Omits the URL, which may contain a key.
+pub(super) fn connection_error(error: &reqwest::Error) -> LlmError {
     let mut cause = String::from("the request failed");
     let mut source = std::error::Error::source(error);
     while let Some(inner) = source {
@@ -162,7 +165,7 @@ fn backoff(attempt: u32) -> Duration {
     pause + pause.mul_f64(rand::random_range(0.0..0.5))
 }
 
-/// `Retry-After` in either of its forms: seconds, or a date.
+/// Parses `Retry-After` in either form: seconds or a date.
 fn retry_after(headers: &HeaderMap, now: SystemTime) -> Option<Duration> {
     let value = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
     match value.parse() {
@@ -171,53 +174,53 @@ fn retry_after(headers: &HeaderMap, now: SystemTime) -> Option<Duration> {
     }
 }
 
-/// How many bytes are read at once: the events in them are held together.
-const PIECE: usize = 16 * 1_024;
+/// The number of bytes that are parsed at a time, which bounds the number of buffered events.
+const PARSE_BATCH_BYTES: usize = 16 * 1_024;
 
-/// The form of an answer, by its first bytes: gateways give it the wrong content type.
+/// The format of a response. It is detected from the first bytes, because gateways send wrong content types.
 #[derive(Debug)]
-enum Form {
+enum BodyFormat {
     Unknown,
-    /// One JSON object, as far as it has come.
-    Whole(Vec<u8>),
-    Events(EventReader),
+    /// One JSON object, up to the bytes received.
+    Json(Vec<u8>),
+    EventStream(EventReader),
 }
 
-/// Reads an answer as events, of which a whole JSON object is one. It holds no more than the longest event.
-pub(super) struct AnswerReader {
+/// Reads a response as events; a whole JSON object counts as one event. Buffers no more than the longest event.
+pub(super) struct ResponseReader {
     bytes: BoxStream<'static, reqwest::Result<Bytes>>,
-    /// The longest pause between two pieces of any content, comments included.
+    /// The maximum pause between two pieces of any content, including comments.
     idle_timeout: Duration,
     max_bytes: usize,
-    form: Form,
+    form: BodyFormat,
     /// Received bytes that are not parsed yet.
     received: Bytes,
     events: VecDeque<Event>,
     ended: bool,
 }
 
-impl AnswerReader {
-    /// Reads an answer whose text has at most `max_reply_bytes`.
+impl ResponseReader {
+    /// Creates a reader of a response whose text has at most `max_reply_bytes`.
     pub(super) fn new(response: Response, idle_timeout: Duration, max_reply_bytes: usize) -> Self {
         Self {
             bytes: response.bytes_stream().boxed(),
             idle_timeout,
             max_bytes: max_reply_bytes.saturating_mul(JSON_FACTOR).saturating_add(JSON_OVERHEAD),
-            form: Form::Unknown,
+            form: BodyFormat::Unknown,
             received: Bytes::new(),
             events: VecDeque::new(),
             ended: false,
         }
     }
 
-    /// Returns the next event; `None` at the end.
+    /// Returns the next event, or `None` at the end.
     pub(super) async fn next(&mut self) -> Result<Option<Event>, LlmError> {
         loop {
             if let Some(event) = self.events.pop_front() {
                 return Ok(Some(event));
             }
             if !self.received.is_empty() {
-                let piece = self.received.split_to(self.received.len().min(PIECE));
+                let piece = self.received.split_to(self.received.len().min(PARSE_BATCH_BYTES));
                 self.push(&piece)?;
                 continue;
             }
@@ -226,43 +229,47 @@ impl AnswerReader {
             }
             match tokio::time::timeout(self.idle_timeout, self.bytes.next()).await {
                 Ok(Some(Ok(bytes))) => self.received = bytes,
-                Ok(Some(Err(error))) => return Err(unreachable(&error)),
+                Ok(Some(Err(error))) => return Err(connection_error(&error)),
                 Ok(None) => self.end(),
                 Err(_) => return Err(LlmError::Timeout(self.idle_timeout)),
             }
         }
     }
 
-    /// Reads each line of an event as an event of its own, for endpoints that leave the blank lines between them out.
-    pub(super) fn split(&mut self, event: &Event) {
+    /// Splits the lines of an event into events, for endpoints that omit the blank lines between events.
+    pub(super) fn split_lines(&mut self, event: &Event) {
         for line in event.data.lines().rev() {
             self.events.push_front(Event { is_error: event.is_error, data: line.to_owned() });
         }
     }
 
     fn push(&mut self, bytes: &[u8]) -> Result<(), LlmError> {
-        if let Form::Unknown = self.form {
+        if let BodyFormat::Unknown = self.form {
             let space = |byte: &u8| byte.is_ascii_whitespace() || b"\xef\xbb\xbf".contains(byte);
             match bytes.iter().find(|byte| !space(byte)) {
-                // Blank lines may begin either.
+                // Both formats may begin with blank lines.
                 None => return Ok(()),
-                // Once as large as it may become: a vector that grows leaves its smaller places behind. Pages that are not
-                // written to take no memory.
-                Some(b'{' | b'[') => self.form = Form::Whole(Vec::with_capacity(self.max_bytes)),
-                Some(b'<') => return Err(LlmError::Protocol("an HTML page; is LLM_BASE_URL an API?".to_owned())),
-                Some(_) => self.form = Form::Events(EventReader::new(self.max_bytes)),
+                // Allocates the maximum size once: a growing vector would leave freed blocks behind. Pages that are not
+                // written to use no memory.
+                Some(b'{' | b'[') => self.form = BodyFormat::Json(Vec::with_capacity(self.max_bytes)),
+                Some(b'<') => {
+                    return Err(LlmError::Protocol(
+                        "an HTML page; check that LLM_BASE_URL is the URL of an API".to_owned(),
+                    ));
+                }
+                Some(_) => self.form = BodyFormat::EventStream(EventReader::new(self.max_bytes)),
             }
         }
         let fits = match &mut self.form {
-            Form::Events(reader) => reader.push(bytes, &mut self.events).is_ok(),
-            Form::Whole(body) => {
+            BodyFormat::EventStream(reader) => reader.push(bytes, &mut self.events).is_ok(),
+            BodyFormat::Json(body) => {
                 let fits = body.len() + bytes.len() <= self.max_bytes;
                 if fits {
                     body.extend_from_slice(bytes);
                 }
                 fits
             }
-            Form::Unknown => true,
+            BodyFormat::Unknown => true,
         };
         if fits { Ok(()) } else { Err(LlmError::Protocol(format!("longer than {} bytes", self.max_bytes))) }
     }
@@ -270,12 +277,12 @@ impl AnswerReader {
     fn end(&mut self) {
         self.ended = true;
         match &mut self.form {
-            Form::Unknown => {}
-            Form::Whole(body) => {
+            BodyFormat::Unknown => {}
+            BodyFormat::Json(body) => {
                 let text = String::from_utf8_lossy(&std::mem::take(body)).into_owned();
                 self.events.push_back(Event { is_error: false, data: text.trim_start_matches('\u{feff}').to_owned() });
             }
-            Form::Events(reader) => self.events.extend(reader.end()),
+            BodyFormat::EventStream(reader) => self.events.extend(reader.end()),
         }
     }
 }
@@ -287,7 +294,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn both_forms_of_retry_after_are_read() {
+    fn both_forms_of_retry_after_are_parsed() {
         let now = SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000_000);
         let read = |text: &'static str| {
             retry_after(&HeaderMap::from_iter([(RETRY_AFTER, HeaderValue::from_static(text))]), now)

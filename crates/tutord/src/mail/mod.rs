@@ -17,32 +17,32 @@ use tutord_core::rules::address::ascii_domain;
 
 pub use settings::MailSettings;
 pub use stats::MailStats;
-pub(crate) use text::Text;
+pub(crate) use text::MailText;
 
 /// The timeout of one SMTP step.
 const STEP_TIMEOUT: Duration = Duration::from_secs(15);
 /// The timeout of sending one mail.
 const SEND_TIMEOUT: Duration = Duration::from_mins(1);
-/// The reply codes of a permanent failure of a mail. Other codes that begin with 5 concern the connection or the
-/// log-in, which an operator can fix.
-const REFUSED: std::ops::RangeInclusive<u16> = 550..=559;
+/// The reply codes that reject one mail permanently. Other 5xx codes concern the connection or the log-in, which an
+/// operator can fix.
+const PERMANENT_CODES: std::ops::RangeInclusive<u16> = 550..=559;
 
-/// Why a mail could not be sent.
+/// The error of an attempt to send a mail.
 #[derive(Debug)]
-pub(crate) struct Failure {
-    /// Set if a retry would fail, too.
+pub(crate) struct DeliveryError {
+    /// Whether a retry would fail too.
     pub(crate) is_permanent: bool,
-    /// The reply code or another cause, without the server's text, which can contain an address.
+    /// The reply code or another cause. It omits the server's text, which can contain an address.
     pub(crate) cause: String,
 }
 
-/// The mail server, or the directory that mails are written to.
+/// A transport to a mail server, or to a directory of files.
 pub struct Transport {
     from: Mailbox,
-    target: Target,
+    destination: Destination,
 }
 
-enum Target {
+enum Destination {
     Smtp(AsyncSmtpTransport<Tokio1Executor>),
     Files(PathBuf),
 }
@@ -53,77 +53,80 @@ impl Transport {
     /// # Errors
     /// Returns an error if the SMTP URL is invalid.
     pub fn new(config: &MailSettings, data_dir: &Path) -> anyhow::Result<Self> {
-        let target = match &config.smtp_url {
+        let destination = match &config.smtp_url {
             Some(url) => {
                 let builder = AsyncSmtpTransport::<Tokio1Executor>::from_url(url.reveal()).context("SMTP_URL")?;
-                Target::Smtp(builder.timeout(Some(STEP_TIMEOUT)).build())
+                Destination::Smtp(builder.timeout(Some(STEP_TIMEOUT)).build())
             }
-            None => Target::Files(data_dir.join("mail")),
+            None => Destination::Files(data_dir.join("mail")),
         };
-        Ok(Self { from: config.mail_from.clone(), target })
+        Ok(Self { from: config.mail_from.clone(), destination })
     }
 
     /// Connects to the mail server, and logs in if the URL has a user. Returns `None` if mails are written to files.
     pub async fn check(&self) -> Option<Result<(), String>> {
-        let Target::Smtp(transport) = &self.target else { return None };
+        let Destination::Smtp(transport) = &self.destination else { return None };
         Some(match tokio::time::timeout(STEP_TIMEOUT, transport.test_connection()).await {
             Ok(Ok(true)) => Ok(()),
             Ok(Ok(false)) => Err("the mail server closed the connection".to_owned()),
-            Ok(Err(error)) => Err(cause(&error)),
-            Err(_) => Err(format!("no answer within {STEP_TIMEOUT:?}")),
+            Ok(Err(error)) => Err(describe(&error)),
+            Err(_) => Err(format!("no response from the mail server within {STEP_TIMEOUT:?}; check SMTP_URL")),
         })
     }
 
     /// Sends a mail, without retries.
-    pub(crate) async fn send(&self, to: &str, message_id: &str, text: Text) -> Result<(), Failure> {
-        let lasting = |cause: String| Failure { is_permanent: true, cause };
-        let passing = |cause: String| Failure { is_permanent: false, cause };
-        let recipient = recipient(to).map_err(|_| lasting("the recipient's address is invalid".to_owned()))?;
+    pub(crate) async fn send(&self, to: &str, message_id: &str, text: MailText) -> Result<(), DeliveryError> {
+        let permanent = |cause: String| DeliveryError { is_permanent: true, cause };
+        let temporary = |cause: String| DeliveryError { is_permanent: false, cause };
+        let recipient = recipient(to).map_err(|_| permanent("the recipient's address is invalid".to_owned()))?;
         let message = Message::builder()
             .from(self.from.clone())
             .to(Mailbox::new(None, recipient))
             .subject(text.subject)
             .message_id(Some(format!("<{message_id}>")))
-            // Without it a reader may show the encoding of the text, in which the links are broken.
+            // Without this header, some mail readers show the encoded text, in which the links are broken.
             .header(MIME_VERSION_1_0)
             .header(ContentType::TEXT_PLAIN)
             .body(text.body)
-            .map_err(|_| lasting("could not build the mail".to_owned()))?;
-        match &self.target {
-            Target::Smtp(transport) => {
+            .map_err(|_| permanent("could not build the mail".to_owned()))?;
+        match &self.destination {
+            Destination::Smtp(transport) => {
                 // A server that refuses the connection refuses every mail, so this mail is retried.
                 if let Some(Err(cause)) = self.check().await {
-                    return Err(passing(cause));
+                    return Err(temporary(cause));
                 }
                 match tokio::time::timeout(SEND_TIMEOUT, transport.send(message)).await {
                     Ok(Ok(_)) => Ok(()),
                     Ok(Err(error)) => {
-                        let is_refused = error.status().is_some_and(|code| REFUSED.contains(&u16::from(code)));
-                        Err(Failure { is_permanent: is_refused && !is_about_sender(&error), cause: cause(&error) })
+                        let is_rejected = error.status().is_some_and(|code| PERMANENT_CODES.contains(&u16::from(code)));
+                        Err(DeliveryError {
+                            is_permanent: is_rejected && !is_about_sender(&error),
+                            cause: describe(&error),
+                        })
                     }
-                    Err(_) => Err(passing(format!("not sent within {SEND_TIMEOUT:?}"))),
+                    Err(_) => Err(temporary(format!("not sent within {SEND_TIMEOUT:?}"))),
                 }
             }
-            Target::Files(directory) => {
-                write(directory, &message.formatted()).await.map_err(|error| passing(format!("{error:#}")))
+            Destination::Files(directory) => {
+                write_file(directory, &message.formatted()).await.map_err(|error| temporary(format!("{error:#}")))
             }
         }
     }
 }
 
-/// Returns `true` if the enhanced status code (RFC 3463) of a refusal concerns the sender or the server's policy, which
+/// Returns whether the enhanced status code (RFC 3463) of a rejection concerns the sender or the server's policy, which
 /// an operator can fix.
 fn is_about_sender(error: &lettre::transport::smtp::Error) -> bool {
-    const SENDER: [&str; 3] = ["5.1.7", "5.1.8", "5.7."];
+    const SENDER_CODES: [&str; 3] = ["5.1.7", "5.1.8", "5.7."];
     let text = std::error::Error::source(error).map(ToString::to_string).unwrap_or_default();
-    SENDER.iter().any(|code| text.trim_start().starts_with(code))
+    SENDER_CODES.iter().any(|code| text.trim_start().starts_with(code))
 }
 
 /// Returns the cause of a failed attempt, for the operator.
-fn cause(error: &lettre::transport::smtp::Error) -> String {
+fn describe(error: &lettre::transport::smtp::Error) -> String {
     match error.status() {
         Some(code) => format!("the mail server answered {code}"),
-        // Without the text: it may repeat the address.
+        // The text of the response may repeat the address.
         None if error.is_response() => "the mail server's response is invalid".to_owned(),
         None if error.is_timeout() => format!("the mail server did not respond within {STEP_TIMEOUT:?}"),
         None => {
@@ -139,17 +142,17 @@ fn cause(error: &lettre::transport::smtp::Error) -> String {
 }
 
 /// Writes a mail to a separate file.
-async fn write(directory: &Path, mail: &[u8]) -> anyhow::Result<()> {
+async fn write_file(directory: &Path, mail: &[u8]) -> anyhow::Result<()> {
     tokio::fs::create_dir_all(directory).await.with_context(|| directory.display().to_string())?;
     let name = format!("{}-{:08x}.eml", Timestamp::now().as_micros(), rand::random::<u32>());
-    // Renamed into place: whoever watches the directory never sees half a mail.
+    // The rename is atomic, so that programs that watch the directory never read half a mail.
     let (part, path) = (directory.join(format!("{name}.part")), directory.join(&name));
     tokio::fs::write(&part, mail).await.with_context(|| part.display().to_string())?;
     tokio::fs::rename(&part, &path).await.with_context(|| path.display().to_string())
 }
 
-/// Returns the address with its domain in ASCII, which every mail server understands. An address that is not ASCII
-/// before the `@` needs a server with SMTPUTF8 (RFC 6531).
+/// Returns the address with its domain in ASCII, which every mail server supports. A non-ASCII local part requires a
+/// server with SMTPUTF8 (RFC 6531).
 fn recipient(to: &str) -> Result<Address, AddressError> {
     let address: Address = to.parse()?;
     match ascii_domain(address.domain()) {
@@ -163,26 +166,26 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_domain_is_sent_to_in_ascii() {
+    fn domains_are_converted_to_ascii() {
         assert_eq!(recipient("Anna@Exämple.test").unwrap().to_string(), "Anna@xn--exmple-cua.test");
         assert_eq!(recipient("anna@[127.0.0.1]").unwrap().to_string(), "anna@[127.0.0.1]");
     }
 
     #[tokio::test]
-    async fn mails_land_in_files_with_a_usable_link() {
+    async fn mails_are_written_to_files_with_a_usable_link() {
         let directory = tempfile::tempdir().unwrap();
         let config = MailSettings { smtp_url: None, mail_from: "tutord <no-reply@example.com>".parse().unwrap() };
         let transport = Transport::new(&config, directory.path()).unwrap();
         let link = format!("https://tutor.example/app/verify-email?token={}", "abc-123".repeat(9));
-        transport.send("student@example.com", "one@example.com", Text::verify_email(&link)).await.unwrap();
+        transport.send("student@example.com", "one@example.com", MailText::verify_email(&link)).await.unwrap();
         let mut files = std::fs::read_dir(directory.path().join("mail")).unwrap();
         let text = std::fs::read_to_string(files.next().unwrap().unwrap().path()).unwrap();
         assert!(files.next().is_none());
         assert!(text.contains("To: student@example.com\r\n") && text.contains("Message-ID: <one@example.com>\r\n"));
-        // Long lines are folded, and the sign that folds them is escaped itself (RFC 2045, quoted-printable).
+        // Undoes the folding of long lines (RFC 2045, quoted-printable).
         let text = text.replace("=\r\n", "").replace("=3D", "=");
         assert!(text.contains(&link), "{text}");
-        let refused = transport.send("no address", "two@example.com", Text::address_taken("x")).await.unwrap_err();
-        assert!(refused.is_permanent);
+        let error = transport.send("no address", "two@example.com", MailText::address_taken("x")).await.unwrap_err();
+        assert!(error.is_permanent);
     }
 }

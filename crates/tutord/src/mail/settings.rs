@@ -1,11 +1,11 @@
-//! The settings of mails.
+//! Settings of mails.
 
 use clap::Args;
 use lettre::message::Mailbox;
 
 use crate::values::{Secret, SecretUrl};
 
-/// Mails.
+/// Settings of mails.
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Mail")]
 pub struct MailSettings {
@@ -22,6 +22,7 @@ const SMTP_URL: SecretUrl = SecretUrl {
     is_valid: |text| lettre::AsyncSmtpTransport::<lettre::Tokio1Executor>::from_url(text).is_ok(),
     expected: "smtps://USER:PASSWORD@HOST or smtp://HOST:PORT",
 };
+
 fn sender(text: &str) -> Result<Mailbox, String> {
     text.parse().map_err(|_| "must be an address such as 'tutord <no-reply@example.com>'".to_owned())
 }

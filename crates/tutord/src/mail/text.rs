@@ -1,12 +1,12 @@
 //! The texts of mails.
 
 /// A mail's subject and plain-text body.
-pub(crate) struct Text {
+pub(crate) struct MailText {
     pub(crate) subject: &'static str,
     pub(crate) body: String,
 }
 
-impl Text {
+impl MailText {
     pub(crate) fn verify_email(link: &str) -> Self {
         Self {
             subject: "Please verify your e-mail address",

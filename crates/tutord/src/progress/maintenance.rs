@@ -8,7 +8,7 @@ use tokio::sync::Notify;
 use tutord_core::model::progress::utc_day;
 use tutord_core::{Store, Timestamp};
 
-use crate::background::Background;
+use crate::background::{Background, Cause};
 
 /// The maximum number of changes that one transaction applies to the counts.
 const FOLDED: i64 = 500;
@@ -21,19 +21,14 @@ const INTERVAL: Duration = Duration::from_secs(60);
 
 /// Starts the task, which ends at shutdown.
 pub(crate) fn spawn(background: &Background, store: Arc<dyn Store>, changed: Arc<Notify>) {
-    let within = background.clone();
-    background.spawn(async move {
-        let mut interval = tokio::time::interval(INTERVAL);
-        loop {
-            tokio::select! {
-                () = within.shutdown.cancelled() => return,
-                () = changed.notified() => {}
-                _ = interval.tick() => {
-                    let day = utc_day(Timestamp::now() - GRACE);
-                    within.drain("past leaderboards", || store.purge_leaderboards(day, REMOVED)).await;
-                }
+    background.spawn_loop(INTERVAL, changed, move |background, cause| {
+        let store = Arc::clone(&store);
+        async move {
+            if cause == Cause::Interval {
+                let day = utc_day(Timestamp::now() - GRACE);
+                background.drain("past leaderboards", || store.purge_leaderboards(day, REMOVED)).await;
             }
-            within.drain("waiting changes of leaderboards", || store.fold_leaderboards(FOLDED)).await;
+            background.drain("waiting changes of leaderboards", || store.fold_leaderboards(FOLDED)).await;
         }
     });
 }

@@ -63,7 +63,7 @@ const BUDGETS: &[Budget] = &[
     ("GET", "/leaderboard", LEADERBOARD_BUDGET),
     ("GET", "/leaderboard/me", AROUND_BUDGET),
     ("PUT", "/leaderboard/me", OPT_OUT_BUDGET),
-    // Its beginning; the exercises are read while the answer is on its way.
+    // The statements before the response begins; the exercises are read while it is sent.
     ("GET", "/export", PROGRESS_BUDGET),
 ];
 
@@ -210,7 +210,7 @@ struct DaysQuery {
 
 impl DaysQuery {
     fn parse(&self) -> Result<Days, ApiError> {
-        // Four digits for the year: databases know fewer of the years before Christ than the parser does.
+        // Years have four digits: the databases support fewer years than the parser.
         let is_plain = |text: &str| text.len() == 10 && text.bytes().all(|byte| byte == b'-' || byte.is_ascii_digit());
         let date = |name: &str, text: &str| {
             let day = Some(text).filter(|text| is_plain(text)).and_then(|text| text.parse().ok());

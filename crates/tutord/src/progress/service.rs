@@ -1,11 +1,10 @@
 //! The rules of a student's progress.
 
-use std::sync::Arc;
-
 use tutord_core::model::progress::{Activity, ActivityHistory, ProgressOverview, TopicSkill, average_grade};
 use tutord_core::model::{Achievement, AchievementCategory, Period, SkillLevel, User};
 use tutord_core::rules::streak::current_streak;
 use tutord_core::rules::{self, level};
+use tutord_core::store::Loaded;
 use tutord_core::time::zone::local_day;
 use tutord_core::{LocalDate, Timestamp};
 
@@ -17,18 +16,21 @@ use crate::http::error::ApiError;
 const TREND_DAYS: i64 = 30;
 
 /// Returns the profile of a student, and the sums of all time.
-pub(super) async fn progress(state: &ProgressState, user_id: i64) -> Result<(Arc<User>, ProgressOverview), ApiError> {
+pub(super) async fn progress(
+    state: &ProgressState,
+    user_id: i64,
+) -> Result<(Loaded<User>, ProgressOverview), ApiError> {
     let user = profile(state.store.as_ref(), user_id).await?;
     Ok((user, state.store.progress(user_id).await?))
 }
 
 /// Returns a student's progress in each requirement.
-struct Reached {
+struct RequirementProgress {
     all: Activity,
     best_level: i32,
 }
 
-impl Reached {
+impl RequirementProgress {
     fn new(user_id: i64, found: &ProgressOverview) -> Self {
         let best_level = found.skills.iter().map(|skill| level::rank(skill.level)).max().unwrap_or(0);
         let all = found.all.clone().unwrap_or_else(|| Activity::sum(user_id, &[]));
@@ -55,7 +57,7 @@ pub(super) async fn achievements(
     category: Option<AchievementCategory>,
 ) -> Result<Vec<AchievementProgress>, ApiError> {
     let found = state.store.progress(user_id).await?;
-    let reached = Reached::new(user_id, &found);
+    let reached = RequirementProgress::new(user_id, &found);
     let visible = found.achievements.into_iter().filter(|(achievement, unlocked_at)| {
         (!achievement.hidden || unlocked_at.is_some()) && category.is_none_or(|wanted| achievement.category == wanted)
     });
@@ -112,7 +114,7 @@ pub(super) struct PeriodSums {
 
 /// Returns the sums of today, of seven days, of thirty days, or of all time.
 pub(super) async fn statistics(state: &ProgressState, user_id: i64, period: Period) -> Result<PeriodSums, ApiError> {
-    let today = today(profile(state.store.as_ref(), user_id).await?.as_ref());
+    let today = today(&*profile(state.store.as_ref(), user_id).await?);
     let days = match period {
         Period::Daily => 1,
         Period::Weekly => 7,
@@ -146,7 +148,7 @@ pub(super) async fn history(state: &ProgressState, user_id: i64, days: Days) -> 
     let (from, to) = match days {
         Days::Between(from, to) => (from, to),
         Days::Newest(count) => {
-            let today = today(profile(state.store.as_ref(), user_id).await?.as_ref());
+            let today = today(&*profile(state.store.as_ref(), user_id).await?);
             (today.plus_days(1 - count), today)
         }
     };
@@ -155,7 +157,7 @@ pub(super) async fn history(state: &ProgressState, user_id: i64, days: Days) -> 
     let mut day = from;
     loop {
         days.push((day, found.next_if(|activity| activity.starts_on == day)));
-        // Not `while day <= to`: nothing is later than the calendar's last day.
+        // `while day <= to` would not end at the last day of the calendar.
         if day >= to {
             break;
         }

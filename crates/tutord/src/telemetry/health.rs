@@ -37,11 +37,11 @@ pub struct Readiness {
     checks: Value,
 }
 
-/// The timeout of all database checks; load balancers do not wait longer.
+/// The timeout of all database checks together. It is shorter than the time-outs of common load balancers.
 const DATABASE_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Reports readiness, with the result of each check. A Redis outage does not make the process unready. Computed at most
-/// once a second.
+/// Reports readiness, with the result of each check. Redis does not affect readiness. The checks run at most once a
+/// second.
 #[utoipa::path(get, path = "/health/ready", tag = "health", security(()), responses((status = 200, body = Object),
     (status = 503, body = Object, description = "The process can't serve requests; `checks` gives the reason.")))]
 pub async fn ready(State(state): State<TelemetryState>) -> Response {
@@ -78,7 +78,7 @@ async fn database(state: &TelemetryState) -> Value {
     }
     let latency = rounded(began);
     match state.operations.try_write().await {
-        // Without the table there is nothing to write to: see the migrations.
+        // Without migrations there is no table to write to, which the check of the migrations reports.
         Ok(()) | Err(Error::Refused(Refusal::SchemaMismatch, _)) => json!({"status": "ok", "latency_ms": latency}),
         Err(error) => unavailable(&error),
     }
@@ -102,7 +102,7 @@ async fn schema(state: &TelemetryState) -> (Value, Value) {
     (migrations, catalogue)
 }
 
-/// Returns the public part of an error: its kind, never the database's message.
+/// Returns the public part of an error: its kind, without the database's message.
 fn unavailable(error: &Error) -> Value {
     match error.refusal() {
         Some(refusal) => json!({"status": "error", "cause": refusal.name(), "message": refusal.to_string()}),

@@ -1,7 +1,7 @@
 //! The route `GET /metrics` for Prometheus.
 //!
-//! Names follow <https://prometheus.io/docs/practices/naming/>. Labels have few values: routes are templates,
-//! statements are grouped by their first word.
+//! Names follow <https://prometheus.io/docs/practices/naming/>. To bound the number of series, routes are templates,
+//! and statements are grouped by their first word.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -27,19 +27,19 @@ use crate::http::error::ApiError;
 use crate::llm::Usage;
 use crate::mail::MailStats;
 
-/// The timeout of the database query for `/metrics`; Prometheus gives up after ten seconds.
-const REPLICAS_WITHIN: Duration = Duration::from_secs(2);
+/// The timeout of the query for replicas. It is shorter than Prometheus' scrape time-out of ten seconds.
+const REPLICAS_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// The labels of values that are read at collection.
+/// Labels of values that are read at collection time.
 type Labels = Vec<(&'static str, String)>;
 
-/// A count of a namespace.
-type Count = fn(&NamespaceStats) -> u64;
+/// Selects a counter of a namespace.
+type CounterField = fn(&NamespaceStats) -> u64;
 
-/// A registry for one response.
-struct Collected(Registry);
+/// The registry of one response.
+struct Collector(Registry);
 
-impl Collected {
+impl Collector {
     fn counters(&mut self, name: &str, help: &str, values: impl IntoIterator<Item = (Labels, u64)>) {
         let family = Family::<Labels, Counter>::default();
         for (labels, value) in values {
@@ -122,7 +122,7 @@ impl Collected {
         self.seconds("db_acquire_wait", "Time spent waiting for a database connection", waited);
     }
 
-    /// Adds the replicas, but no values if their lag is unknown, because zeros would be wrong.
+    /// Adds the replicas. Omits values whose lag is unknown, because zero would be wrong.
     fn replicas(&mut self, replicas: Option<&[Replica]>) {
         let Some(replicas) = replicas else { return };
         if replicas.iter().any(|replica| replica.progress.is_none()) {
@@ -146,7 +146,7 @@ impl Collected {
 
     fn cache(&mut self, state: &TelemetryState) {
         let namespaces = state.cache.stats();
-        let mut counters = |name: &str, help: &str, results: &[(&str, Count)]| {
+        let mut counters = |name: &str, help: &str, results: &[(&str, CounterField)]| {
             let values = namespaces.iter().flat_map(|namespace| {
                 results.iter().map(|(result, value)| {
                     let mut labels = vec![("namespace", namespace.name.to_owned())];
@@ -234,16 +234,16 @@ const fn seconds(micros: u64) -> f64 {
     micros as f64 / 1e6
 }
 
-/// Returns the replicas that replay, with unique names: the second `walreceiver` is `walreceiver#2`. They are ordered
-/// by address, so that a replica keeps its name while the same replicas are connected. Labels by port or container
-/// address would create a new series at each reconnection.
+/// Returns the lag of each replica under a unique name: the second `walreceiver` becomes `walreceiver#2`. Replicas are
+/// numbered by address, so that names are stable while the same replicas are connected. Labels with the port or the
+/// container address would create a new series at each reconnection.
 fn lags(replicas: &[Replica]) -> Vec<(String, u64, Option<Duration>)> {
     let mut seen: BTreeMap<&str, u32> = BTreeMap::new();
-    let known = replicas.iter().filter_map(|replica| {
+    let replaying = replicas.iter().filter_map(|replica| {
         let progress = replica.progress.as_ref()?;
         Some((replica.name.as_str(), progress.lag_bytes?, progress.lag))
     });
-    known
+    replaying
         .map(|(name, bytes, lag)| {
             let number = seen.entry(name).or_default();
             *number += 1;
@@ -252,12 +252,12 @@ fn lags(replicas: &[Replica]) -> Vec<(String, u64, Option<Duration>)> {
         .collect()
 }
 
-/// Reads the replicas with one statement. Returns `None` on SQLite, or if the database does not respond in time.
+/// Reads the replicas with one statement. Returns `None` on SQLite, and if the database does not respond in time.
 async fn replicas(state: &TelemetryState) -> Option<Vec<Replica>> {
     if state.operations.backend() != "postgres" {
         return None;
     }
-    let read = tokio::time::timeout(REPLICAS_WITHIN, state.operations.replicas()).await;
+    let read = tokio::time::timeout(REPLICAS_TIMEOUT, state.operations.replicas()).await;
     match read.unwrap_or(Err(tutord_core::Error::Timeout)) {
         Ok(replicas) => Some(replicas),
         Err(error) => {
@@ -287,18 +287,18 @@ pub async fn metrics(State(state): State<TelemetryState>) -> Result<impl IntoRes
 
 async fn collect(state: &TelemetryState) -> Result<Bytes, ApiError> {
     let replicas = replicas(state).await;
-    let mut collected = Collected(Registry::with_prefix("tutord"));
-    state.http.requests.register(&mut collected.0);
-    collected.connections(&state.http.connections);
-    collected.shed(&state.http.admission);
-    collected.statements(state);
-    collected.pool(state);
-    collected.replicas(replicas.as_deref());
-    collected.cache(state);
-    collected.mails(&state.mail_stats);
-    collected.llm(&state.llm.usage, state.llm.settings.model_name());
+    let mut collector = Collector(Registry::with_prefix("tutord"));
+    state.http.requests.register(&mut collector.0);
+    collector.connections(&state.http.connections);
+    collector.shed(&state.http.admission);
+    collector.statements(state);
+    collector.pool(state);
+    collector.replicas(replicas.as_deref());
+    collector.cache(state);
+    collector.mails(&state.mail_stats);
+    collector.llm(&state.llm.usage, state.llm.settings.model_name());
     let mut body = String::new();
-    text::encode(&mut body, &collected.0).map_err(|error| ApiError::internal(&error))?;
+    text::encode(&mut body, &collector.0).map_err(|error| ApiError::internal(&error))?;
     Ok(body.into())
 }
 
@@ -309,7 +309,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_replica_that_replays_has_a_name_of_its_own() {
+    fn replicas_that_replay_have_unique_names() {
         let replica = |name: &str, lag_bytes| {
             let (state, sync_state, lag) = ("streaming".to_owned(), "async".to_owned(), None);
             let progress = Some(ReplicaProgress { state, sync_state, lag_bytes, lag });
@@ -329,7 +329,7 @@ mod tests {
     }
 
     #[test]
-    fn statements_are_grouped_by_what_they_do() {
+    fn statements_are_grouped_by_their_first_word() {
         for (sql, expected) in [
             ("SELECT 1", "select"),
             ("BEGIN", "transaction"),

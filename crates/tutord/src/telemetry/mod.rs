@@ -3,10 +3,10 @@
 pub mod health;
 mod hints;
 pub mod metrics;
+pub mod one_second_cache;
 #[cfg(feature = "otlp")]
 pub mod otlp;
 pub mod plans;
-pub mod snapshot;
 mod state;
 mod watch;
 
@@ -24,7 +24,7 @@ pub use watch::WatchSettings;
 pub const HEALTH_ROUTES: RouteFacts =
     RouteFacts::new(&[("GET", "/health", 0), ("GET", "/health/live", 0), ("GET", "/health/ready", 9)]);
 
-/// The facts about the route outside of `/api`: one statement about the replicas.
+/// The facts about the route outside of `/api`, which issues one statement to read the replicas.
 pub const METRICS_ROUTES: RouteFacts = RouteFacts::new(&[("GET", "/metrics", 1)]);
 
 /// Returns the route `/metrics`.
@@ -32,7 +32,8 @@ pub fn metrics_router() -> OpenApiRouter<TelemetryState> {
     OpenApiRouter::new().routes(routes!(metrics::metrics))
 }
 
-/// Returns the health routes without the prefix `/api`, where orchestrators and load balancers look by default.
+/// Returns the health routes without the prefix `/api`, at the paths that orchestrators and load balancers use by
+/// default.
 pub fn probes() -> Router<TelemetryState> {
     Router::new()
         .route("/health", get(health::health))

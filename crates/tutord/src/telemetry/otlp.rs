@@ -1,4 +1,4 @@
-//! Traces for an OpenTelemetry collector: a span for each request, and within it one for each SQL statement.
+//! Exports traces to an OpenTelemetry collector: a span for each request, with a child span for each SQL statement.
 //!
 //! Requires the feature `otlp`, and `OTEL_EXPORTER_OTLP_ENDPOINT` with the address of a collector for OTLP over HTTP.
 //! Other variables of this family (`OTEL_EXPORTER_OTLP_HEADERS`, `OTEL_SERVICE_NAME`, `OTEL_TRACES_SAMPLER`, …) have
@@ -22,10 +22,10 @@ use tracing_subscriber::registry::LookupSpan;
 /// The instrumentation scope of the spans.
 const SCOPE: &str = "tutord";
 
-/// The exporter, which flushes on drop.
-pub struct Exporter(SdkTracerProvider);
+/// The exporter of traces. Dropping it flushes pending spans.
+pub struct TraceExporter(SdkTracerProvider);
 
-impl Drop for Exporter {
+impl Drop for TraceExporter {
     fn drop(&mut self) {
         if let Err(error) = self.0.shutdown() {
             tracing::warn!(%error, "could not export the last traces");
@@ -33,35 +33,35 @@ impl Drop for Exporter {
     }
 }
 
-/// Returns the layer that exports request spans, if a collector is configured.
+/// Returns the layer that exports request spans; `None` if no collector is configured.
 ///
 /// # Errors
 /// Returns an error if a variable is invalid.
-pub fn layer<S>() -> anyhow::Result<Option<(impl Layer<S> + Send + Sync, Exporter)>>
+pub fn layer<S>() -> anyhow::Result<Option<(impl Layer<S> + Send + Sync, TraceExporter)>>
 where
     S: Subscriber + for<'span> LookupSpan<'span> + Send + Sync,
 {
-    let named = [OTEL_EXPORTER_OTLP_ENDPOINT, OTEL_EXPORTER_OTLP_TRACES_ENDPOINT];
-    if named.iter().all(|variable| std::env::var(variable).unwrap_or_default().is_empty()) {
+    let variables = [OTEL_EXPORTER_OTLP_ENDPOINT, OTEL_EXPORTER_OTLP_TRACES_ENDPOINT];
+    if variables.iter().all(|variable| std::env::var(variable).unwrap_or_default().is_empty()) {
         return Ok(None);
     }
     let exporter = SpanExporter::builder().with_http().build().context(OTEL_EXPORTER_OTLP_ENDPOINT)?;
-    // OTEL_SERVICE_NAME, where it is set, is read by the resource itself and wins.
+    // The resource reads OTEL_SERVICE_NAME itself, which takes precedence.
     let mut resource = Resource::builder();
     if std::env::var_os("OTEL_SERVICE_NAME").is_none() {
         resource = resource.with_service_name("tutord");
     }
     let provider = SdkTracerProvider::builder().with_batch_exporter(exporter).with_resource(resource.build()).build();
     global::set_tracer_provider(provider.clone());
-    // Its own log lines are none of a request's.
+    // The exporter's own log lines must not become spans of a request.
     let layer = tracing_opentelemetry::layer().with_tracer(provider.tracer(SCOPE)).with_location(false);
-    Ok(Some((layer, Exporter(provider))))
+    Ok(Some((layer, TraceExporter(provider))))
 }
 
-/// A sink that creates a span for every statement within the span of its request, if a collector is configured.
-pub(crate) struct Statements;
+/// A sink that creates a span for each statement, as a child of the request's span.
+pub(crate) struct StatementSpans;
 
-impl Sink for Statements {
+impl Sink for StatementSpans {
     fn wants_statements(&self) -> bool {
         true
     }

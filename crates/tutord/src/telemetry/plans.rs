@@ -1,7 +1,7 @@
 //! Plans of slow statements, requested in the background.
 //!
-//! Planning costs the database some work, so it is limited: one plan at a time, and one for each shape in ten minutes.
-//! If the queue is full, a plan is skipped. The statement itself is never executed again.
+//! Planning costs the database some work. tutord therefore requests one plan at a time, and a plan of the same shape at
+//! most once in ten minutes. If the queue is full, it skips the request. It never executes the statement again.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -16,14 +16,14 @@ use utoipa::ToSchema;
 use super::hints::hints;
 use crate::background::Background;
 
-/// The interval after which the plan of a shape is refreshed.
-const INTERVAL: Duration = Duration::from_secs(10 * 60);
+/// The minimum time between two plans of the same shape.
+const MIN_INTERVAL: Duration = Duration::from_secs(10 * 60);
 /// The capacity of the queue of shapes that wait for their plan.
 const MAX_QUEUED: usize = 16;
 /// The maximum number of stored plans.
 const MAX_STORED: usize = 200;
-/// The maximum number of characters of a statement in the log.
-const LOGGED_SQL: usize = 200;
+/// The maximum length of a statement in the log, in characters.
+const MAX_LOGGED_CHARS: usize = 200;
 
 /// The plan of the statements of a shape.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
@@ -40,34 +40,34 @@ pub struct Plans(Arc<Inner>);
 
 #[derive(Debug, Default)]
 struct Inner {
-    state: Mutex<State>,
+    state: Mutex<PlanState>,
     queued: Notify,
     stored: Notify,
 }
 
 #[derive(Debug, Default)]
-struct State {
+struct PlanState {
     /// Ids of shapes, oldest first.
     queue: VecDeque<String>,
-    requests: HashMap<String, Request>,
+    requests: HashMap<String, PlanRequest>,
 }
 
 #[derive(Debug)]
-struct Request {
+struct PlanRequest {
     requested_at: Instant,
     plan: Option<Plan>,
 }
 
-impl State {
-    /// Returns `true` if the shape was queued.
+impl PlanState {
+    /// Adds a shape to the queue. Returns `false` if its plan is recent or the queue is full.
     fn enqueue(&mut self, shape: &str, now: Instant) -> bool {
-        let known = self.requests.get(shape);
-        if known.is_some_and(|request| now.saturating_duration_since(request.requested_at) < INTERVAL)
+        let previous = self.requests.get(shape);
+        if previous.is_some_and(|request| now.saturating_duration_since(request.requested_at) < MIN_INTERVAL)
             || self.queue.len() >= MAX_QUEUED
         {
             return false;
         }
-        // The older plan stays until the new one is there.
+        // The previous plan remains until the new one arrives.
         let plan = self.requests.remove(shape).and_then(|request| request.plan);
         if self.requests.len() >= MAX_STORED
             && let Some(oldest) =
@@ -75,24 +75,24 @@ impl State {
         {
             self.requests.remove(&oldest);
         }
-        self.requests.insert(shape.to_owned(), Request { requested_at: now, plan });
+        self.requests.insert(shape.to_owned(), PlanRequest { requested_at: now, plan });
         self.queue.push_back(shape.to_owned());
         true
     }
 }
 
 impl Plans {
-    /// Returns the plan of a shape by its id, or `None` if the shape was not slow recently or has no plan.
+    /// Returns the latest plan of a shape by its id, or `None` if there is none.
     pub fn plan(&self, shape: &str) -> Option<Plan> {
         self.state().requests.get(shape)?.plan.clone()
     }
 
-    /// Waits until the plan of this shape is available.
+    /// Waits until a plan of this shape is stored.
     pub async fn until_known(&self, shape: &str) -> Plan {
         loop {
             let stored = self.0.stored.notified();
             tokio::pin!(stored);
-            // From here on no plan is missed.
+            // Registers before the check, so that no plan is missed.
             stored.as_mut().enable();
             if let Some(plan) = self.plan(shape) {
                 return plan;
@@ -101,7 +101,7 @@ impl Plans {
         }
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn state(&self) -> MutexGuard<'_, PlanState> {
         self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -131,7 +131,7 @@ impl Sink for Plans {
 }
 
 impl Plans {
-    /// Starts the task that requests the plans, which ends at shutdown.
+    /// Spawns the task that requests the plans. The task ends at shutdown.
     pub(crate) fn spawn(&self, background: &Background, operations: Arc<dyn Operations>, watch: Watch) {
         let (plans, shutdown) = (self.clone(), background.shutdown.clone());
         background.spawn(async move {
@@ -149,19 +149,20 @@ impl Plans {
 
     /// Requests the plan of a shape from the database.
     async fn request(&self, operations: &dyn Operations, watch: &Watch, shape: &str) {
-        // The watch evicts the coldest shapes.
-        let Some(known) = watch.shape(shape) else { return };
-        let sql = known.shape.sql;
+        // The watch may have evicted the shape.
+        let Some(recorded) = watch.shape(shape) else { return };
+        let sql = recorded.shape.sql;
         match operations.explain(&sql).await {
             Ok(Some(text)) => {
                 let plan = Plan { hints: hints(&text), text };
-                let hint = if plan.hints.is_empty() { "nothing stands out".to_owned() } else { plan.hints.join("; ") };
-                let sql: String = sql.chars().take(LOGGED_SQL).collect();
+                let hint =
+                    if plan.hints.is_empty() { "the plan shows no problem".to_owned() } else { plan.hints.join("; ") };
+                let sql: String = sql.chars().take(MAX_LOGGED_CHARS).collect();
                 tracing::info!(shape, hint, sql, "recorded the plan of a slow statement");
                 self.store(shape, plan);
             }
             Ok(None) => {}
-            Err(error) => tracing::debug!(%error, shape, "could not get the plan of a slow statement"),
+            Err(error) => tracing::debug!(%error, shape, "could not record the plan of a slow statement"),
         }
     }
 }
@@ -171,18 +172,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_shape_is_asked_for_once_in_ten_minutes() {
-        let (mut state, began) = (State::default(), Instant::now());
+    fn a_plan_is_requested_once_in_ten_minutes() {
+        let (mut state, began) = (PlanState::default(), Instant::now());
         assert!(state.enqueue("a", began));
-        assert!(!state.enqueue("a", began + INTERVAL / 2));
-        assert!(state.enqueue("b", began), "others are not concerned");
-        assert!(state.enqueue("a", began + INTERVAL));
+        assert!(!state.enqueue("a", began + MIN_INTERVAL / 2));
+        assert!(state.enqueue("b", began), "other shapes are independent");
+        assert!(state.enqueue("a", began + MIN_INTERVAL));
         assert_eq!(state.queue, ["a", "b", "a"]);
     }
 
     #[test]
-    fn what_finds_no_place_in_the_queue_may_ask_again() {
-        let (mut state, now) = (State::default(), Instant::now());
+    fn a_shape_that_exceeds_the_queue_can_be_queued_later() {
+        let (mut state, now) = (PlanState::default(), Instant::now());
         for shape in 0..MAX_QUEUED {
             assert!(state.enqueue(&shape.to_string(), now));
         }
@@ -192,8 +193,8 @@ mod tests {
     }
 
     #[test]
-    fn the_oldest_plans_go_first() {
-        let (mut state, began) = (State::default(), Instant::now());
+    fn the_oldest_plans_are_evicted() {
+        let (mut state, began) = (PlanState::default(), Instant::now());
         for shape in 0..=MAX_STORED {
             assert!(state.enqueue(&shape.to_string(), began + Duration::from_millis(shape.try_into().unwrap())));
             state.queue.clear();
@@ -203,13 +204,13 @@ mod tests {
     }
 
     #[test]
-    fn the_older_plan_stays_until_there_is_a_newer() {
+    fn a_plan_remains_until_the_next_one_is_stored() {
         let plan = |text: &str| Plan { text: text.to_owned(), hints: Vec::new() };
         let (plans, began) = (Plans::default(), Instant::now());
         assert!(plans.state().enqueue("a", began));
         assert_eq!(plans.plan("a"), None);
         plans.store("a", plan("old"));
-        assert!(plans.state().enqueue("a", began + INTERVAL));
+        assert!(plans.state().enqueue("a", began + MIN_INTERVAL));
         assert_eq!(plans.plan("a"), Some(plan("old")));
         plans.store("a", plan("new"));
         assert_eq!(plans.plan("a"), Some(plan("new")));

@@ -1,4 +1,4 @@
-//! The state of this room.
+//! The state of the health checks and of `/metrics`.
 
 use std::sync::Arc;
 
@@ -8,7 +8,7 @@ use tokio_util::sync::CancellationToken;
 use tutord_core::Operations;
 
 use super::health::Readiness;
-use super::snapshot::Snapshot;
+use super::one_second_cache::OneSecondCache;
 use crate::http::error::ApiError;
 use crate::http::state::{HttpState, SharedState};
 use crate::llm::LlmState;
@@ -32,7 +32,7 @@ pub struct Telemetry {
     /// Cancelled when the server begins to shut down.
     pub shutdown: CancellationToken,
     /// The readiness of the process, at most a second old.
-    pub readiness: Snapshot<Readiness>,
+    pub readiness: OneSecondCache<Readiness>,
     /// The response of `/metrics`, at most a second old.
-    pub metrics: Snapshot<Result<Bytes, ApiError>>,
+    pub metrics: OneSecondCache<Result<Bytes, ApiError>>,
 }

@@ -1,4 +1,4 @@
-//! The watch over SQL statements, and its settings.
+//! The settings of the observer of SQL statements.
 
 use std::time::Duration;
 
@@ -9,13 +9,12 @@ use super::plans::Plans;
 
 /// Thresholds and comments of SQL statements.
 #[derive(Debug, Clone, Args)]
-#[command(next_help_heading = "Statements")]
+#[command(next_help_heading = "StatementSpans")]
 pub struct WatchSettings {
-    /// Duration in milliseconds from which a statement is logged, counted and listed as slow.
+    /// Threshold in milliseconds from which a statement is logged, counted and listed as slow.
     #[arg(long, env = "SLOW_QUERY_THRESHOLD_MS", default_value_t = 100, value_parser = clap::value_parser!(u64).range(1..=3_600_000))]
     pub slow_query_threshold_ms: u64,
-    /// Maximum number of statements of one shape that a request may issue; a request with more is reported as a finding
-    /// (N+1).
+    /// Maximum number of statements of one shape in a request. A request with more is reported as a finding (N+1).
     #[arg(long, env = "N_PLUS_ONE_LIMIT", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=10_000))]
     pub n_plus_one_limit: u32,
     /// Append a comment with the request id and route to each statement, for PostgreSQL's log, auto_explain and
@@ -25,7 +24,7 @@ pub struct WatchSettings {
 }
 
 impl WatchSettings {
-    /// Builds the watch over the process's statements, and the collector of plans of slow statements.
+    /// Creates the observer of the process's statements, and the collector of plans of slow statements.
     pub fn build(&self) -> (Watch, Plans) {
         let plans = Plans::default();
         let watch = Watch::builder()
@@ -33,7 +32,7 @@ impl WatchSettings {
             .repeat_limit(self.n_plus_one_limit)
             .sink(plans.clone());
         #[cfg(feature = "otlp")]
-        let watch = watch.sink(super::otlp::Statements);
+        let watch = watch.sink(super::otlp::StatementSpans);
         (watch.build(), plans)
     }
 }

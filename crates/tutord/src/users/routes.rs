@@ -60,7 +60,7 @@ async fn change(state: &UsersState, id: i64, changes: UserChanges) -> Result<Use
 #[utoipa::path(get, path = "/me", tag = "users", responses((status = 200, body = Profile), (status = 401)))]
 async fn read(State(state): State<UsersState>, Authenticated(identity): Authenticated) -> Result<Response, ApiError> {
     let user = profile(state.store.as_ref(), identity.user_id).await?;
-    // The one thing in a profile that changes with the time.
+    // The streak is the only part of a profile that changes with time.
     let streak = current_streak(&user);
     state.responses.json(user, i64::from(streak), |user| Profile::new(user, streak))
 }
@@ -92,7 +92,7 @@ async fn progress(
     State(state): State<UsersState>,
     Verified(identity): Verified,
 ) -> Result<axum::Json<ProgressSummary>, ApiError> {
-    Ok(axum::Json(profile(state.store.as_ref(), identity.user_id).await?.as_ref().into()))
+    Ok(axum::Json((&*profile(state.store.as_ref(), identity.user_id).await?).into()))
 }
 
 /// Returns the questions of the onboarding.
@@ -109,7 +109,7 @@ async fn onboarding_status(
     State(state): State<UsersState>,
     Authenticated(identity): Authenticated,
 ) -> Result<axum::Json<OnboardingStatus>, ApiError> {
-    Ok(axum::Json(profile(state.store.as_ref(), identity.user_id).await?.as_ref().into()))
+    Ok(axum::Json((&*profile(state.store.as_ref(), identity.user_id).await?).into()))
 }
 
 /// ResponseCache all questions of the onboarding, once.
@@ -132,7 +132,7 @@ async fn preferences(
     State(state): State<UsersState>,
     Authenticated(identity): Authenticated,
 ) -> Result<axum::Json<LearningFields>, ApiError> {
-    Ok(axum::Json(profile(state.store.as_ref(), identity.user_id).await?.as_ref().into()))
+    Ok(axum::Json((&*profile(state.store.as_ref(), identity.user_id).await?).into()))
 }
 
 /// Changes some of the five learning fields.

@@ -1,26 +1,22 @@
-//! Who may call what: each operation of the API's description, called by everyone who might.
+//! The permissions of each operation of the API's description and each kind of caller.
 //!
-//! What an operation requires is read from its `x-requires`; an operation that takes an id needs to be known here, with
-//! what the id names. So a route can't be added without being tested.
+//! The field `x-requires` of an operation contains its requirement. This file creates the row that an id names; an
+//! operation with another kind of id fails the test. A new route can't escape the matrix.
 
 use std::time::Duration;
 
 use reqwest::header::COOKIE;
 use serde_json::{Value, json};
-use sha2::{Digest as _, Sha256};
-use tutord_core::model::Role;
 
-use crate::contract::{Route, description, routes};
-use crate::exercises::{load_catalogue, written};
-use crate::harness::{Answer, Client, TestApp, answer};
-use crate::process::execute;
+use crate::support::openapi::{Route, description, routes};
+use crate::support::{TestApp, TestClient, TestResponse, fetch};
 
-crate::on_both!(everyone_may_do_what_they_may, a_wrong_description_is_found);
+crate::on_both!(every_operation_enforces_its_requirement, the_matrix_finds_a_wrong_requirement);
 
-/// Stands in whatever the owner has; no one else is to see it.
+/// A text in everything that the owner has. No other caller may see it.
 const SECRET: &str = "xyzzy";
 
-/// Who calls.
+/// The kind of a caller.
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Caller {
     Nobody,
@@ -29,11 +25,11 @@ enum Caller {
     Revoked,
     Deactivated,
     Unverified,
-    /// With the cookies of a log-in, and without its CSRF token.
+    /// Sends the cookies of a login without its CSRF token.
     Forged,
     OtherStudent,
     Admin,
-    /// Last: a call may delete what the others called for.
+    /// The last caller, because the call may delete the row.
     Owner,
 }
 
@@ -53,71 +49,67 @@ impl Caller {
 }
 
 /// The users of a matrix.
-struct Cast<'a> {
+struct Users<'a> {
     app: &'a TestApp,
-    owner: Client<'a>,
-    other: Client<'a>,
-    unverified: Client<'a>,
-    deactivated: Client<'a>,
-    admin: Client<'a>,
+    owner: TestClient<'a>,
+    other: TestClient<'a>,
+    unverified: TestClient<'a>,
+    deactivated: TestClient<'a>,
+    admin: TestClient<'a>,
 }
 
-impl<'a> Cast<'a> {
-    async fn new(app: &'a TestApp) -> Self {
-        load_catalogue(app).await;
+impl<'a> Users<'a> {
+    async fn create(app: &'a TestApp) -> Self {
+        app.load_catalogue().await;
         let owner = app.student(&format!("owner-{SECRET}")).await;
         owner
             .put("/api/users/me", json!({"name": "Owner", "bio": SECRET, "career_goals": SECRET.repeat(2)}))
             .await
-            .ok();
+            .assert_ok();
         let deactivated = app.student("deactivated").await;
         let sql = "UPDATE users SET is_active = FALSE WHERE email = 'deactivated@example.com'";
-        execute(&app.app.config.database.url(), sql).await;
+        app.execute_sql(sql).await;
         Self {
             app,
             owner,
             other: app.student("other").await,
-            unverified: app.user("unverified", Role::Student, false).await,
+            unverified: app.user("unverified").unverified().create().await,
             deactivated,
-            admin: app.user("admin", Role::Admin, true).await,
+            admin: app.admin("admin").await,
         }
     }
 
-    /// What the id in a path names: something of the owner's, made for this operation.
-    async fn resource(&self, path: &str) -> Result<String, String> {
+    /// Creates a row of the owner for this operation; returns its id.
+    async fn create_row(&self, path: &str) -> Result<String, String> {
         let id = if path.starts_with("/api/chat/conversations/{id}") {
-            let id = self.owner.talk(SECRET).await;
+            let conversation = self.owner.start_conversation(SECRET).await;
             if path.ends_with("/retry") {
-                // The owner has something to ask again for.
+                // The owner has a message to retry.
                 self.app.model.next(testbed::model::Behaviour::Fail(400, None));
-                let body = json!({"message": SECRET, "conversation_id": id});
-                self.owner.post("/api/chat/message", body).await.has(503);
+                self.owner.send_message_in(conversation, SECRET).await.assert_status(503);
             }
-            json!(id)
+            json!(conversation.id)
         } else if path.starts_with("/api/exercises/{id}") {
-            self.app.model.next(written(SECRET));
-            let generated = self.owner.post("/api/exercises/generate", json!({})).await.has(201).body;
-            generated["exercise"]["id"].clone()
+            json!(self.owner.generate_exercise(SECRET).await)
         } else if path.contains('{') {
-            return Err(format!("{path}: the matrix does not know what its id names"));
+            return Err(format!("{path}: the matrix can't create the row of its id"));
         } else {
             Value::Null
         };
         Ok(id.to_string())
     }
 
-    /// A call with a session of its own: it may end it.
-    async fn call(&self, caller: Caller, route: &Route, path: &str) -> Answer {
-        let session = async |client: &Client<'_>| self.app.session(client.user.id, Duration::from_secs(3_600)).await;
+    /// Calls an operation with a new session, because the operation may end it.
+    async fn call(&self, caller: Caller, route: &Route, path: &str) -> TestResponse {
+        let session =
+            async |client: &TestClient<'_>| self.app.create_session(client.user_id, Duration::from_secs(3_600)).await;
         let token = match caller {
             Caller::Nobody => None,
             Caller::Garbage => Some("garbage".to_owned()),
-            Caller::Expired => Some(self.app.session(self.owner.user.id, Duration::ZERO).await),
+            Caller::Expired => Some(self.app.create_session(self.owner.user_id, Duration::ZERO).await),
             Caller::Revoked => {
                 let token = session(&self.owner).await;
-                let hash = Sha256::digest(token.as_bytes()).into();
-                let identity = self.app.app.store.identity(&hash).await.unwrap().unwrap();
-                self.app.app.store.revoke_session(identity.user_id, identity.session_id).await.unwrap();
+                self.app.revoke_session(&token).await;
                 Some(token)
             }
             Caller::Deactivated => Some(session(&self.deactivated).await),
@@ -137,12 +129,12 @@ impl<'a> Cast<'a> {
         if let Some(body) = route.body() {
             request = request.json(&body);
         }
-        answer(request).await
+        fetch(request).await
     }
 }
 
-/// The status and code that a call must be refused with, or `None` where it must not be refused.
-fn refusal(caller: Caller, route: &Route) -> Option<(u16, &'static str)> {
+/// Returns the status and code of the rejection, or `None` if the operation must not reject the caller.
+fn expected_rejection(caller: Caller, route: &Route) -> Option<(u16, &'static str)> {
     let requires = route.requires();
     let is_foreign = route.path.contains('{');
     let writes = route.method != reqwest::Method::GET;
@@ -159,12 +151,12 @@ fn refusal(caller: Caller, route: &Route) -> Option<(u16, &'static str)> {
     }
 }
 
-/// Calls each operation as everyone; what was not as it should be, and how many calls were made.
+/// Calls each operation as each caller; returns the violations and the number of calls.
 async fn violations(app: &TestApp, routes: &[Route]) -> (Vec<String>, usize) {
-    let cast = Cast::new(app).await;
+    let users = Users::create(app).await;
     let (mut found, mut calls) = (Vec::new(), 0);
     for route in routes {
-        let id = match cast.resource(&route.path).await {
+        let id = match users.create_row(&route.path).await {
             Ok(id) => id,
             Err(unknown) => {
                 found.push(unknown);
@@ -174,39 +166,39 @@ async fn violations(app: &TestApp, routes: &[Route]) -> (Vec<String>, usize) {
         let path = route.at(&id);
         let mut anonymous = None;
         for caller in Caller::ALL {
-            let answer = cast.call(caller, route, &path).await;
+            let response = users.call(caller, route, &path).await;
             calls += 1;
-            let status = answer.status.as_u16();
-            let answered = (status, answer.body["error"]["code"].as_str().unwrap_or_default());
-            let call = format!("{} {} by {caller:?}: {answered:?}", route.method, route.path);
-            match refusal(caller, route) {
-                Some(due) if answered != due => found.push(format!("{call} instead of {due:?}")),
+            let status = response.status.as_u16();
+            let outcome = (status, response.body["error"]["code"].as_str().unwrap_or_default());
+            let call = format!("{} {} by {caller:?}: {outcome:?}", route.method, route.path);
+            match expected_rejection(caller, route) {
+                Some(expected) if outcome != expected => found.push(format!("{call} instead of {expected:?}")),
                 Some(_) => {}
-                // Public is what answers everyone alike.
+                // A public operation returns the same status to each caller.
                 None if route.requires() == "public" => {
                     let first = *anonymous.get_or_insert(status);
                     if status != first {
-                        found.push(format!("{call} instead of {first} for everyone"));
+                        found.push(format!("{call} instead of {first} for every caller"));
                     }
                 }
                 None if matches!(status, 401 | 403) || status == 500 => found.push(call.clone()),
-                None if caller == Caller::Owner && !(answer.status.is_success() || matches!(status, 409 | 503)) => {
-                    found.push(format!("{call}, though it is the owner's"));
+                None if caller == Caller::Owner && !(response.status.is_success() || matches!(status, 409 | 503)) => {
+                    found.push(format!("{call}, although the row is the owner's"));
                 }
                 None => {}
             }
             let is_owner = matches!(caller, Caller::Owner | Caller::Forged);
             if !is_owner
-                && (answer.body.to_string().contains(SECRET) || format!("{:?}", answer.headers).contains(SECRET))
+                && (response.body.to_string().contains(SECRET) || format!("{:?}", response.headers).contains(SECRET))
             {
-                found.push(format!("{call} shows what is the owner's"));
+                found.push(format!("{call} shows data of the owner"));
             }
         }
     }
     (found, calls)
 }
 
-async fn everyone_may_do_what_they_may(app: &TestApp) {
+async fn every_operation_enforces_its_requirement(app: &TestApp) {
     let routes = routes(&description(app).await);
     let (found, calls) = violations(app, &routes).await;
     println!("authorization matrix: {} operations x {} callers = {calls} calls", routes.len(), Caller::ALL.len());
@@ -214,9 +206,9 @@ async fn everyone_may_do_what_they_may(app: &TestApp) {
     assert_eq!(calls, routes.len() * Caller::ALL.len());
 }
 
-/// The matrix can fail: it finds a route that requires less, or more, than its description says, one that shows what is
-/// another's, and one whose id it does not know.
-async fn a_wrong_description_is_found(app: &TestApp) {
+/// A negative control: the matrix finds a route that requires less or more than the description says, one that shows
+/// data of another user, and one with an unknown kind of id.
+async fn the_matrix_finds_a_wrong_requirement(app: &TestApp) {
     let mut description = description(app).await;
     let wrong = [
         ("/api/health", "verified"),

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use clap::CommandFactory as _;
 use tutord::cli::Cli;
 
-use crate::harness::assert_generated;
+use crate::support::checks::assert_generated;
 
 const HEAD: &str = "\
 # The variables of `tutord serve` with their defaults. Copy this file to `.env` and uncomment the lines that you change.
@@ -13,7 +13,7 @@ const HEAD: &str = "\
 ";
 
 #[test]
-fn the_example_has_every_variable_with_its_default() {
+fn the_env_example_has_every_variable_with_its_default() {
     let cli = Cli::command();
     let serve = cli.find_subcommand("serve").unwrap();
     let mut example = HEAD.to_owned();

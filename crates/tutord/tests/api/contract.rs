@@ -1,193 +1,104 @@
-//! What every route has to answer, asked of every route that the API's description names: one that is added is
-//! asked too.
+//! Rules that hold for every route of the API's description, and so for each route that is added later.
 
 use std::collections::HashSet;
+use std::fmt::Display;
 
-use reqwest::{Method, RequestBuilder};
+use reqwest::RequestBuilder;
 use serde_json::{Value, json};
 use tutord::auth::ME_BUDGET;
 use tutord::chat::{CONVERSATION_BUDGET, SEND_BUDGET};
 use tutord::exercises::{DIFFICULTY_BUDGET, STEP_BUDGET};
 use tutord::progress::{LEVEL_BUDGET, OPT_OUT_BUDGET, STREAK_BUDGET};
 use tutord::users::PROFILE_BUDGET;
-use tutord_core::model::Role;
 
-use crate::exercises::{load_catalogue, written};
-use crate::harness::{Client, Needs, TestApp, answer, is_protected, refuses_bad_bodies};
+use crate::support::checks::{Requirement, assert_protected, assert_rejects_invalid_bodies};
+use crate::support::fixtures::UNKNOWN_ID;
+use crate::support::fixtures::exercises::exercise_path;
+use crate::support::fixtures::users::UserBuilder;
+use crate::support::openapi::{Route, ValueKind, description, resolve_reference, routes};
+use crate::support::{TestApp, TestClient, TestResponse, fetch};
 
 crate::on_both!(
-    the_routes_are_those_of_the_contract,
-    the_description_is_complete,
-    every_bound_is_the_real_one,
-    every_route_has_a_budget,
+    the_description_has_the_routes_of_the_contract,
+    the_description_documents_every_response,
+    the_description_bounds_every_parameter_and_field,
+    every_route_enforces_the_bounds_of_the_description,
+    every_route_has_a_statement_budget,
     every_route_that_is_not_public_is_protected,
-    every_body_is_read_with_care,
-    every_field_is_of_its_kind,
-    every_parameter_is_bounded,
-    every_id_is_checked,
-    statements_do_not_grow_with_the_rows("--cache-enabled", "false"),
+    every_route_rejects_an_invalid_body,
+    every_route_rejects_a_field_of_the_wrong_type,
+    every_route_rejects_an_invalid_parameter,
+    every_route_rejects_an_invalid_id,
+    every_route_hides_the_rows_of_another_student,
+    the_statement_counts_do_not_grow_with_the_rows(without_cache()),
 );
 
-/// A route of the description.
-pub(crate) struct Route {
-    pub(crate) method: Method,
-    pub(crate) path: String,
-    operation: Value,
-}
-
-impl Route {
-    /// Its name, under which the older release's path is the same route.
-    pub(crate) fn name(&self) -> String {
-        format!("{} {}", self.method, self.path.replace("/api/v1/", "/api/"))
-    }
-
-    pub(crate) fn at(&self, id: &str) -> String {
-        self.path.replace("{id}", id)
-    }
-
-    /// Who may call it: `public`, `login`, `verified` or `admin`.
-    pub(crate) fn requires(&self) -> &str {
-        self.operation["x-requires"].as_str().expect("x-requires")
-    }
-
-    pub(crate) fn is_public(&self) -> bool {
-        self.requires() == "public"
-    }
-
-    fn takes_body(&self) -> bool {
-        self.operation.get("requestBody").is_some()
-    }
-
-    /// A body that is as it should be, where the route takes one.
-    pub(crate) fn body(&self) -> Option<Value> {
-        let content = &self.operation.get("requestBody")?["content"]["application/json"];
-        let name = self.name();
-        Some(content.get("example").expect(&name).clone())
-    }
-
-    fn parameters(&self) -> impl Iterator<Item = (&str, &Value)> {
-        let all = self.operation["parameters"].as_array().into_iter().flatten();
-        all.filter(|parameter| parameter["in"] == "query")
-            .map(|parameter| (parameter["name"].as_str().unwrap(), &parameter["schema"]))
-    }
-}
-
-pub(crate) async fn description(app: &TestApp) -> Value {
-    app.get("/api/openapi.json").await.ok().body
-}
-
-pub(crate) fn routes(description: &Value) -> Vec<Route> {
-    let mut routes = Vec::new();
-    for (path, methods) in description["paths"].as_object().unwrap() {
-        for (method, operation) in methods.as_object().unwrap() {
-            if let Ok(method) = method.to_uppercase().parse()
-                && operation.get("responses").is_some()
-            {
-                routes.push(Route { method, path: path.clone(), operation: operation.clone() });
-            }
-        }
-    }
-    assert!(routes.len() > 60, "{}", routes.len());
-    routes
-}
-
-/// What kind of value a schema asks for.
-#[derive(Debug, PartialEq)]
-enum Kind {
-    Text,
-    Integer,
-    Boolean,
-    OneOf,
-}
-
-fn kind(schema: &Value, description: &Value) -> Kind {
-    if let Some(name) = schema["$ref"].as_str() {
-        return kind(&resolve(name, description), description);
-    }
-    if schema.get("enum").is_some() {
-        return Kind::OneOf;
-    }
-    let alternatives = ["oneOf", "anyOf"].iter().find_map(|key| schema[key].as_array());
-    if let Some(alternatives) = alternatives {
-        return kind(alternatives.iter().find(|schema| schema["type"] != "null").unwrap(), description);
-    }
-    let types = schema["type"].to_string();
-    let known = [("string", Kind::Text), ("integer", Kind::Integer), ("boolean", Kind::Boolean)];
-    known.into_iter().find(|(name, _)| types.contains(name)).expect("a kind of value that this test knows").1
-}
-
-fn resolve(name: &str, description: &Value) -> Value {
-    description.pointer(name.trim_start_matches('#')).expect(name).clone()
-}
-
-/// The fields of a route's body, with their schemas.
-fn properties(route: &Route, description: &Value) -> Vec<(String, Value)> {
-    let schema = &route.operation["requestBody"]["content"]["application/json"]["schema"];
-    let alternatives = schema["oneOf"].as_array().into_iter().flatten();
-    let name = alternatives.chain([schema]).find_map(|schema| schema["$ref"].as_str());
-    let body = resolve(name.expect("a body of one type"), description);
-    body["properties"].as_object().unwrap().clone().into_iter().collect()
-}
-
-/// Every reference in a description.
-fn references<'a>(value: &'a Value, found: &mut Vec<&'a str>) {
+/// Collects the references of a description.
+fn collect_references<'a>(value: &'a Value, found: &mut Vec<&'a str>) {
     match value {
         Value::Object(fields) => {
             found.extend(fields.get("$ref").and_then(Value::as_str));
-            fields.values().for_each(|value| references(value, found));
+            fields.values().for_each(|value| collect_references(value, found));
         }
-        Value::Array(values) => values.iter().for_each(|value| references(value, found)),
+        Value::Array(values) => values.iter().for_each(|value| collect_references(value, found)),
         _ => {}
     }
 }
 
-async fn the_routes_are_those_of_the_contract(app: &TestApp) {
+async fn the_description_has_the_routes_of_the_contract(app: &TestApp) {
     let description = description(app).await;
     let mut found = Vec::new();
-    references(&description, &mut found);
+    collect_references(&description, &mut found);
     for name in found {
-        resolve(name, &description);
+        resolve_reference(name, &description);
     }
     let lines: Vec<String> = routes(&description)
         .iter()
         .map(|route| {
-            let who = match route.requires() {
+            let callers = match route.requires() {
                 "public" => "everybody",
                 "login" => "users",
                 "verified" => "verified users",
                 _ => "admins",
             };
-            format!("{:<6} {}  {who}", route.method.as_str(), route.path)
+            format!("{:<6} {}  {callers}", route.method.as_str(), route.path)
         })
         .collect();
     insta::assert_snapshot!("routes", lines.join("\n"));
 }
 
-async fn the_description_is_complete(app: &TestApp) {
+async fn the_description_documents_every_response(app: &TestApp) {
     let description = description(app).await;
     let mut ids = HashSet::new();
     for route in routes(&description) {
         let operation = &route.operation;
         assert!(ids.insert(operation["operationId"].to_string()), "{}: {}", route.path, operation["operationId"]);
         assert_eq!(operation["security"] == json!([]), route.is_public(), "{}", route.path);
-        // A head is bounded before there is a route.
+        // The server bounds a head before it selects a route.
         for status in ["414", "431"] {
             assert!(operation["responses"][status].is_object(), "{} {} has no {status}", route.method, route.path);
         }
         for (status, response) in operation["responses"].as_object().unwrap() {
             let of = format!("{} {} {status}", route.method, route.path);
             let response = match response["$ref"].as_str() {
-                Some(name) => resolve(name, &description),
+                Some(name) => resolve_reference(name, &description),
                 None => response.clone(),
             };
             assert!(!response["description"].as_str().unwrap_or_default().is_empty(), "{of} has no description");
-            // Readiness says in its 503 what it says in its 200.
+            // The readiness route has the same body in its 503 and in its 200.
             let is_readiness = status == "503" && route.path.starts_with("/api/health");
             let is_error = status.starts_with(['4', '5']) && !is_readiness;
             let schema = &response["content"]["application/json"]["schema"]["$ref"];
             assert_eq!(is_error, schema == "#/components/schemas/ErrorBody", "{of}: {schema}");
         }
-        for (name, schema) in route.parameters().filter(|(_, schema)| kind(schema, &description) == Kind::Integer) {
+    }
+}
+
+async fn the_description_bounds_every_parameter_and_field(app: &TestApp) {
+    let description = description(app).await;
+    let kind = |schema: &Value| ValueKind::of(schema, &description);
+    for route in routes(&description) {
+        for (name, schema) in route.parameters().filter(|(_, schema)| kind(schema) == ValueKind::Integer) {
             assert!(
                 schema["minimum"].is_i64() && schema["maximum"].is_i64(),
                 "{} has an unbounded {name}",
@@ -195,11 +106,11 @@ async fn the_description_is_complete(app: &TestApp) {
             );
         }
         if route.body().is_some() {
-            for (name, schema) in properties(&route, &description) {
-                let bound = match kind(&schema, &description) {
-                    Kind::Text => "maxLength",
-                    Kind::Integer => "minimum",
-                    Kind::Boolean | Kind::OneOf => continue,
+            for (name, schema) in route.fields(&description) {
+                let bound = match kind(&schema) {
+                    ValueKind::Text => "maxLength",
+                    ValueKind::Integer => "minimum",
+                    ValueKind::Boolean | ValueKind::Enumeration => continue,
                 };
                 assert!(schema[bound].is_u64(), "{} has an unbounded {name}", route.name());
             }
@@ -207,36 +118,37 @@ async fn the_description_is_complete(app: &TestApp) {
     }
 }
 
-/// What is one beyond a bound is refused in its name; what is at the bound is not refused for it.
-async fn every_bound_is_the_real_one(app: &TestApp) {
-    let (ada, admin) = (app.student("ada").await, app.user("root", Role::Admin, true).await);
+/// A route rejects a value beyond a bound and names the field. It does not reject the bound itself for its size.
+async fn every_route_enforces_the_bounds_of_the_description(app: &TestApp) {
+    let (ada, admin) = (app.student("ada").await, app.admin("root").await);
     let description = description(app).await;
     let mut checked = 0;
     for route in &routes(&description) {
         let client = if route.requires() == "admin" { &admin } else { &ada };
         let mut check = async |field: &str, request: RequestBuilder, fits: bool| {
-            let answer = answer(request).await;
-            let message = answer.body["error"]["message"].as_str().unwrap_or_default();
+            let response = fetch(request).await;
+            let message = response.body["error"]["message"].as_str().unwrap_or_default();
             let bounds = ["must have at", "must have between", "must be at", "must be between"];
-            let is_refused =
-                answer.body["error"]["details"]["field"] == field && bounds.iter().any(|bound| message.contains(bound));
-            assert_ne!(is_refused, fits, "{} {field}: {:#}", route.name(), answer.body);
+            let names_field = response.body["error"]["details"]["field"] == field;
+            let is_rejected = names_field && bounds.iter().any(|bound| message.contains(bound));
+            assert_ne!(is_rejected, fits, "{} {field}: {:#}", route.name(), response.body);
             checked += 1;
         };
-        for (name, schema) in route.parameters().filter(|(_, schema)| kind(schema, &description) == Kind::Integer) {
+        let is_integer = |schema: &Value| ValueKind::of(schema, &description) == ValueKind::Integer;
+        for (name, schema) in route.parameters().filter(|(_, schema)| is_integer(schema)) {
             for (bound, beyond) in [("minimum", -1), ("maximum", 1)] {
                 let bound = schema[bound].as_i64().unwrap();
                 for (value, fits) in [(bound, true), (bound + beyond, false)] {
-                    let path = format!("{}?{name}={value}", route.at("1"));
+                    let path = format!("{}?{name}={value}", route.at(UNKNOWN_ID));
                     check(name, client.request(route.method.clone(), &path), fits).await;
                 }
             }
         }
         let Some(body) = route.body() else { continue };
-        for (name, schema) in properties(route, &description) {
+        for (name, schema) in route.fields(&description) {
             for (bound, beyond) in [("minLength", -1), ("maxLength", 1), ("minimum", -1), ("maximum", 1)] {
                 let Some(limit) = schema[bound].as_i64() else { continue };
-                // A time zone is refused for being none, whatever its length.
+                // A route rejects an unknown time zone of any length.
                 let is_zone = name.ends_with("timezone");
                 for (value, fits) in [(limit, true), (limit + beyond, false)] {
                     if is_zone {
@@ -247,7 +159,7 @@ async fn every_bound_is_the_real_one(app: &TestApp) {
                         "minLength" | "maxLength" => json!("x".repeat(usize::try_from(value).unwrap())),
                         _ => json!(value),
                     };
-                    check(&name, client.request(route.method.clone(), &route.at("1")).json(&body), fits).await;
+                    check(&name, client.request(route.method.clone(), &route.at(UNKNOWN_ID)).json(&body), fits).await;
                 }
             }
         }
@@ -255,7 +167,7 @@ async fn every_bound_is_the_real_one(app: &TestApp) {
     assert!(checked > 100, "{checked}");
 }
 
-async fn every_route_has_a_budget(app: &TestApp) {
+async fn every_route_has_a_statement_budget(app: &TestApp) {
     for route in routes(&description(app).await) {
         assert!(
             tutord::mounts::route_table().budget(&route.method, &route.path).is_some(),
@@ -268,62 +180,63 @@ async fn every_route_has_a_budget(app: &TestApp) {
 
 async fn every_route_that_is_not_public_is_protected(app: &TestApp) {
     for route in routes(&description(app).await).iter().filter(|route| !route.is_public()) {
-        let path = route.at("1");
-        let needs = if route.requires() == "login" {
-            let unverified = app.user(&format!("u{:x}", rand::random::<u64>()), Role::Student, false).await;
-            answer(unverified.request(route.method.clone(), &path)).await.ok();
-            Needs::LogIn
+        let path = route.at(UNKNOWN_ID);
+        let requirement = if route.requires() == "login" {
+            let unverified = app.user(&UserBuilder::random_name()).unverified().create().await;
+            fetch(unverified.request(route.method.clone(), &path)).await.assert_ok();
+            Requirement::Login
         } else {
-            Needs::VerifiedEmail
+            Requirement::VerifiedEmail
         };
-        is_protected(app, needs, route.method.clone(), &path, route.body()).await;
+        assert_protected(app, requirement, route.method.clone(), &path, route.body()).await;
     }
 }
 
-async fn every_body_is_read_with_care(app: &TestApp) {
+async fn every_route_rejects_an_invalid_body(app: &TestApp) {
     let ada = app.student("ada").await;
     for route in routes(&description(app).await).iter().filter(|route| route.takes_body()) {
-        let optional = route.operation["requestBody"]["required"] != true;
-        refuses_bad_bodies(&ada, route.method.clone(), &route.at("1"), optional).await;
+        let is_optional = route.operation["requestBody"]["required"] != true;
+        assert_rejects_invalid_bodies(&ada, route.method.clone(), &route.at(UNKNOWN_ID), is_optional).await;
     }
 }
 
-async fn every_field_is_of_its_kind(app: &TestApp) {
+async fn every_route_rejects_a_field_of_the_wrong_type(app: &TestApp) {
     let ada = app.student("ada").await;
     let description = description(app).await;
     for route in routes(&description).iter().filter(|route| route.takes_body()) {
         let send = async |field: &str, value: &Value| {
             let mut body = route.body().unwrap();
             body[field] = value.clone();
-            answer(ada.request(route.method.clone(), &route.at("1")).json(&body)).await
+            fetch(ada.request(route.method.clone(), &route.at(UNKNOWN_ID)).json(&body)).await
         };
-        for (field, schema) in properties(route, &description) {
-            let wrong = match kind(&schema, &description) {
-                Kind::Text => vec![json!(5), json!(["x"]), json!({}), json!("a\0b")],
-                Kind::Integer => vec![json!("1"), json!(1.5), json!(-1), json!(1e30), json!(true)],
-                Kind::Boolean => vec![json!("true"), json!(1)],
-                Kind::OneOf => vec![json!("no such value"), json!(""), json!(0), json!("a\0b")],
+        for (field, schema) in route.fields(&description) {
+            let wrong = match ValueKind::of(&schema, &description) {
+                ValueKind::Text => vec![json!(5), json!(["x"]), json!({}), json!("a\0b")],
+                ValueKind::Integer => vec![json!("1"), json!(1.5), json!(-1), json!(1e30), json!(true)],
+                ValueKind::Boolean => vec![json!("true"), json!(1)],
+                ValueKind::Enumeration => vec![json!("no such value"), json!(""), json!(0), json!("a\0b")],
             };
             for value in wrong {
-                send(&field, &value).await.refuses(&field);
+                send(&field, &value).await.assert_invalid_field(&field);
             }
         }
     }
 }
 
-async fn every_parameter_is_bounded(app: &TestApp) {
-    load_catalogue(app).await;
+async fn every_route_rejects_an_invalid_parameter(app: &TestApp) {
+    let exercises = app.load_catalogue().await;
     let ada = app.student("ada").await;
-    ada.talk("hello").await;
-    let admin = app.user("root", Role::Admin, true).await;
+    let conversation = ada.start_conversation("hello").await;
+    let admin = app.admin("root").await;
     let description = description(app).await;
     for route in &routes(&description) {
         let client = if route.path.starts_with("/api/admin") { &admin } else { &ada };
+        let id = if route.path.starts_with("/api/chat/") { conversation.id } else { exercises[0] };
         for (name, schema) in route.parameters() {
-            let wrong: &[&str] = match (name, kind(schema, &description)) {
+            let wrong: &[&str] = match (name, ValueKind::of(schema, &description)) {
                 ("offset", _) => &["-1", "abc", "", "99999999999999999999"],
-                (_, Kind::Integer) => &["0", "-1", "1000000000", "abc", "", "1.5", "99999999999999999999"],
-                // The last four are of the right shape, but name times that no row has.
+                (_, ValueKind::Integer) => &["0", "-1", "1000000000", "abc", "", "1.5", "99999999999999999999"],
+                // The last four have the right format, but contain times that no row has.
                 ("cursor", _) => &[
                     "x",
                     "",
@@ -334,67 +247,78 @@ async fn every_parameter_is_bounded(app: &TestApp) {
                     "BAB__________wAAAAAAAAAB",
                     "BACAAAAAAAAAAAAAAAAAAAAB",
                 ],
-                (_, Kind::Boolean) => &["maybe", "", "%00"],
-                (_, Kind::OneOf) => &["no-such-value", "", "%00"],
-                (_, Kind::Text) => &["%00"],
+                (_, ValueKind::Boolean) => &["maybe", "", "%00"],
+                (_, ValueKind::Enumeration) => &["no-such-value", "", "%00"],
+                (_, ValueKind::Text) => &["%00"],
             };
             for value in wrong {
-                let path = format!("{}?{name}={value}", route.at("1"));
-                answer(client.request(route.method.clone(), &path)).await.refuses(name);
+                let path = format!("{}?{name}={value}", route.at(id));
+                fetch(client.request(route.method.clone(), &path)).await.assert_invalid_field(name);
             }
         }
     }
 }
 
-async fn every_id_is_checked(app: &TestApp) {
-    let (ada, eve) = (app.student("ada").await, app.student("eve").await);
-    let conversation = ada.talk("my secret").await;
-    app.model.next(written("For Ada alone"));
-    let exercise = ada.post("/api/exercises/generate", json!({})).await.has(201).body["exercise"]["id"].clone();
-    let asked = app.model.received().len();
-    let send = async |client: &Client<'_>, route: &Route, id: &str| {
-        let request = client.request(route.method.clone(), &route.at(id));
-        answer(match route.body() {
-            Some(body) => request.json(&body),
-            None => request,
-        })
-        .await
-    };
-    let mut checked = 0;
-    for route in routes(&description(app).await).iter().filter(|route| route.path.contains("{id}")) {
-        for id in ["0", "-1", "abc", "1.5", "99999999999999999999", "%27", "%00"] {
-            assert_eq!(send(&ada, route, id).await.refuses("id"), "id must be a positive integer");
-        }
-        let is_chat = route.path.starts_with("/api/chat/");
-        let id = if is_chat { conversation.to_string() } else { exercise.to_string() };
-        let (foreign, missing) = (send(&eve, route, &id).await, send(&eve, route, "4711").await);
-        foreign.fails(404, "NOT_FOUND");
-        assert_eq!(foreign.body, missing.body, "like one that does not exist");
-        checked += 1;
-    }
-    assert_eq!(checked, 9);
-    let about = json!({"context_type": "exercise", "exercise_id": exercise});
-    eve.post("/api/chat/conversations", about.clone()).await.fails(404, "NOT_FOUND");
-    ada.post("/api/chat/conversations", about).await.has(201);
-    assert_eq!(app.model.received().len(), asked, "the model was asked nothing");
-    assert_eq!(eve.get("/api/exercises/history").await.ok().body["total"], 0);
+/// Calls a route with an id and a valid body.
+async fn call(client: &TestClient<'_>, route: &Route, id: impl Display) -> TestResponse {
+    let request = client.request(route.method.clone(), &route.at(id));
+    fetch(match route.body() {
+        Some(body) => request.json(&body),
+        None => request,
+    })
+    .await
 }
 
-/// Pages, lists and completions have such tests of their own.
-async fn statements_do_not_grow_with_the_rows(app: &TestApp) {
-    load_catalogue(app).await;
+fn routes_with_id(description: &Value) -> Vec<Route> {
+    let mut routes = routes(description);
+    routes.retain(|route| route.path.contains("{id}"));
+    assert_eq!(routes.len(), 9);
+    routes
+}
+
+async fn every_route_rejects_an_invalid_id(app: &TestApp) {
     let ada = app.student("ada").await;
-    let id = ada.talk("hello").await;
-    let conversation = format!("/api/chat/conversations/{id}");
+    for route in &routes_with_id(&description(app).await) {
+        for id in ["0", "-1", "abc", "1.5", "99999999999999999999", "%27", "%00"] {
+            assert_eq!(call(&ada, route, id).await.assert_invalid_field("id"), "id must be a positive integer");
+        }
+    }
+}
+
+async fn every_route_hides_the_rows_of_another_student(app: &TestApp) {
+    let (ada, eve) = (app.student("ada").await, app.student("eve").await);
+    let conversation = ada.start_conversation("my secret").await;
+    let exercise = ada.generate_exercise("For Ada alone").await;
+    let prompts = app.model.received().len();
+    for route in &routes_with_id(&description(app).await) {
+        let id = if route.path.starts_with("/api/chat/") { conversation.id } else { exercise };
+        let (foreign, unknown) = (call(&eve, route, id).await, call(&eve, route, UNKNOWN_ID).await);
+        foreign.assert_error(404, "NOT_FOUND");
+        assert_eq!(foreign.body, unknown.body, "like one that does not exist");
+    }
+    let about = json!({"context_type": "exercise", "exercise_id": exercise});
+    eve.post("/api/chat/conversations", about.clone()).await.assert_error(404, "NOT_FOUND");
+    ada.post("/api/chat/conversations", about).await.assert_status(201);
+    assert_eq!(app.model.received().len(), prompts, "no request to the model");
+    assert_eq!(eve.get("/api/exercises/history").await.assert_ok().body["total"], 0);
+}
+
+/// Pages, lists and completions have tests of their own.
+async fn the_statement_counts_do_not_grow_with_the_rows(app: &TestApp) {
+    let exercises = app.load_catalogue().await;
+    let about = exercises[0];
+    let ada = app.student("ada").await;
+    let started = ada.start_conversation("hello").await;
+    let (id, conversation) = (started.id, started.path());
     let issued = async |method: &str, path: &str, body: Value, budget: u32| {
         let request = ada.request(method.parse().unwrap(), path).json(&body);
-        let answer = answer(request).await;
-        assert!(answer.status.is_success(), "{method} {path}: {:#}", answer.body);
-        assert!(answer.statements() <= budget, "{method} {path}: {}", answer.statements());
-        answer.statements()
+        let response = fetch(request).await;
+        assert!(response.status.is_success(), "{method} {path}: {:#}", response.body);
+        assert!(response.statement_count() <= budget, "{method} {path}: {}", response.statement_count());
+        response.statement_count()
     };
-    let all = async |round: &str, exercises: [i64; 2]| {
-        let [hinted, skipped] = exercises.map(|id| format!("/api/exercises/{id}"));
+    let all = async |round: &str, exercises: &[i64]| {
+        let [hinted, skipped] = [0, 1].map(|index| exercise_path(exercises[index]));
         [
             issued("GET", "/api/auth/me", json!({}), ME_BUDGET).await,
             issued("GET", "/api/users/me", json!({}), PROFILE_BUDGET).await,
@@ -403,7 +327,7 @@ async fn statements_do_not_grow_with_the_rows(app: &TestApp) {
             issued("GET", "/api/users/onboarding/status", json!({}), PROFILE_BUDGET).await,
             issued("PUT", "/api/users/me", json!({"name": round}), PROFILE_BUDGET).await,
             issued("PUT", "/api/users/me/preferences", json!({"skill_level": "expert"}), PROFILE_BUDGET).await,
-            issued("POST", "/api/chat/conversations", json!({"exercise_id": 1}), CONVERSATION_BUDGET).await,
+            issued("POST", "/api/chat/conversations", json!({"exercise_id": about}), CONVERSATION_BUDGET).await,
             issued("PATCH", &conversation, json!({"title": round}), CONVERSATION_BUDGET).await,
             issued("POST", "/api/chat/message", json!({"message": "x", "idempotency_key": round}), SEND_BUDGET).await,
             issued("POST", "/api/chat/message", json!({"message": "x", "conversation_id": id}), SEND_BUDGET).await,
@@ -415,13 +339,13 @@ async fn statements_do_not_grow_with_the_rows(app: &TestApp) {
             issued("POST", "/api/progress/calculate-skill-level", json!({"topic": "x"}), LEVEL_BUDGET).await,
         ]
     };
-    let few = all("few", [1, 2]).await;
-    for number in 10..30 {
-        ada.post("/api/chat/message", json!({"message": "x", "conversation_id": id})).await.ok();
-        ada.start(number).await;
-        ada.post(&format!("/api/exercises/{number}/complete"), json!({})).await.ok();
+    let few = all("few", &exercises[..2]).await;
+    for exercise in &exercises[10..30] {
+        ada.send_message_in(started, "x").await.assert_ok();
+        ada.start_exercise(*exercise).await;
+        ada.complete_exercise(*exercise).await.assert_ok();
     }
-    assert_eq!(all("many", [3, 4]).await, few);
+    assert_eq!(all("many", &exercises[2..4]).await, few);
     let opt_out = json!({"opted_out": true});
     issued("PUT", "/api/progress/leaderboard/me", opt_out, OPT_OUT_BUDGET).await;
     issued("DELETE", &conversation, json!({}), CONVERSATION_BUDGET).await;

@@ -1,20 +1,16 @@
-//! What programs make of the API's description: a validator, a generated TypeScript client, and schemathesis.
+//! Programs that read the API's description: a validator, a generated TypeScript client, and schemathesis.
 
 use std::path::{Path, PathBuf};
 
 use tokio::process::Command;
-use tutord_core::Timestamp;
-use tutord_core::model::{NewUser, Role};
 
-use crate::contract::description;
-use crate::exercises::load_catalogue;
-use crate::harness::TestApp;
+use crate::support::TestApp;
+use crate::support::fixtures::PASSWORD;
+use crate::support::openapi::description;
 
-crate::on_both!(schemathesis_finds_nothing);
+crate::on_both!(schemathesis_finds_no_violation);
 
-const PASSWORD: &str = "Correct-1-horse";
-
-/// Where `cargo xtask test` installs the programs.
+/// Returns the directory in which `cargo xtask test` installs the programs.
 fn tools() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target/tools")
 }
@@ -28,7 +24,7 @@ async fn run(command: &mut Command) -> String {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_description_is_valid() {
-    let app = TestApp::sqlite(&[]).await;
+    let app = TestApp::sqlite().start().await;
     let file = app.directory.path().join("openapi.json");
     std::fs::write(&file, description(&app).await.to_string()).unwrap();
     run(Command::new(tools().join("python/bin/openapi-spec-validator")).arg(&file)).await;
@@ -36,16 +32,8 @@ async fn the_description_is_valid() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_generated_client_works() {
-    let app = TestApp::sqlite(&[]).await;
-    let account = NewUser {
-        email: "ada@example.com".to_owned(),
-        password_hash: app.app.auth.passwords.hash(PASSWORD.to_owned()).await.unwrap(),
-        name: "Ada".to_owned(),
-        role: Role::Student,
-        email_verified: true,
-        created_at: Timestamp::now(),
-    };
-    app.app.store.create_user(account).await.unwrap();
+    let app = TestApp::sqlite().start().await;
+    app.user("ada").password(PASSWORD).create().await;
 
     let directory = tempfile::tempdir().unwrap();
     let path = |name: &str| directory.path().join(name);
@@ -62,17 +50,17 @@ async fn a_generated_client_works() {
         command
     };
     run(&mut node(&["node_modules/openapi-typescript/bin/cli.js", "openapi.json", "--output", "api.d.ts"])).await;
-    // Nothing is written unless the types are right.
+    // The compiler writes no output if a type is wrong.
     run(&mut node(&["node_modules/typescript/bin/tsc"])).await;
-    let printed = run(&mut node(&["out/client.js", &app.base, "ada@example.com", PASSWORD])).await;
+    let printed = run(&mut node(&["out/client.js", &app.base_url, "ada@example.com", PASSWORD])).await;
     assert_eq!(printed.trim(), "15 calls");
 }
 
-async fn schemathesis_finds_nothing(app: &TestApp) {
-    load_catalogue(app).await;
-    let admin = app.user("root", Role::Admin, true).await;
+async fn schemathesis_finds_no_violation(app: &TestApp) {
+    app.load_catalogue().await;
+    let admin = app.admin("root").await;
     for message in ["one", "two", "three"] {
-        admin.talk(message).await;
+        admin.start_conversation(message).await;
     }
     let config = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/python/schemathesis.toml");
     let printed = run(Command::new(tools().join("python/bin/st"))
@@ -81,7 +69,7 @@ async fn schemathesis_finds_nothing(app: &TestApp) {
         .args(["run", "--continue-on-failure", "--max-examples", "50", "--seed", "1", "--no-color"])
         .args(["--exclude-deprecated", "--phases", "examples,coverage,fuzzing", "--suppress-health-check", "all"])
         .args(["--header", &format!("Authorization: Bearer {}", admin.token)])
-        .arg(format!("{}/api/openapi.json", app.base))
+        .arg(format!("{}/api/openapi.json", app.base_url))
         .current_dir(app.directory.path()))
     .await;
     println!("{printed}");

@@ -1,4 +1,4 @@
-//! What is cached belongs to one database as it is now.
+//! Cached values belong to one state of one database.
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
@@ -6,94 +6,88 @@ use std::sync::{Arc, Mutex};
 use testbed::{Postgres, Redis};
 use tokio::io::copy_bidirectional;
 use tokio::net::{TcpListener, TcpStream};
-use tutord_db::DatabaseOptions;
 
-use crate::harness::{Client, TestApp};
-use crate::process::execute;
+use crate::support::database::ReplicatedPostgres;
+use crate::support::fixtures::store;
+use crate::support::{TestApp, TestClient, database};
 
-/// The name that a student has in an answer.
-async fn name(client: &Client<'_>) -> String {
-    client.get("/api/users/me").await.ok().body["name"].as_str().unwrap_or_default().to_owned()
+/// Returns the name of a student in the profile.
+async fn profile_name(client: &TestClient<'_>) -> String {
+    client.get("/api/users/me").await.assert_ok().body["name"].as_str().unwrap_or_default().to_owned()
 }
 
-/// Waits until a student is shown under this name.
-async fn until_named(client: &Client<'_>, expected: &str) {
+/// Waits until the profile has this name.
+async fn until_named(client: &TestClient<'_>, expected: &str) {
     loop {
-        let answer = client.get("/api/users/me").await;
-        if answer.body["name"] == expected {
+        let response = client.get("/api/users/me").await;
+        if response.body["name"] == expected {
             return;
         }
         tokio::task::yield_now().await;
     }
 }
 
-/// A node on a database that is migrated first.
-async fn node(url: &str, redis: &Redis) -> TestApp {
-    let node = TestApp::sqlite(&["--database-url", url, "--redis-url", &redis.url()]).await;
-    node.app.cache.until_connected().await;
-    node
+async fn start_node(url: &str, redis: &Redis) -> TestApp {
+    TestApp::on_database(url).redis(redis).start().await
 }
 
-/// A node that limits requests.
-async fn limited_node(url: &str, redis: &Redis) -> TestApp {
-    let arguments = ["--database-url", url, "--redis-url", &redis.url(), "--rate-limit-enabled", "true"];
-    let node = TestApp::sqlite(&arguments).await;
-    node.app.cache.until_connected().await;
-    node
+async fn start_rate_limited_node(url: &str, redis: &Redis) -> TestApp {
+    TestApp::on_database(url).redis(redis).rate_limits().start().await
 }
 
-/// The status of a log-in with a wrong password.
-async fn wrong_log_in(node: &TestApp) -> u16 {
+/// Logs in with a wrong password; returns the status.
+async fn fail_to_log_in(node: &TestApp) -> u16 {
     let body = serde_json::json!({"email": "ada@example.com", "password": "wrong password"});
     node.post("/api/auth/login", body).await.status.as_u16()
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn two_databases_and_two_schemas_share_nothing_in_one_redis() {
+async fn two_databases_and_two_schemas_share_no_value_in_one_redis() {
     let redis = Redis::start().await.unwrap();
     let postgres = Postgres::shared().await.unwrap();
     let (first, second) = (postgres.empty_database().await.unwrap(), postgres.empty_database().await.unwrap());
-    execute(&first, "CREATE SCHEMA other").await;
+    database::execute(&first, "CREATE SCHEMA other").await;
     let schema = format!("{first}?options=-csearch_path%3Dother");
-    let nodes = [node(&first, &redis).await, node(&second, &redis).await, node(&schema, &redis).await];
+    let nodes =
+        [start_node(&first, &redis).await, start_node(&second, &redis).await, start_node(&schema, &redis).await];
     let mut students = Vec::new();
     for (number, node) in nodes.iter().enumerate() {
         students.push(node.student(&format!("student{number}")).await);
     }
-    assert!(students.iter().all(|student| student.user.id == 1), "they differ by their database alone");
+    let id = students[0].user_id;
+    assert!(students.iter().all(|student| student.user_id == id), "the students differ only by their database");
     for _ in 0..3 {
         for (number, student) in students.iter().enumerate() {
-            assert_eq!(name(student).await, format!("student{number}"));
-            for node in nodes.iter().filter(|node| node.base != nodes[number].base) {
-                student.at(node).get("/api/users/me").await.fails(401, "UNAUTHENTICATED");
+            assert_eq!(profile_name(student).await, format!("student{number}"));
+            for node in nodes.iter().filter(|node| node.base_url != nodes[number].base_url) {
+                student.on_node(node).get("/api/users/me").await.assert_error(401, "UNAUTHENTICATED");
             }
         }
     }
-    let answered: u64 = nodes.iter().flat_map(|node| node.app.cache.stats()).map(|stats| stats.hits()).sum();
-    assert!(answered > 0, "nothing was cached");
+    let hits: u64 = nodes.iter().flat_map(|node| node.cache().stats()).map(|stats| stats.hits()).sum();
+    assert!(hits > 0, "the cache has no hits");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn tables_that_were_restored_in_place_are_another_database() {
+async fn a_restore_in_place_changes_the_identity() {
     let redis = Redis::start().await.unwrap();
     let url = Postgres::shared().await.unwrap().empty_database().await.unwrap();
-    let nodes = [node(&url, &redis).await, node(&url, &redis).await];
+    let nodes = [start_node(&url, &redis).await, start_node(&url, &redis).await];
     let ada = nodes[0].student("ada").await;
-    let elsewhere = ada.at(&nodes[1]);
+    let elsewhere = ada.on_node(&nodes[1]);
     for client in [&ada, &elsewhere, &ada, &elsewhere] {
-        assert_eq!(name(client).await, "ada");
+        assert_eq!(profile_name(client).await, "ada");
     }
-    // As `pg_restore --clean` does: the tables are made anew, and no trigger notes what is copied into them.
-    execute(
+    // `pg_restore --clean` recreates the tables and copies rows without triggers.
+    database::execute(
         &url,
         "CREATE SCHEMA dump; CREATE TABLE dump.users AS SELECT * FROM users; CREATE TABLE dump.sessions AS SELECT * FROM sessions; \
          CREATE TABLE dump.session_tokens AS SELECT * FROM session_tokens",
     )
     .await;
-    execute(&url, "DROP SCHEMA public CASCADE; CREATE SCHEMA public").await;
-    let again = tutord_db::open(&url, &DatabaseOptions::default()).await.unwrap();
-    again.migrate().await.unwrap();
-    execute(
+    database::execute(&url, "DROP SCHEMA public CASCADE; CREATE SCHEMA public").await;
+    store::migrate(url.clone()).await.unwrap();
+    database::execute(
         &url,
         "SET session_replication_role = replica; UPDATE dump.users SET name = 'restored'; \
          INSERT INTO users SELECT * FROM dump.users; INSERT INTO sessions SELECT * FROM dump.sessions; \
@@ -103,11 +97,11 @@ async fn tables_that_were_restored_in_place_are_another_database() {
     until_named(&ada, "restored").await;
     until_named(&elsewhere, "restored").await;
     for client in [&ada, &elsewhere, &ada, &elsewhere] {
-        assert_eq!(name(client).await, "restored");
+        assert_eq!(profile_name(client).await, "restored");
     }
 }
 
-/// An address that leads to one server after the other; connections that are open stay where they are.
+/// Returns an address whose new connections go to the current target.
 async fn forward(target: &Arc<Mutex<SocketAddr>>) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
@@ -130,88 +124,81 @@ fn address(server: &Postgres) -> SocketAddr {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_a_promotion_lost_is_not_read_from_the_cache() {
+async fn a_write_that_a_promotion_lost_leaves_the_cache() {
     let redis = Redis::start().await.unwrap();
-    let mut primary = Postgres::start(false).await.unwrap();
-    let url = primary.empty_database().await.unwrap();
-    let replica = primary.replica("near").await.unwrap();
+    let ReplicatedPostgres { mut primary, replica, url } = ReplicatedPostgres::start().await;
     let target = Arc::new(Mutex::new(address(&primary)));
     let through = forward(&target).await;
-    let url = format!("postgres://postgres@{through}/{}", url.rsplit('/').next().unwrap());
-    let nodes = [node(&url, &redis).await, node(&url, &redis).await];
+    let url = format!("postgres://postgres@{through}/{}", database::name(&url));
+    let nodes = [start_node(&url, &redis).await, start_node(&url, &redis).await];
     let ada = nodes[0].student("ada").await;
-    let elsewhere = ada.at(&nodes[1]);
-    let limited = limited_node(&url, &redis).await;
-    while wrong_log_in(&limited).await != 429 {}
-    let replayed = replica.client(url.rsplit('/').next().unwrap()).await.unwrap();
-    let known = "SELECT count(*) FROM sessions";
-    while replayed.query_one(known, &[]).await.map_or(0, |row| row.get::<_, i64>(0)) == 0 {
+    let elsewhere = ada.on_node(&nodes[1]);
+    let limited = start_rate_limited_node(&url, &redis).await;
+    while fail_to_log_in(&limited).await != 429 {}
+    let replayed = replica.client(database::name(&url)).await.unwrap();
+    let sessions = "SELECT count(*) FROM sessions";
+    while replayed.query_one(sessions, &[]).await.map_or(0, |row| row.get::<_, i64>(0)) == 0 {
         tokio::task::yield_now().await;
     }
-    // It hears nothing of the primary any more.
+    // The replica stops receiving the writes of the primary.
     replayed.batch_execute("ALTER SYSTEM SET primary_conninfo = ''").await.unwrap();
     replayed.batch_execute("SELECT pg_reload_conf()").await.unwrap();
     let receivers = "SELECT count(*) FROM pg_stat_wal_receiver";
     while replayed.query_one(receivers, &[]).await.unwrap().get::<_, i64>(0) > 0 {
         tokio::task::yield_now().await;
     }
-    ada.put("/api/users/me", serde_json::json!({"name": "lost"})).await.ok();
+    ada.put("/api/users/me", serde_json::json!({"name": "lost"})).await.assert_ok();
     for client in [&ada, &elsewhere, &ada, &elsewhere] {
         until_named(client, "lost").await;
     }
-    let changes = nodes[0].app.cache.identity_changes();
+    let changes = nodes[0].cache().identity_changes();
     primary.kill().unwrap();
     *target.lock().unwrap() = address(&replica);
     replica.promote().await.unwrap();
-    let kept = replica.client(url.rsplit('/').next().unwrap()).await.unwrap();
-    let kept: String = kept.query_one("SELECT name FROM users WHERE id = 1", &[]).await.unwrap().get(0);
-    assert_eq!(kept, "ada", "the promotion lost the last write");
-    until_named(&ada, &kept).await;
-    until_named(&elsewhere, &kept).await;
+    let promoted = replica.client(database::name(&url)).await.unwrap();
+    let name: String =
+        promoted.query_one("SELECT name FROM users WHERE id = $1", &[&ada.user_id]).await.unwrap().get(0);
+    assert_eq!(name, "ada", "the promotion lost the last write");
+    until_named(&ada, &name).await;
+    until_named(&elsewhere, &name).await;
     for client in [&ada, &elsewhere, &ada, &elsewhere] {
-        assert_eq!(name(client).await, kept);
+        assert_eq!(profile_name(client).await, name);
     }
-    // A process that knows nothing but what Redis holds: a failover gives no one new attempts.
-    assert_eq!(wrong_log_in(&limited_node(&url, &redis).await).await, 429);
-    assert!(nodes[0].app.cache.identity_changes() > changes, "it is counted");
+    // A new process has the counts of Redis: a failover allows no further attempts.
+    assert_eq!(fail_to_log_in(&start_rate_limited_node(&url, &redis).await).await, 429);
+    assert!(nodes[0].cache().identity_changes() > changes, "the cache counts the change");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_ordinary_role_may_read_the_identity_and_a_standby_has_none() {
+async fn a_plain_role_reads_the_identity_which_a_standby_lacks_until_its_promotion() {
     let primary = Postgres::start(false).await.unwrap();
     let url = primary.empty_database().await.unwrap();
-    tutord_db::open(&url, &DatabaseOptions::default()).await.unwrap().migrate().await.unwrap();
+    store::migrate(url.clone()).await.unwrap();
     let replica = primary.replica("near").await.unwrap();
-    let database = url.rsplit('/').next().unwrap();
+    let database = database::name(&url);
     primary.client(database).await.unwrap().batch_execute("CREATE ROLE plain LOGIN").await.unwrap();
-    let identity = async |url: String| {
-        let store = tutord_db::open(&url, &DatabaseOptions::default()).await.unwrap();
-        store.database_identity().await.unwrap()
-    };
-    let known = identity(url.clone()).await.unwrap();
-    assert_eq!(identity(url.replace("postgres@", "plain@")).await, Some(known.clone()));
-    assert_eq!(identity(replica.url(database)).await, None);
+    let known = store::database_identity(&url).await.unwrap();
+    assert_eq!(store::database_identity(&url.replace("postgres@", "plain@")).await, Some(known.clone()));
+    assert_eq!(store::database_identity(&replica.url(database)).await, None);
     replica.promote().await.unwrap();
-    let promoted = identity(replica.url(database)).await.unwrap();
+    let promoted = store::database_identity(&replica.url(database)).await.unwrap();
     assert_eq!((promoted.lineage == known.lineage, promoted.state == known.state), (true, false));
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_another_process_writes_to_sqlite_is_seen() {
-    let app = TestApp::sqlite(&[]).await;
+async fn a_write_of_another_process_to_sqlite_is_visible() {
+    let app = TestApp::sqlite().start().await;
     let ada = app.student("ada").await;
-    assert_eq!(name(&ada).await, "ada");
-    execute(&app.app.config.database.url(), "UPDATE users SET name = 'typed'").await;
+    assert_eq!(profile_name(&ada).await, "ada");
+    app.execute_sql("UPDATE users SET name = 'typed'").await;
     until_named(&ada, "typed").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn one_process_serves_a_sqlite_file_and_commands_work_beside_it() {
-    let app = TestApp::sqlite(&[]).await;
-    let url = app.app.config.database.url();
-    let served = DatabaseOptions { serves: true, ..DatabaseOptions::default() };
-    let Err(refused) = tutord_db::open(&url, &served).await else { panic!("a second one serves") };
-    let refused = refused.to_string();
-    assert!(refused.contains(&format!("process {}", std::process::id())) && refused.contains("test.db"), "{refused}");
-    tutord_db::open(&url, &DatabaseOptions::default()).await.unwrap().migrate().await.unwrap();
+async fn a_second_process_cannot_serve_a_sqlite_file_but_can_migrate_it() {
+    let app = TestApp::sqlite().start().await;
+    let url = app.database_url();
+    let error = store::serve_error(&url).await;
+    assert!(error.contains(&format!("process {}", std::process::id())) && error.contains("test.db"), "{error}");
+    store::migrate(url).await.unwrap();
 }

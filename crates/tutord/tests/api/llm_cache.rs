@@ -1,82 +1,103 @@
-//! What a student asks again, word for word, is answered by the reply of before.
+//! A repeated message gets the cached reply of the model.
 
 use reqwest::Method;
 use serde_json::json;
 use testbed::model::Behaviour;
 
-use crate::harness::{Client, TestApp, answer};
+use crate::support::{TestApp, TestClient, fetch};
 
 crate::on_both!(
-    the_same_question_is_answered_again(),
-    the_same_question_at_the_same_time_asks_once(),
-    a_failure_is_not_kept(),
-    warmer_requests_are_answered_anew("--llm-cache-max-temperature", "0.5"),
-    nothing_is_kept_when_it_is_turned_off("--llm-cache-ttl", "0"),
+    a_repeated_message_gets_the_cached_reply,
+    a_repeated_stream_gets_the_cached_reply,
+    another_student_gets_a_new_reply,
+    a_changed_profile_gets_a_new_reply,
+    concurrent_messages_cause_one_request_to_the_model,
+    a_failure_is_not_cached,
+    a_reply_of_a_high_temperature_is_not_cached(llm_cache_max_temperature(0.5)),
+    a_ttl_of_zero_disables_the_cache(llm_cache_ttl_seconds(0)),
 );
 
-const QUESTION: &str = "What is a closure?";
+const MESSAGE: &str = "What is a closure?";
 
-/// Asks in a new conversation; whether the reply was one of before.
-async fn ask(client: &Client<'_>) -> bool {
-    client.post("/api/chat/message", json!({"message": QUESTION})).await.ok().body["cached"].as_bool().unwrap()
+/// Sends the message in a new conversation; returns whether the reply was cached.
+async fn gets_cached_reply(client: &TestClient<'_>) -> bool {
+    client.send_message(json!({"message": MESSAGE})).await.assert_ok().body["cached"].as_bool().unwrap()
 }
 
-async fn the_same_question_is_answered_again(app: &TestApp) {
-    let (ada, bob) = (app.student("ada").await, app.student("bob").await);
-    assert!(!ask(&ada).await);
-    assert!(ask(&ada).await);
+/// Streams the reply to the message in a new conversation; returns the text of the response.
+async fn stream_reply(client: &TestClient<'_>) -> String {
+    let request = client.request(Method::POST, "/api/chat/stream").json(&json!({"message": MESSAGE}));
+    fetch(request).await.assert_ok().text().to_owned()
+}
+
+async fn a_repeated_message_gets_the_cached_reply(app: &TestApp) {
+    let ada = app.student("ada").await;
+    assert!(!gets_cached_reply(&ada).await);
+    assert!(gets_cached_reply(&ada).await);
     assert_eq!(app.model.received().len(), 1);
-    // Streamed, it is the same reply, and the stored one says so.
-    let streamed =
-        answer(ada.request(Method::POST, "/api/chat/stream").json(&json!({"message": QUESTION}))).await.ok().body;
-    let streamed = streamed.as_str().unwrap();
+}
+
+async fn a_repeated_stream_gets_the_cached_reply(app: &TestApp) {
+    let ada = app.student("ada").await;
+    assert!(!gets_cached_reply(&ada).await);
+    let streamed = stream_reply(&ada).await;
     assert!(streamed.contains(r#"data: {"content":"You said: What is a closure?"}"#), "{streamed}");
     assert!(streamed.contains(r#""tokens_used":0,"cached":true,"finish_reason":"stop""#), "{streamed}");
-    let page = ada.get("/api/chat/conversations/3").await.ok().body;
+    let list = ada.get("/api/chat/conversations").await.assert_ok().body;
+    let newest = &list["conversations"][0]["id"];
+    let page = ada.get(&format!("/api/chat/conversations/{newest}")).await.assert_ok().body;
     assert_eq!(page["messages"][1]["metadata"]["cached"], true);
     assert_eq!(app.model.received().len(), 1);
-    // In the same conversation it is another question, as more has been said; and another student's is another.
-    ada.post("/api/chat/message", json!({"message": QUESTION, "conversation_id": 3})).await.ok();
-    assert_eq!(app.model.received().len(), 2);
-    assert!(!ask(&bob).await);
-    // What was streamed is kept, too; and the prompt of a student who has changed is another.
-    ada.put("/api/users/me", json!({"programming_language": "rust"})).await.ok();
-    answer(ada.request(Method::POST, "/api/chat/stream").json(&json!({"message": QUESTION}))).await.ok();
-    assert_eq!(app.model.received().len(), 4);
-    assert!(ask(&ada).await);
-    assert_eq!(app.model.received().len(), 4);
 }
 
-async fn the_same_question_at_the_same_time_asks_once(app: &TestApp) {
+async fn another_student_gets_a_new_reply(app: &TestApp) {
+    let (ada, bob) = (app.student("ada").await, app.student("bob").await);
+    assert!(!gets_cached_reply(&ada).await);
+    assert!(!gets_cached_reply(&bob).await);
+    assert_eq!(app.model.received().len(), 2);
+}
+
+/// The profile is a part of the prompt. The cache contains streamed replies too.
+async fn a_changed_profile_gets_a_new_reply(app: &TestApp) {
     let ada = app.student("ada").await;
-    let (tell, told) = tokio::sync::oneshot::channel();
-    app.model.next(Behaviour::SayLater("Only once.".to_owned(), told));
-    let ask =
-        || tokio::spawn(answer(ada.request(Method::POST, "/api/chat/message").json(&json!({"message": QUESTION}))));
-    let first = ask();
+    assert!(!gets_cached_reply(&ada).await);
+    ada.put("/api/users/me", json!({"programming_language": "rust"})).await.assert_ok();
+    stream_reply(&ada).await;
+    assert_eq!(app.model.received().len(), 2);
+    assert!(gets_cached_reply(&ada).await);
+    assert_eq!(app.model.received().len(), 2);
+}
+
+async fn concurrent_messages_cause_one_request_to_the_model(app: &TestApp) {
+    let ada = app.student("ada").await;
+    let (release, released) = tokio::sync::oneshot::channel();
+    app.model.next(Behaviour::SayLater("Only once.".to_owned(), released));
+    let send =
+        || tokio::spawn(fetch(ada.request(Method::POST, "/api/chat/message").json(&json!({"message": MESSAGE}))));
+    let first = send();
     app.model.until_arrived(1).await;
-    let second = ask();
-    tell.send(()).unwrap();
-    let (first, second) = (first.await.unwrap().ok().body, second.await.unwrap().ok().body);
+    let second = send();
+    release.send(()).unwrap();
+    let (first, second) = (first.await.unwrap().assert_ok().body, second.await.unwrap().assert_ok().body);
     assert_eq!((&first["response"], &second["response"]), (&json!("Only once."), &json!("Only once.")));
     assert_eq!((&first["cached"], &second["cached"]), (&json!(false), &json!(true)));
     assert_eq!(app.model.received().len(), 1);
 }
 
-async fn a_failure_is_not_kept(app: &TestApp) {
+async fn a_failure_is_not_cached(app: &TestApp) {
     let ada = app.student("ada").await;
     app.model.next(Behaviour::Fail(400, None));
-    ada.post("/api/chat/message", json!({"message": QUESTION})).await.fails(503, "LLM_UNAVAILABLE");
-    assert!(!ask(&ada).await);
-    assert!(ask(&ada).await);
+    ada.send_message(json!({"message": MESSAGE})).await.assert_error(503, "LLM_UNAVAILABLE");
+    assert!(!gets_cached_reply(&ada).await);
+    assert!(gets_cached_reply(&ada).await);
 }
 
-async fn warmer_requests_are_answered_anew(app: &TestApp) {
+async fn a_reply_of_a_high_temperature_is_not_cached(app: &TestApp) {
     let ada = app.student("ada").await;
-    assert!(!ask(&ada).await && !ask(&ada).await);
+    assert!(!gets_cached_reply(&ada).await && !gets_cached_reply(&ada).await);
 }
 
-async fn nothing_is_kept_when_it_is_turned_off(app: &TestApp) {
+async fn a_ttl_of_zero_disables_the_cache(app: &TestApp) {
     let ada = app.student("ada").await;
-    assert!(!ask(&ada).await && !ask(&ada).await);
+    assert!(!gets_cached_reply(&ada).await && !gets_cached_reply(&ada).await);
 }

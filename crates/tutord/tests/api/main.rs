@@ -1,5 +1,5 @@
 //! The HTTP contract, against a server in this process, on SQLite and on PostgreSQL.
-#![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
+#![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
 mod alerts;
 mod auth;
@@ -11,18 +11,16 @@ mod connections;
 mod contract;
 mod cookies;
 mod dashboard;
-mod demo;
 mod edge;
+mod exercise_model;
 mod exercise_requests;
 mod exercises;
 mod generators;
-mod harness;
 mod health;
 mod identity;
 mod llm_cache;
 mod llm_endpoints;
 mod mail_queue;
-mod mails;
 #[cfg(feature = "otlp")]
 mod otlp;
 mod outbox;
@@ -35,21 +33,25 @@ mod rate_limits;
 mod replicas;
 mod statements;
 mod stream;
+#[path = "../support/mod.rs"]
+mod support;
 mod users;
 
-/// Makes of each `async fn case(app: &TestApp)` one test on SQLite and one on PostgreSQL. A list of
-/// arguments after a case is given to the server.
+/// Declares two tests for each `async fn case(app: &TestApp)`: one on SQLite and one on PostgreSQL. The options of the
+/// server follow the case in parentheses: `case(without_cache().trusted_proxies("127.0.0.1"))`.
 macro_rules! on_both {
-    ($($case:ident $(($($argument:expr),*))?),+ $(,)?) => {
+    ($($case:ident $(($($option:ident($($value:expr),*)).+))?),+ $(,)?) => {
         $(mod $case {
             #[tokio::test(flavor = "multi_thread")]
             async fn sqlite() {
-                super::$case(&crate::harness::TestApp::sqlite(&[$($($argument),*)?]).await).await;
+                let app = crate::support::TestApp::sqlite()$($(.$option($($value),*))+)?.start().await;
+                super::$case(&app).await;
             }
 
             #[tokio::test(flavor = "multi_thread")]
             async fn postgres() {
-                super::$case(&crate::harness::TestApp::postgres(&[$($($argument),*)?]).await).await;
+                let app = crate::support::TestApp::postgres()$($(.$option($($value),*))+)?.start().await;
+                super::$case(&app).await;
             }
         })+
     };

@@ -1,6 +1,5 @@
-//! What the binary sends to an OpenTelemetry collector.
+//! The spans that the binary sends to an OpenTelemetry collector.
 
-use std::process::Command;
 use std::sync::{Arc, Mutex};
 
 use axum::Router;
@@ -15,13 +14,13 @@ use serde_json::json;
 use testbed::FakeModel;
 use tokio::net::TcpListener;
 
-use crate::demo::{command, log_in, start};
+use crate::support::process::{DemoClient, demo_command, start, terminate};
 
-/// A collector on a free port; its address, and the bodies that it was sent.
-async fn collector() -> (String, Arc<Mutex<Vec<Bytes>>>) {
+/// Starts a collector; returns its address and the bodies that it receives.
+async fn start_collector() -> (String, Arc<Mutex<Vec<Bytes>>>) {
     let received = Arc::new(Mutex::new(Vec::new()));
-    let kept = Arc::clone(&received);
-    let traces = post(async move |body: Bytes| kept.lock().unwrap().push(body));
+    let bodies = Arc::clone(&received);
+    let traces = post(async move |body: Bytes| bodies.lock().unwrap().push(body));
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = format!("http://{}", listener.local_addr().unwrap());
     tokio::spawn(async { axum::serve(listener, Router::new().route("/v1/traces", traces)).await.unwrap() });
@@ -34,27 +33,27 @@ fn attribute<'a>(span: &'a Span, key: &str) -> &'a Attribute {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_request_and_its_statements_are_spans_of_the_clients_trace() {
+async fn a_request_and_its_statements_are_spans_of_the_trace_of_the_client() {
     let _ = rustls::crypto::ring::default_provider().install_default();
     let directory = tempfile::tempdir().unwrap();
     let model = FakeModel::start().await.unwrap();
-    let (address, received) = collector().await;
-    let mut command = command(directory.path(), &model);
+    let (address, received) = start_collector().await;
+    let mut command = demo_command(directory.path(), &model);
     let (mut child, greeting) = start(
         command.env("OTEL_EXPORTER_OTLP_ENDPOINT", address).env("RUST_LOG", "info").env_remove("OTEL_SERVICE_NAME"),
     );
-    let (client, base, token) = log_in(&greeting, "student").await;
+    let client = DemoClient::log_in(&greeting, "student").await;
     let (trace, caller, said) = ("4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7", "only for the tutor");
-    let message = client.post(format!("{base}/api/chat/message")).bearer_auth(&token);
-    let message = message.header("traceparent", format!("00-{trace}-{caller}-01")).json(&json!({"message": said}));
+    let message = client.post("/api/chat/message", &json!({"message": said}));
+    let message = message.header("traceparent", format!("00-{trace}-{caller}-01"));
     assert_eq!(message.send().await.unwrap().status(), 200);
-    // Spans wait for more of them; the end sends the rest.
-    assert!(Command::new("kill").arg(child.id().to_string()).status().unwrap().success());
+    // The process batches spans and sends the rest at its end.
+    terminate(&child);
     assert!(child.wait().unwrap().success());
 
     let received = received.lock().unwrap();
     let secrets = [
-        &token,
+        &client.token,
         said,
         greeting["student"]["email"].as_str().unwrap(),
         greeting["student"]["password"].as_str().unwrap(),
@@ -80,5 +79,5 @@ async fn a_request_and_its_statements_are_spans_of_the_clients_trace() {
     let insert = statements.iter().find(|span| span.name == "INSERT").expect("a span of the message's insert");
     let Attribute::StringValue(sql) = attribute(insert, "db.query.text") else { panic!("{insert:#?}") };
     assert!(sql.starts_with("INSERT INTO") && sql.contains('?'), "{sql}");
-    assert!(spans.iter().any(|span| hex(&span.trace_id) != trace), "the log-in has a trace of its own");
+    assert!(spans.iter().any(|span| hex(&span.trace_id) != trace), "the login has its own trace");
 }

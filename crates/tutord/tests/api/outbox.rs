@@ -1,20 +1,19 @@
-//! What others change in PostgreSQL is seen, on every node.
+//! Every node sees the changes of other programs in PostgreSQL.
 
 use serde_json::Value;
 use testbed::{Postgres, Redis};
-use tutord_core::model::{Role, UserChanges};
-use tutord_db::DatabaseOptions;
 
-use crate::exercises::load_catalogue;
-use crate::harness::{Client, TestApp};
+use crate::support::fixtures::exercises::exercise_path;
+use crate::support::fixtures::store;
+use crate::support::{TestApp, TestClient};
 
-async fn read(client: &Client<'_>, path: &str) -> (u16, Value) {
-    let found = client.get(path).await;
-    (found.status.as_u16(), found.body)
+async fn read(client: &TestClient<'_>, path: &str) -> (u16, Value) {
+    let response = client.get(path).await;
+    (response.status.as_u16(), response.body)
 }
 
-/// Has both nodes keep an answer, changes the database behind their backs, and waits until both show what it holds.
-async fn seen(clients: &[&Client<'_>; 3], path: &str, change: impl AsyncFnOnce()) {
+/// Fills the caches of both nodes, changes the database past them, and waits until both return the new value.
+async fn assert_seen(clients: &[&TestClient<'_>; 3], path: &str, change: impl AsyncFnOnce()) {
     let [first, second, uncached] = clients;
     let before = read(uncached, path).await;
     for client in [first, second] {
@@ -24,7 +23,7 @@ async fn seen(clients: &[&Client<'_>; 3], path: &str, change: impl AsyncFnOnce()
     }
     change().await;
     let expected = read(uncached, path).await;
-    assert_ne!(expected, before, "{path}: the change makes a difference");
+    assert_ne!(expected, before, "{path}: the change is visible");
     for client in [first, second] {
         while read(client, path).await != expected {
             tokio::task::yield_now().await;
@@ -33,74 +32,71 @@ async fn seen(clients: &[&Client<'_>; 3], path: &str, change: impl AsyncFnOnce()
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn sql_of_another_program_is_seen_on_both_nodes() {
+async fn both_nodes_see_the_statements_of_another_program() {
     let redis = Redis::start().await.unwrap();
-    let [first, second, uncached] = TestApp::two_nodes(&redis).await;
-    load_catalogue(&first).await;
-    let ada = first.user("ada", Role::Student, true).await;
-    let id = ada.talk("hello").await;
-    let (on_second, on_uncached) = (ada.at(&second), ada.at(&uncached));
+    let [first, second, uncached] = TestApp::two_cached_nodes_and_one_uncached(&redis).await;
+    let exercise = first.load_catalogue().await[2];
+    let ada = first.student("ada").await;
+    let conversation = ada.start_conversation("hello").await;
+    let id = conversation.id;
+    let (on_second, on_uncached) = (ada.on_node(&second), ada.on_node(&uncached));
     let clients = [&ada, &on_second, &on_uncached];
-    let url = first.app.config.database.url();
-    let psql = Postgres::shared().await.unwrap().client(url.rsplit('/').next().unwrap()).await.unwrap();
-    let user = ada.user.id;
+    let psql = Postgres::shared().await.unwrap().client(&first.database_name()).await.unwrap();
+    let user = ada.user_id;
     let sql = async |text: String| psql.batch_execute(&text).await.unwrap();
-    seen(&clients, "/api/users/me", async || sql(format!("UPDATE users SET name = 'Typed' WHERE id = {user}")).await)
-        .await;
-    seen(&clients, "/api/chat/conversations", async || {
+    assert_seen(&clients, "/api/users/me", async || {
+        sql(format!("UPDATE users SET name = 'Typed' WHERE id = {user}")).await;
+    })
+    .await;
+    assert_seen(&clients, "/api/chat/conversations", async || {
         sql(format!("UPDATE conversations SET title = 'typed' WHERE id = {id}")).await;
     })
     .await;
-    seen(&clients, &format!("/api/chat/conversations/{id}"), async || {
+    assert_seen(&clients, &conversation.path(), async || {
         sql("UPDATE messages SET content = 'typed'".to_owned()).await;
     })
     .await;
-    seen(&clients, "/api/exercises/3", async || {
-        sql("UPDATE exercises SET title = 'typed' WHERE id = 3".to_owned()).await;
+    assert_seen(&clients, &exercise_path(exercise), async || {
+        sql(format!("UPDATE exercises SET title = 'typed' WHERE id = {exercise}")).await;
     })
     .await;
-    seen(&clients, "/api/progress/achievements", async || {
+    assert_seen(&clients, "/api/progress/achievements", async || {
         sql("UPDATE achievements SET title = 'typed'".to_owned()).await;
     })
     .await;
-    seen(&clients, "/api/progress/skill-levels", async || {
+    assert_seen(&clients, "/api/progress/skill-levels", async || {
         sql(format!(
             "INSERT INTO skill_levels (user_id, topic, level, level_updated_at) VALUES ({user}, 'typed', 'beginner', now())"
         ))
         .await;
     })
     .await;
-    // All users at once, and then nobody is logged in.
-    seen(&clients, "/api/users/me", async || sql("UPDATE users SET bio = 'typed'".to_owned()).await).await;
-    seen(&clients, "/api/users/me", async || sql("UPDATE sessions SET revoked_at = now()".to_owned()).await).await;
+    // All users at once, and then all sessions.
+    assert_seen(&clients, "/api/users/me", async || sql("UPDATE users SET bio = 'typed'".to_owned()).await).await;
+    assert_seen(&clients, "/api/users/me", async || sql("UPDATE sessions SET revoked_at = now()".to_owned()).await)
+        .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_write_whose_process_died_before_it_invalidated_is_seen() {
+async fn both_nodes_see_a_write_whose_process_died_before_the_invalidation() {
     let redis = Redis::start().await.unwrap();
-    let [first, second, uncached] = TestApp::two_nodes(&redis).await;
+    let [first, second, uncached] = TestApp::two_cached_nodes_and_one_uncached(&redis).await;
     let ada = first.student("ada").await;
-    let (on_second, on_uncached) = (ada.at(&second), ada.at(&uncached));
-    let url = first.app.config.database.url();
-    // One that writes like a node, and gets no further than its commit.
-    let killed = tutord_db::open(&url, &DatabaseOptions { node: Some(7), ..DatabaseOptions::default() }).await.unwrap();
-    seen(&[&ada, &on_second, &on_uncached], "/api/users/me", async || {
-        let changes = UserChanges { name: Some("of the killed one".to_owned()), ..UserChanges::default() };
-        killed.update_user(ada.user.id, changes).await.unwrap().unwrap();
-        drop(killed);
+    let (on_second, on_uncached) = (ada.on_node(&second), ada.on_node(&uncached));
+    assert_seen(&[&ada, &on_second, &on_uncached], "/api/users/me", async || {
+        store::rename_without_invalidation(&ada, "renamed").await;
     })
     .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn nodes_acknowledge_what_they_wrote_and_the_outbox_becomes_empty() {
+async fn the_nodes_acknowledge_their_writes_until_the_outbox_is_empty() {
     let redis = Redis::start().await.unwrap();
-    let [first, second, _] = TestApp::two_nodes(&redis).await;
+    let [first, second, _] = TestApp::two_cached_nodes_and_one_uncached(&redis).await;
     let ada = first.student("ada").await;
-    ada.talk("hello").await;
-    ada.at(&second).talk("hello from elsewhere").await;
-    let url = first.app.config.database.url();
-    let psql = Postgres::shared().await.unwrap().client(url.rsplit('/').next().unwrap()).await.unwrap();
+    ada.start_conversation("hello").await;
+    ada.on_node(&second).start_conversation("hello from elsewhere").await;
+    let psql = Postgres::shared().await.unwrap().client(&first.database_name()).await.unwrap();
     while psql.query_one("SELECT count(*) FROM outbox", &[]).await.unwrap().get::<_, i64>(0) > 0 {
         tokio::task::yield_now().await;
     }

@@ -1,53 +1,51 @@
-//! What becomes of requests while the server is overloaded.
+//! Load shedding.
 
 use std::sync::Arc;
 
 use axum::http::StatusCode;
 use testbed::Postgres;
 
-use crate::harness::TestApp;
+use crate::support::{TestApp, fetch};
 
-/// More than the connections of the pool, and than the requests in flight that count as no queue.
-const WAITING: usize = 200;
+/// More requests than the pool has connections, and more than may be in flight without a queue.
+const WAITING_REQUESTS: usize = 200;
 
 #[tokio::test(flavor = "multi_thread")]
-async fn requests_beyond_what_can_be_answered_are_refused_early_and_admitted_again_afterwards() {
-    let app = Arc::new(TestApp::postgres(&["--load-shedding", "true", "--database-acquire-timeout-ms", "60000"]).await);
+async fn an_overloaded_server_sheds_requests_until_it_recovers() {
+    let app = Arc::new(TestApp::postgres().load_shedding().acquire_timeout_ms(60_000).start().await);
     let token = app.student("ada").await.token;
     let list = async |app: &TestApp, token: &str| {
         let path = "/api/chat/conversations?limit=1";
-        crate::harness::answer(app.request(reqwest::Method::GET, path).bearer_auth(token)).await
+        fetch(app.request(reqwest::Method::GET, path).bearer_auth(token)).await
     };
-    list(&app, &token).await.ok();
-    let url = app.app.config.database.url();
-    let blocker = Postgres::shared().await.unwrap().client(url.rsplit('/').next().unwrap()).await.unwrap();
+    list(&app, &token).await.assert_ok();
+    let blocker = Postgres::shared().await.unwrap().client(&app.database_name()).await.unwrap();
     blocker.batch_execute("BEGIN; LOCK TABLE conversations").await.unwrap();
     let mut waiting = tokio::task::JoinSet::new();
-    for number in 0..WAITING {
+    for number in 0..WAITING_REQUESTS {
         let (app, token) = (Arc::clone(&app), token.clone());
-        // Each page is another entry of the cache.
+        // Each page size has its own cache entry.
         waiting.spawn(async move {
             let path = format!("/api/chat/conversations?limit={}", number % 100 + 1);
-            crate::harness::answer(app.request(reqwest::Method::GET, &path).bearer_auth(token)).await
+            fetch(app.request(reqwest::Method::GET, &path).bearer_auth(token)).await
         });
     }
-    // A bound in time would not say more: the first one that is refused ends the loop.
-    let refused = loop {
-        let answer = crate::harness::answer(app.request(reqwest::Method::GET, "/api/users/me")).await;
-        if answer.status == StatusCode::SERVICE_UNAVAILABLE {
-            break answer;
+    // The first rejection ends the loop; the runner ends a test that waits forever.
+    let rejected = loop {
+        let response = fetch(app.request(reqwest::Method::GET, "/api/users/me")).await;
+        if response.status == StatusCode::SERVICE_UNAVAILABLE {
+            break response;
         }
-        answer.has(401);
+        response.assert_status(401);
     };
-    refused.fails(503, "OVERLOADED");
-    assert!(refused.headers.contains_key("retry-after"), "{:?}", refused.headers);
-    app.get("/api/health/live").await.ok();
-    let shed = app.app.http.admission.shed().map(|(.., count)| count).sum::<u64>();
-    assert!(shed > 0);
+    rejected.assert_error(503, "OVERLOADED");
+    assert!(rejected.headers.contains_key("retry-after"), "{:?}", rejected.headers);
+    app.get("/api/health/live").await.assert_ok();
+    assert!(app.shed_requests() > 0);
     blocker.batch_execute("COMMIT").await.unwrap();
-    for answer in waiting.join_all().await {
-        // Some came after the limit did.
-        assert!([200, 503].contains(&answer.status.as_u16()), "{answer:?}");
+    for response in waiting.join_all().await {
+        // Some requests arrived after the limit had decreased.
+        assert!([200, 503].contains(&response.status.as_u16()), "{response:?}");
     }
     while list(&app, &token).await.status != StatusCode::OK {
         tokio::task::yield_now().await;

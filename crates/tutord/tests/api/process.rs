@@ -1,105 +1,69 @@
-//! The binary as a process of its own, and a way past the store to the rows.
+//! The binary as a separate process: its commands, the demo, and concurrent starts.
 
 use std::io::{BufRead as _, BufReader};
-use std::path::Path;
 use std::process::{Command, Stdio};
 
 use serde_json::{Value, json};
 use testbed::model::Behaviour;
 use testbed::{FakeModel, Postgres, Redis};
 
-use crate::demo::{demo, log_in};
-use crate::harness::TestApp;
-
-/// Runs a statement on a database, past the store.
-pub(crate) async fn execute(url: &str, sql: &str) {
-    query(url, sql, true).await;
-}
-
-/// The number that a query gives.
-pub(crate) async fn count(url: &str, sql: &str) -> i64 {
-    query(url, sql, false).await
-}
-
-async fn query(url: &str, sql: &str, execute: bool) -> i64 {
-    if let Some(path) = url.strip_prefix("sqlite://") {
-        use diesel::prelude::*;
-        #[derive(QueryableByName)]
-        struct Count {
-            #[diesel(sql_type = diesel::sql_types::BigInt)]
-            count: i64,
-        }
-        let mut conn = diesel::SqliteConnection::establish(path).unwrap();
-        diesel::sql_query("PRAGMA busy_timeout = 5000").execute(&mut conn).unwrap();
-        if execute {
-            diesel::sql_query(sql).execute(&mut conn).unwrap();
-            return 0;
-        }
-        return diesel::sql_query(format!("{sql} AS count")).get_result::<Count>(&mut conn).unwrap().count;
-    }
-    let client = Postgres::shared().await.unwrap().client(url.rsplit('/').next().unwrap()).await.unwrap();
-    if execute {
-        client.batch_execute(sql).await.unwrap();
-        return 0;
-    }
-    client.query_one(sql, &[]).await.unwrap().get(0)
-}
+use crate::support::fixtures::Conversation;
+use crate::support::process::{DemoClient, kill, run, start_demo, tutord_command};
+use crate::support::{TestApp, database};
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_demo_can_be_logged_into_and_a_killed_one_loses_no_acknowledged_message() {
+async fn a_killed_demo_loses_no_acknowledged_message() {
     let _ = rustls::crypto::ring::default_provider().install_default();
     let directory = tempfile::tempdir().unwrap();
     let model = FakeModel::start().await.unwrap();
-    let (mut child, greeting) = demo(directory.path(), &model, &[]);
-    log_in(&greeting, "admin").await;
-    let (client, base, token) = log_in(&greeting, "student").await;
-    let list = client.get(format!("{base}/api/chat/conversations?limit=1")).bearer_auth(&token);
-    let before: Value = list.send().await.unwrap().json().await.unwrap();
+    let (child, greeting) = start_demo(directory.path(), &model, &[]);
+    DemoClient::log_in(&greeting, "admin").await;
+    let client = DemoClient::log_in(&greeting, "student").await;
+    let before: Value = client.get("/api/chat/conversations?limit=1").send().await.unwrap().json().await.unwrap();
     assert!(before["total"].as_i64().unwrap() > 20, "more than one page: {before}");
 
     let mut acknowledged = Vec::new();
     for number in 0..5 {
         let body = json!({"message": format!("message {number}")});
-        let sent = client.post(format!("{base}/api/chat/message")).bearer_auth(&token).json(&body);
-        let sent: Value = sent.send().await.unwrap().json().await.unwrap();
+        let sent: Value = client.post("/api/chat/message", &body).send().await.unwrap().json().await.unwrap();
         acknowledged.push(sent["conversation_id"].as_i64().unwrap());
     }
-    // One more is being answered when the process is killed: its question was stored before.
+    // The process dies while it waits for the reply to one more message, which it has stored.
     model.next(Behaviour::Hang);
-    let pending = client.post(format!("{base}/api/chat/message")).bearer_auth(&token);
-    let pending = tokio::spawn(pending.json(&json!({"message": "unanswered"})).send());
+    let pending = tokio::spawn(client.post("/api/chat/message", &json!({"message": "unanswered"})).send());
     model.until_arrived(6).await;
-    child.kill().unwrap();
-    child.wait().unwrap();
+    kill(child);
     assert!(pending.await.unwrap().is_err());
 
-    let (mut child, greeting) = demo(directory.path(), &model, &[]);
-    let (client, base, token) = log_in(&greeting, "student").await;
-    let list = client.get(format!("{base}/api/chat/conversations?limit=6")).bearer_auth(&token);
-    let after: Value = list.send().await.unwrap().json().await.unwrap();
-    assert_eq!(after["total"].as_i64().unwrap(), before["total"].as_i64().unwrap() + 6, "and no sample data twice");
+    let (child, greeting) = start_demo(directory.path(), &model, &[]);
+    let client = DemoClient::log_in(&greeting, "student").await;
+    let after: Value = client.get("/api/chat/conversations?limit=6").send().await.unwrap().json().await.unwrap();
+    assert_eq!(
+        after["total"].as_i64().unwrap(),
+        before["total"].as_i64().unwrap() + 6,
+        "the second start adds no sample data"
+    );
     let listed = after["conversations"].as_array().unwrap();
     assert_eq!((&listed[0]["title"], &listed[0]["message_count"]), (&json!("unanswered"), &json!(1)));
     for (conversation, id) in listed[1..].iter().zip(acknowledged.iter().rev()) {
         assert_eq!((&conversation["id"], &conversation["message_count"]), (&json!(id), &json!(2)));
     }
-    child.kill().unwrap();
-    child.wait().unwrap();
+    kill(child);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_demos_naive_list_is_found() {
+async fn the_watch_finds_the_naive_list_of_the_demo() {
     let _ = rustls::crypto::ring::default_provider().install_default();
     let directory = tempfile::tempdir().unwrap();
     let model = FakeModel::start().await.unwrap();
-    let (mut child, greeting) = demo(directory.path(), &model, &["--naive"]);
-    let compare = |what: &str| greeting["compare"][what].as_str().unwrap().to_owned();
-    let get = async |client: &reqwest::Client, url: String, token: &str| {
-        client.get(url).bearer_auth(token).send().await.unwrap().json::<Value>().await.unwrap()
+    let (child, greeting) = start_demo(directory.path(), &model, &["--naive"]);
+    let get = async |client: &DemoClient, name: &str| {
+        let request = client.http.get(greeting["compare"][name].as_str().unwrap()).bearer_auth(&client.token);
+        request.send().await.unwrap().json::<Value>().await.unwrap()
     };
-    let (client, base, token) = log_in(&greeting, "student").await;
-    let naive = get(&client, compare("naive"), &token).await;
-    let bounded = get(&client, compare("bounded"), &token).await;
+    let client = DemoClient::log_in(&greeting, "student").await;
+    let naive = get(&client, "naive").await;
+    let bounded = get(&client, "bounded").await;
     let listed = naive["conversations"].as_array().unwrap();
     assert!(listed.len() > 5, "{naive}");
     for (naive, bounded) in listed.iter().zip(bounded["conversations"].as_array().unwrap()) {
@@ -107,26 +71,28 @@ async fn the_demos_naive_list_is_found() {
             assert_eq!(naive[field], bounded[field]);
         }
     }
-    let description = client.get(format!("{base}/api/openapi.json")).send().await.unwrap().text().await.unwrap();
+    let description = client.get("/api/openapi.json").send().await.unwrap().text().await.unwrap();
     assert!(!description.contains("/api/demo/"));
 
-    let (client, _, token) = log_in(&greeting, "admin").await;
-    let report = get(&client, compare("report"), &token).await;
+    let report = get(&DemoClient::log_in(&greeting, "admin").await, "report").await;
     let findings = report["findings"].as_array().unwrap();
     assert_eq!(findings.len(), 2, "the counts and the newest messages: {report:#}");
     for finding in findings {
         assert_eq!((&finding["kind"], &finding["calls"]), (&json!("n_plus_one"), &json!(listed.len())));
         assert_eq!(finding["route"], "GET /api/demo/conversations");
     }
-    child.kill().unwrap();
-    child.wait().unwrap();
+    kill(child);
+}
 
-    let (mut child, greeting) = demo(directory.path(), &model, &[]);
-    let (client, base, token) = log_in(&greeting, "student").await;
-    let gone = client.get(format!("{base}/api/demo/conversations")).bearer_auth(&token).send().await.unwrap();
-    assert_eq!(gone.status(), 404);
-    child.kill().unwrap();
-    child.wait().unwrap();
+#[tokio::test(flavor = "multi_thread")]
+async fn the_naive_list_is_not_a_route_by_default() {
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let directory = tempfile::tempdir().unwrap();
+    let model = FakeModel::start().await.unwrap();
+    let (child, greeting) = start_demo(directory.path(), &model, &[]);
+    let client = DemoClient::log_in(&greeting, "student").await;
+    assert_eq!(client.get("/api/demo/conversations").send().await.unwrap().status(), 404);
+    kill(child);
 }
 
 #[test]
@@ -139,14 +105,14 @@ fn the_demo_adds_no_admin_to_a_database_with_accounts() {
     };
     let seeded = tutord(&["seed", "--users", "1", "--conversations", "0", "--messages", "0", "--exercises", "0"]);
     assert!(seeded.status.success(), "{}", String::from_utf8_lossy(&seeded.stderr));
-    let refused = tutord(&["demo", "--listen", "127.0.0.1:0"]);
-    let message = String::from_utf8(refused.stderr).unwrap();
-    assert_eq!(refused.status.code(), Some(1), "{message}");
+    let rejected = tutord(&["demo", "--listen", "127.0.0.1:0"]);
+    let message = String::from_utf8(rejected.stderr).unwrap();
+    assert_eq!(rejected.status.code(), Some(1), "{message}");
     assert!(message.contains("DATABASE_URL"), "{message}");
 }
 
 #[test]
-fn a_wrong_value_stops_the_start_and_is_named() {
+fn an_invalid_value_stops_the_start_and_names_the_flag() {
     let output =
         Command::new(env!("CARGO_BIN_EXE_tutord")).arg("serve").env("DATABASE_POOL_SIZE", "many").output().unwrap();
     assert_eq!(output.status.code(), Some(2));
@@ -155,7 +121,7 @@ fn a_wrong_value_stops_the_start_and_is_named() {
 }
 
 #[test]
-fn doctor_says_what_fails() {
+fn the_doctor_reports_each_check() {
     let directory = tempfile::tempdir().unwrap();
     let doctor = |arguments: &[&str]| {
         let mut command = Command::new(env!("CARGO_BIN_EXE_tutord"));
@@ -166,7 +132,7 @@ fn doctor_says_what_fails() {
     let (code, text) = doctor(&["doctor"]);
     assert_eq!(code, Some(1), "{text}");
     assert!(text.contains("database    FAILED   there is no database at ./data/tutord.db yet"), "{text}");
-    assert_eq!(directory.path().read_dir().unwrap().count(), 0, "a look creates nothing");
+    assert_eq!(directory.path().read_dir().unwrap().count(), 0, "the doctor creates no file");
     let (code, text) = doctor(&["migrate"]);
     assert_eq!(code, Some(0), "{text}");
     assert!(text.starts_with("Migrated the sqlite database: 0001, 0002, 0004"), "{text}");
@@ -191,7 +157,7 @@ fn doctor_says_what_fails() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn seeding_by_command_line() {
+async fn the_seed_command_writes_rows_once() {
     let directory = tempfile::tempdir().unwrap();
     let url = format!("sqlite://{}", directory.path().join("seed.db").display());
     let seed = |arguments: &[&str]| {
@@ -206,8 +172,8 @@ async fn seeding_by_command_line() {
     let (code, text) = seed(&small);
     assert_eq!(code, Some(0), "{text}");
     assert!(text.starts_with("Wrote 64 rows to the sqlite database"), "{text}");
-    assert_eq!(count(&url, "SELECT count(*)").await, 1);
-    assert_eq!(count(&url, "SELECT (SELECT count(*) FROM messages)").await, 50);
+    assert_eq!(database::query_count(&url, "SELECT count(*)").await, 1);
+    assert_eq!(database::query_count(&url, "SELECT count(*) FROM messages").await, 50);
     let (code, text) = seed(&small);
     assert_eq!(code, Some(1));
     assert!(text.contains("unique constraint"), "{text}");
@@ -217,7 +183,7 @@ async fn seeding_by_command_line() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_catalogue_of_ones_own_is_loaded_whole_or_not_at_all() {
+async fn the_catalogue_command_loads_a_file_completely_or_not_at_all() {
     let directory = tempfile::tempdir().unwrap();
     let url = format!("sqlite://{}", directory.path().join("own.db").display());
     let file = directory.path().join("own.toml");
@@ -240,25 +206,25 @@ async fn a_catalogue_of_ones_own_is_loaded_whole_or_not_at_all() {
     let (code, text) = tutord(&load);
     assert!(code == Some(1) && text.contains("run `tutord migrate` first"), "{text}");
     assert_eq!(tutord(&["migrate"]).0, Some(0));
-    let exercises = "SELECT (SELECT count(*) FROM exercises)";
-    let built_in = count(&url, exercises).await;
+    let exercises = "SELECT count(*) FROM exercises";
+    let built_in = database::query_count(&url, exercises).await;
 
     std::fs::write(&file, exercise("own-one", "easy") + &exercise("own-two", "brutal")).unwrap();
     let (code, text) = tutord(&load);
     assert_eq!(code, Some(1), "{text}");
     assert!(text.contains("own.toml:17: ") && text.contains("brutal"), "{text}");
-    assert_eq!(count(&url, exercises).await, built_in, "nothing of a bad file is loaded");
+    assert_eq!(database::query_count(&url, exercises).await, built_in, "an invalid file changes no row");
 
     std::fs::write(&file, exercise("own-one", "easy") + &exercise("own-two", "hard")).unwrap();
     for _ in 0..2 {
         let (code, text) = tutord(&load);
         assert_eq!(code, Some(0), "{text}");
-        assert_eq!(count(&url, exercises).await, built_in + 2);
+        assert_eq!(database::query_count(&url, exercises).await, built_in + 2);
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn statistics_are_rebuilt_by_command() {
+async fn the_rebuild_command_recomputes_the_statistics() {
     let directory = tempfile::tempdir().unwrap();
     let url = format!("sqlite://{}", directory.path().join("stats.db").display());
     let tutord = |arguments: &[&str]| {
@@ -269,29 +235,29 @@ async fn statistics_are_rebuilt_by_command() {
     };
     tutord(&["migrate"]);
     tutord(&["seed", "--users", "3", "--conversations", "0", "--messages", "0", "--exercises", "0"]);
-    execute(
+    database::execute(
         &url,
         "INSERT INTO user_exercises (user_id, exercise_id, status, completed_at, completed_on, ended_at, created_at, \
-         updated_at, points_earned) SELECT 2, id, 'completed', 1767225600000000, '2026-01-01', 1767225600000000, \
+         updated_at, points_earned) SELECT (SELECT max(id) FROM users), id, 'completed', 1767225600000000, '2026-01-01', 1767225600000000, \
          1767225600000000, 1767225600000000, 10 FROM exercises ORDER BY id LIMIT 4",
     )
     .await;
     assert_eq!(tutord(&["rebuild-stats"]), "Recomputed the statistics of 3 students on the sqlite database.\n");
-    let completed = "SELECT (SELECT exercises_completed FROM activity WHERE user_id = 2 AND period = 'all')";
-    assert_eq!(count(&url, completed).await, 4);
-    assert!(count(&url, "SELECT (SELECT sum(students) FROM leaderboard_counts WHERE level = 2)").await > 0);
+    let completed =
+        "SELECT exercises_completed FROM activity WHERE user_id = (SELECT max(id) FROM users) AND period = 'all'";
+    assert_eq!(database::query_count(&url, completed).await, 4);
+    assert!(database::query_count(&url, "SELECT sum(students) FROM leaderboard_counts WHERE level = 2").await > 0);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_model_is_asked_again_on_another_node_when_the_one_that_asked_it_dies() {
+async fn another_node_repeats_the_request_to_the_model_of_a_dead_node() {
     let redis = Redis::start().await.unwrap();
-    let survivor = TestApp::postgres(&["--redis-url", &redis.url()]).await;
-    survivor.app.cache.until_connected().await;
+    let survivor = TestApp::postgres().redis(&redis).start().await;
     let model_url = survivor.model.base_url();
     let directory = tempfile::tempdir().unwrap();
-    let url = survivor.app.config.database.url();
-    // The lease of what a node asks the model is far shorter than the model may take.
-    let mut child = tutord(
+    let url = survivor.database_url();
+    // The lease of a request to the model is far shorter than the model's timeout.
+    let mut child = tutord_command(
         directory.path(),
         &[
             "serve",
@@ -320,33 +286,19 @@ async fn the_model_is_asked_again_on_another_node_when_the_one_that_asked_it_die
     let request = reqwest::Client::new().post(format!("http://{}/api/chat/message", address.unwrap()));
     let lost = tokio::spawn(request.bearer_auth(&ada.token).json(&body).send());
     survivor.model.until_arrived(1).await;
-    child.kill().unwrap();
-    child.wait().unwrap();
+    kill(child);
     assert!(lost.await.unwrap().is_err());
-    let answered = ada.post("/api/chat/message", body).await.ok().body;
+    let answered = ada.send_message(body).await.assert_ok().body;
     assert_eq!(answered["response"], "You said: why?");
     assert_eq!(survivor.model.received().len(), 2);
-    let page = ada.get(&format!("/api/chat/conversations/{}", answered["conversation_id"])).await.ok().body;
-    assert_eq!(page["conversation"]["message_count"], 2, "the question is there once");
-}
-
-/// The binary with arguments in a directory, without the variables of this process.
-fn tutord(directory: &Path, arguments: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_tutord"));
-    command.args(arguments).current_dir(directory).env_remove("DATABASE_URL").env_remove("REDIS_URL");
-    command
-}
-
-fn run(command: &mut Command) -> (Option<i32>, String) {
-    let output = command.output().unwrap();
-    let text = String::from_utf8(output.stdout).unwrap() + &String::from_utf8(output.stderr).unwrap();
-    (output.status.code(), text)
+    let page = ada.get(&Conversation::of(&answered).path()).await.assert_ok().body;
+    assert_eq!(page["conversation"]["message_count"], 2, "one question and one reply");
 }
 
 #[test]
-fn a_reader_that_goes_away_is_no_panic() {
+fn a_closed_pipe_causes_no_panic() {
     let directory = tempfile::tempdir().unwrap();
-    let mut child = tutord(directory.path(), &["doctor"]);
+    let mut child = tutord_command(directory.path(), &["doctor"]);
     let mut child = child.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     // Closed before the first line is written.
     drop(child.stdout.take());
@@ -357,33 +309,39 @@ fn a_reader_that_goes_away_is_no_panic() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_a_killed_first_start_left_out_is_made_up_for() {
+async fn a_migration_loads_the_catalogue_that_a_killed_start_missed() {
     let directory = tempfile::tempdir().unwrap();
     let url = format!("sqlite://{}", directory.path().join("data/tutord.db").display());
-    assert_eq!(run(&mut tutord(directory.path(), &["migrate"])).0, Some(0));
-    let exercises = "SELECT (SELECT count(*) FROM exercises)";
-    let built_in = count(&url, exercises).await;
-    // As it is after the migrations, and before the catalogue.
-    execute(&url, "DELETE FROM metadata WHERE key = 'catalogue'").await;
-    execute(&url, "DELETE FROM exercises").await;
-    let (code, text) = run(&mut tutord(directory.path(), &["migrate"]));
+    assert_eq!(run(&mut tutord_command(directory.path(), &["migrate"])).0, Some(0));
+    let exercises = "SELECT count(*) FROM exercises";
+    let built_in = database::query_count(&url, exercises).await;
+    // The state after the migrations and before the catalogue.
+    database::execute(&url, "DELETE FROM metadata WHERE key = 'catalogue'").await;
+    database::execute(&url, "DELETE FROM exercises").await;
+    let (code, text) = run(&mut tutord_command(directory.path(), &["migrate"]));
     assert_eq!(code, Some(0), "{text}");
-    assert_eq!(count(&url, exercises).await, built_in);
+    assert_eq!(database::query_count(&url, exercises).await, built_in);
+}
 
-    execute(&url, "UPDATE metadata SET value = '98.7.6' WHERE key = 'oldest_version'").await;
+#[tokio::test(flavor = "multi_thread")]
+async fn a_schema_of_a_later_release_stops_every_command() {
+    let directory = tempfile::tempdir().unwrap();
+    let url = format!("sqlite://{}", directory.path().join("data/tutord.db").display());
+    assert_eq!(run(&mut tutord_command(directory.path(), &["migrate"])).0, Some(0));
+    database::execute(&url, "UPDATE metadata SET value = '98.7.6' WHERE key = 'oldest_version'").await;
     for command in [&["serve", "--listen", "127.0.0.1:0"][..], &["migrate"], &["doctor"]] {
-        let (code, text) = run(&mut tutord(directory.path(), command));
+        let (code, text) = run(&mut tutord_command(directory.path(), command));
         assert_eq!(code, Some(1), "{text}");
         assert!(text.contains("requires tutord 98.7.6 or later"), "{text}");
     }
 }
 
-/// `serve` and `migrate` on a database that is empty.
-fn start_at_the_same_time(url: &str) {
+/// Starts `serve` and four `migrate` on an empty database.
+fn start_concurrently(url: &str) {
     let directory = tempfile::tempdir().unwrap();
     let start = |arguments: &[&str]| {
         let arguments = [arguments, &["--database-url", url]].concat();
-        tutord(directory.path(), &arguments).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap()
+        tutord_command(directory.path(), &arguments).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap()
     };
     let mut server = start(&["serve", "--listen", "127.0.0.1:0"]);
     let children: Vec<_> = (0..4).map(|_| start(&["migrate"])).collect();
@@ -402,30 +360,29 @@ fn start_at_the_same_time(url: &str) {
         }),
         "{log}"
     );
-    server.kill().unwrap();
-    server.wait().unwrap();
+    kill(server);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn starts_at_the_same_time_all_succeed() {
+async fn concurrent_starts_all_succeed() {
     let url = Postgres::shared().await.unwrap().empty_database().await.unwrap();
-    start_at_the_same_time(&url);
+    start_concurrently(&url);
     let directory = tempfile::tempdir().unwrap();
-    start_at_the_same_time(&format!("sqlite://{}", directory.path().join("new.db").display()));
+    start_concurrently(&format!("sqlite://{}", directory.path().join("new.db").display()));
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_start_that_waits_for_another_lives_and_is_not_ready() {
+async fn a_server_that_waits_for_a_migration_is_live_and_not_ready() {
     let _ = rustls::crypto::ring::default_provider().install_default();
     let postgres = Postgres::shared().await.unwrap();
     let url = postgres.empty_database().await.unwrap();
-    let client = postgres.client(url.rsplit('/').next().unwrap()).await.unwrap();
-    // The lock of one that migrates.
+    let client = postgres.client(database::name(&url)).await.unwrap();
+    // The lock of a process that migrates.
     client.batch_execute("SELECT pg_advisory_lock(7261983450118273641)").await.unwrap();
     let directory = tempfile::tempdir().unwrap();
     let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     let address = format!("127.0.0.1:{port}");
-    let mut child = tutord(directory.path(), &["serve", "--listen", &address, "--database-url", &url]);
+    let mut child = tutord_command(directory.path(), &["serve", "--listen", &address, "--database-url", &url]);
     let mut child = child.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
     let mut lines = std::io::BufRead::lines(std::io::BufReader::new(child.stderr.take().unwrap()));
     assert!(lines.any(|line| line.unwrap().contains("another process is migrating the database")));
@@ -434,16 +391,15 @@ async fn a_start_that_waits_for_another_lives_and_is_not_ready() {
     client.batch_execute("SELECT pg_advisory_unlock(7261983450118273641)").await.unwrap();
     assert!(lines.any(|line| line.unwrap().contains("serving")));
     assert_eq!((status("/live").await, status("/ready").await, status("/api/users/me").await), (200, 200, 401));
-    child.kill().unwrap();
-    child.wait().unwrap();
+    kill(child);
 }
 
 #[test]
-fn a_disk_without_room_is_named() {
+fn the_doctor_reports_a_full_disk() {
     let directory = tempfile::tempdir().unwrap();
-    assert_eq!(run(&mut tutord(directory.path(), &["migrate"])).0, Some(0));
-    // Blocks that a file may have: the database opens, and the log of a write that needs room does not fit. The signal would end
-    // the process, and ENOSPC has none.
+    assert_eq!(run(&mut tutord_command(directory.path(), &["migrate"])).0, Some(0));
+    // The limit of a file's blocks: the database opens, but the log of a write exceeds the limit. The process ignores
+    // the signal, which a full disk does not send.
     let script = "trap '' XFSZ; ulimit -f 80; exec \"$0\" doctor";
     let mut limited = Command::new("sh");
     limited.args(["-c", script, env!("CARGO_BIN_EXE_tutord")]).current_dir(directory.path());
@@ -454,21 +410,28 @@ fn a_disk_without_room_is_named() {
 }
 
 #[test]
-fn wrong_lines_and_empty_values() {
+fn an_invalid_line_of_the_env_file_is_named_without_its_value() {
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join(".env");
     std::fs::write(&file, "# Settings\n\nSMTP_URL=smtps://a:b c@host\n").unwrap();
-    let (code, text) = run(&mut tutord(directory.path(), &["doctor"]));
+    let (code, text) = run(&mut tutord_command(directory.path(), &["doctor"]));
     assert_eq!(code, Some(2), "{text}");
     assert!(text.contains(".env: line 3") && !text.contains("smtps"), "{text}");
-    std::fs::remove_file(&file).unwrap();
+}
 
-    let mut empty = tutord(directory.path(), &["doctor", "--public-url", ""]);
+#[test]
+fn an_empty_variable_counts_as_unset() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut empty = tutord_command(directory.path(), &["doctor", "--public-url", ""]);
     let (code, text) = run(empty.env("DATABASE_POOL_SIZE", "").env("DATABASE_URL", "").env("LLM_BASE_URL", ""));
     assert_eq!(code, Some(1), "{text}");
     assert!(text.contains("there is no database at ./data/tutord.db yet"), "{text}");
+}
 
-    let mut wrong = tutord(directory.path(), &["serve"]);
+#[test]
+fn an_invalid_variable_is_named_without_its_value() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut wrong = tutord_command(directory.path(), &["serve"]);
     let (code, text) = run(wrong.env("MAX_BODY_BYTES", "0"));
     assert_eq!(code, Some(2), "{text}");
     for part in ["--max-body-bytes", "MAX_BODY_BYTES", "between 65536 and 1073741824"] {
@@ -482,7 +445,7 @@ fn wrong_lines_and_empty_values() {
         ("CORS_ORIGINS", "*", "--cors-origins"),
         ("PUBLIC_URL", "https://tutor.example/?a=b", "--public-url"),
     ] {
-        let (code, text) = run(tutord(directory.path(), &["serve"]).env(variable, value));
+        let (code, text) = run(tutord_command(directory.path(), &["serve"]).env(variable, value));
         assert_eq!(code, Some(2), "{text}");
         assert!(text.contains(flag) && text.contains(variable) && !text.contains("secret"), "{text}");
     }

@@ -7,34 +7,33 @@ use querywatch::SlowStatement;
 use reqwest::Method;
 use serde_json::Value;
 use testbed::Postgres;
-use tutord_core::model::Role;
 
-use crate::harness::{Client, TestApp, answer};
+use crate::support::{TestApp, TestClient, fetch};
 
-/// Far above what any other statement of these tests takes, so that the queue is not full of them.
-const THRESHOLD: &str = "50";
+/// Far above the time of any other statement of these tests, so that those do not fill the queue.
+const THRESHOLD_MS: u64 = 50;
 
-crate::on_both!(only_admins_see_the_statements, the_statements_come_in_the_order_that_is_asked_for);
+crate::on_both!(the_statements_require_an_admin, the_statements_can_be_sorted);
 
-async fn only_admins_see_the_statements(app: &TestApp) {
+async fn the_statements_require_an_admin(app: &TestApp) {
     let ada = app.student("ada").await;
-    ada.get("/api/admin/queries").await.fails(403, "FORBIDDEN");
-    let admin = app.user("root", Role::Admin, true).await;
-    admin.get("/api/admin/queries").await.ok();
+    ada.get("/api/admin/queries").await.assert_error(403, "FORBIDDEN");
+    let admin = app.admin("root").await;
+    admin.get("/api/admin/queries").await.assert_ok();
 }
 
-async fn the_statements_come_in_the_order_that_is_asked_for(app: &TestApp) {
-    let admin = app.user("root", Role::Admin, true).await;
+async fn the_statements_can_be_sorted(app: &TestApp) {
+    let admin = app.admin("root").await;
     for _ in 0..3 {
-        admin.talk("hello").await;
+        admin.start_conversation("hello").await;
     }
-    let body = admin.get("/api/admin/queries").await.ok().body;
+    let body = admin.get("/api/admin/queries").await.assert_ok().body;
     assert!(body["totals"]["since_start"]["calls"].as_u64().unwrap() > 10, "{body:#}");
     for list in ["slow", "findings"] {
         assert!(body[list].is_array(), "{body:#}");
     }
     let shapes = async |query: &str| {
-        let body = admin.get(&format!("/api/admin/queries?{query}")).await.ok().body;
+        let body = admin.get(&format!("/api/admin/queries?{query}")).await.assert_ok().body;
         body["shapes"].as_array().unwrap().clone()
     };
     for (sort, field) in [("total", "total_us"), ("calls", "calls"), ("p99", "p99_us")] {
@@ -50,19 +49,17 @@ async fn the_statements_come_in_the_order_that_is_asked_for(app: &TestApp) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn statements_name_their_request_to_the_server() {
-    let app = TestApp::postgres(&["--sql-comments", "true", "--cache-enabled", "false"]).await;
+async fn a_statement_has_its_request_in_a_comment() {
+    let app = TestApp::postgres().sql_comments().without_cache().start().await;
     let ada = app.student("ada").await;
     let trace = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
-    let url = app.app.config.database.url();
-    let server = Postgres::shared().await.unwrap();
-    let database = url.rsplit('/').next().unwrap();
-    let blocker = server.client(database).await.unwrap();
+    let (server, database) = (Postgres::shared().await.unwrap(), app.database_name());
+    let blocker = server.client(&database).await.unwrap();
     blocker.batch_execute("BEGIN; LOCK TABLE conversations IN ACCESS EXCLUSIVE MODE").await.unwrap();
-    // Within the transaction of the other the activity would be as of its first look.
-    let observer = server.client(database).await.unwrap();
+    // Within its transaction the blocker would see the activity of its first query.
+    let observer = server.client(&database).await.unwrap();
     let seen = async {
-        // Not what looks for deleted conversations in the background, which waits too.
+        // The purge of deleted conversations waits too; the condition excludes it.
         let waiting = "SELECT query FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock' \
                        AND query LIKE '%\"conversations\".\"user_id\" = %'";
         let query: String = loop {
@@ -74,18 +71,16 @@ async fn statements_name_their_request_to_the_server() {
         query
     };
     let list = app.request(Method::GET, "/api/chat/conversations").bearer_auth(&ada.token);
-    let list = answer(list.header("x-request-id", "abc-1").header("traceparent", trace));
+    let list = fetch(list.header("x-request-id", "abc-1").header("traceparent", trace));
     let (list, query) = tokio::join!(list, seen);
-    list.ok();
+    list.assert_ok();
     let comment = format!(" /*request_id='abc-1',route='GET%20%2Fapi%2Fchat%2Fconversations',traceparent='{trace}'*/");
     assert!(query.ends_with(&comment), "{query}");
-    // Shapes are without comments: the same again has the same ones.
+    // Shapes have no comments: a second request has the same shapes.
     let shapes = || {
         let of_route =
             |routes: &[querywatch::RouteCalls]| routes.iter().any(|route| route.route.ends_with("/conversations"));
-        app.app
-            .http
-            .watch
+        app.watch()
             .shapes()
             .into_iter()
             .filter(|shape| of_route(&shape.routes))
@@ -94,60 +89,59 @@ async fn statements_name_their_request_to_the_server() {
     };
     let before = shapes();
     assert!(before.len() >= 2 && before.iter().all(|sql| !sql.contains("/*")), "{before:?}");
-    ada.get("/api/chat/conversations").await.ok();
+    ada.get("/api/chat/conversations").await.assert_ok();
     assert_eq!(shapes(), before);
-    ada.talk("hello").await;
+    ada.start_conversation("hello").await;
 }
 
-/// What an admin is shown of a shape.
-async fn shown(admin: &Client<'_>, id: &str) -> Value {
-    let body = admin.get("/api/admin/queries?sort=p99&limit=100").await.ok().body;
+/// Returns the entry of a shape in the admin's list.
+async fn listed_shape(admin: &TestClient<'_>, id: &str) -> Value {
+    let body = admin.get("/api/admin/queries?sort=p99&limit=100").await.assert_ok().body;
     assert!(body["slow"].as_array().unwrap().iter().any(|slow| slow["shape"] == id), "{body:#}");
     body["shapes"].as_array().unwrap().iter().find(|shape| shape["id"] == id).unwrap().clone()
 }
 
-fn slow(app: &TestApp, part: &str) -> SlowStatement {
-    app.app.http.watch.slow().into_iter().find(|slow| slow.sql.contains(part)).expect("a slow statement")
+fn find_slow(app: &TestApp, part: &str) -> SlowStatement {
+    app.watch().slow().into_iter().find(|slow| slow.sql.contains(part)).expect("a slow statement")
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_slow_statement_on_postgres_is_planned() {
-    let app = TestApp::postgres(&["--slow-query-threshold-ms", THRESHOLD, "--cache-enabled", "false"]).await;
-    let admin = app.user("root", Role::Admin, true).await;
-    let url = app.app.config.database.url();
-    let blocker = Postgres::shared().await.unwrap().client(url.rsplit('/').next().unwrap()).await.unwrap();
+async fn a_slow_statement_on_postgres_has_a_plan() {
+    let app = TestApp::postgres().slow_query_threshold_ms(THRESHOLD_MS).without_cache().start().await;
+    let admin = app.admin("root").await;
+    let blocker = Postgres::shared().await.unwrap().client(&app.database_name()).await.unwrap();
     blocker.batch_execute("BEGIN; LOCK TABLE conversations IN ACCESS EXCLUSIVE MODE").await.unwrap();
     let release = async {
         let waiting = "SELECT EXISTS (SELECT FROM pg_locks WHERE NOT granted AND database = \
                        (SELECT oid FROM pg_database WHERE datname = current_database()))";
         while !blocker.query_one(waiting, &[]).await.unwrap().get::<_, bool>(0) {}
-        // What waits is slow from now on, whatever the machine does.
+        // After this sleep the waiting statement exceeds the threshold on any machine.
         blocker.batch_execute("SELECT pg_sleep(0.06); COMMIT").await.unwrap();
     };
     let (list, ()) = tokio::join!(admin.get("/api/chat/conversations"), release);
-    list.ok();
-    let slow = slow(&app, r#""conversations""#);
-    let plan = app.app.plans.until_known(&slow.shape).await;
+    list.assert_ok();
+    let slow = find_slow(&app, r#""conversations""#);
+    let plan = app.plans().until_known(&slow.shape).await;
     assert!(plan.text.contains("conversations") && plan.text.contains("user_id = $1"), "{}", plan.text);
-    let shape = shown(&admin, &slow.shape).await;
+    let shape = listed_shape(&admin, &slow.shape).await;
     assert_eq!(shape["plan"]["text"], plan.text);
     assert!(shape["plan"]["hints"].is_array());
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_slow_statement_on_sqlite_is_planned() {
-    let app = TestApp::sqlite(&["--slow-query-threshold-ms", THRESHOLD]).await;
-    let admin = app.user("root", Role::Admin, true).await;
+async fn a_slow_statement_on_sqlite_has_a_plan() {
+    let app = TestApp::sqlite().slow_query_threshold_ms(THRESHOLD_MS).start().await;
+    let admin = app.admin("root").await;
     let mut conn = SqliteConnection::establish(":memory:").unwrap();
-    conn.set_instrumentation(app.app.http.watch.instrumentation());
-    // Counts rows that are made on the way: the store's own tables are too small to be slow.
+    conn.set_instrumentation(app.watch().instrumentation());
+    // Generates the rows that it counts: the tables of the store are too small for a slow statement.
     let sql =
         "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 3000000) SELECT count(*) FROM n";
     diesel::RunQueryDsl::execute(diesel::sql_query(sql), &mut conn).unwrap();
-    let slow = slow(&app, "WITH RECURSIVE");
-    let plan = app.app.plans.until_known(&slow.shape).await;
+    let slow = find_slow(&app, "WITH RECURSIVE");
+    let plan = app.plans().until_known(&slow.shape).await;
     assert!(plan.text.contains("SCAN n") && !plan.hints.is_empty(), "{plan:?}");
-    let shape = shown(&admin, &slow.shape).await;
+    let shape = listed_shape(&admin, &slow.shape).await;
     assert_eq!(
         (&shape["plan"]["text"], &shape["plan"]["hints"][0]),
         (&plan.text.into(), &plan.hints[0].clone().into())

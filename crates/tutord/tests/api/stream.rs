@@ -1,95 +1,45 @@
 use std::time::Duration;
 
-use futures_util::StreamExt as _;
-use reqwest::{Method, RequestBuilder};
 use serde_json::{Value, json};
 use testbed::model::Behaviour;
 use tokio::sync::{mpsc, oneshot};
 
-use crate::harness::{Client, TestApp};
+use crate::support::event_stream::{event_names, streamed_text};
+use crate::support::fixtures::Conversation;
+use crate::support::{TestApp, TestClient};
 
 crate::on_both!(
-    a_reply_comes_piece_by_piece_and_is_kept,
-    a_client_that_leaves_ends_the_upstream_call,
-    a_model_that_fails_is_an_error_event,
-    a_repeated_stream_is_answered_from_the_store,
-    streams_of_one_question_show_one_reply,
-    a_part_that_cannot_be_read_makes_a_reply_incomplete,
-    stopping_the_server_ends_streams_cleanly("--shutdown-timeout-seconds", "0"),
+    a_reply_arrives_piece_by_piece_and_is_stored,
+    a_client_that_disconnects_ends_the_request_to_the_model,
+    an_interrupted_retry_keeps_the_longer_reply,
+    a_failure_of_the_model_is_an_error_event,
+    a_failure_after_a_part_of_the_reply_stores_the_part,
+    a_repeated_stream_gets_the_stored_reply,
+    concurrent_streams_of_one_message_return_one_reply,
+    an_invalid_surrogate_becomes_a_replacement_character,
+    a_stream_without_blank_lines_is_complete,
+    an_unreadable_part_marks_the_reply_as_incomplete,
+    a_shutdown_ends_a_stream_with_an_error_event(shutdown_timeout_seconds(0)),
 );
 
-/// A stream of server-sent events, read one event at a time.
-pub(crate) struct Events {
-    bytes: std::pin::Pin<Box<dyn futures_util::Stream<Item = reqwest::Result<axum::body::Bytes>> + Send>>,
-    text: String,
-}
-
-impl Events {
-    async fn open(client: &Client<'_>, body: Value) -> Self {
-        Self::of(client.request(Method::POST, "/api/chat/stream").json(&body)).await
-    }
-
-    async fn retry(client: &Client<'_>, path: &str) -> Self {
-        Self::of(client.request(Method::POST, path).header("accept", "text/event-stream").json(&json!({}))).await
-    }
-
-    /// What a request is answered with.
-    pub(crate) async fn of(request: RequestBuilder) -> Self {
-        let response = request.send().await.unwrap();
-        assert_eq!(response.status(), 200);
-        assert_eq!(response.headers()["content-type"], "text/event-stream");
-        assert!(!response.headers().contains_key("content-encoding"));
-        Self { bytes: Box::pin(response.bytes_stream()), text: String::new() }
-    }
-
-    /// The next event's name and data; `None` at the end.
-    pub(crate) async fn next(&mut self) -> Option<(String, Value)> {
-        loop {
-            if let Some((event, rest)) = self.text.split_once("\n\n") {
-                let line = |name: &str| event.lines().find_map(|line| line.strip_prefix(name)).map(str::to_owned);
-                let parsed = line("event: ").zip(line("data: "));
-                self.text = rest.to_owned();
-                match parsed {
-                    Some((name, data)) => return Some((name, serde_json::from_str(&data).unwrap())),
-                    None => continue,
-                }
-            }
-            let bytes = self.bytes.next().await?.unwrap();
-            self.text += std::str::from_utf8(&bytes).unwrap();
-        }
-    }
-
-    pub(crate) async fn rest(mut self) -> Vec<(String, Value)> {
-        let mut events = Vec::new();
-        while let Some(event) = self.next().await {
-            events.push(event);
-        }
-        events
-    }
-}
-
-fn names(events: &[(String, Value)]) -> Vec<&str> {
-    events.iter().map(|(name, _)| name.as_str()).collect()
-}
-
-/// The messages of a conversation, once there are `count`.
-async fn messages(client: &Client<'_>, id: &Value, count: usize) -> Vec<Value> {
+/// Waits until a conversation has this many messages; returns them.
+async fn wait_for_messages(client: &TestClient<'_>, conversation: Conversation, count: usize) -> Vec<Value> {
     loop {
-        let page = client.get(&format!("/api/chat/conversations/{id}")).await.ok().body;
+        let page = client.get(&conversation.path()).await.assert_ok().body;
         let messages = page["messages"].as_array().unwrap();
         if messages.len() == count {
             return messages.clone();
         }
-        // Stored in the background; the runner ends a test that waits for ever.
+        // The server stores replies in the background; the runner ends a test that waits forever.
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
 }
 
-async fn a_reply_comes_piece_by_piece_and_is_kept(app: &TestApp) {
+async fn a_reply_arrives_piece_by_piece_and_is_stored(app: &TestApp) {
     let ada = app.student("ada").await;
     app.model.next(Behaviour::Say("one two three".to_owned()));
-    let events = Events::open(&ada, json!({"message": "count"})).await.rest().await;
-    assert_eq!(names(&events), ["start", "delta", "delta", "delta", "done"]);
+    let events = ada.stream_message(json!({"message": "count"})).await.collect().await;
+    assert_eq!(event_names(&events), ["start", "delta", "delta", "delta", "done"]);
     let deltas: String = events[1..4].iter().map(|(_, data)| data["content"].as_str().unwrap()).collect();
     assert_eq!(deltas, "one two three");
     let (start, done) = (&events[0].1, &events[4].1);
@@ -98,142 +48,165 @@ async fn a_reply_comes_piece_by_piece_and_is_kept(app: &TestApp) {
         (&done["tokens_used"], &done["cached"], &done["finish_reason"]),
         (&json!(13), &json!(false), &json!("stop"))
     );
-    let messages = messages(&ada, &start["conversation_id"], 2).await;
+    let messages = wait_for_messages(&ada, Conversation::of(start), 2).await;
     assert_eq!((&messages[0]["id"], &messages[0]["content"]), (&start["user_message_id"], &json!("count")));
     assert_eq!((&messages[1]["id"], &messages[1]["content"]), (&done["message_id"], &json!("one two three")));
     assert_eq!(app.model.received()[0].body["stream"], true);
 }
 
-async fn a_client_that_leaves_ends_the_upstream_call(app: &TestApp) {
-    let ada = app.student("ada").await;
+/// Streams the first words of a reply and disconnects; returns the conversation and its messages.
+async fn interrupt_reply(client: &TestClient<'_>) -> (Conversation, Vec<Value>) {
     let (feed, pieces) = mpsc::channel(4);
-    app.model.next(Behaviour::Feed(pieces));
-    let mut events = Events::open(&ada, json!({"message": "tell me"})).await;
+    client.app.model.next(Behaviour::Feed(pieces));
+    let mut events = client.stream_message(json!({"message": "tell me"})).await;
     let (_, start) = events.next().await.unwrap();
     feed.send("Once upon ".to_owned()).await.unwrap();
     assert_eq!(events.next().await.unwrap().1, json!({"content": "Once upon "}));
     drop(events);
-    app.model.until_left(1).await;
-    let messages = messages(&ada, &start["conversation_id"], 2).await;
+    client.app.model.until_left(1).await;
+    let conversation = Conversation::of(&start);
+    (conversation, wait_for_messages(client, conversation, 2).await)
+}
+
+async fn a_client_that_disconnects_ends_the_request_to_the_model(app: &TestApp) {
+    let ada = app.student("ada").await;
+    let (_, messages) = interrupt_reply(&ada).await;
     assert_eq!(messages[1]["content"], "Once upon ");
     assert_eq!(messages[1]["metadata"]["finish_reason"], "interrupted");
-    // A retry that breaks off earlier keeps the longer piece.
-    let retry = format!("/api/chat/conversations/{}/retry", start["conversation_id"]);
+}
+
+async fn an_interrupted_retry_keeps_the_longer_reply(app: &TestApp) {
+    let ada = app.student("ada").await;
+    let (conversation, messages) = interrupt_reply(&ada).await;
+    let retry = conversation.retry_path();
     let (feed, pieces) = mpsc::channel(4);
     feed.send("Once".to_owned()).await.unwrap();
     app.model.next(Behaviour::Feed(pieces));
-    let mut events = Events::retry(&ada, &retry).await;
+    let mut events = ada.stream_retry(&retry).await;
     for expected in ["start", "delta"] {
         assert_eq!(events.next().await.unwrap().0, expected);
     }
     drop(feed);
-    assert_eq!(names(&events.rest().await), ["error"]);
-    assert_eq!(self::messages(&ada, &start["conversation_id"], 2).await, messages);
-    // A whole one replaces it.
-    let events = Events::retry(&ada, &retry).await.rest().await;
-    assert_eq!(names(&events).last(), Some(&"done"));
-    let replaced = self::messages(&ada, &start["conversation_id"], 2).await;
+    assert_eq!(event_names(&events.collect().await), ["error"]);
+    assert_eq!(wait_for_messages(&ada, conversation, 2).await, messages);
+    // A complete reply replaces it.
+    let events = ada.stream_retry(&retry).await.collect().await;
+    assert_eq!(event_names(&events).last(), Some(&"done"));
+    let replaced = wait_for_messages(&ada, conversation, 2).await;
     assert_eq!((&replaced[1]["content"], &replaced[1]["id"]), (&json!("You said: tell me"), &messages[1]["id"]));
     assert_eq!(replaced[1]["metadata"]["finish_reason"], "stop");
-    let list = ada.get("/api/chat/conversations").await.ok().body;
+    let list = ada.get("/api/chat/conversations").await.assert_ok().body;
     assert_eq!(list["conversations"][0]["last_message_preview"], "You said: tell me");
     assert_eq!(list["conversations"][0]["message_count"], 2);
 }
 
-async fn a_model_that_fails_is_an_error_event(app: &TestApp) {
+async fn a_failure_of_the_model_is_an_error_event(app: &TestApp) {
     let ada = app.student("ada").await;
     app.model.next(Behaviour::Fail(500, None));
-    let events = Events::open(&ada, json!({"message": "one"})).await.rest().await;
-    assert_eq!(names(&events), ["start", "error"]);
+    let events = ada.stream_message(json!({"message": "one"})).await.collect().await;
+    assert_eq!(event_names(&events), ["start", "error"]);
     assert_eq!(events[1].1["code"], "LLM_UNAVAILABLE");
+}
+
+async fn a_failure_after_a_part_of_the_reply_stores_the_part(app: &TestApp) {
+    let ada = app.student("ada").await;
+    let conversation = ada.conversation().create().await;
     let (feed, pieces) = mpsc::channel(4);
     app.model.next(Behaviour::Feed(pieces));
-    let conversation = events[0].1["conversation_id"].clone();
     feed.send("half a".to_owned()).await.unwrap();
-    let mut events = Events::open(&ada, json!({"message": "two", "conversation_id": conversation})).await;
+    let mut events = ada.stream_message(json!({"message": "two", "conversation_id": conversation.id})).await;
     for expected in ["start", "delta"] {
         assert_eq!(events.next().await.unwrap().0, expected);
     }
     drop(feed);
-    assert_eq!(names(&events.rest().await), ["error"]);
-    // What the student has read is stored, and the question can be asked again.
-    let stored = messages(&ada, &conversation, 3).await;
-    assert_eq!((&stored[1]["content"], &stored[2]["content"]), (&json!("two"), &json!("half a")));
-    assert_eq!(stored[2]["metadata"]["finish_reason"], "error");
-    ada.post(&format!("/api/chat/conversations/{conversation}/retry"), json!({})).await.ok();
-    assert_eq!(messages(&ada, &conversation, 3).await[2]["metadata"]["finish_reason"], "stop");
+    assert_eq!(event_names(&events.collect().await), ["error"]);
+    let stored = wait_for_messages(&ada, conversation, 2).await;
+    assert_eq!((&stored[0]["content"], &stored[1]["content"]), (&json!("two"), &json!("half a")));
+    assert_eq!(stored[1]["metadata"]["finish_reason"], "error");
+    ada.post(&conversation.retry_path(), json!({})).await.assert_ok();
+    assert_eq!(wait_for_messages(&ada, conversation, 2).await[1]["metadata"]["finish_reason"], "stop");
 }
 
-async fn a_repeated_stream_is_answered_from_the_store(app: &TestApp) {
+async fn a_repeated_stream_gets_the_stored_reply(app: &TestApp) {
     let ada = app.student("ada").await;
     let body = json!({"message": "why?", "idempotency_key": "k1"});
-    let first = Events::open(&ada, body.clone()).await.rest().await;
-    let again = Events::open(&ada, body).await.rest().await;
-    assert_eq!(names(&again), ["start", "delta", "done"]);
+    let first = ada.stream_message(body.clone()).await.collect().await;
+    let again = ada.stream_message(body).await.collect().await;
+    assert_eq!(event_names(&again), ["start", "delta", "done"]);
     assert_eq!(again[0], first[0]);
     assert_eq!(again[1].1["content"], "You said: why?");
     assert_eq!(again.last(), first.last());
     assert_eq!(app.model.received().len(), 1);
 }
 
-async fn streams_of_one_question_show_one_reply(app: &TestApp) {
+async fn concurrent_streams_of_one_message_return_one_reply(app: &TestApp) {
     let ada = app.student("ada").await;
-    let (say, later) = oneshot::channel();
-    app.model.next(Behaviour::SayLater("The one reply.".to_owned(), later));
+    let (release, released) = oneshot::channel();
+    app.model.next(Behaviour::SayLater("The one reply.".to_owned(), released));
     let body = json!({"message": "why?", "idempotency_key": "k1"});
-    let mut first = Events::open(&ada, body.clone()).await;
+    let mut first = ada.stream_message(body.clone()).await;
     let start = first.next().await.unwrap();
-    let mut second = Events::open(&ada, body.clone()).await;
+    let mut second = ada.stream_message(body.clone()).await;
     assert_eq!(second.next().await.unwrap(), start);
-    let whole = ada.post("/api/chat/message", body);
-    let (whole, first, second) = tokio::join!(whole, first.rest(), async {
-        say.send(()).unwrap();
-        second.rest().await
+    let whole = ada.send_message(body);
+    let (whole, first, second) = tokio::join!(whole, first.collect(), async {
+        release.send(()).unwrap();
+        second.collect().await
     });
-    let text = |events: &[(String, Value)]| -> String {
-        events.iter().filter_map(|(_, data)| data["content"].as_str()).collect()
-    };
-    assert_eq!((text(&first).as_str(), text(&second).as_str()), ("The one reply.", "The one reply."));
+    assert_eq!((streamed_text(&first).as_str(), streamed_text(&second).as_str()), ("The one reply.", "The one reply."));
     assert_eq!(first.last(), second.last());
-    assert_eq!(whole.ok().body["message_id"], first.last().unwrap().1["message_id"]);
+    assert_eq!(whole.assert_ok().body["message_id"], first.last().unwrap().1["message_id"]);
     assert_eq!(app.model.received().len(), 1);
 }
 
-async fn a_part_that_cannot_be_read_makes_a_reply_incomplete(app: &TestApp) {
+/// Returns an event of the model's stream with a part of the reply.
+fn part(text: &str) -> String {
+    format!("data: {{\"choices\": [{{\"delta\": {{\"content\": \"{text}\"}}}}]}}\n\n")
+}
+
+fn stream(lines: &str) -> Behaviour {
+    Behaviour::Raw(200, "text/event-stream", lines.as_bytes().to_vec())
+}
+
+async fn an_invalid_surrogate_becomes_a_replacement_character(app: &TestApp) {
     let ada = app.student("ada").await;
-    let part = |text: &str| format!("data: {{\"choices\": [{{\"delta\": {{\"content\": \"{text}\"}}}}]}}\n\n");
-    let stream = |lines: &str| Behaviour::Raw(200, "text/event-stream", lines.as_bytes().to_vec());
     app.model.next(stream(&format!("{}{}data: [DONE]\n\n", part("one \\ud83d "), part("two"))));
-    let whole = Events::open(&ada, json!({"message": "a"})).await.rest().await;
+    let whole = ada.stream_message(json!({"message": "a"})).await.collect().await;
     assert_eq!(whole.last().unwrap().1["finish_reason"], "stop");
     assert_eq!(whole[1].1["content"], "one \u{fffd} ");
-    // An endpoint that leaves out the blank lines.
+}
+
+async fn a_stream_without_blank_lines_is_complete(app: &TestApp) {
+    let ada = app.student("ada").await;
     let lines = format!("{}{}data: [DONE]\n", part("one "), part("two")).replace("\n\n", "\n");
     app.model.next(stream(&lines));
-    let joined = Events::open(&ada, json!({"message": "c"})).await.rest().await;
-    let text: String = joined.iter().filter_map(|(_, data)| data["content"].as_str()).collect();
-    assert_eq!((text.as_str(), &joined.last().unwrap().1["finish_reason"]), ("one two", &json!("stop")));
+    let joined = ada.stream_message(json!({"message": "c"})).await.collect().await;
+    assert_eq!(
+        (streamed_text(&joined).as_str(), &joined.last().unwrap().1["finish_reason"]),
+        ("one two", &json!("stop"))
+    );
+}
+
+async fn an_unreadable_part_marks_the_reply_as_incomplete(app: &TestApp) {
+    let ada = app.student("ada").await;
     app.model.next(stream(&format!("{}data: {{\"choices\": [\n\n{}data: [DONE]\n\n", part("one "), part("two"))));
-    let damaged = Events::open(&ada, json!({"message": "b"})).await.rest().await;
+    let damaged = ada.stream_message(json!({"message": "b"})).await.collect().await;
     assert_eq!(damaged.last().unwrap().1["finish_reason"], "error", "a retry replaces it");
 }
 
-async fn stopping_the_server_ends_streams_cleanly(app: &TestApp) {
+async fn a_shutdown_ends_a_stream_with_an_error_event(app: &TestApp) {
     let ada = app.student("ada").await;
     let (feed, pieces) = mpsc::channel(4);
     app.model.next(Behaviour::Feed(pieces));
-    let mut events = Events::open(&ada, json!({"message": "tell me"})).await;
+    let mut events = ada.stream_message(json!({"message": "tell me"})).await;
     let (_, start) = events.next().await.unwrap();
     feed.send("Once ".to_owned()).await.unwrap();
     events.next().await.unwrap();
-    app.app.background.shutdown.cancel();
-    let rest = events.rest().await;
-    assert_eq!(names(&rest), ["error"]);
+    app.shut_down();
+    let rest = events.collect().await;
+    assert_eq!(event_names(&rest), ["error"]);
     assert_eq!(rest[0].1["code"], "OVERLOADED");
-    let id = start["conversation_id"].as_i64().unwrap();
-    let page = tutord_core::PageRequest::first(5);
-    let order = tutord_core::model::Order::Asc;
-    let found = app.app.store.conversation_page(ada.user.id, id, order, &page).await.unwrap().unwrap();
-    let reply = &found.messages.items[1];
+    let messages = ada.stored_messages(Conversation::of(&start)).await;
+    let reply = &messages[1];
     assert_eq!((reply.content.as_str(), reply.finish_reason.as_deref()), ("Once ", Some("interrupted")));
 }

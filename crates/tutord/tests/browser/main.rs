@@ -1,50 +1,35 @@
 //! The dashboard and the page of the API in a headless Chromium.
-#![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
+#![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
-#[path = "../api/demo.rs"]
-mod demo;
-#[path = "../api/harness.rs"]
-#[expect(dead_code, reason = "it is for all of the API")]
-mod harness;
+#[path = "../support/mod.rs"]
+#[expect(dead_code, unused_imports, reason = "the tests of the API use the rest")]
+mod support;
 mod webdriver;
 
 use std::path::Path;
 
 use serde_json::{Value, json};
-use tutord_core::Timestamp;
-use tutord_core::model::{NewUser, Role};
 
-use harness::TestApp;
+use support::TestApp;
+use support::database::ReplicatedPostgres;
+use support::fixtures::PASSWORD;
+use support::process::{DemoClient, kill, start_demo};
 use webdriver::Browser;
 
-const PASSWORD: &str = "Correct-1-horse";
 /// <https://github.com/dequelabs/axe-core>
 const AXE: &str = include_str!("vendor/axe.min.js");
 
 async fn start() -> (TestApp, Browser) {
-    (TestApp::sqlite(&["--slow-query-threshold-ms", "1"]).await, browser().await)
+    (TestApp::sqlite().slow_query_threshold_ms(1).start().await, start_browser().await)
 }
 
-async fn browser() -> Browser {
+async fn start_browser() -> Browser {
     let browser = Browser::start().await;
     browser.resize(1_280, 900).await;
     browser
 }
 
-/// An account that can log in, with a verified address.
-async fn account(app: &TestApp, email: &str, role: Role) {
-    let new = NewUser {
-        email: email.to_owned(),
-        password_hash: app.app.auth.passwords.hash(PASSWORD.to_owned()).await.unwrap(),
-        name: "Grace".to_owned(),
-        role,
-        email_verified: true,
-        created_at: Timestamp::now(),
-    };
-    app.app.store.create_user(new).await.unwrap();
-}
-
-/// Logs in with the form of the page that is shown.
+/// Logs in with the form of the current page.
 async fn log_in(browser: &Browser, email: &str, password: &str) {
     browser.write("input[name=email]", email).await;
     browser.write("input[name=password]", password).await;
@@ -57,13 +42,13 @@ async fn save_screenshot(browser: &Browser, name: &str) {
     std::fs::write(directory.join(format!("{name}.png")), browser.screenshot().await).unwrap();
 }
 
-/// What axe-core finds wrong with the page that is shown, in light colors and in dark ones.
+/// Returns the accessibility violations that axe-core finds on the current page, in light and in dark colors.
 async fn violations(browser: &Browser) -> Vec<Value> {
     browser.prefer("light").await;
     browser.run(AXE).await;
     let mut found = axe(browser, "{}").await;
     browser.prefer("dark").await;
-    // Nothing else depends on the colors.
+    // No other rule depends on the colors.
     found.extend(axe(browser, "{ runOnly: ['color-contrast'] }").await);
     found
 }
@@ -79,10 +64,10 @@ async fn axe(browser: &Browser, options: &str) -> Vec<Value> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_admin_sees_a_slow_statement_as_it_comes() {
+async fn a_live_page_shows_a_new_slow_statement() {
     let (app, browser) = start().await;
-    account(&app, "grace@example.com", Role::Admin).await;
-    browser.go(&format!("{}/ops/slow", app.base)).await;
+    app.user("grace").admin().password(PASSWORD).create().await;
+    browser.go(&format!("{}/ops/slow", app.base_url)).await;
     log_in(&browser, "grace@example.com", PASSWORD).await;
     browser.find("main[data-live]").await;
     browser.until("document.querySelector('#live-status').textContent.startsWith('Live.')").await;
@@ -94,7 +79,7 @@ async fn an_admin_sees_a_slow_statement_as_it_comes() {
             "[...document.querySelectorAll(\"{row}\")].some((a) => a.textContent.startsWith('WITH RECURSIVE'))"
         ))
         .await;
-    // Statements of the background may be newer.
+    // Background tasks may have issued newer statements.
     browser
         .run(&format!(
             "[...document.querySelectorAll(\"{row}\")].find((a) => a.textContent.startsWith('WITH RECURSIVE')).click()"
@@ -105,8 +90,8 @@ async fn an_admin_sees_a_slow_statement_as_it_comes() {
     browser.find(".plot canvas").await;
     let loaded = browser.run("return performance.getEntriesByType('resource').map((entry) => entry.name)").await;
     let elsewhere: Vec<_> =
-        loaded.as_array().unwrap().iter().filter(|name| !name.as_str().unwrap().starts_with(&app.base)).collect();
-    assert_eq!(elsewhere, Vec::<&Value>::new(), "nothing comes from elsewhere");
+        loaded.as_array().unwrap().iter().filter(|name| !name.as_str().unwrap().starts_with(&app.base_url)).collect();
+    assert_eq!(elsewhere, Vec::<&Value>::new(), "no resource of another origin");
     save_screenshot(&browser, "statement").await;
 
     browser.click("#log-out").await;
@@ -114,11 +99,11 @@ async fn an_admin_sees_a_slow_statement_as_it_comes() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_naive_list_is_found_beside_the_good_one() {
+async fn the_findings_page_shows_the_naive_list_only() {
     let directory = tempfile::tempdir().unwrap();
     let model = testbed::FakeModel::start().await.unwrap();
-    let browser = browser().await;
-    let (mut server, greeting) = demo::demo(directory.path(), &model, &["--naive"]);
+    let browser = start_browser().await;
+    let (server, greeting) = start_demo(directory.path(), &model, &["--naive"]);
     let of = |who: &str, what: &str| greeting[who][what].as_str().unwrap().to_owned();
 
     browser.go(&format!("{}/ops/findings", greeting["base_url"].as_str().unwrap())).await;
@@ -126,9 +111,9 @@ async fn the_naive_list_is_found_beside_the_good_one() {
     browser.find("main[data-live]").await;
     browser.until("document.querySelector('#live-status').textContent.startsWith('Live.')").await;
 
-    let (client, base, token) = demo::log_in(&greeting, "student").await;
+    let client = DemoClient::log_in(&greeting, "student").await;
     for path in ["/api/demo/conversations", "/api/chat/conversations"] {
-        let list = client.get(format!("{base}{path}")).bearer_auth(&token).send().await.unwrap();
+        let list = client.get(path).send().await.unwrap();
         assert_eq!(list.status(), 200);
     }
     browser
@@ -138,23 +123,22 @@ async fn the_naive_list_is_found_beside_the_good_one() {
         )
         .await;
     let found = browser.run("return document.querySelector('[data-part=findings]').textContent").await;
-    assert!(!found.as_str().unwrap().contains("/api/chat/"), "the good list has no finding: {found}");
+    assert!(!found.as_str().unwrap().contains("/api/chat/"), "the bounded list has no finding: {found}");
     save_screenshot(&browser, "findings").await;
 
-    browser.go(&format!("{base}/ops")).await;
+    browser.go(&format!("{}/ops", client.base_url)).await;
     let rows = browser.run("return document.querySelector('[data-part=routes]').textContent").await;
     for route in ["GET /api/demo/conversations", "GET /api/chat/conversations"] {
-        assert!(rows.as_str().unwrap().contains(route), "their times stand side by side: {rows}");
+        assert!(rows.as_str().unwrap().contains(route), "the page shows both times: {rows}");
     }
-    server.kill().unwrap();
-    server.wait().unwrap();
+    kill(server);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_student_is_refused() {
+async fn the_dashboard_rejects_a_student() {
     let (app, browser) = start().await;
-    account(&app, "ada@example.com", Role::Student).await;
-    browser.go(&format!("{}/ops", app.base)).await;
+    app.user("ada").password(PASSWORD).create().await;
+    browser.go(&format!("{}/ops", app.base_url)).await;
     browser.write("input[name=email]", "ada@example.com").await;
     browser.write("input[name=password]", "wrong").await;
     browser.click("#log-in button").await;
@@ -168,57 +152,58 @@ async fn a_student_is_refused() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn pages_are_accessible() {
-    let (app, _servers) = TestApp::replicated(&["--slow-query-threshold-ms", "1"]).await;
-    let browser = browser().await;
-    account(&app, "grace@example.com", Role::Admin).await;
+async fn every_page_is_accessible() {
+    let postgres = ReplicatedPostgres::start().await;
+    let app = TestApp::on_database(&postgres.url).slow_query_threshold_ms(1).start().await;
+    let browser = start_browser().await;
+    app.user("grace").admin().password(PASSWORD).create().await;
     let student = app.student("ada").await;
-    student.talk("hello").await;
+    student.start_conversation("hello").await;
     app.issue_slow_statement();
-    browser.go(&format!("{}/ops", app.base)).await;
+    browser.go(&format!("{}/ops", app.base_url)).await;
     assert_eq!(violations(&browser).await, Vec::<Value>::new());
     log_in(&browser, "grace@example.com", PASSWORD).await;
     browser.find("main[data-live]").await;
     let shape = format!(
         "queries/{}",
-        app.app.http.watch.slow().into_iter().find(|slow| slow.sql.starts_with("WITH RECURSIVE")).unwrap().shape
+        app.watch().slow().into_iter().find(|slow| slow.sql.starts_with("WITH RECURSIVE")).unwrap().shape
     );
     for page in ["", "queries", &shape, "slow", "findings", "cache", "pool", "server", "replicas", "llm", "mail"] {
-        browser.go(format!("{}/ops/{page}", app.base).trim_end_matches('/')).await;
+        browser.go(format!("{}/ops/{page}", app.base_url).trim_end_matches('/')).await;
         assert_eq!(violations(&browser).await, Vec::<Value>::new(), "{page}");
     }
     for page in ["verify-email", "reset-password"] {
         for token in ["a".repeat(43), "stale".to_owned()] {
-            browser.go(&format!("{}/{page}?token={token}", app.base)).await;
+            browser.go(&format!("{}/{page}?token={token}", app.base_url)).await;
             assert_eq!(violations(&browser).await, Vec::<Value>::new(), "{page}");
         }
     }
-    browser.go(&format!("{}/ops", app.base)).await;
+    browser.go(&format!("{}/ops", app.base_url)).await;
     browser.find(".plot canvas").await;
     save_screenshot(&browser, "overview-dark").await;
     browser.prefer("light").await;
     save_screenshot(&browser, "overview-light").await;
-    // As wide as a phone: nothing but tables scrolls to the side.
+    // The width of a phone: only tables scroll horizontally.
     browser.resize(500, 900).await;
-    browser.go(&format!("{}/ops", app.base)).await;
+    browser.go(&format!("{}/ops", app.base_url)).await;
     let too_wide = "return document.documentElement.scrollWidth > document.documentElement.clientWidth";
     assert_eq!(browser.run(too_wide).await, false);
     save_screenshot(&browser, "overview-phone").await;
 }
 
-/// Two tabs share the cookies: what each answer sets, in whichever order, must log nobody out.
+/// Two tabs share the cookies. The responses may set them in any order without a logout.
 #[tokio::test(flavor = "multi_thread")]
 async fn two_tabs_that_refresh_at_once_stay_logged_in() {
-    let (app, browser) = (TestApp::sqlite(&[]).await, browser().await);
-    account(&app, "ada@example.com", Role::Student).await;
-    let page = format!("{}/api/docs", app.base);
+    let (app, browser) = (TestApp::sqlite().start().await, start_browser().await);
+    app.user("ada").password(PASSWORD).create().await;
+    let page = format!("{}/api/docs", app.base_url);
     browser.go(&page).await;
     let login = format!(
         "fetch('/api/auth/login', {{ method: 'POST', headers: {{ 'Content-Type': 'application/json' }},
              body: JSON.stringify({{ email: 'ada@example.com', password: '{PASSWORD}' }}) }}).then((answer) => done(answer.status))"
     );
     assert_eq!(browser.run_async(&login).await, 200);
-    // This tab refreshes whenever the other one says so.
+    // This tab refreshes when the other one sends a message.
     browser
         .run(
             "const channel = new BroadcastChannel('refresh');
@@ -253,11 +238,11 @@ async fn two_tabs_that_refresh_at_once_stay_logged_in() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_page_of_the_api_logs_in_and_writes() {
+async fn the_page_of_the_description_logs_in_and_writes() {
     let (app, browser) = start().await;
-    account(&app, "ada@example.com", Role::Student).await;
-    browser.go(&format!("{}/api/docs/", app.base)).await;
-    // What the page itself sends a call with.
+    let ada = app.user("ada").password(PASSWORD).create().await;
+    browser.go(&format!("{}/api/docs/", app.base_url)).await;
+    // Sends a request with the form of the page.
     let call = async |operation: &str, body: Value| {
         browser.find(&format!("#operations-{operation}")).await;
         browser.click(&format!("#operations-{operation} .opblock-summary-control")).await;
@@ -280,7 +265,7 @@ async fn the_page_of_the_api_logs_in_and_writes() {
     let log_in = json!({"email": "ada@example.com", "password": PASSWORD});
     assert_eq!(call("auth-auth_login", log_in).await, "200");
     assert_eq!(call("users-users_update", json!({"name": "Countess"})).await, "200");
-    let user = app.app.store.credentials("ada@example.com").await.unwrap().unwrap().user;
-    assert_eq!(user.name, "Countess", "the write was carried out");
+    let profile = ada.get("/api/users/me").await.assert_ok().body;
+    assert_eq!(profile["name"], "Countess", "the page wrote the name");
     save_screenshot(&browser, "api").await;
 }

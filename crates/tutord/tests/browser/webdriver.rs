@@ -1,4 +1,4 @@
-//! As much of a WebDriver client (<https://www.w3.org/TR/webdriver2/>) as these tests need.
+//! A small WebDriver client (<https://www.w3.org/TR/webdriver2/>).
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -8,8 +8,8 @@ use testbed::Chromedriver;
 
 /// The name under which the protocol puts an element's id.
 const ELEMENT: &str = "element-6066-11e4-a52e-4f735466cecf";
-/// How long the driver waits for what is awaited, in milliseconds: a bound for what hangs, not for what is slow.
-const PATIENCE: u32 = 60_000;
+/// The driver's timeouts in milliseconds, far above the time of a slow page.
+const TIMEOUT_MS: u32 = 60_000;
 
 /// A browser with one window.
 pub(crate) struct Browser {
@@ -26,11 +26,11 @@ impl Browser {
         let capabilities = browser.driver.capabilities().unwrap();
         let session = browser.send(Method::POST, "/session", Some(capabilities)).await;
         browser.session = format!("/session/{}", session["sessionId"].as_str().unwrap());
-        browser.post("/timeouts", json!({"implicit": PATIENCE, "script": PATIENCE, "pageLoad": PATIENCE})).await;
+        browser.post("/timeouts", json!({"implicit": TIMEOUT_MS, "script": TIMEOUT_MS, "pageLoad": TIMEOUT_MS})).await;
         browser
     }
 
-    /// What the driver answers, or the error that it names.
+    /// Sends a command; returns the driver's value or error.
     async fn request(&self, method: Method, path: &str, body: Option<Value>) -> Result<Value, Value> {
         let url = format!("{}{}{path}", self.driver.url(), self.session);
         let mut request = self.client.request(method, &url);
@@ -56,13 +56,13 @@ impl Browser {
         self.post("/url", json!({"url": url})).await;
     }
 
-    /// Opens another tab, which shows nothing yet; commands go to it from now on.
+    /// Opens an empty tab and switches to it.
     pub(crate) async fn open_tab(&self) {
         let tab = self.post("/window/new", json!({"type": "tab"})).await;
         self.post("/window", json!({"handle": tab["handle"]})).await;
     }
 
-    /// The element that a CSS selector names, once there is one: also on the page that is loaded next.
+    /// Waits for an element that matches a CSS selector, also on the next page; returns its id.
     pub(crate) async fn find(&self, selector: &str) -> String {
         let found = self.post("/element", json!({"using": "css selector", "value": selector})).await;
         found[ELEMENT].as_str().unwrap().to_owned()
@@ -72,7 +72,7 @@ impl Browser {
         loop {
             let element = self.find(selector).await;
             let clicked = self.request(Method::POST, &format!("/element/{element}/click"), Some(json!({}))).await;
-            // A live page has put another one in its place since it was found.
+            // A live page has replaced the element.
             if clicked.as_ref().is_err_and(|error| error["error"] == "stale element reference") {
                 continue;
             }
@@ -86,19 +86,19 @@ impl Browser {
         self.post(&format!("/element/{element}/value"), json!({"text": text})).await;
     }
 
-    /// Runs the body of a function in the page; what it returns.
+    /// Runs the body of a function in the page; returns its result.
     pub(crate) async fn run(&self, script: &str) -> Value {
         self.post("/execute/sync", json!({"script": script, "args": []})).await
     }
 
-    /// Runs the body of a function in the page that calls `done`; with what.
+    /// Runs the body of a function in the page; returns the argument of its call of `done`.
     pub(crate) async fn run_async(&self, script: &str) -> Value {
         let script = format!("const done = arguments[arguments.length - 1];\n{script}");
         self.post("/execute/async", json!({"script": script, "args": []})).await
     }
 
-    /// Waits until an expression is true of the page, which is looked at whenever it changes. The page must stay: for one
-    /// that is being loaded, [`find`](Self::find) something of it first.
+    /// Waits until an expression is true; evaluates it at each change of the page. On a page that is loading,
+    /// [`find`](Self::find) an element first.
     pub(crate) async fn until(&self, expression: &str) {
         let script = format!(
             "const check = () => ({expression});
@@ -110,7 +110,7 @@ impl Browser {
         self.run_async(&script).await;
     }
 
-    /// Sets what the user prefers: `light` or `dark`.
+    /// Sets the preferred color scheme: `light` or `dark`.
     pub(crate) async fn prefer(&self, scheme: &str) {
         let features = json!({"features": [{"name": "prefers-color-scheme", "value": scheme}]});
         self.post("/goog/cdp/execute", json!({"cmd": "Emulation.setEmulatedMedia", "params": features})).await;
@@ -120,7 +120,7 @@ impl Browser {
         self.post("/window/rect", json!({"width": width, "height": height})).await;
     }
 
-    /// The window as PNG.
+    /// Returns the window as PNG.
     pub(crate) async fn screenshot(&self) -> Vec<u8> {
         STANDARD.decode(self.send(Method::GET, "/screenshot", None).await.as_str().unwrap()).unwrap()
     }

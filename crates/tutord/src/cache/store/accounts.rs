@@ -12,27 +12,28 @@ use tutord_core::model::{
     ClaimedMail, Credentials, EmailTokenPurpose, FailedMail, Identity, LearningProfile, MailCounts, MailKind,
     NewEmailToken, NewSessionTokens, NewUser, Rotation, TokenHash, User, UserChanges,
 };
-use tutord_core::store::{EmailTokens, Mails, Sessions, Users};
+use tutord_core::store::{EmailTokens, Loaded, Mails, Sessions, Users};
 use tutord_core::{Result, Timestamp};
 
+use super::super::effects::CacheEffect;
 use super::super::namespaces::TokenOwner;
-use super::super::writes::Write;
-use super::{CachedStore, owned};
+use super::{CachedStore, fresh};
 
 #[async_trait]
 impl Users for CachedStore {
     async fn create_user(&self, new: NewUser) -> Result<User> {
         let store = Arc::clone(&self.store);
-        // Its id may have been asked for before.
+        // The cache may hold that this id does not exist.
         self.write(async move { store.create_user(new).await }, |created| {
-            created.iter().map(|user| Write::Profile { user: user.id }).collect()
+            created.iter().map(|user| CacheEffect::Profile { user: user.id }).collect()
         })
         .await
     }
 
-    async fn user(&self, id: i64) -> Result<Option<Arc<User>>> {
-        let load = async || self.store.user(id).await.map(owned);
-        self.namespaces.profiles.get_or_load(&Key::new(id), load).await
+    async fn user(&self, id: i64) -> Result<Option<Loaded<User>>> {
+        let load = async || self.store.user(id).await.map(fresh);
+        let found = self.namespaces.profiles.get_or_load(&Key::new(id), load).await?;
+        Ok(found.map(|user| self.loaded(user)))
     }
 
     async fn credentials(&self, email: &str) -> Result<Option<Credentials>> {
@@ -42,7 +43,7 @@ impl Users for CachedStore {
     async fn replace_password_hash(&self, id: i64, old: &str, new: &str) -> Result<()> {
         let (store, old, new) = (Arc::clone(&self.store), old.to_owned(), new.to_owned());
         let write = async move { store.replace_password_hash(id, &old, &new).await };
-        self.write(write, move |_| vec![Write::Profile { user: id }]).await
+        self.write(write, move |_| vec![CacheEffect::Profile { user: id }]).await
     }
 
     async fn address_collisions(&self, limit: i64) -> Result<Vec<i64>> {
@@ -52,8 +53,8 @@ impl Users for CachedStore {
     async fn update_user(&self, id: i64, changes: UserChanges) -> Result<Option<User>> {
         let store = Arc::clone(&self.store);
         let written = match &changes.name {
-            Some(_) => Write::Name { user: id },
-            None => Write::Profile { user: id },
+            Some(_) => CacheEffect::Name { user: id },
+            None => CacheEffect::Profile { user: id },
         };
         self.write(async move { store.update_user(id, changes).await }, move |_| vec![written]).await
     }
@@ -61,7 +62,7 @@ impl Users for CachedStore {
     async fn complete_onboarding(&self, id: i64, profile: LearningProfile) -> Result<Option<User>> {
         let store = Arc::clone(&self.store);
         let write = async move { store.complete_onboarding(id, profile).await };
-        self.write(write, move |_| vec![Write::Profile { user: id }]).await
+        self.write(write, move |_| vec![CacheEffect::Profile { user: id }]).await
     }
 }
 
@@ -71,7 +72,7 @@ impl Sessions for CachedStore {
         let store = Arc::clone(&self.store);
         // The profile shows the time of the log-in.
         let write = async move { store.create_session(user_id, tokens).await };
-        self.write(write, move |_| vec![Write::Profile { user: user_id }]).await
+        self.write(write, move |_| vec![CacheEffect::Profile { user: user_id }]).await
     }
 
     async fn identity(&self, access: &TokenHash) -> Result<Option<Identity>> {
@@ -90,7 +91,7 @@ impl Sessions for CachedStore {
         let Some(owner) = self.namespaces.tokens.get_or_load(&key, owner).await? else { return Ok(None) };
         let TokenOwner { session_id, user_id, expires_at } = *owner;
         let Some(user) = self.user(user_id).await? else { return Ok(None) };
-        // An expired token says nothing of its session: its row may be gone before the session ends.
+        // The row of an expired token can be purged before its session ends.
         if expires_at > Timestamp::now() {
             let session = Key::in_group(user_id, session_id);
             let live = async || Ok::<_, tutord_core::Error>(self.store.identity(access).await?.map(|_| ()));
@@ -118,10 +119,10 @@ impl Sessions for CachedStore {
         let (store, refresh) = (Arc::clone(&self.store), *refresh);
         let write = async move { store.rotate_session(&refresh, successors, now, grace).await };
         self.write(write, |rotation| match rotation {
-            Ok(Rotation::Reused { user_id, .. }) => vec![Write::Session { user: *user_id }],
+            Ok(Rotation::Reused { user_id, .. }) => vec![CacheEffect::Session { user: *user_id }],
             Ok(_) => Vec::new(),
-            // It may have been committed, and nobody knows whose session it was.
-            Err(_) => vec![Write::Any(ChangeKind::Session)],
+            // The statement may have committed, and the owner of the session is unknown.
+            Err(_) => vec![CacheEffect::Any(ChangeKind::Session)],
         })
         .await
     }
@@ -129,15 +130,15 @@ impl Sessions for CachedStore {
     async fn revoke_session(&self, user_id: i64, session_id: i64) -> Result<()> {
         let store = Arc::clone(&self.store);
         let write = async move { store.revoke_session(user_id, session_id).await };
-        self.write(write, move |_| vec![Write::Session { user: user_id }]).await
+        self.write(write, move |_| vec![CacheEffect::Session { user: user_id }]).await
     }
 
     async fn revoke_session_of(&self, refresh: &TokenHash) -> Result<Option<i64>> {
         let (store, refresh) = (Arc::clone(&self.store), *refresh);
         self.write(async move { store.revoke_session_of(&refresh).await }, |user| match user {
-            Ok(Some(user)) => vec![Write::Session { user: *user }],
+            Ok(Some(user)) => vec![CacheEffect::Session { user: *user }],
             Ok(None) => Vec::new(),
-            Err(_) => vec![Write::Any(ChangeKind::Session)],
+            Err(_) => vec![CacheEffect::Any(ChangeKind::Session)],
         })
         .await
     }
@@ -145,7 +146,7 @@ impl Sessions for CachedStore {
     async fn revoke_sessions(&self, user_id: i64) -> Result<()> {
         let store = Arc::clone(&self.store);
         let write = async move { store.revoke_sessions(user_id).await };
-        self.write(write, move |_| vec![Write::Session { user: user_id }]).await
+        self.write(write, move |_| vec![CacheEffect::Session { user: user_id }]).await
     }
 
     async fn is_trusted_device(&self, user_id: i64, device: &TokenHash) -> Result<bool> {
@@ -170,9 +171,9 @@ impl EmailTokens for CachedStore {
     async fn verify_email(&self, hash: &TokenHash) -> Result<Option<User>> {
         let (store, hash) = (Arc::clone(&self.store), *hash);
         self.write(async move { store.verify_email(&hash).await }, |user| match user {
-            Ok(Some(user)) => vec![Write::Profile { user: user.id }],
+            Ok(Some(user)) => vec![CacheEffect::Profile { user: user.id }],
             Ok(None) => Vec::new(),
-            Err(_) => vec![Write::Any(ChangeKind::Profile)],
+            Err(_) => vec![CacheEffect::Any(ChangeKind::Profile)],
         })
         .await
     }
@@ -180,15 +181,15 @@ impl EmailTokens for CachedStore {
     async fn reset_password(&self, hash: &TokenHash, password_hash: &str) -> Result<Option<i64>> {
         let (store, hash, password_hash) = (Arc::clone(&self.store), *hash, password_hash.to_owned());
         self.write(async move { store.reset_password(&hash, &password_hash).await }, |user| match user {
-            Ok(Some(user)) => vec![Write::Session { user: *user }, Write::Profile { user: *user }],
+            Ok(Some(user)) => vec![CacheEffect::Session { user: *user }, CacheEffect::Profile { user: *user }],
             Ok(None) => Vec::new(),
-            Err(_) => vec![Write::Any(ChangeKind::Session), Write::Any(ChangeKind::Profile)],
+            Err(_) => vec![CacheEffect::Any(ChangeKind::Session), CacheEffect::Any(ChangeKind::Profile)],
         })
         .await
     }
 }
 
-// Nothing of a mail is cached.
+// Mails are not cached.
 #[async_trait]
 impl Mails for CachedStore {
     async fn enqueue_mail(&self, user_id: i64, kind: MailKind, message_id: &str) -> Result<bool> {

@@ -13,12 +13,12 @@ use tutord_core::model::{
     Order, StoredExchange, StoredMessage,
 };
 use tutord_core::page::{Page, PageRequest, Position};
-use tutord_core::store::Conversations;
+use tutord_core::store::{Conversations, Loaded};
 
+use super::super::effects::{CacheEffect, conversation_group};
 use super::super::namespaces::Namespaces;
-use super::super::writes::{Write, conversation_group};
 use super::PageSizes;
-use super::{CachedStore, Put, none, owned, page_member};
+use super::{CachedStore, Replacement, empty_page, fresh, page_member};
 
 /// The first pages that a student reads after a message, with the default page sizes.
 struct FirstPages {
@@ -31,27 +31,31 @@ struct FirstPages {
 
 impl FirstPages {
     /// Returns the keys that a stored message invalidates, and the new values of the first pages.
-    fn after(self, stored: &StoredMessage, begun: bool) -> (Vec<Write>, Vec<Put>) {
+    fn after(self, stored: &StoredMessage, begun: bool) -> (Vec<CacheEffect>, Vec<Replacement>) {
         let (user, conversation) = (self.user, stored.conversation.id);
-        let list = put(&self.namespaces.conversations, self.list, |list| {
+        let list = replacement(&self.namespaces.conversations, self.list, |list| {
             list.after(&stored.conversation, begun, self.sizes.conversations)
         });
-        let messages = put(&self.namespaces.messages, self.messages, |page| {
+        let messages = replacement(&self.namespaces.messages, self.messages, |page| {
             page.after(stored, Order::default(), self.sizes.messages)
         });
-        let mut writes = Vec::new();
+        let mut effects = Vec::new();
         if list.is_none() {
-            writes.push(Write::List { user });
+            effects.push(CacheEffect::List { user });
         }
         if messages.is_none() {
-            writes.push(Write::Messages { user, conversation });
+            effects.push(CacheEffect::Messages { user, conversation });
         }
-        (writes, [list, messages].into_iter().flatten().collect())
+        (effects, [list, messages].into_iter().flatten().collect())
     }
 }
 
 /// Replaces a cached value with the result of `after`, if the value is cached and `after` returns one.
-fn put<V>(namespace: &Namespace<V>, before: Option<Before<V>>, after: impl FnOnce(&V) -> Option<V>) -> Option<Put>
+fn replacement<V>(
+    namespace: &Namespace<V>,
+    before: Option<Before<V>>,
+    after: impl FnOnce(&V) -> Option<V>,
+) -> Option<Replacement>
 where
     V: Serialize + DeserializeOwned + Send + Sync + 'static,
 {
@@ -86,13 +90,14 @@ fn messages_key(user: i64, conversation: i64, order: Order, limit: i64) -> Key {
 
 #[async_trait]
 impl Conversations for CachedStore {
-    async fn list_conversations(&self, user_id: i64, page: &PageRequest) -> Result<Arc<Page<Conversation>>> {
+    async fn list_conversations(&self, user_id: i64, page: &PageRequest) -> Result<Loaded<Page<Conversation>>> {
         let key = list_key(user_id, page);
-        let load = async || self.store.list_conversations(user_id, page).await.map(|found| owned(Some(found)));
-        Ok(self.namespaces.conversations.get_or_load(&key, load).await?.unwrap_or_else(|| Arc::new(none())))
+        let load = async || self.store.list_conversations(user_id, page).await.map(|found| fresh(Some(found)));
+        let found = self.namespaces.conversations.get_or_load(&key, load).await?;
+        Ok(found.map_or_else(|| Loaded::Fresh(empty_page()), |page| self.loaded(page)))
     }
 
-    // What it costs is what it is for.
+    // Uncached, because the route demonstrates the cost of its queries.
     async fn naive_conversations(&self, user_id: i64, limit: i64) -> Result<Vec<Conversation>> {
         self.store.naive_conversations(user_id, limit).await
     }
@@ -103,21 +108,22 @@ impl Conversations for CachedStore {
         id: i64,
         order: Order,
         page: &PageRequest,
-    ) -> Result<Option<Arc<ConversationPage>>> {
-        // Deeper pages are read once.
+    ) -> Result<Option<Loaded<ConversationPage>>> {
+        // Only first and last pages are cached, because deeper pages are read once.
         if page.position != Position::Offset(0) {
             return self.store.conversation_page(user_id, id, order, page).await;
         }
         let key = messages_key(user_id, id, order, page.limit);
-        let load = async || self.store.conversation_page(user_id, id, order, page).await.map(owned);
-        self.namespaces.messages.get_or_load(&key, load).await
+        let load = async || self.store.conversation_page(user_id, id, order, page).await.map(fresh);
+        let found = self.namespaces.messages.get_or_load(&key, load).await?;
+        Ok(found.map(|page| self.loaded(page)))
     }
 
     async fn create_conversation(&self, new: NewConversation) -> Result<Option<Conversation>> {
         let (store, user) = (Arc::clone(&self.store), new.user_id);
         self.write(async move { store.create_conversation(new).await }, move |created| {
             let conversation = created.iter().flatten().map(|conversation| conversation.id).next().unwrap_or(0);
-            vec![Write::Conversation { user, conversation }]
+            vec![CacheEffect::Conversation { user, conversation }]
         })
         .await
     }
@@ -125,13 +131,13 @@ impl Conversations for CachedStore {
     async fn rename_conversation(&self, user_id: i64, id: i64, title: &str) -> Result<Option<Conversation>> {
         let (store, title) = (Arc::clone(&self.store), title.to_owned());
         let write = async move { store.rename_conversation(user_id, id, &title).await };
-        self.write(write, move |_| vec![Write::Conversation { user: user_id, conversation: id }]).await
+        self.write(write, move |_| vec![CacheEffect::Conversation { user: user_id, conversation: id }]).await
     }
 
     async fn delete_conversation(&self, user_id: i64, id: i64) -> Result<bool> {
         let store = Arc::clone(&self.store);
         let write = async move { store.delete_conversation(user_id, id).await };
-        self.write(write, move |_| vec![Write::Conversation { user: user_id, conversation: id }]).await
+        self.write(write, move |_| vec![CacheEffect::Conversation { user: user_id, conversation: id }]).await
     }
 
     async fn append_user_message(&self, new: NewUserMessage) -> Result<AppendOutcome> {
@@ -141,10 +147,10 @@ impl Conversations for CachedStore {
             MessageTarget::New { .. } => None,
         };
         let pages = self.first_pages(user, known).await;
-        self.write_and_put(async move { store.append_user_message(new).await }, move |appended| match appended {
+        self.write_and_replace(async move { store.append_user_message(new).await }, move |appended| match appended {
             Ok(AppendOutcome::Stored(stored)) => pages.after(stored, known.is_none()),
             Ok(AppendOutcome::Repeated(_) | AppendOutcome::NotFound) => (Vec::new(), Vec::new()),
-            Err(_) => (vec![Write::Conversation { user, conversation: known.unwrap_or(0) }], Vec::new()),
+            Err(_) => (vec![CacheEffect::Conversation { user, conversation: known.unwrap_or(0) }], Vec::new()),
         })
         .await
     }
@@ -152,9 +158,9 @@ impl Conversations for CachedStore {
     async fn append_reply(&self, new: NewReply) -> Result<Option<StoredMessage>> {
         let (store, user, conversation) = (Arc::clone(&self.store), new.user_id, new.conversation_id);
         let pages = self.first_pages(user, Some(conversation)).await;
-        self.write_and_put(async move { store.append_reply(new).await }, move |appended| match appended {
+        self.write_and_replace(async move { store.append_reply(new).await }, move |appended| match appended {
             Ok(Some(stored)) => pages.after(stored, false),
-            Ok(None) | Err(_) => (vec![Write::Conversation { user, conversation }], Vec::new()),
+            Ok(None) | Err(_) => (vec![CacheEffect::Conversation { user, conversation }], Vec::new()),
         })
         .await
     }
@@ -162,7 +168,7 @@ impl Conversations for CachedStore {
     async fn replace_reply(&self, new: NewReply) -> Result<Option<StoredMessage>> {
         let (store, user, conversation) = (Arc::clone(&self.store), new.user_id, new.conversation_id);
         let write = async move { store.replace_reply(new).await };
-        self.write(write, move |_| vec![Write::Conversation { user, conversation }]).await
+        self.write(write, move |_| vec![CacheEffect::Conversation { user, conversation }]).await
     }
 
     async fn history(&self, user_id: i64, id: i64, position: i64, limit: i64) -> Result<Vec<Message>> {

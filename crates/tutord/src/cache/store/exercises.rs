@@ -10,12 +10,12 @@ use tutord_core::model::{
     NewestDailyExercise, RequestKey, StoredSubmission, SubmissionOutcome, TakenHint, Transition,
 };
 use tutord_core::page::{Cursor, Page, PageRequest};
-use tutord_core::store::Exercises;
+use tutord_core::store::{Exercises, Loaded};
 use tutord_core::{LocalDate, Result, Timestamp};
 
+use super::super::effects::{CacheEffect, own_exercise};
 use super::super::namespaces::OwnExercises;
-use super::super::writes::{Write, own_exercise};
-use super::{CachedStore, owned, page_member};
+use super::{CachedStore, fresh, owned, page_member};
 
 #[async_trait]
 impl Exercises for CachedStore {
@@ -27,7 +27,7 @@ impl Exercises for CachedStore {
         let (store, exercises, achievements) = (Arc::clone(&self.store), exercises.to_vec(), achievements.to_vec());
         self.write(async move { store.load_catalogue(&exercises, &achievements).await }, |loaded| match loaded {
             Ok(loaded) if loaded.created + loaded.updated == 0 => Vec::new(),
-            _ => vec![Write::Catalogue],
+            _ => vec![CacheEffect::Catalogue],
         })
         .await
     }
@@ -43,7 +43,7 @@ impl Exercises for CachedStore {
         let load = async move { store.load_built_in_catalogue(&version, &exercises, &achievements).await };
         self.write(load, |loaded| match loaded {
             Ok(None) => Vec::new(),
-            _ => vec![Write::Catalogue],
+            _ => vec![CacheEffect::Catalogue],
         })
         .await
     }
@@ -52,17 +52,18 @@ impl Exercises for CachedStore {
         self.store.catalogue_exercises(limit).await
     }
 
-    async fn exercise(&self, user_id: i64, id: i64) -> Result<Option<Arc<Exercise>>> {
-        // Whether there is one of the catalogue is the same for all students; one that was generated is not.
+    async fn exercise(&self, user_id: i64, id: i64) -> Result<Option<Loaded<Exercise>>> {
+        // Exercises of the catalogue are the same for all students; generated ones belong to one student.
         let load = async || {
-            let found = owned(self.store.exercise(user_id, id).await?);
+            let found = fresh(self.store.exercise(user_id, id).await?);
             Ok::<_, tutord_core::Error>(found.filter(|exercise| !exercise.generated_by_ai))
         };
         if let Some(found) = self.namespaces.exercises.get_or_load(&Key::new(id), load).await? {
-            return Ok(Some(found));
+            return Ok(Some(self.loaded(found)));
         }
-        let load = async || self.store.exercise(user_id, id).await.map(owned);
-        self.namespaces.own_exercises.get_or_load(&own_exercise(user_id, id), load).await
+        let load = async || self.store.exercise(user_id, id).await.map(fresh);
+        let found = self.namespaces.own_exercises.get_or_load(&own_exercise(user_id, id), load).await?;
+        Ok(found.map(|exercise| self.loaded(exercise)))
     }
 
     async fn newest_daily(&self, user_id: i64) -> Result<Option<NewestDailyExercise>> {
@@ -94,7 +95,7 @@ impl Exercises for CachedStore {
         let (store, moment, chosen) = (Arc::clone(&self.store), moment.clone(), chosen.clone());
         self.write(async move { store.assign_daily(user_id, &moment, &chosen).await }, move |assigned| {
             let exercise = assigned.iter().flatten().map(|((exercise, _), _)| exercise.id).next().unwrap_or(0);
-            vec![Write::Exercise { user: user_id, exercise }]
+            vec![CacheEffect::Exercise { user: user_id, exercise }]
         })
         .await
     }
@@ -108,7 +109,7 @@ impl Exercises for CachedStore {
         let (store, new, request) = (Arc::clone(&self.store), new.clone(), request.cloned());
         self.write(async move { store.create_exercise(user_id, &new, request.as_ref()).await }, move |created| {
             let exercise = created.iter().map(|(exercise, _)| exercise.id).next().unwrap_or(0);
-            vec![Write::Exercise { user: user_id, exercise }]
+            vec![CacheEffect::Exercise { user: user_id, exercise }]
         })
         .await
     }
@@ -154,7 +155,7 @@ impl Exercises for CachedStore {
     async fn take_hint(&self, user_id: i64, exercise_id: i64, at: Timestamp) -> Result<Transition<Option<TakenHint>>> {
         let store = Arc::clone(&self.store);
         let write = async move { store.take_hint(user_id, exercise_id, at).await };
-        self.write(write, move |_| vec![Write::Exercise { user: user_id, exercise: exercise_id }]).await
+        self.write(write, move |_| vec![CacheEffect::Exercise { user: user_id, exercise: exercise_id }]).await
     }
 
     async fn submit_solution(
@@ -166,7 +167,7 @@ impl Exercises for CachedStore {
     ) -> Result<Transition<SubmissionOutcome>> {
         let (store, new) = (Arc::clone(&self.store), new.clone());
         let write = async move { store.submit_solution(user_id, exercise_id, &new, at).await };
-        self.write(write, move |_| vec![Write::Exercise { user: user_id, exercise: exercise_id }]).await
+        self.write(write, move |_| vec![CacheEffect::Exercise { user: user_id, exercise: exercise_id }]).await
     }
 
     async fn grade_submission(
@@ -177,7 +178,7 @@ impl Exercises for CachedStore {
         moment: Moment,
     ) -> Result<Transition<GradedSubmission>> {
         let (store, submission, grading) = (Arc::clone(&self.store), submission.clone(), grading.clone());
-        let written = Write::Completion { user: user_id, exercise: submission.exercise.id };
+        let written = CacheEffect::Completion { user: user_id, exercise: submission.exercise.id };
         let write = async move { store.grade_submission(user_id, &submission, &grading, moment).await };
         self.write(write, move |_| vec![written]).await
     }
@@ -191,13 +192,13 @@ impl Exercises for CachedStore {
     ) -> Result<Transition<Completion>> {
         let store = Arc::clone(&self.store);
         let write = async move { store.complete_exercise(user_id, exercise_id, time_spent_seconds, moment).await };
-        self.write(write, move |_| vec![Write::Completion { user: user_id, exercise: exercise_id }]).await
+        self.write(write, move |_| vec![CacheEffect::Completion { user: user_id, exercise: exercise_id }]).await
     }
 
     async fn skip_exercise(&self, user_id: i64, exercise_id: i64, moment: Moment) -> Result<Transition<()>> {
         let store = Arc::clone(&self.store);
         let write = async move { store.skip_exercise(user_id, exercise_id, moment).await };
-        self.write(write, move |_| vec![Write::Exercise { user: user_id, exercise: exercise_id }]).await
+        self.write(write, move |_| vec![CacheEffect::Exercise { user: user_id, exercise: exercise_id }]).await
     }
 
     async fn exercise_difficulty(&self, user_id: i64) -> Result<Option<Difficulty>> {
@@ -206,7 +207,7 @@ impl Exercises for CachedStore {
 
     async fn set_exercise_difficulty(&self, user_id: i64, difficulty: Difficulty) -> Result<()> {
         let store = Arc::clone(&self.store);
-        // No cached value holds it. As a write it is acknowledged, so that nobody else takes the profile for changed.
+        // No cached value contains the difficulty. The write is still acknowledged, so that no other process invalidates the profile.
         self.write(async move { store.set_exercise_difficulty(user_id, difficulty).await }, |_| Vec::new()).await
     }
 }

@@ -17,11 +17,11 @@ use tutord_core::model::change::Change;
 use tutord_core::model::progress::{Board, starts_on, utc_day};
 use tutord_core::model::{Metric, Period};
 use tutord_core::page::{Page, PageRequest, Position};
-use tutord_core::store::Progress;
+use tutord_core::store::{Loaded, Progress};
 use tutord_core::{Database, Result, Timestamp};
 
+use super::effects::{CacheEffect, effect_of, flushed};
 use super::namespaces::Namespaces;
-use super::writes::{Write, flushed, noted};
 use crate::cache::CacheSettings;
 
 /// The maximum number of changes that one statement acknowledges.
@@ -31,7 +31,7 @@ const WARM_EXERCISES: i64 = 100;
 const WARM_ENTRIES: i64 = 20;
 
 /// The replacement of one of the values that a write invalidates.
-type Put = BoxFuture<'static, Invalidation>;
+type Replacement = BoxFuture<'static, Invalidation>;
 
 /// The page sizes of the pages that a message replaces in the cache instead of removing them.
 #[derive(Debug, Clone, Copy)]
@@ -48,6 +48,8 @@ pub struct CachedStore {
     cache: Cache,
     namespaces: Arc<Namespaces>,
     pages: PageSizes,
+    /// Set if values stay in the memory of the process.
+    has_l1: bool,
     /// Writes since the last acknowledgement whose invalidation is not complete.
     begun: Mutex<TaskTracker>,
     /// Set when there are changes to acknowledge.
@@ -58,7 +60,13 @@ impl CachedStore {
     /// Creates a cached store in front of a database.
     pub fn new(store: Arc<dyn Database>, cache: Cache, settings: &CacheSettings, pages: PageSizes) -> Self {
         let namespaces = Arc::new(Namespaces::open(&cache, settings));
-        Self { store, cache, namespaces, pages, begun: Mutex::default(), written: AtomicBool::new(false) }
+        let has_l1 = cache.is_enabled() && settings.has_l1();
+        Self { store, cache, namespaces, pages, has_l1, begun: Mutex::default(), written: AtomicBool::new(false) }
+    }
+
+    /// Returns a value that the cache returned: shared if it is in memory, where later reads find it.
+    fn loaded<V: Clone>(&self, value: Arc<V>) -> Loaded<V> {
+        if self.has_l1 { Loaded::Shared(value) } else { Loaded::Fresh(Arc::unwrap_or_clone(value)) }
     }
 
     /// Returns `true` if the cache is enabled.
@@ -66,29 +74,29 @@ impl CachedStore {
         self.cache.is_enabled()
     }
 
-    /// Runs a write, then invalidates the keys that `writes` derives from its outcome. A failed write also invalidates:
+    /// Runs a write, then applies the effects that `effects` derives from its outcome. A failed write also invalidates:
     /// after a timeout or a broken connection it may have been committed. The write runs in its own task, so that a
     /// client that disconnects can't prevent the invalidation.
     async fn write<T: Send + 'static>(
         &self,
         write: impl Future<Output = Result<T>> + Send + 'static,
-        writes: impl FnOnce(&Result<T>) -> Vec<Write> + Send + 'static,
+        effects: impl FnOnce(&Result<T>) -> Vec<CacheEffect> + Send + 'static,
     ) -> Result<T> {
-        self.write_and_put(write, |outcome| (writes(outcome), Vec::new())).await
+        self.write_and_replace(write, |outcome| (effects(outcome), Vec::new())).await
     }
 
     /// Runs a write like [`write`](Self::write), and replaces some of the invalidated values with the new ones.
-    async fn write_and_put<T: Send + 'static>(
+    async fn write_and_replace<T: Send + 'static>(
         &self,
         write: impl Future<Output = Result<T>> + Send + 'static,
-        writes: impl FnOnce(&Result<T>) -> (Vec<Write>, Vec<Put>) + Send + 'static,
+        effects: impl FnOnce(&Result<T>) -> (Vec<CacheEffect>, Vec<Replacement>) + Send + 'static,
     ) -> Result<T> {
         let (cache, namespaces) = (self.cache.clone(), Arc::clone(&self.namespaces));
         let work = querywatch::carry(async move {
             let outcome = write.await;
-            let (writes, puts) = writes(&outcome);
-            // Deferred or complete: no read of this process finds the old value.
-            let _ = join(invalidate(&cache, &namespaces, &writes), join_all(puts)).await;
+            let (effects, replacements) = effects(&outcome);
+            // Even if the invalidation is deferred, no read of this process returns the old value.
+            let _ = join(invalidate(&cache, &namespaces, &effects), join_all(replacements)).await;
             outcome
         });
         let task = {
@@ -100,7 +108,7 @@ impl CachedStore {
             Ok(outcome) => outcome,
             Err(error) => match error.try_into_panic() {
                 Ok(panic) => std::panic::resume_unwind(panic),
-                // Only a runtime that shuts down cancels it.
+                // Only the shutdown of the runtime cancels a task.
                 Err(error) => Err(tutord_core::Error::Unavailable(error.to_string())),
             },
         }
@@ -117,7 +125,7 @@ impl CachedStore {
         let exercises = self.store.catalogue_exercises(WARM_EXERCISES).await?;
         let ids: Vec<i64> = exercises.iter().map(|exercise| exercise.id).collect();
         let keys: Vec<Key> = ids.iter().map(Key::new).collect();
-        // Read once more: what was read before the cache was asked may have changed, or be of another database.
+        // Read again: the rows may have changed since, or the process may be connected to another database.
         let load = async |places: Vec<usize>| {
             let exercises = self.store.catalogue_exercises(WARM_EXERCISES).await?;
             let found = |place: usize| exercises.iter().find(|exercise| ids.get(place) == Some(&exercise.id)).cloned();
@@ -139,13 +147,13 @@ impl CachedStore {
 
     /// Invalidates changes by others. Returns `true` if Redis has applied all invalidations.
     pub(super) async fn apply(&self, changes: &[Change]) -> bool {
-        let mut writes: Vec<Write> = Vec::new();
-        for write in changes.iter().map(noted) {
-            if !writes.contains(&write) {
-                writes.push(write);
+        let mut effects: Vec<CacheEffect> = Vec::new();
+        for effect in changes.iter().map(effect_of) {
+            if !effects.contains(&effect) {
+                effects.push(effect);
             }
         }
-        invalidate(&self.cache, &self.namespaces, &writes).await
+        invalidate(&self.cache, &self.namespaces, &effects).await
     }
 
     /// Acknowledges the changes that this process has made and invalidated, so that no other process invalidates them
@@ -169,7 +177,7 @@ impl CachedStore {
             begun.close();
             begun.wait().await;
             if self.cache.link().is_none_or(|link| !link.up) {
-                // Left to whoever follows.
+                // The follower invalidates these changes.
                 return Ok(());
             }
             if let Err(error) = self.store.acknowledge_changes(&ids).await {
@@ -184,11 +192,11 @@ impl CachedStore {
 }
 
 /// Invalidates the keys of a write. Returns `true` if Redis has applied all invalidations.
-async fn invalidate(cache: &Cache, namespaces: &Namespaces, writes: &[Write]) -> bool {
+async fn invalidate(cache: &Cache, namespaces: &Namespaces, writes: &[CacheEffect]) -> bool {
     let targets: Vec<_> = writes.iter().flat_map(|write| namespaces.targets(*write)).collect();
     let mut told = targets.is_empty() || cache.invalidate(targets).await == Invalidation::Complete;
     for namespace in writes.iter().flat_map(|write| flushed(*write)) {
-        // Their names are those that were opened.
+        // All names belong to opened namespaces.
         told &= matches!(cache.flush(namespace).await, Ok(Invalidation::Complete));
     }
     told
@@ -197,6 +205,11 @@ async fn invalidate(cache: &Cache, namespaces: &Namespaces, writes: &[Write]) ->
 /// Returns the value of a cache result.
 fn owned<V: Clone>(found: Option<Arc<V>>) -> Option<V> {
     found.map(Arc::unwrap_or_clone)
+}
+
+/// Returns the value of a result of the database.
+fn fresh<V: Clone>(found: Option<Loaded<V>>) -> Option<V> {
+    found.map(Loaded::into_inner)
 }
 
 /// Returns the position and size of a page, as a part of a key.
@@ -208,6 +221,6 @@ fn page_member(page: &PageRequest) -> String {
 }
 
 /// Returns an empty page, the fallback for loaders that always return a value.
-fn none<T>() -> Page<T> {
+fn empty_page<T>() -> Page<T> {
     Page { items: Vec::new(), total: 0, has_more: false, next: None, previous: None }
 }

@@ -12,9 +12,9 @@ use tutord_core::page::{Page, PageRequest};
 use tutord_core::store::Progress;
 use tutord_core::{LocalDate, Result, Timestamp};
 
+use super::super::effects::{CacheEffect, LEADERBOARDS};
 use super::super::namespaces::OwnProgress;
-use super::super::writes::{LEADERBOARDS, Write};
-use super::{CachedStore, none, owned, page_member};
+use super::{CachedStore, empty_page, owned, page_member};
 
 impl CachedStore {
     /// Returns one query result about a student's progress.
@@ -75,7 +75,7 @@ impl Progress for CachedStore {
         let member = format!("{metric}:{period}:{starts_on}:{language}:{}", page_member(page));
         let load = async || self.store.leaderboard(board, page).await.map(Some);
         let key = Key::in_group(LEADERBOARDS, member);
-        Ok(self.namespaces.leaderboards.get_or_load(&key, load).await?.map_or_else(none, Arc::unwrap_or_clone))
+        Ok(self.namespaces.leaderboards.get_or_load(&key, load).await?.map_or_else(empty_page, Arc::unwrap_or_clone))
     }
 
     async fn leaderboard_around(&self, board: &Board, user_id: i64, neighbours: i64) -> Result<Neighbourhood> {
@@ -85,15 +85,15 @@ impl Progress for CachedStore {
     async fn set_leaderboard_opt_out(&self, user_id: i64, opted_out: bool) -> Result<()> {
         let store = Arc::clone(&self.store);
         let write = async move { store.set_leaderboard_opt_out(user_id, opted_out).await };
-        self.write(write, |_| vec![Write::Leaderboards]).await
+        self.write(write, |_| vec![CacheEffect::Leaderboards]).await
     }
 
-    // Ranks are the same before and after.
+    // Folding does not change ranks.
     async fn fold_leaderboards(&self, batch: i64) -> Result<usize> {
         self.store.fold_leaderboards(batch).await
     }
 
-    // Nobody asks for those that are over.
+    // No route reads the leaderboards of past periods.
     async fn purge_leaderboards(&self, today: LocalDate, batch: i64) -> Result<usize> {
         self.store.purge_leaderboards(today, batch).await
     }
@@ -101,13 +101,13 @@ impl Progress for CachedStore {
     async fn rebuild_statistics(&self, after: i64, limit: i64, now: Timestamp) -> Result<Vec<i64>> {
         let store = Arc::clone(&self.store);
         self.write(async move { store.rebuild_statistics(after, limit, now).await }, |rebuilt| {
-            rebuilt.iter().flatten().map(|user| Write::Statistics { user: *user }).collect()
+            rebuilt.iter().flatten().map(|user| CacheEffect::Statistics { user: *user }).collect()
         })
         .await
     }
 
     async fn recount_leaderboards(&self) -> Result<()> {
         let store = Arc::clone(&self.store);
-        self.write(async move { store.recount_leaderboards().await }, |_| vec![Write::Leaderboards]).await
+        self.write(async move { store.recount_leaderboards().await }, |_| vec![CacheEffect::Leaderboards]).await
     }
 }

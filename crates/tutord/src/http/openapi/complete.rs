@@ -5,7 +5,7 @@
 
 use serde_json::{Map, Value, json};
 
-use super::errors::{self, Shared};
+use super::errors::{self, SharedError};
 use crate::http::etag;
 use crate::http::pagination::Bounds;
 use crate::http::route_table::RouteTable;
@@ -105,7 +105,7 @@ fn complete_operation(method: &str, path: &str, operation: &mut Value, routes: &
     match (access, writes) {
         (Access::Public, _) => operation["security"] = json!([]),
         (_, true) => operation["security"] = json!([{"bearer": []}, {"cookie": [], "csrf": []}]),
-        // What holds for all.
+        // The document's default applies.
         (_, false) => {}
     }
 
@@ -139,7 +139,7 @@ fn complete_operation(method: &str, path: &str, operation: &mut Value, routes: &
         }
     }
 
-    let mut facts: Vec<Shared> = vec![errors::URI_TOO_LONG, errors::HEADERS_TOO_LARGE];
+    let mut facts: Vec<SharedError> = vec![errors::URI_TOO_LONG, errors::HEADERS_TOO_LARGE];
     if takes_body {
         facts.extend([errors::MALFORMED, errors::BODY_TIMEOUT, errors::TOO_LARGE, errors::UNSUPPORTED]);
     }
@@ -162,7 +162,7 @@ fn complete_operation(method: &str, path: &str, operation: &mut Value, routes: &
     }
     let summary = operation["summary"].clone();
     complete_responses(&mut operation["responses"], &summary, &facts);
-    // What is streamed has no ETag.
+    // Streams have no ETag.
     let is_whole = operation["responses"]["200"]["content"].as_object().is_some_and(|content| content.len() == 1);
     if !writes && is_whole && etag::PREFIXES.iter().any(|prefix| path.starts_with(prefix)) {
         operation["responses"]["304"] =
@@ -170,19 +170,19 @@ fn complete_operation(method: &str, path: &str, operation: &mut Value, routes: &
     }
 }
 
-fn complete_responses(responses: &mut Value, summary: &Value, facts: &[Shared]) {
+fn complete_responses(responses: &mut Value, summary: &Value, facts: &[SharedError]) {
     for (status, response) in objects(responses) {
         if status.starts_with('2') {
             if text(&response["description"]).is_empty() {
                 response["description"] = summary.clone();
             }
-            // OpenAPI 3.1 has no words for a stream's events: a schema would be taken for that of each.
+            // OpenAPI 3.1 can't describe the events of a stream: tools would apply a schema to the whole stream.
             if let Some(stream) = response.pointer_mut("/content/text~1event-stream") {
                 *stream = json!({"example": EVENTS});
             }
         } else if response.get("content").is_none() {
             response["content"] = errors::content(Value::Null);
-            // An error that a route alone has, such as a conflict, is described there; the others are below.
+            // Errors of a single route, such as a conflict, are described at the route; shared errors follow below.
             if text(&response["description"]).is_empty() {
                 response["description"] = json!(reason(status));
             }

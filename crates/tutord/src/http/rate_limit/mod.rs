@@ -151,10 +151,10 @@ struct Counts {
     /// The counts, one for each window of the rule.
     counters: Vec<Counter>,
     /// Requests not yet reported to Redis, for rules that synchronise once a second.
-    untold: u32,
+    unreported: u32,
     /// The time of the last report since 1970, and whether a report is in progress.
-    told: Duration,
-    telling: bool,
+    reported_at: Duration,
+    is_reporting: bool,
 }
 
 impl Counts {
@@ -177,12 +177,12 @@ impl Counts {
     }
 }
 
-type Shared = Arc<Mutex<Counts>>;
+type SharedCounts = Arc<Mutex<Counts>>;
 
 /// The rate limiter: all rules and the counts of their subjects.
 pub struct RateLimits {
-    config: RateLimitSettings,
-    counts: Cache<(Rule, Subject), Shared>,
+    settings: RateLimitSettings,
+    counts: Cache<(Rule, Subject), SharedCounts>,
     /// The cache whose Redis holds the shared counts.
     cache: readthrough::Cache,
     is_shared: bool,
@@ -190,9 +190,9 @@ pub struct RateLimits {
 
 impl RateLimits {
     /// Creates a rate limiter with empty counts, or with the counts in the cache's Redis.
-    pub fn new(config: RateLimitSettings, cache: readthrough::Cache) -> Self {
+    pub fn new(settings: RateLimitSettings, cache: readthrough::Cache) -> Self {
         let counts = Cache::builder().max_capacity(MAX_SUBJECTS).time_to_idle(2 * window::DAY).build();
-        Self { config, counts, is_shared: cache.link().is_some(), cache }
+        Self { settings, counts, is_shared: cache.link().is_some(), cache }
     }
 
     /// Counts a request.
@@ -212,14 +212,14 @@ impl RateLimits {
     }
 
     async fn decide(&self, rule: Rule, subject: &Subject, requests: u32) -> Result<(), ApiError> {
-        let windows = self.config.windows(rule);
+        let windows = self.settings.windows(rule);
         let subject = &subject.counted();
-        if !self.config.enabled || windows.0.is_empty() {
+        if !self.settings.enabled || windows.0.is_empty() {
             return Ok(());
         }
         let counts = self.counts.get_with((rule, subject.clone()), Arc::default);
         let verdict = if self.is_shared && rule != Rule::Other {
-            match shared::ask(&self.cache, rule, subject, windows, requests).await {
+            match shared::count(&self.cache, rule, subject, windows, requests).await {
                 Some(answer) => {
                     lock(&counts).counters = answer.counters;
                     answer.verdict
@@ -229,11 +229,11 @@ impl RateLimits {
         } else {
             let mut counts = lock(&counts);
             let verdict = counts.count(windows, unix_time(), requests);
-            counts.untold = counts.untold.saturating_add(if verdict.is_ok() { requests } else { 0 });
+            counts.unreported = counts.unreported.saturating_add(if verdict.is_ok() { requests } else { 0 });
             verdict
         };
         if self.is_shared && rule == Rule::Other {
-            shared::tell(&self.cache, rule, subject, windows, &counts);
+            shared::report(&self.cache, rule, subject, windows, &counts);
         }
         verdict.map_err(|(limit, wait)| ApiError::rate_limited(limit, wait))
     }
@@ -270,7 +270,7 @@ mod tests {
     }
 
     #[test]
-    fn the_longest_wait_is_told() {
+    fn the_longest_wait_is_returned() {
         let (mut counts, windows) = (Counts::default(), "1/min,1/h".parse().unwrap());
         counts.count(&windows, Duration::ZERO, 1).unwrap();
         let (_, wait) = counts.count(&windows, Duration::from_secs(1), 1).unwrap_err();

@@ -1,14 +1,14 @@
-//! Shared counts of all processes in Redis.
+//! The counts of all processes in Redis.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use readthrough::Cache;
 
-use super::{Counter, Rule, Shared, Subject, Windows, lock, unix_time};
+use super::{Counter, Rule, SharedCounts, Subject, Windows, lock, unix_time};
 
 /// The interval at which local counts are reported to Redis.
-const TELL: Duration = Duration::from_secs(1);
+const REPORT_INTERVAL: Duration = Duration::from_secs(1);
 
 /// The script that counts like `Counter`, by the clock of Redis.
 ///
@@ -47,7 +47,8 @@ const COUNT: &str = r"
     redis.call('PEXPIRE', KEYS[1], longest * 2)
     return answer";
 
-pub(super) struct Answer {
+/// The result of the script.
+pub(super) struct CountResult {
     /// The shared counts of all processes.
     pub(super) counters: Vec<Counter>,
     /// The exhausted limit, and the time until one more request fits.
@@ -55,52 +56,53 @@ pub(super) struct Answer {
 }
 
 /// Counts requests if they fit. Returns `None` if Redis is unavailable.
-pub(super) async fn ask(
+pub(super) async fn count(
     cache: &Cache,
     rule: Rule,
     subject: &Subject,
     windows: &Windows,
     requests: u32,
-) -> Option<Answer> {
-    count(cache, rule, subject, windows, requests, false).await
+) -> Option<CountResult> {
+    run(cache, rule, subject, windows, requests, false).await
 }
 
-/// Reports local counts to Redis in the background, once in [`TELL`], and adopts the shared counts.
-pub(super) fn tell(cache: &Cache, rule: Rule, subject: &Subject, windows: &Windows, counts: &Shared) {
+/// Reports local counts to Redis in the background, once in [`REPORT_INTERVAL`], and adopts the shared counts.
+pub(super) fn report(cache: &Cache, rule: Rule, subject: &Subject, windows: &Windows, counts: &SharedCounts) {
     let due = {
         let mut counts = lock(counts);
-        if counts.untold == 0 || std::mem::replace(&mut counts.telling, true) {
+        if counts.unreported == 0 || std::mem::replace(&mut counts.is_reporting, true) {
             return;
         }
-        (counts.told + TELL).saturating_sub(unix_time())
+        (counts.reported_at + REPORT_INTERVAL).saturating_sub(unix_time())
     };
     let (cache, subject, windows, counts) = (cache.clone(), subject.clone(), windows.clone(), Arc::clone(counts));
     tokio::spawn(async move {
         tokio::time::sleep(due).await;
-        let untold = {
+        let unreported = {
             let mut counts = lock(&counts);
-            counts.telling = false;
-            counts.told = unix_time();
-            std::mem::take(&mut counts.untold)
+            counts.is_reporting = false;
+            counts.reported_at = unix_time();
+            std::mem::take(&mut counts.unreported)
         };
-        let Some(answer) = count(&cache, rule, &subject, &windows, untold, true).await else { return };
+        let Some(counted) = run(&cache, rule, &subject, &windows, unreported, true).await else { return };
         let mut counts = lock(&counts);
-        let since = counts.untold;
-        counts.counters = answer.counters;
+        let since = counts.unreported;
+        counts.counters = counted.counters;
         for counter in &mut counts.counters {
             counter.current = counter.current.saturating_add(since);
         }
     });
 }
 
-async fn count(
+/// Runs the script. With `anyhow`, counts requests even if they do not fit.
+async fn run(
     cache: &Cache,
     rule: Rule,
     subject: &Subject,
     windows: &Windows,
     requests: u32,
     anyhow: bool,
-) -> Option<Answer> {
+) -> Option<CountResult> {
     let mut arguments = vec![i64::from(requests), i64::from(anyhow)];
     for (limit, length) in &windows.0 {
         arguments.extend([i64::from(*limit), i64::try_from(length.as_millis()).ok()?]);
@@ -122,7 +124,7 @@ async fn count(
         Some((wait, limit)) => Err((limit, wait)),
         None => Ok(()),
     };
-    Some(Answer { counters, verdict })
+    Some(CountResult { counters, verdict })
 }
 
 fn key(rule: Rule, subject: &Subject) -> String {

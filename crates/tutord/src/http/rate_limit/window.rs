@@ -86,10 +86,10 @@ impl Counter {
             return None;
         }
         let windows = if current + 1.0 <= limit {
-            // The previous window has to slide out far enough.
+            // Wait until enough of the previous window has slid out.
             1.0 - (limit - current - 1.0) / previous - into
         } else {
-            // This window becomes the previous one first.
+            // First this window has to become the previous one.
             (1.0 - into) + (1.0 - (limit - 1.0) / current)
         };
         Some(length.mul_f64(windows.clamp(0.0, 2.0)))

@@ -1,32 +1,32 @@
-//! JSON objects within the text that a model writes.
+//! Finds JSON objects in the text of a reply.
 //!
-//! Models wrap the JSON that was requested into a fenced block or a sentence, and think aloud before it, in JSON too.
+//! Models put the requested JSON into a fenced block or a sentence, and may write drafts in JSON before it.
 
 use serde_json::Value;
 
-use super::lenient;
+use super::lenient_json;
 
-/// How many times the length of a text is read in search of objects.
+/// The work limit of a search, as a multiple of the text's length.
 const MAX_PASSES: usize = 32;
 
-/// Returns the complete JSON objects of a text, the last one first. Objects within others are among them.
+/// Returns the complete JSON objects of a text, the last one first, including nested objects.
 pub fn json_objects(text: &str) -> impl Iterator<Item = Value> + '_ {
     let mut budget = text.len().saturating_mul(MAX_PASSES);
     text.rmatch_indices('{').filter_map(move |(start, _)| {
         let rest = &text[start..];
         let read = if budget == 0 { None } else { object_length(rest) };
         budget = budget.saturating_sub(read.unwrap_or(rest.len()));
-        lenient::parse(&rest[..read?]).filter(Value::is_object)
+        lenient_json::parse(&rest[..read?]).filter(Value::is_object)
     })
 }
 
-/// The length of the object that `text` begins with; `None` if it does not end.
+/// Returns the length of the object at the start of `text`; `None` if the object is incomplete.
 fn object_length(text: &str) -> Option<usize> {
     let (mut at, mut depth) = (0, 0_usize);
     while let Some(byte) = text.as_bytes().get(at) {
         match byte {
             b'"' => {
-                at += lenient::string_length(&text[at..]);
+                at += lenient_json::string_length(&text[at..]);
                 continue;
             }
             b'{' => depth += 1,
@@ -65,7 +65,7 @@ mod tests {
     }
 
     #[test]
-    fn a_text_of_braces_costs_little() {
+    fn the_search_in_a_text_of_braces_is_bounded() {
         let text = format!("{}{{\"a\": 1}}", "{".repeat(100_000));
         assert_eq!(json_objects(&text).count(), 1);
     }

@@ -1,12 +1,12 @@
-//! Reads the mails that the server wrote into files.
+//! The mails that the server writes to files.
 
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::harness::TestApp;
+use super::TestApp;
 
-/// Waits for the mail number `count` (1 is the first) and returns its text.
-pub(crate) async fn mail(app: &TestApp, count: usize) -> String {
+/// Waits for the mail with this number (the first is 1) and returns its text.
+pub(crate) async fn read_mail(app: &TestApp, number: usize) -> String {
     let directory = app.directory.path().join("mail");
     loop {
         let mut mails: Vec<PathBuf> = std::fs::read_dir(&directory)
@@ -17,16 +17,16 @@ pub(crate) async fn mail(app: &TestApp, count: usize) -> String {
             .filter(|path| path.extension().is_some_and(|extension| extension == "eml"))
             .collect();
         mails.sort();
-        match mails.get(count - 1) {
+        match mails.get(number - 1) {
             Some(path) => return std::fs::read_to_string(path).unwrap(),
-            // Mails are sent in the background; the runner ends a test that waits for ever.
+            // The server sends mails in the background; the runner ends a test that waits forever.
             None => tokio::time::sleep(Duration::from_millis(5)).await,
         }
     }
 }
 
-/// The token in a mail's link, whose long line the mail may have folded.
-pub(crate) fn token(mail: &str) -> String {
+/// Returns the token in a mail's link, whose long line the mail may have folded.
+pub(crate) fn mailed_token(mail: &str) -> String {
     let unfolded = mail.replace("=\r\n", "").replace("=3D", "=");
     let rest = unfolded.split("token=").nth(1).expect("a link with a token");
     rest.chars().take_while(|c| c.is_ascii_alphanumeric() || "-_".contains(*c)).collect()

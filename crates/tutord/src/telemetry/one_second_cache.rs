@@ -1,29 +1,29 @@
-//! A value that is computed at most once a second, however many callers there are.
+//! A value that is computed at most once a second for any number of callers.
 
 use std::time::{Duration, Instant};
 
 use tokio::sync::Mutex;
 
-/// The lifetime of a value.
-const LIFETIME: Duration = Duration::from_secs(1);
+/// The time to live of a value.
+const TTL: Duration = Duration::from_secs(1);
 
-/// The latest value of a computation, shared by all callers.
+/// The latest result of a computation, shared by all callers.
 #[derive(Debug)]
-pub struct Snapshot<T>(Mutex<Option<(Instant, T)>>);
+pub struct OneSecondCache<T>(Mutex<Option<(Instant, T)>>);
 
-impl<T> Default for Snapshot<T> {
+impl<T> Default for OneSecondCache<T> {
     fn default() -> Self {
         Self(Mutex::new(None))
     }
 }
 
-impl<T: Clone> Snapshot<T> {
-    /// Returns the value, computed now unless it is less than a second old. Concurrent callers wait for one
+impl<T: Clone> OneSecondCache<T> {
+    /// Returns the latest value, or computes a new one if it is older than a second. Concurrent callers share one
     /// computation.
     pub async fn get_or_compute(&self, compute: impl Future<Output = T>) -> T {
         let mut newest = self.0.lock().await;
         if let Some((at, value)) = &*newest
-            && at.elapsed() < LIFETIME
+            && at.elapsed() < TTL
         {
             return value.clone();
         }
@@ -41,7 +41,7 @@ mod tests {
 
     #[tokio::test]
     async fn concurrent_callers_share_one_computation() {
-        let (snapshot, computed) = (Snapshot::default(), AtomicU32::new(0));
+        let (snapshot, computed) = (OneSecondCache::default(), AtomicU32::new(0));
         let compute = || async {
             tokio::task::yield_now().await;
             computed.fetch_add(1, Ordering::Relaxed)

@@ -1,17 +1,17 @@
-//! JSON as endpoints write it.
+//! Parses the invalid JSON that some endpoints produce.
 //!
-//! Servers that cut texts by UTF-16 units send halves of surrogate pairs, Python's write `NaN`, and some repeat what they
-//! were asked in fields that nobody reads. A reply must not lose words to any of that.
+//! Servers that split texts by UTF-16 units send halves of surrogate pairs, Python servers write `NaN`, and some repeat
+//! the request in deeply nested fields. None of these may cost words of a reply.
 
 use std::fmt::Write as _;
 
 use serde_json::Value;
 
-/// Deeper values are left out: none of them is read.
+/// The maximum depth of the parsed value; deeper values are dropped.
 const MAX_DEPTH: usize = 32;
 
-/// Parses JSON. What RFC 8259 forbids in a scalar is replaced: half a surrogate pair by U+FFFD, a number out of range and a
-/// word by null, a control character by its escape.
+/// Parses JSON, and replaces invalid scalars: half a surrogate pair by U+FFFD, a number out of range or an unknown word
+/// by null, a control character by its escape.
 pub(super) fn parse(json: &str) -> Option<Value> {
     serde_json::from_str(json).or_else(|_| serde_json::from_str(&repaired(json))).ok()
 }
@@ -54,7 +54,7 @@ fn repaired(json: &str) -> String {
     out
 }
 
-/// The length of the string that `text` begins with, its quotes included.
+/// Returns the length of the string at the start of `text`, including its quotes.
 pub(super) fn string_length(text: &str) -> usize {
     let mut is_escaped = false;
     for (at, byte) in text.bytes().enumerate().skip(1) {
@@ -97,7 +97,7 @@ fn push_string(token: &str, out: &mut String) {
     }
 }
 
-/// The UTF-16 code unit whose escape `text` begins with.
+/// Returns the UTF-16 code unit that is escaped at the start of `text`.
 fn code_unit(text: &str) -> Option<u16> {
     let digits = text.strip_prefix("\\u")?.get(..4)?;
     digits.bytes().all(|byte| byte.is_ascii_hexdigit()).then(|| u16::from_str_radix(digits, 16).ok())?
@@ -111,7 +111,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn scalars_that_are_no_json_lose_nothing_else() {
+    fn invalid_scalars_are_replaced() {
         let deep = format!(r#"{{"a": {}1{}, "b": "text"}}"#, "[".repeat(500), "]".repeat(500));
         for (text, expected) in [
             (r#"{"a": "lost \ud83d text"}"#, json!({"a": "lost \u{fffd} text"})),
@@ -131,7 +131,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_cut_off_is_no_json() {
+    fn truncated_json_is_rejected() {
         for text in ["", r#"{"a": "#, r#"{"a": "x"#, r#"{"a": "\"#, r#"{"a": "\u12"#, "{]", "\"\\"] {
             assert_eq!(parse(text), None, "{text}");
         }
@@ -139,7 +139,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn json_stays_what_it_is(text in "\\PC{0,40}", number in any::<i32>()) {
+        fn valid_json_is_unchanged(text in "\\PC{0,40}", number in any::<i32>()) {
             let value = json!({"text": text, "list": [number, null, true]});
             prop_assert_eq!(serde_json::from_str::<Value>(&repaired(&value.to_string())).ok(), Some(value));
         }

@@ -1,12 +1,10 @@
-//! Replies that were given before.
+//! The cache of replies.
 //!
-//! A request that a student has made before, word for word (the prompt holds their profile and the conversation), to
-//! the same model with the same parameters, is answered with the reply of then. Replies are kept by student: what is
-//! made of one student's words is never shown to another.
+//! The key of a reply consists of the student, the whole prompt (which contains the student's profile and the
+//! conversation), the model, and all parameters. A reply to one student is never served to another.
 
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
@@ -17,55 +15,57 @@ use sha2::{Digest as _, Sha256};
 
 use super::{ChatMessage, ChatRequest, Chunk, LlmError, Provider, Reply};
 
-/// How long a request goes on waiting for the same one of another process that was killed meanwhile.
-const LEASE: Duration = Duration::from_millis(1_500);
+/// The lease of a reply that is being generated. If the process that holds it is killed, waiting requests continue
+/// after this time.
+const LEASE_TTL: Duration = Duration::from_millis(1_500);
 
-/// Which replies are kept, and for how long.
+/// Options of the reply cache.
 #[derive(Debug, Clone, Copy)]
 pub struct ReplyCacheOptions {
-    /// How long a reply is kept.
+    /// The time to live of a reply.
     pub ttl: Duration,
-    /// Requests that ask for more variety than this are answered anew.
+    /// The highest temperature of a request whose reply is cached.
     pub max_temperature: f64,
-    /// The longest that the model takes.
+    /// The time limit of a request to the model.
     pub timeout: Duration,
 }
 
-/// A [`Provider`] with a cache before it.
-pub struct Cached {
+/// A [`Provider`] with a cache in front of it.
+pub struct CachingProvider {
     provider: Arc<dyn Provider>,
-    replies: Namespace<Kept>,
+    replies: Namespace<CachedReply>,
     max_temperature: f64,
 }
 
-/// What is kept of a reply.
+/// The cached part of a reply.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-struct Kept {
+struct CachedReply {
     content: String,
     model: String,
 }
 
-/// Why a request was not answered by what is kept, nor its answer kept.
-enum Unkept {
+/// A load whose result is not cached.
+enum LoadError {
     Failed(LlmError),
-    /// A reply that ended early.
+    /// A reply that the model did not finish.
     Partial(Reply),
 }
 
-impl fmt::Debug for Cached {
+impl fmt::Debug for CachingProvider {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Cached").field(&self.provider).finish()
+        f.debug_tuple("CachingProvider").field(&self.provider).finish()
     }
 }
 
-impl Cached {
-    /// Keeps the replies of a provider in a cache.
+impl CachingProvider {
+    /// Creates the cache of a provider's replies.
     pub fn new(provider: Arc<dyn Provider>, cache: &Cache, options: ReplyCacheOptions) -> Self {
-        let namespace = NamespaceOptions::new("llm:reply").ttl(options.ttl).lease(LEASE).lease_wait(options.timeout);
+        let namespace =
+            NamespaceOptions::new("llm:reply").ttl(options.ttl).lease(LEASE_TTL).lease_wait(options.timeout);
         Self { provider, replies: cache.namespace(namespace), max_temperature: options.max_temperature }
     }
 
-    /// The key of a request that may be answered by an earlier reply.
+    /// Returns the cache key of a request, or `None` if its reply must not be cached.
     fn key(&self, request: &ChatRequest) -> Option<Key> {
         #[derive(Serialize)]
         struct Identity<'a> {
@@ -89,13 +89,13 @@ impl Cached {
     }
 }
 
-/// Whether a model said all that it wanted to.
-fn is_whole(finish_reason: &str) -> bool {
+/// Returns whether the model finished its reply.
+fn is_finished(finish_reason: &str) -> bool {
     finish_reason == "stop"
 }
 
 #[async_trait]
-impl Provider for Cached {
+impl Provider for CachingProvider {
     fn name(&self) -> &str {
         self.provider.name()
     }
@@ -115,74 +115,72 @@ impl Provider for Cached {
     async fn complete(&self, request: ChatRequest) -> Result<Reply, LlmError> {
         let Some(key) = self.key(&request) else { return self.provider.complete(request).await };
         let began = Instant::now();
-        // What the model was paid for, where it was this request that asked it.
-        let asked = AtomicBool::new(false);
+        // The reply with its token count, if this request ran the loader.
         let fresh = std::sync::Mutex::new(None);
         let load = async || {
-            asked.store(true, Ordering::Relaxed);
-            let reply = self.provider.complete(request).await.map_err(Unkept::Failed)?;
-            if !is_whole(&reply.finish_reason) {
-                return Err(Unkept::Partial(reply));
+            let reply = self.provider.complete(request).await.map_err(LoadError::Failed)?;
+            if !is_finished(&reply.finish_reason) {
+                return Err(LoadError::Partial(reply));
             }
-            let kept = Kept { content: reply.content.clone(), model: reply.model.clone() };
+            let cached = CachedReply { content: reply.content.clone(), model: reply.model.clone() };
             *fresh.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = Some(reply);
-            Ok(Some(kept))
+            Ok(Some(cached))
         };
-        let found = self.replies.get_or_load(&key, load).await;
+        let outcome = self.replies.get_or_load(&key, load).await;
         if let Some(reply) = fresh.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner) {
             return Ok(reply);
         }
-        match found {
-            Ok(Some(kept)) => Ok(Reply {
-                content: kept.content.clone(),
-                model: kept.model.clone(),
+        match outcome {
+            Ok(Some(cached)) => Ok(Reply {
+                content: cached.content.clone(),
+                model: cached.model.clone(),
                 tokens_used: 0,
                 finish_reason: "stop".to_owned(),
                 response_time: began.elapsed(),
                 cached: true,
             }),
-            // The loader never finds nothing.
+            // The loader always returns a reply.
             Ok(None) => Err(LlmError::Protocol("no reply".to_owned())),
-            Err(Unkept::Partial(reply)) => Ok(reply),
-            Err(Unkept::Failed(error)) => Err(error),
+            Err(LoadError::Partial(reply)) => Ok(reply),
+            Err(LoadError::Failed(error)) => Err(error),
         }
     }
 
     async fn stream(&self, request: ChatRequest) -> Result<BoxStream<'static, Result<Chunk, LlmError>>, LlmError> {
         let Some(key) = self.key(&request) else { return self.provider.stream(request).await };
-        if let Some(Some(kept)) = self.replies.get(&key).await {
+        if let Some(Some(cached)) = self.replies.get(&key).await {
             let done = Chunk::Done {
-                model: kept.model.clone(),
+                model: cached.model.clone(),
                 tokens_used: 0,
                 finish_reason: "stop".to_owned(),
                 cached: true,
             };
-            return Ok(iter([Ok(Chunk::Delta(kept.content.clone())), Ok(done)]).boxed());
+            return Ok(iter([Ok(Chunk::Delta(cached.content.clone())), Ok(done)]).boxed());
         }
         let replies = self.replies.clone();
         let mut content = String::new();
         let chunks = self.provider.stream(request).await?;
-        let kept = chunks.then(move |chunk| {
+        let chunks = chunks.then(move |chunk| {
             let whole = match &chunk {
                 Ok(Chunk::Delta(more)) => {
                     content.push_str(more);
                     None
                 }
-                Ok(Chunk::Done { model, finish_reason, .. }) if is_whole(finish_reason) => {
-                    Some(Kept { content: std::mem::take(&mut content), model: model.clone() })
+                Ok(Chunk::Done { model, finish_reason, .. }) if is_finished(finish_reason) => {
+                    Some(CachedReply { content: std::mem::take(&mut content), model: model.clone() })
                 }
                 _ => None,
             };
             let (replies, key) = (replies.clone(), key.clone());
             async move {
-                if let Some(kept) = whole {
-                    let keep = async || Ok::<_, std::convert::Infallible>(Some(kept));
-                    let Ok(_) = replies.get_or_load(&key, keep).await;
+                if let Some(reply) = whole {
+                    let load = async || Ok::<_, std::convert::Infallible>(Some(reply));
+                    let Ok(_) = replies.get_or_load(&key, load).await;
                 }
                 chunk
             }
         });
-        Ok(kept.boxed())
+        Ok(chunks.boxed())
     }
 
     async fn ping(&self) -> Result<(), LlmError> {

@@ -1,51 +1,51 @@
-//! What endpoints answer, whatever shape they give it.
+//! Parses chat completions, in all common shapes.
 //!
-//! Endpoints that call themselves compatible leave fields out, add others, and change their types. Nothing but the text
-//! is required, and a field of another type counts as missing.
+//! Compatible endpoints omit fields, add fields, and change their types. Only the text is required, and a field of an
+//! unexpected type counts as missing.
 
 use serde_json::Value;
 
-/// The longest name of a model, an error or a finish reason that is taken over.
+/// The maximum length of a model name, an error name or a finish reason.
 const MAX_NAME: usize = 64;
 
-/// What one event of a stream, or a whole answer, says.
+/// The content of one stream event, or of a whole response.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(super) struct Piece {
+pub(super) struct CompletionChunk {
     pub(super) text: Option<String>,
     pub(super) finish_reason: Option<String>,
     pub(super) model: Option<String>,
     pub(super) prompt_tokens: Option<u32>,
     pub(super) total_tokens: Option<u32>,
-    /// Whether it holds a part of the model's reasoning, which is not for the student.
-    pub(super) reasons: bool,
+    /// Whether the chunk contains a part of the model's reasoning, which students do not see.
+    pub(super) has_reasoning: bool,
 }
 
-impl Piece {
-    pub(super) fn read(value: &Value) -> Self {
+impl CompletionChunk {
+    pub(super) fn parse(value: &Value) -> Self {
         let choice = choice(&value["choices"]);
         let message = ["delta", "message"].into_iter().map(|name| &choice[name]).find(|message| message.is_object());
         let message = message.unwrap_or(&Value::Null);
         let usage = &value["usage"];
         let prompt_tokens = count(&usage["prompt_tokens"]);
         let sum = || Some(prompt_tokens?.saturating_add(count(&usage["completion_tokens"])?));
-        // A model that refuses says so in a field of its own.
+        // A refusal has a field of its own.
         let texts = [&message["content"], &choice["text"], &message["refusal"]];
         Self {
             text: texts.into_iter().filter_map(text).find(|text| !text.is_empty()),
             finish_reason: choice["finish_reason"].as_str().filter(|reason| !reason.is_empty()).map(|reason| {
-                // What is no name says no more than that it ended.
-                name(&reason.to_ascii_lowercase()).unwrap_or_else(|| "stop".to_owned())
+                // An invalid reason still proves that the reply ended.
+                valid_name(&reason.to_ascii_lowercase()).unwrap_or_else(|| "stop".to_owned())
             }),
             model: value["model"].as_str().and_then(model_name),
             prompt_tokens,
             total_tokens: count(&usage["total_tokens"]).or_else(sum),
-            reasons: ["reasoning_content", "reasoning"].into_iter().any(|name| text(&message[name]).is_some()),
+            has_reasoning: ["reasoning_content", "reasoning"].into_iter().any(|name| text(&message[name]).is_some()),
         }
     }
 }
 
-/// The choice that is read. One is requested; where an endpoint is told to write more, the first by number counts, in
-/// whatever order and in whatever chunk it comes.
+/// Selects the choice to read. tutord requests one. If an endpoint sends several, the choice with index 0 wins, in any
+/// order and in any chunk.
 fn choice(choices: &Value) -> &Value {
     let choices = choices.as_array().map(Vec::as_slice).unwrap_or_default();
     let is_first = |choice: &&Value| choice["index"].as_u64().is_none_or(|index| index == 0);
@@ -53,7 +53,7 @@ fn choice(choices: &Value) -> &Value {
     choices.iter().find(is_first).or_else(|| choices.iter().find(is_whole)).unwrap_or(&Value::Null)
 }
 
-/// A text, or a list of parts of which some are texts.
+/// Returns a text, or the joined texts of a list of parts.
 fn text(content: &Value) -> Option<String> {
     match content {
         Value::String(text) => Some(text.clone()),
@@ -67,7 +67,7 @@ fn text(content: &Value) -> Option<String> {
     }
 }
 
-/// A number of tokens, which some endpoints give as a fraction.
+/// Parses a number of tokens, which some endpoints send as a fraction.
 fn count(value: &Value) -> Option<u32> {
     let count = value.as_f64().filter(|count| *count >= 0.0)?;
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a cast of a float saturates")]
@@ -79,8 +79,8 @@ fn model_name(text: &str) -> Option<String> {
     Some(shown).filter(|name| !name.is_empty())
 }
 
-/// A name that may be logged and stored.
-pub(super) fn name(text: &str) -> Option<String> {
+/// Returns a name if it is safe to log and to store.
+pub(super) fn valid_name(text: &str) -> Option<String> {
     let fits = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || matches!(byte, b'_' | b'.' | b'-');
     ((1..=MAX_NAME).contains(&text.len()) && text.bytes().all(fits)).then(|| text.to_owned())
 }
@@ -94,7 +94,7 @@ mod tests {
     use crate::llm::endpoint_error::EndpointError;
 
     #[test]
-    fn text_is_found_in_each_shape() {
+    fn text_is_parsed_in_each_shape() {
         for choice in [
             json!({"delta": {"content": "hi"}}),
             json!({"delta": null, "message": {"content": "hi"}}),
@@ -104,20 +104,21 @@ mod tests {
             json!({"message": {"content": "", "refusal": "hi"}}),
             json!({"message": {"content": [{"type": "refusal", "refusal": "hi"}]}}),
         ] {
-            assert_eq!(Piece::read(&json!({"choices": [choice]})).text.as_deref(), Some("hi"), "{choice}");
+            assert_eq!(CompletionChunk::parse(&json!({"choices": [choice]})).text.as_deref(), Some("hi"), "{choice}");
         }
         for nothing in
             [json!(null), json!({"choices": null}), json!({"choices": []}), json!({"choices": [{"delta": null}]})]
         {
-            assert_eq!(Piece::read(&nothing), Piece::default(), "{nothing}");
+            assert_eq!(CompletionChunk::parse(&nothing), CompletionChunk::default(), "{nothing}");
         }
-        let reasoning = Piece::read(&json!({"choices": [{"delta": {"content": "", "reasoning_content": "hm"}}]}));
-        assert_eq!(reasoning, Piece { reasons: true, ..Piece::default() });
+        let reasoning =
+            CompletionChunk::parse(&json!({"choices": [{"delta": {"content": "", "reasoning_content": "hm"}}]}));
+        assert_eq!(reasoning, CompletionChunk { has_reasoning: true, ..CompletionChunk::default() });
     }
 
     #[test]
-    fn of_several_choices_the_first_counts() {
-        let text = |choices: Value| Piece::read(&json!({"choices": choices})).text;
+    fn the_first_of_several_choices_is_read() {
+        let text = |choices: Value| CompletionChunk::parse(&json!({"choices": choices})).text;
         let [no, yes] = ["delta", "message"]
             .map(|name| (json!({"index": 1, name: {"content": "no"}}), json!({"index": 0, name: {"content": "yes"}})));
         for (other, first) in [no, yes] {
@@ -129,8 +130,8 @@ mod tests {
     }
 
     #[test]
-    fn tokens_are_counted_where_the_numbers_make_sense() {
-        let total = |usage: Value| Piece::read(&json!({"usage": usage})).total_tokens;
+    fn plausible_token_counts_are_read() {
+        let total = |usage: Value| CompletionChunk::parse(&json!({"usage": usage})).total_tokens;
         assert_eq!(total(json!({"total_tokens": 12})), Some(12));
         assert_eq!(total(json!({"total_tokens": 11.6})), Some(12));
         assert_eq!(total(json!({"total_tokens": 1e300})), Some(u32::MAX));
@@ -142,13 +143,14 @@ mod tests {
 
     #[test]
     fn names_are_bounded() {
-        let reason = |reason: &str| Piece::read(&json!({"choices": [{"finish_reason": reason}]})).finish_reason;
+        let reason =
+            |reason: &str| CompletionChunk::parse(&json!({"choices": [{"finish_reason": reason}]})).finish_reason;
         assert_eq!(reason("STOP").as_deref(), Some("stop"));
         assert_eq!(reason("content_filter").as_deref(), Some("content_filter"));
         assert_eq!(reason(&"x".repeat(65)).as_deref(), Some("stop"));
         assert_eq!(reason("a\nb").as_deref(), Some("stop"));
         assert_eq!(reason(""), None);
-        let model = Piece::read(&json!({"model": "m\n".repeat(100)})).model.unwrap();
+        let model = CompletionChunk::parse(&json!({"model": "m\n".repeat(100)})).model.unwrap();
         assert_eq!(model, "m".repeat(64));
     }
 
@@ -172,9 +174,9 @@ mod tests {
     proptest! {
         #[test]
         fn no_shape_panics(value in any_json()) {
-            let _ = Piece::read(&value);
-            let error = EndpointError::read(&value);
-            let _ = (error.is_too_long(), error.context_tokens(), error.bound("max_tokens", 9), EndpointError::within(&value));
+            let _ = CompletionChunk::parse(&value);
+            let error = EndpointError::parse(&value);
+            let _ = (error.is_too_long(), error.context_tokens(), error.reply_limit("max_tokens", 9), EndpointError::find_in(&value));
         }
     }
 }

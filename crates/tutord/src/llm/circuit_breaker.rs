@@ -1,7 +1,7 @@
-//! ResponseCache at once while the endpoint is down.
+//! A circuit breaker around a provider.
 //!
-//! A circuit breaker as Nygard describes it ("Release It!", 2007): closed, open after failures in a row, half-open while
-//! one request probes.
+//! It follows Nygard ("Release It!", 2007): closed, open after consecutive failures, half-open while one request
+//! probes.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -13,101 +13,102 @@ use tokio::time::Instant;
 
 use super::{ChatRequest, Chunk, LlmError, Provider, Reply, Usage};
 
-/// Failures in a row that open the breaker.
-const FAILURES: u32 = 5;
-/// How long it stays open at first, and at most: the time doubles with each probe that fails.
-const SHORTEST: Duration = Duration::from_secs(5);
-const LONGEST: Duration = Duration::from_secs(60);
+/// Consecutive failures that open the breaker.
+const FAILURE_THRESHOLD: u32 = 5;
+/// The shortest time that the breaker stays open. The time doubles with each failed probe.
+const MIN_PAUSE: Duration = Duration::from_secs(5);
+/// The longest time that the breaker stays open.
+const MAX_PAUSE: Duration = Duration::from_secs(60);
 
 #[derive(Debug, Default)]
-struct State {
-    /// Failures in a row.
+struct BreakerState {
+    /// Consecutive failures.
     failures: u32,
-    /// When a probe is due, while the breaker is open.
+    /// The time of the next probe; `Some` while the breaker is open.
     probe_at: Option<Instant>,
     pause: Duration,
-    probing: bool,
+    is_probing: bool,
 }
 
-/// A [`Provider`] behind a circuit breaker.
+/// A [`Provider`] with a circuit breaker.
 #[derive(Debug)]
-pub struct Breaker {
+pub struct CircuitBreaker {
     provider: Arc<dyn Provider>,
-    state: Arc<Mutex<State>>,
+    state: Arc<Mutex<BreakerState>>,
     usage: Arc<Usage>,
 }
 
-/// A request that was let through. Dropped without an outcome, it makes room for the next probe.
-struct Passed {
-    state: Arc<Mutex<State>>,
+/// Permission to send one request. Dropping it without an outcome lets another request probe.
+struct RequestPermit {
+    state: Arc<Mutex<BreakerState>>,
     usage: Arc<Usage>,
-    probes: bool,
+    is_probe: bool,
 }
 
-fn lock(state: &Mutex<State>) -> MutexGuard<'_, State> {
+fn lock(state: &Mutex<BreakerState>) -> MutexGuard<'_, BreakerState> {
     state.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-impl Passed {
-    fn answered(&self) {
+impl RequestPermit {
+    fn record_success(&self) {
         let mut state = lock(&self.state);
         if state.probe_at.take().is_some() {
-            tracing::info!("the model endpoint answers again");
+            tracing::info!("the model endpoint is reachable again");
             self.usage.set_open(false);
         }
         state.failures = 0;
         state.pause = Duration::ZERO;
     }
 
-    fn failed(&self, error: &LlmError) {
-        // A request that is refused was answered, as was one beyond a quota: the endpoint is there.
+    fn record_failure(&self, error: &LlmError) {
+        // A refusal or an exhausted quota proves that the endpoint is reachable.
         if !matches!(error, LlmError::Unavailable { .. } | LlmError::Timeout(_)) {
-            return self.answered();
+            return self.record_success();
         }
         let mut state = lock(&self.state);
         state.failures = state.failures.saturating_add(1);
-        if state.failures >= FAILURES && (state.probe_at.is_none() || self.probes) {
-            let wanted = error.retry_after().unwrap_or_default();
-            state.pause = (state.pause * 2).max(wanted).clamp(SHORTEST, LONGEST);
+        if state.failures >= FAILURE_THRESHOLD && (state.probe_at.is_none() || self.is_probe) {
+            let requested = error.retry_after().unwrap_or_default();
+            state.pause = (state.pause * 2).max(requested).clamp(MIN_PAUSE, MAX_PAUSE);
             state.probe_at = Some(Instant::now() + state.pause);
             self.usage.set_open(true);
-            tracing::warn!(%error, failures = state.failures, pause = ?state.pause, "the model endpoint is down; it is probed after the pause");
+            tracing::warn!(%error, failures = state.failures, pause = ?state.pause, "the model endpoint is down; requests fail at once until a probe succeeds");
         }
     }
 }
 
-impl Drop for Passed {
+impl Drop for RequestPermit {
     fn drop(&mut self) {
-        if self.probes {
-            lock(&self.state).probing = false;
+        if self.is_probe {
+            lock(&self.state).is_probing = false;
         }
     }
 }
 
-impl Breaker {
-    /// Guards a provider.
+impl CircuitBreaker {
+    /// Creates a closed circuit breaker around `provider`.
     pub fn new(provider: Arc<dyn Provider>, usage: Arc<Usage>) -> Self {
         Self { provider, state: Arc::default(), usage }
     }
 
-    fn pass(&self) -> Result<Passed, LlmError> {
+    fn acquire_permit(&self) -> Result<RequestPermit, LlmError> {
         let mut state = lock(&self.state);
-        let mut probes = false;
+        let mut is_probe = false;
         if let Some(probe_at) = state.probe_at {
             let left = probe_at.saturating_duration_since(Instant::now());
-            if state.probing || !left.is_zero() {
-                let cause = format!("it failed {} times in a row", state.failures);
+            if state.is_probing || !left.is_zero() {
+                let cause = format!("{} consecutive failures", state.failures);
                 return Err(LlmError::Unavailable { cause, retry_after: Some(left.max(Duration::from_secs(1))) });
             }
-            state.probing = true;
-            probes = true;
+            state.is_probing = true;
+            is_probe = true;
         }
-        Ok(Passed { state: Arc::clone(&self.state), usage: Arc::clone(&self.usage), probes })
+        Ok(RequestPermit { state: Arc::clone(&self.state), usage: Arc::clone(&self.usage), is_probe })
     }
 }
 
 #[async_trait]
-impl Provider for Breaker {
+impl Provider for CircuitBreaker {
     fn name(&self) -> &str {
         self.provider.name()
     }
@@ -125,22 +126,22 @@ impl Provider for Breaker {
     }
 
     async fn complete(&self, request: ChatRequest) -> Result<Reply, LlmError> {
-        let passed = self.pass()?;
+        let permit = self.acquire_permit()?;
         let outcome = self.provider.complete(request).await;
         match &outcome {
-            Ok(_) => passed.answered(),
-            Err(error) => passed.failed(error),
+            Ok(_) => permit.record_success(),
+            Err(error) => permit.record_failure(error),
         }
         outcome
     }
 
     async fn stream(&self, request: ChatRequest) -> Result<BoxStream<'static, Result<Chunk, LlmError>>, LlmError> {
-        let passed = self.pass()?;
-        let chunks = self.provider.stream(request).await.inspect_err(|error| passed.failed(error))?;
+        let permit = self.acquire_permit()?;
+        let chunks = self.provider.stream(request).await.inspect_err(|error| permit.record_failure(error))?;
         let watched = chunks.inspect(move |chunk| match chunk {
-            // It is there, even if the reply breaks off later.
-            Ok(_) => passed.answered(),
-            Err(error) => passed.failed(error),
+            // The first chunk proves that the endpoint is reachable, even if the reply breaks off later.
+            Ok(_) => permit.record_success(),
+            Err(error) => permit.record_failure(error),
         });
         Ok(watched.boxed())
     }
@@ -157,7 +158,7 @@ mod tests {
     use super::*;
     use crate::llm::{ChatMessage, Role};
 
-    /// Fails while it is down; counts the requests.
+    /// Counts requests, and fails while `down` or `limits` is set.
     #[derive(Debug, Default)]
     struct Endpoint {
         down: std::sync::atomic::AtomicBool,
@@ -216,31 +217,31 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn an_endpoint_that_is_down_is_probed_by_one_request_at_a_time() {
+    async fn one_request_at_a_time_probes_an_endpoint_that_is_down() {
         let endpoint = Arc::new(Endpoint::default());
         let usage = Arc::<Usage>::default();
-        let breaker = Breaker::new(Arc::clone(&endpoint) as Arc<dyn Provider>, Arc::clone(&usage));
+        let breaker = CircuitBreaker::new(Arc::clone(&endpoint) as Arc<dyn Provider>, Arc::clone(&usage));
         let requests = || endpoint.requests.load(std::sync::atomic::Ordering::Relaxed);
         let down = |down| endpoint.down.store(down, std::sync::atomic::Ordering::Relaxed);
         down(true);
-        for _ in 0..FAILURES + 3 {
+        for _ in 0..FAILURE_THRESHOLD + 3 {
             breaker.complete(request()).await.unwrap_err();
         }
-        assert_eq!((requests(), usage.is_open()), (FAILURES, true));
+        assert_eq!((requests(), usage.is_open()), (FAILURE_THRESHOLD, true));
         let Err(LlmError::Unavailable { retry_after: Some(left), .. }) = breaker.complete(request()).await else {
-            panic!("it is open")
+            panic!("the breaker is not open")
         };
-        assert_eq!(left, SHORTEST);
-        // The probe fails: the pause doubles.
-        tokio::time::advance(SHORTEST).await;
+        assert_eq!(left, MIN_PAUSE);
+        // The probe fails and doubles the pause.
+        tokio::time::advance(MIN_PAUSE).await;
         breaker.complete(request()).await.unwrap_err();
         breaker.complete(request()).await.unwrap_err();
-        assert_eq!(requests(), FAILURES + 1);
-        tokio::time::advance(SHORTEST).await;
+        assert_eq!(requests(), FAILURE_THRESHOLD + 1);
+        tokio::time::advance(MIN_PAUSE).await;
         assert!(breaker.stream(request()).await.is_err());
-        assert_eq!(requests(), FAILURES + 1);
-        // A probe that is given up makes room for the next.
-        tokio::time::advance(SHORTEST).await;
+        assert_eq!(requests(), FAILURE_THRESHOLD + 1);
+        // Dropping a probe lets the next request probe.
+        tokio::time::advance(MIN_PAUSE).await;
         down(false);
         let probe = breaker.stream(request()).await.unwrap();
         assert!(breaker.stream(request()).await.is_err(), "one at a time");
@@ -248,12 +249,12 @@ mod tests {
         let mut probe = breaker.stream(request()).await.unwrap();
         assert!(probe.next().await.unwrap().is_ok());
         assert!(!usage.is_open());
-        // A refusal is an answer, too.
+        // A refusal is a response.
         for _ in 0..9 {
             assert!(matches!(breaker.complete(request()).await, Err(LlmError::Rejected { .. })));
         }
         assert!(!usage.is_open());
-        // So is a quota that is used up.
+        // An exhausted quota is a response.
         endpoint.limits.store(true, std::sync::atomic::Ordering::Relaxed);
         for _ in 0..9 {
             let error = breaker.complete(request()).await.unwrap_err();

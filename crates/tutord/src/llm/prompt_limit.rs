@@ -1,4 +1,4 @@
-//! How long a prompt may be, as far as the endpoint's answers have shown.
+//! The maximum length of a prompt, learned from the endpoint's responses.
 
 use std::borrow::Cow;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -6,54 +6,54 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use super::tokens::MESSAGE_OVERHEAD;
 use super::{ChatMessage, ChatRequest, Role, estimate_tokens};
 
-/// The lowest limit that is learnt: no model in use has a shorter context.
-const LOWEST: u32 = 256;
-/// The fewest tokens of a question that is cut.
-const SHORTEST_QUESTION: u32 = 64;
-/// Stands in a question for the words that were cut out.
+/// The lowest limit that can be learned; every model in use has a larger context.
+const MIN_LIMIT: u32 = 256;
+/// The minimum length of a truncated question, in tokens.
+const MIN_QUESTION_TOKENS: u32 = 64;
+/// Marks the omitted part of a truncated question.
 const OMISSION: &str = "\n[…]\n";
 
-/// The sizes of prompts that an endpoint accepted and refused, in estimated tokens.
+/// The sizes of accepted and refused prompts, in estimated tokens.
 ///
-/// The estimate's error differs from language to language, so a prompt can be refused although a longer one was accepted.
-/// The refusals count more.
+/// The error of the estimate depends on the language, so an endpoint can refuse a shorter prompt than it accepted
+/// before. Refusals therefore take precedence.
 #[derive(Debug, Default)]
-pub(super) struct PromptLimit(Mutex<Sizes>);
+pub(super) struct PromptLimit(Mutex<PromptSizes>);
 
 #[derive(Debug, Default)]
-struct Sizes {
-    /// The largest prompt that was accepted; smaller than `refused`.
+struct PromptSizes {
+    /// The largest accepted prompt; smaller than `refused`.
     accepted: u32,
-    /// The smallest prompt that was refused.
+    /// The smallest refused prompt.
     refused: Option<u32>,
-    /// The size that the endpoint's error stated.
+    /// The size that the endpoint's error states.
     stated: Option<u32>,
 }
 
-impl Sizes {
+impl PromptSizes {
     fn limit(&self) -> Option<u32> {
         let refused = self.refused?;
         let below = self.stated.filter(|stated| *stated < refused).unwrap_or(refused / 2);
-        Some(below.max(self.accepted).max(LOWEST))
+        Some(below.max(self.accepted).max(MIN_LIMIT))
     }
 }
 
 impl PromptLimit {
-    fn lock(&self) -> MutexGuard<'_, Sizes> {
+    fn lock(&self) -> MutexGuard<'_, PromptSizes> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Records a prompt of this size that was accepted.
-    pub(super) fn accept(&self, size: u32) {
+    /// Records an accepted prompt of this size.
+    pub(super) fn record_accepted(&self, size: u32) {
         let mut sizes = self.lock();
         if sizes.refused.is_none_or(|refused| size < refused) {
             sizes.accepted = sizes.accepted.max(size);
         }
     }
 
-    /// Records a prompt of this size that was refused, and the size that the endpoint stated. Returns the limit of later
+    /// Records a refused prompt of this size, and the limit that the endpoint states. Returns the limit for later
     /// prompts.
-    pub(super) fn refuse(&self, size: u32, stated: Option<u32>) -> u32 {
+    pub(super) fn record_refused(&self, size: u32, stated: Option<u32>) -> u32 {
         let mut sizes = self.lock();
         let before = sizes.limit();
         let refused = sizes.refused.map_or(size, |refused| refused.min(size));
@@ -68,14 +68,14 @@ impl PromptLimit {
             tracing::info!(
                 tokens = size,
                 limit,
-                "a prompt was too long for the model; later prompts have at most {limit} estimated tokens; lower \
+                "a prompt was too long for the model; limiting prompts to {limit} estimated tokens; lower \
                  LLM_CONTEXT_TOKENS"
             );
         }
         limit
     }
 
-    /// Returns the most estimated tokens that a prompt may have; `u32::MAX` before the first refusal.
+    /// Returns the maximum estimated tokens of a prompt; `u32::MAX` before the first refusal.
     pub(super) fn limit(&self) -> u32 {
         self.lock().limit().unwrap_or(u32::MAX)
     }
@@ -90,11 +90,11 @@ fn message_tokens(message: &ChatMessage) -> u32 {
     estimate_tokens(&message.content).saturating_add(MESSAGE_OVERHEAD)
 }
 
-/// Returns a prompt that is shorter than one of `refused` tokens, with at most `limit` tokens where that is possible;
-/// `None` if there is none.
+/// Returns a prompt that is shorter than `refused` tokens, with at most `limit` tokens if possible; `None` if no
+/// shorter prompt exists.
 ///
-/// The oldest turns are left out first, then the oldest questions of the last turn. The newest question is cut only if
-/// the prompt that holds nothing else was refused, or, in the last attempt, if that prompt exceeds the limit.
+/// Drops the oldest turns first, then the oldest questions of the last turn. Truncates the newest question only if the
+/// endpoint refused the prompt with this question alone, or, in the last attempt, if that prompt exceeds the limit.
 pub(super) fn shorten(request: &ChatRequest, limit: u32, refused: u32, is_last: bool) -> Option<Vec<ChatMessage>> {
     let instructions = request.messages.iter().take_while(|message| message.role == Role::System).count();
     let (instructions, turns) = request.messages.split_at(instructions);
@@ -106,7 +106,7 @@ pub(super) fn shorten(request: &ChatRequest, limit: u32, refused: u32, is_last: 
         let mut size = sizes.iter().fold(of_instructions, |sum, size| sum.saturating_add(*size));
         for (index, of_turn) in sizes.iter().enumerate().take(before.len()) {
             size = size.saturating_sub(*of_turn);
-            // A prompt begins with a message of the user's.
+            // The first turn of a prompt must be a message of the user.
             if turns[index + 1].role == Role::User && size <= limit && size < refused {
                 return Some(with(&turns[index + 1..]));
             }
@@ -118,7 +118,7 @@ pub(super) fn shorten(request: &ChatRequest, limit: u32, refused: u32, is_last: 
     if !is_last {
         let mut end = last.content.len();
         let mut size = of_instructions.saturating_add(MESSAGE_OVERHEAD);
-        // From the newest question back to the oldest one that fits.
+        // Iterates from the newest question back to the oldest one that fits.
         let mut fitting = None;
         for start in starts().rev() {
             size = size.saturating_add(estimate_tokens(&last.content[start..end]));
@@ -139,34 +139,36 @@ pub(super) fn shorten(request: &ChatRequest, limit: u32, refused: u32, is_last: 
     if size < refused && (size <= limit || !is_last || newest.is_none()) {
         return Some(alone);
     }
-    // Without a start, the message must not be cut.
+    // A message without question offsets must not be truncated.
     newest?;
     let room = limit.min(refused.saturating_sub(1)).saturating_sub(of_instructions.saturating_add(MESSAGE_OVERHEAD));
-    let cut = with(&[question(cut_out(whole, room.max(SHORTEST_QUESTION)).into())]);
+    let cut = with(&[question(omit_middle(whole, room.max(MIN_QUESTION_TOKENS)).into())]);
     if prompt_tokens(&cut) >= refused {
         return None;
     }
-    tracing::info!("a question is too long for the model; its middle is left out");
+    tracing::info!("a question is too long for the model; omitting its middle");
     Some(cut)
 }
 
-/// Keeps the beginning and the end of a text, with at most `tokens` tokens.
-fn cut_out(text: &str, tokens: u32) -> String {
-    let mut kept = text.len();
+/// Omits the middle of a text, so that at most `tokens` tokens remain.
+fn omit_middle(text: &str, tokens: u32) -> String {
+    let mut kept_bytes = text.len();
     loop {
-        let size = estimate_tokens(&text[..text.floor_char_boundary(kept)]).saturating_add(estimate_tokens(OMISSION));
-        if size <= tokens || kept == 0 {
+        let size =
+            estimate_tokens(&text[..text.floor_char_boundary(kept_bytes)]).saturating_add(estimate_tokens(OMISSION));
+        if size <= tokens || kept_bytes == 0 {
             break;
         }
-        // By proportion, and at least by a tenth.
-        let scaled = u64::try_from(kept).unwrap_or(u64::MAX).saturating_mul(u64::from(tokens)) / u64::from(size.max(1));
-        kept = usize::try_from(scaled).unwrap_or(kept).min(kept - kept.div_ceil(10));
+        // Scales by proportion, and removes at least a tenth.
+        let scaled =
+            u64::try_from(kept_bytes).unwrap_or(u64::MAX).saturating_mul(u64::from(tokens)) / u64::from(size.max(1));
+        kept_bytes = usize::try_from(scaled).unwrap_or(kept_bytes).min(kept_bytes - kept_bytes.div_ceil(10));
     }
-    if kept == text.len() {
+    if kept_bytes == text.len() {
         return text.to_owned();
     }
-    let head = &text[..text.floor_char_boundary(kept / 2)];
-    let tail = &text[text.ceil_char_boundary(text.len() - kept / 2)..];
+    let head = &text[..text.floor_char_boundary(kept_bytes / 2)];
+    let tail = &text[text.ceil_char_boundary(text.len() - kept_bytes / 2)..];
     format!("{head}{OMISSION}{tail}")
 }
 
@@ -196,7 +198,7 @@ mod tests {
     }
 
     #[test]
-    fn old_turns_go_first_then_old_questions_then_words() {
+    fn old_turns_are_dropped_before_old_questions_before_words() {
         let request = conversation();
         let whole = prompt_tokens(&request.messages);
         let contents = |limit, refused, is_last| -> Vec<String> {
@@ -213,11 +215,11 @@ mod tests {
             assert_eq!(alone, ["teach", "the newest question"]);
         }
         let refused = prompt_tokens(&[message(Role::System, "teach"), message(Role::User, "the newest question")]);
-        assert_eq!(shorten(&request, 20, refused, false), None, "a question this short is never cut");
+        assert_eq!(shorten(&request, 20, refused, false), None, "a question this short is not truncated");
     }
 
     #[test]
-    fn a_question_is_cut_last_and_keeps_its_beginning_and_its_end() {
+    fn a_truncated_question_retains_its_beginning_and_end() {
         let text = format!("My code: {} Why does it fail?", "let é = f(x); ".repeat(300));
         let mut request = conversation();
         request.messages = vec![message(Role::System, "teach"), message(Role::User, &text)];
@@ -228,30 +230,30 @@ mod tests {
         assert!(prompt_tokens(&shorter) <= whole * 3 / 5, "{}", prompt_tokens(&shorter));
         assert!(cut.starts_with("My code: ") && cut.contains(OMISSION) && cut.ends_with("Why does it fail?"), "{cut}");
         request.question_starts.clear();
-        assert_eq!(shorten(&request, whole / 2, whole, false), None, "what must not be cut");
+        assert_eq!(shorten(&request, whole / 2, whole, false), None, "a message without offsets is not truncated");
     }
 
     #[test]
-    fn the_limit_lies_between_what_was_accepted_and_refused() {
+    fn the_limit_lies_between_accepted_and_refused_sizes() {
         let limit = PromptLimit::default();
-        limit.accept(1_500);
+        limit.record_accepted(1_500);
         assert_eq!(limit.limit(), u32::MAX);
-        assert_eq!(limit.refuse(2_000, None), 1_500);
-        limit.accept(1_700);
-        limit.accept(9_000);
-        assert_eq!(limit.limit(), 1_700, "one of 9,000 tokens was of another language");
-        assert_eq!(limit.refuse(1_600, None), 800, "what was accepted is not to be relied on");
-        assert_eq!(limit.refuse(900, Some(700)), 700);
-        assert_eq!(limit.refuse(600, None), 300, "what was stated is not, either");
+        assert_eq!(limit.record_refused(2_000, None), 1_500);
+        limit.record_accepted(1_700);
+        limit.record_accepted(9_000);
+        assert_eq!(limit.limit(), 1_700, "the prompt of 9,000 tokens is in another language");
+        assert_eq!(limit.record_refused(1_600, None), 800, "a refusal overrides an accepted size");
+        assert_eq!(limit.record_refused(900, Some(700)), 700);
+        assert_eq!(limit.record_refused(600, None), 300, "a refusal overrides the stated size");
         for _ in 0..9 {
-            limit.refuse(10, None);
+            limit.record_refused(10, None);
         }
-        assert_eq!(limit.limit(), LOWEST);
+        assert_eq!(limit.limit(), MIN_LIMIT);
     }
 
     proptest! {
         #[test]
-        fn each_refusal_shortens(
+        fn each_refusal_shortens_the_prompt(
             turns in proptest::collection::vec("[a-zé ]{0,60}", 1..12),
             lost in proptest::collection::vec("[a-zé ]{0,400}", 1..6),
             limit in 0_u32..500, is_last in any::<bool>(),

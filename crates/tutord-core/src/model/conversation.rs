@@ -133,8 +133,8 @@ pub struct ConversationPage {
 impl ConversationPage {
     /// Returns the first page of at most `limit` messages after another message was stored, or `None` unless that
     /// message directly follows those of this page.
-    pub fn after(&self, stored: &Stored, order: Order, limit: i64) -> Option<Self> {
-        let Stored { message, conversation } = stored;
+    pub fn after(&self, stored: &StoredMessage, order: Order, limit: i64) -> Option<Self> {
+        let StoredMessage { message, conversation } = stored;
         let counted = self.conversation.message_count;
         if (conversation.id, conversation.message_count) != (self.conversation.id, counted + 1)
             || message.position != counted + 1
@@ -204,7 +204,7 @@ pub fn message_page(items: Vec<Message>, counted: i64, order: Order) -> Page<Mes
 
 /// The target of a student's message.
 #[derive(Debug, Clone)]
-pub enum Target {
+pub enum MessageTarget {
     /// An existing conversation of the student.
     Existing(i64),
     /// A new conversation with this title, created in the same transaction.
@@ -220,7 +220,7 @@ pub struct NewUserMessage {
     /// The student.
     pub user_id: i64,
     /// The target.
-    pub target: Target,
+    pub target: MessageTarget,
     /// The text as written.
     pub content: String,
     /// The idempotency key of the request.
@@ -229,9 +229,9 @@ pub struct NewUserMessage {
 
 /// The result of storing a student's message.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Appended {
+pub enum AppendOutcome {
     /// The message is stored.
-    Stored(Stored),
+    Stored(StoredMessage),
     /// The idempotency key was used before; this is the message stored then.
     Repeated(StoredExchange),
     /// The student has no such conversation.
@@ -240,7 +240,7 @@ pub enum Appended {
 
 /// A stored message, and its conversation after the change.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Stored {
+pub struct StoredMessage {
     /// The message.
     pub message: Message,
     /// Its conversation.

@@ -94,9 +94,9 @@ impl ExerciseKey {
 
 /// A student's newest daily exercise.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct NewestDaily {
+pub struct NewestDailyExercise {
     /// The exercise, with the student's progress.
-    pub assigned: Assigned,
+    pub assigned: AssignedExercise,
     /// The date of the daily exercise, and the time when it was assigned.
     pub dated: (LocalDate, Timestamp),
 }
@@ -177,7 +177,7 @@ pub struct UserExercise {
 }
 
 /// An exercise with the student's progress.
-pub type Assigned = (Exercise, UserExercise);
+pub type AssignedExercise = (Exercise, UserExercise);
 
 /// A candidate for a student's daily exercise.
 #[derive(Debug, Clone, PartialEq, Eq, Queryable, Selectable)]
@@ -191,7 +191,7 @@ pub struct Candidate {
 
 /// A filter of catalogue exercises.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Choice {
+pub struct CandidateFilter {
     /// Only exercises of this language.
     pub language: Option<String>,
     /// Only exercises of this difficulty.
@@ -200,7 +200,7 @@ pub struct Choice {
 
 /// The choice of a student's daily exercise.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Daily {
+pub enum DailyChoice {
     /// An existing exercise: from the catalogue, or skipped before.
     Existing(i64),
     /// A new exercise for this student only.
@@ -223,7 +223,7 @@ pub enum Transition<T> {
 
 /// A hint that the student has taken.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct HintTaken {
+pub struct TakenHint {
     /// The exercise.
     pub exercise: Exercise,
     /// The text of the hint.
@@ -276,11 +276,11 @@ impl NewSubmission {
 
 /// The result of submitting a solution.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Submitted {
+pub enum SubmissionOutcome {
     /// The submission waits for its grade; it is new, or a repetition of an ungraded one.
     Ungraded(StoredSubmission),
     /// The submission is a repetition, and already has its grade.
-    Graded(Graded),
+    Graded(GradedSubmission),
 }
 
 /// A submission that is stored and waits for its grade.
@@ -331,7 +331,7 @@ pub const PASSING_GRADE: i32 = 60;
 
 /// A submission with its grade.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Graded {
+pub struct GradedSubmission {
     /// The grade of the submission: the first one, if it was graded twice.
     pub grading: Grading,
     /// The student's progress after the grade.
@@ -452,7 +452,7 @@ pub struct NewAchievement {
 
 /// The result of loading a catalogue.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct CatalogueLoaded {
+pub struct CatalogueCounts {
     /// The number of new exercises and achievements.
     pub created: usize,
     /// The number of changed exercises and achievements.

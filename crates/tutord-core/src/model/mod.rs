@@ -11,17 +11,19 @@ mod user;
 
 pub use conversation::message_page;
 pub use conversation::{
-    Appended, BROKEN_OFF, Conversation, ConversationPage, IDEMPOTENCY_KEY_LIFETIME, INCOMPLETE_REASONS, INTERRUPTED,
-    Message, NewConversation, NewReply, NewUserMessage, Order, PREVIEW_CHARS, Stored, StoredExchange, Target,
+    AppendOutcome, BROKEN_OFF, Conversation, ConversationPage, IDEMPOTENCY_KEY_LIFETIME, INCOMPLETE_REASONS,
+    INTERRUPTED, Message, MessageTarget, NewConversation, NewReply, NewUserMessage, Order, PREVIEW_CHARS,
+    StoredExchange, StoredMessage,
 };
 pub use enums::{
     AchievementCategory, ContextType, Difficulty, EmailTokenPurpose, ExerciseStatus, ExerciseType, MailKind,
     MessageRole, Metric, Period, Rarity, Requirement, Role, SessionTokenPurpose, SkillLevel, UnknownValue,
 };
 pub use exercise::{
-    Achievement, Assigned, Candidate, CatalogueLoaded, Choice, Completion, Daily, Exercise, ExerciseKey, Graded,
-    Grading, HintTaken, HistoryItem, Moment, NewAchievement, NewExercise, NewSubmission, NewestDaily, PASSING_GRADE,
-    RequestKey, StoredSubmission, Submitted, Transition, UserExercise,
+    Achievement, AssignedExercise, Candidate, CandidateFilter, CatalogueCounts, Completion, DailyChoice, Exercise,
+    ExerciseKey, GradedSubmission, Grading, HistoryItem, Moment, NewAchievement, NewExercise, NewSubmission,
+    NewestDailyExercise, PASSING_GRADE, RequestKey, StoredSubmission, SubmissionOutcome, TakenHint, Transition,
+    UserExercise,
 };
 pub use mail::{ClaimedMail, FailedMail, MailCounts};
 pub use session::{Identity, NewEmailToken, NewSessionTokens, Rotation, TokenHash};

@@ -86,7 +86,7 @@ pub struct TopicSkill {
 }
 
 /// An achievement, with the time when the student unlocked it.
-pub type Unlocked = (Achievement, Option<Timestamp>);
+pub type AchievementStatus = (Achievement, Option<Timestamp>);
 
 /// The data of a student's progress page.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -94,7 +94,7 @@ pub struct ProgressOverview {
     /// The sums of all time; `None` before the first completion.
     pub all: Option<Activity>,
     /// All achievements.
-    pub achievements: Vec<Unlocked>,
+    pub achievements: Vec<AchievementStatus>,
     /// The topics, by name.
     pub skills: Vec<TopicSkill>,
 }

@@ -39,5 +39,5 @@ pub trait ChangeFeed: Send {
     async fn next(&mut self, limit: i64) -> Result<Vec<Change>>;
 
     /// Removes processed changes. `next` returns the remaining ones again.
-    async fn done(&mut self, changes: &[Change]) -> Result<()>;
+    async fn acknowledge(&mut self, changes: &[Change]) -> Result<()>;
 }

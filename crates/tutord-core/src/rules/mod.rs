@@ -13,4 +13,4 @@ mod summary;
 
 pub use points::points;
 pub use repetition::skipped_for;
-pub use summary::{CompletedExercise, Standings, Summary, reached, unlocks};
+pub use summary::{BoardValues, CompletedExercise, Summary, reached, unlocks};

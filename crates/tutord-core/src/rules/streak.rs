@@ -55,7 +55,7 @@ impl Streak {
     /// Returns the streak after another completion. `zone` is the student's zone at that time; completions without a
     /// recorded zone count by their day only.
     pub fn extended(last: Option<Self>, at: Timestamp, day: LocalDate, zone: Option<&TimeZone>) -> Self {
-        let Some(last) = last.filter(|last| stands(last.day, Some(last.until), day, at)) else {
+        let Some(last) = last.filter(|last| continues(last.day, Some(last.until), day, at)) else {
             return Self { days: 1, day, since: at, day_since: at, until: at };
         };
         let adds_a_day = zone.map_or(day > last.day, |zone| {
@@ -71,7 +71,7 @@ impl Streak {
 
 /// Returns `true` if a completion now would continue a streak with the newest day `last` and the newest completion at
 /// `until`.
-fn stands(last: LocalDate, until: Option<Timestamp>, today: LocalDate, now: Timestamp) -> bool {
+fn continues(last: LocalDate, until: Option<Timestamp>, today: LocalDate, now: Timestamp) -> bool {
     today <= last.plus_days(1) || until.is_some_and(|until| now <= until + DAY)
 }
 
@@ -83,7 +83,7 @@ pub fn current_streak(
     now: Timestamp,
     today: LocalDate,
 ) -> i32 {
-    if last.is_some_and(|last| stands(last, until, today, now)) { streak } else { 0 }
+    if last.is_some_and(|last| continues(last, until, today, now)) { streak } else { 0 }
 }
 
 /// The date of a new daily exercise for a student whose newest one has the date `last` and was handed out at `since`;

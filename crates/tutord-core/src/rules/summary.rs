@@ -229,9 +229,9 @@ fn boards(at: Timestamp, language: &str) -> Vec<Board> {
 
 /// A student's values on leaderboards, from the whole history.
 #[derive(Debug, Default)]
-pub struct Standings(pub BTreeMap<(Period, LocalDate, String, Metric), i64>);
+pub struct BoardValues(pub BTreeMap<(Period, LocalDate, String, Metric), i64>);
 
-impl Standings {
+impl BoardValues {
     /// Adds a completion with all its points.
     pub fn count(&mut self, done: &CompletedExercise, points: i32, streak: i32) {
         for board in boards(done.completed_at, &done.language) {

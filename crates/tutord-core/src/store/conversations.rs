@@ -5,8 +5,8 @@ use async_trait::async_trait;
 use super::Loaded;
 use crate::error::Result;
 use crate::model::{
-    Appended, Conversation, ConversationPage, Message, NewConversation, NewReply, NewUserMessage, Order, Stored,
-    StoredExchange,
+    AppendOutcome, Conversation, ConversationPage, Message, NewConversation, NewReply, NewUserMessage, Order,
+    StoredExchange, StoredMessage,
 };
 use crate::page::{Page, PageRequest};
 
@@ -43,15 +43,15 @@ pub trait Conversations: Send + Sync {
     async fn delete_conversation(&self, user_id: i64, id: i64) -> Result<bool>;
 
     /// Stores a student's message and updates its conversation's counters in one transaction.
-    async fn append_user_message(&self, new: NewUserMessage) -> Result<Appended>;
+    async fn append_user_message(&self, new: NewUserMessage) -> Result<AppendOutcome>;
 
     /// Stores a reply and updates its conversation's counters in one transaction. Returns `None` if the conversation is
     /// deleted, and [`Error::Conflict`](crate::Error::Conflict) if the message already has a reply.
-    async fn append_reply(&self, new: NewReply) -> Result<Option<Stored>>;
+    async fn append_reply(&self, new: NewReply) -> Result<Option<StoredMessage>>;
 
     /// Replaces an [incomplete](Message::is_incomplete) reply by a complete or longer one, in one transaction. Returns
     /// `None` if there is no such reply.
-    async fn replace_reply(&self, new: NewReply) -> Result<Option<Stored>>;
+    async fn replace_reply(&self, new: NewReply) -> Result<Option<StoredMessage>>;
 
     /// Returns the messages of a conversation up to `position`, newest first, at most `limit`. 1 statement.
     async fn history(&self, user_id: i64, id: i64, position: i64, limit: i64) -> Result<Vec<Message>>;

@@ -5,9 +5,9 @@ use async_trait::async_trait;
 use super::Loaded;
 use crate::error::Result;
 use crate::model::{
-    Assigned, Candidate, CatalogueLoaded, Choice, Completion, Daily, Difficulty, Exercise, ExerciseStatus, Graded,
-    Grading, HintTaken, HistoryItem, Moment, NewAchievement, NewExercise, NewSubmission, NewestDaily, RequestKey,
-    StoredSubmission, Submitted, Transition,
+    AssignedExercise, Candidate, CandidateFilter, CatalogueCounts, Completion, DailyChoice, Difficulty, Exercise,
+    ExerciseStatus, GradedSubmission, Grading, HistoryItem, Moment, NewAchievement, NewExercise, NewSubmission,
+    NewestDailyExercise, RequestKey, StoredSubmission, SubmissionOutcome, TakenHint, Transition,
 };
 use crate::page::{Cursor, Page, PageRequest};
 use crate::time::{LocalDate, Timestamp};
@@ -23,7 +23,7 @@ pub trait Exercises: Send + Sync {
         &self,
         exercises: &[NewExercise],
         achievements: &[NewAchievement],
-    ) -> Result<CatalogueLoaded>;
+    ) -> Result<CatalogueCounts>;
 
     /// Stores the catalogue that ships with tutord. Returns `None` if this `version` was loaded last. One process at a
     /// time.
@@ -32,7 +32,7 @@ pub trait Exercises: Send + Sync {
         version: &str,
         exercises: &[NewExercise],
         achievements: &[NewAchievement],
-    ) -> Result<Option<CatalogueLoaded>>;
+    ) -> Result<Option<CatalogueCounts>>;
 
     /// Returns exercises of the catalogue, by id. 1 statement.
     async fn catalogue_exercises(&self, limit: i64) -> Result<Vec<Exercise>>;
@@ -42,30 +42,40 @@ pub trait Exercises: Send + Sync {
 
     /// Returns the daily exercise with the latest date; [`daily_date`](crate::rules::streak::daily_date) decides
     /// whether it is current. 1 statement.
-    async fn newest_daily(&self, user_id: i64) -> Result<Option<NewestDaily>>;
+    async fn newest_daily(&self, user_id: i64) -> Result<Option<NewestDailyExercise>>;
 
     /// Returns the skipped exercise that has been due for longest on `day`. 1 statement.
     async fn due_exercise(&self, user_id: i64, day: LocalDate) -> Result<Option<i64>>;
 
     /// Returns exercises of the catalogue that the student has not started, by id. 1 statement.
-    async fn daily_candidates(&self, user_id: i64, choice: &Choice, limit: i64) -> Result<Vec<Candidate>>;
+    async fn daily_candidates(&self, user_id: i64, choice: &CandidateFilter, limit: i64) -> Result<Vec<Candidate>>;
 
     /// Assigns the daily exercise. If the day already has one, returns it and `false`. Returns `None` if the student
     /// has started the chosen exercise meanwhile.
-    async fn assign_daily(&self, user_id: i64, moment: &Moment, chosen: &Daily) -> Result<Option<(Assigned, bool)>>;
+    async fn assign_daily(
+        &self,
+        user_id: i64,
+        moment: &Moment,
+        chosen: &DailyChoice,
+    ) -> Result<Option<(AssignedExercise, bool)>>;
 
     /// Stores and starts a generated exercise that only this student sees. A repeated request returns the exercise of
     /// the first one.
     ///
     /// # Errors
     /// Returns [`Error::KeyReused`](crate::Error::KeyReused) if the key was used for another request.
-    async fn create_exercise(&self, user_id: i64, new: &NewExercise, request: Option<&RequestKey>) -> Result<Assigned>;
+    async fn create_exercise(
+        &self,
+        user_id: i64,
+        new: &NewExercise,
+        request: Option<&RequestKey>,
+    ) -> Result<AssignedExercise>;
 
     /// Returns the exercise stored by an earlier request with the same key. 1 statement, and 1 more if there was one.
     ///
     /// # Errors
     /// Returns [`Error::KeyReused`](crate::Error::KeyReused) if the key was used for another request.
-    async fn created_exercise(&self, user_id: i64, request: &RequestKey) -> Result<Option<Assigned>>;
+    async fn created_exercise(&self, user_id: i64, request: &RequestKey) -> Result<Option<AssignedExercise>>;
 
     /// Returns a page of the student's exercises, newest first. 1 statement, or 2 beyond the end.
     async fn exercise_history(
@@ -82,7 +92,7 @@ pub trait Exercises: Send + Sync {
     async fn ended_exercises(&self, user_id: i64, limit: i64) -> Result<Vec<HistoryItem>>;
 
     /// Counts and returns the next hint, or `None` if all hints are taken.
-    async fn take_hint(&self, user_id: i64, exercise_id: i64, at: Timestamp) -> Result<Transition<Option<HintTaken>>>;
+    async fn take_hint(&self, user_id: i64, exercise_id: i64, at: Timestamp) -> Result<Transition<Option<TakenHint>>>;
 
     /// Stores an ungraded solution, unless the request is a repetition.
     ///
@@ -94,7 +104,7 @@ pub trait Exercises: Send + Sync {
         exercise_id: i64,
         new: &NewSubmission,
         at: Timestamp,
-    ) -> Result<Transition<Submitted>>;
+    ) -> Result<Transition<SubmissionOutcome>>;
 
     /// Stores a grade, once for each submission. A passing grade completes the exercise.
     async fn grade_submission(
@@ -103,7 +113,7 @@ pub trait Exercises: Send + Sync {
         submission: &StoredSubmission,
         grading: &Grading,
         moment: Moment,
-    ) -> Result<Transition<Graded>>;
+    ) -> Result<Transition<GradedSubmission>>;
 
     /// Completes an exercise that the student has started and counts it in every sum, once. Repeated calls return the
     /// same result.

@@ -15,11 +15,11 @@ use tutord_core::operations::{DatabaseIdentity, IdentityListener};
 pub(super) struct Monitor {
     /// The current term, which increases with each change of the identity.
     term: AtomicU64,
-    seen: Mutex<Seen>,
+    state: Mutex<MonitorState>,
 }
 
 #[derive(Default)]
-struct Seen {
+struct MonitorState {
     identity: Option<DatabaseIdentity>,
     listener: Option<IdentityListener>,
 }
@@ -32,14 +32,14 @@ impl Monitor {
     /// Adopts the identity read by a connection that was begun in term `since`, and returns the term of the connection.
     /// Returns `None` if another identity was found meanwhile, because the order of the two is unknown.
     pub(super) fn observe(&self, found: Option<DatabaseIdentity>, since: u64) -> Option<u64> {
-        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
-        if found == seen.identity {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        if found == state.identity {
             return Some(self.term());
         }
         if since != self.term() {
             return None;
         }
-        match (&seen.identity, &found) {
+        match (&state.identity, &found) {
             (Some(_), Some(_)) => {
                 tracing::warn!("the database has a new identity; values cached from the old database are not used");
             }
@@ -51,18 +51,18 @@ impl Monitor {
             }
             (None, _) => {}
         }
-        seen.identity = found;
+        state.identity = found;
         let term = self.term.fetch_add(1, Ordering::AcqRel) + 1;
-        if let Some(listener) = &seen.listener {
-            listener(seen.identity.as_ref());
+        if let Some(listener) = &state.listener {
+            listener(state.identity.as_ref());
         }
         Some(term)
     }
 
     pub(super) fn listen(&self, listener: IdentityListener) {
-        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
-        listener(seen.identity.as_ref());
-        seen.listener = Some(listener);
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        listener(state.identity.as_ref());
+        state.listener = Some(listener);
     }
 }
 

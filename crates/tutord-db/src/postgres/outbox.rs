@@ -50,7 +50,7 @@ impl Outbox for Postgres {
         Ok(begun.map(|(open, done)| {
             // What was noted before is looked for at once.
             announced.notify_one();
-            Box::new(Feed { client, announced, open, done, deadline, monitor, term }) as Box<dyn ChangeFeed>
+            Box::new(OutboxFeed { client, announced, open, done, deadline, monitor, term }) as Box<dyn ChangeFeed>
         }))
     }
 
@@ -84,7 +84,7 @@ impl Outbox for Postgres {
 }
 
 /// A listening connection that holds the lock.
-struct Feed {
+struct OutboxFeed {
     client: Client,
     announced: Arc<Notify>,
     open: Statement,
@@ -96,7 +96,7 @@ struct Feed {
 }
 
 #[async_trait]
-impl ChangeFeed for Feed {
+impl ChangeFeed for OutboxFeed {
     async fn next(&mut self, limit: i64) -> Result<Vec<Change>> {
         // Without a word for a while, there may still be some of a process that died.
         let _ = timeout(POLL, self.announced.notified()).await;
@@ -116,7 +116,7 @@ impl ChangeFeed for Feed {
         Ok(rows.into_iter().map(change).collect())
     }
 
-    async fn done(&mut self, changes: &[Change]) -> Result<()> {
+    async fn acknowledge(&mut self, changes: &[Change]) -> Result<()> {
         let ids: Vec<i64> = changes.iter().map(|change| change.id).collect();
         // By its name: diesel's `execute` is in scope too.
         within(self.deadline, Client::execute(&self.client, &self.done, &[&ids])).await?;

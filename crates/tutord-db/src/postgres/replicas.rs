@@ -21,7 +21,7 @@ const READ: &str = "SELECT application_name AS name, host(client_addr) AS addres
     ORDER BY name, client_addr, backend_start, pid LIMIT $1";
 
 #[derive(QueryableByName)]
-struct Row {
+struct ReplicaRow {
     #[diesel(sql_type = Text)]
     name: String,
     #[diesel(sql_type = Nullable<Text>)]
@@ -37,12 +37,12 @@ struct Row {
 }
 
 pub(super) async fn read(conn: &mut Connection) -> Result<Vec<Replica>> {
-    let rows = diesel::sql_query(READ).bind::<BigInt, _>(MAX_REPLICAS).load::<Row>(conn).await?;
+    let rows = diesel::sql_query(READ).bind::<BigInt, _>(MAX_REPLICAS).load::<ReplicaRow>(conn).await?;
     Ok(rows.into_iter().map(Replica::from).collect())
 }
 
-impl From<Row> for Replica {
-    fn from(row: Row) -> Self {
+impl From<ReplicaRow> for Replica {
+    fn from(row: ReplicaRow) -> Self {
         // Where there is something behind: what the server knows of its time; it measures none where there is nothing.
         let lag_bytes = row.lag_bytes.map(|bytes| u64::try_from(bytes).unwrap_or_default());
         let lag = match lag_bytes {

@@ -6,7 +6,7 @@ use tutord_core::operations::SeedPlan;
 use tutord_core::{Error, Result};
 
 use super::connect::Connector;
-use crate::seed::{Bases, CopyText, SeedRow, SeedRows};
+use crate::seed::{CopyText, HighestIds, SeedRow, SeedRows};
 
 /// The number of bytes sent at once.
 const CHUNK: usize = 1 << 20;
@@ -24,13 +24,13 @@ pub(super) async fn load(
     // Nobody else may take the ids that are handed out here.
     let lock = format!("LOCK TABLE {} IN SHARE ROW EXCLUSIVE MODE", TABLES.join(", "));
     transaction.batch_execute(&lock).await.map_err(failed)?;
-    let bases = Bases {
+    let ids = HighestIds {
         users: newest(&transaction, "users").await?,
         exercises: newest(&transaction, "exercises").await?,
         conversations: newest(&transaction, "conversations").await?,
         messages: newest(&transaction, "messages").await?,
     };
-    let rows = SeedRows::new(plan, bases);
+    let rows = SeedRows::new(plan, ids);
     let mut done = 0;
     copy(&transaction, rows.users(), &mut done, progress).await?;
     copy(&transaction, rows.exercises(), &mut done, progress).await?;

@@ -9,13 +9,13 @@ use tutord_core::operations::ServerStatement;
 use super::sqlcommenter::Connection;
 
 #[derive(QueryableByName)]
-struct There {
+struct ExtensionRow {
     #[diesel(sql_type = Bool)]
     there: bool,
 }
 
 #[derive(QueryableByName)]
-struct Row {
+struct StatementRow {
     #[diesel(sql_type = Text)]
     query: String,
     #[diesel(sql_type = BigInt)]
@@ -32,14 +32,14 @@ struct Row {
 
 pub(super) async fn read(conn: &mut Connection, limit: i64) -> Result<Option<Vec<ServerStatement>>> {
     let there = "SELECT to_regclass('pg_stat_statements') IS NOT NULL AS there";
-    if !diesel::sql_query(there).get_result::<There>(conn).await?.there {
+    if !diesel::sql_query(there).get_result::<ExtensionRow>(conn).await?.there {
         return Ok(None);
     }
     // Of other users' statements the text is not shown.
     let newest = "SELECT query, calls, total_exec_time, mean_exec_time, max_exec_time, rows FROM pg_stat_statements \
                   WHERE dbid = (SELECT oid FROM pg_database WHERE datname = current_database()) \
                   AND query <> '<insufficient privilege>' ORDER BY total_exec_time DESC LIMIT $1";
-    let rows = diesel::sql_query(newest).bind::<BigInt, _>(limit).load::<Row>(conn).await;
+    let rows = diesel::sql_query(newest).bind::<BigInt, _>(limit).load::<StatementRow>(conn).await;
     match rows {
         Ok(rows) => Ok(Some(rows.into_iter().map(ServerStatement::from).collect())),
         // The extension is there, but the server was not started with its library, or this user may not read it.
@@ -51,8 +51,8 @@ pub(super) async fn read(conn: &mut Connection, limit: i64) -> Result<Option<Vec
     }
 }
 
-impl From<Row> for ServerStatement {
-    fn from(row: Row) -> Self {
+impl From<StatementRow> for ServerStatement {
+    fn from(row: StatementRow) -> Self {
         Self {
             sql: row.query,
             calls: row.calls,

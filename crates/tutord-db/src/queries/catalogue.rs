@@ -2,7 +2,7 @@
 
 use diesel::prelude::*;
 use diesel_async::RunQueryDsl;
-use tutord_core::model::{CatalogueLoaded, Difficulty, Exercise, ExerciseType, NewAchievement, NewExercise};
+use tutord_core::model::{CatalogueCounts, Difficulty, Exercise, ExerciseType, NewAchievement, NewExercise};
 use tutord_core::schema::{achievements, exercises};
 use tutord_core::{Result, Timestamp};
 
@@ -70,8 +70,8 @@ pub(super) async fn load(
     conn: &mut Conn,
     exercises: &[NewExercise],
     achievements: &[NewAchievement],
-) -> Result<CatalogueLoaded> {
-    let mut loaded = CatalogueLoaded::default();
+) -> Result<CatalogueCounts> {
+    let mut loaded = CatalogueCounts::default();
     for exercise in exercises {
         load_exercise(conn, exercise, &mut loaded).await?;
     }
@@ -81,7 +81,7 @@ pub(super) async fn load(
     Ok(loaded)
 }
 
-async fn load_exercise(conn: &mut Conn, new: &NewExercise, loaded: &mut CatalogueLoaded) -> Result<()> {
+async fn load_exercise(conn: &mut Conn, new: &NewExercise, loaded: &mut CatalogueCounts) -> Result<()> {
     let found = exercises::table
         .filter(exercises::slug.eq(&new.slug))
         .select((exercises::id, ExerciseTexts::as_select()))
@@ -103,7 +103,7 @@ async fn load_exercise(conn: &mut Conn, new: &NewExercise, loaded: &mut Catalogu
     Ok(())
 }
 
-async fn load_achievement(conn: &mut Conn, new: &NewAchievement, loaded: &mut CatalogueLoaded) -> Result<()> {
+async fn load_achievement(conn: &mut Conn, new: &NewAchievement, loaded: &mut CatalogueCounts) -> Result<()> {
     let found = achievements::table
         .filter(achievements::slug.eq(&new.slug))
         .select((achievements::id, NewAchievement::as_select()))

@@ -35,6 +35,6 @@ pub(super) async fn insert(conn: &mut Conn, new: &NewConversation, now: Timestam
 }
 
 /// A new conversation, created by a student's first message.
-pub(super) const fn begun_by_message(user_id: i64, title: String) -> NewConversation {
+pub(super) const fn new_conversation(user_id: i64, title: String) -> NewConversation {
     NewConversation { user_id, title, context_type: ContextType::General, exercise_id: None }
 }

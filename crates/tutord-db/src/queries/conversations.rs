@@ -6,8 +6,8 @@ use diesel::dsl::{case_when, count_star, exists, select};
 use diesel::prelude::*;
 use diesel_async::RunQueryDsl;
 use tutord_core::model::{
-    Appended, Conversation, ConversationPage, Message, NewConversation, NewReply, NewUserMessage, Order, PREVIEW_CHARS,
-    Stored, StoredExchange,
+    AppendOutcome, Conversation, ConversationPage, Message, NewConversation, NewReply, NewUserMessage, Order,
+    PREVIEW_CHARS, StoredExchange, StoredMessage,
 };
 use tutord_core::page::{Page, PageRequest, Position, counted};
 use tutord_core::schema::{conversations, exercises};
@@ -146,7 +146,7 @@ impl Conversations for Adapter {
         .await
     }
 
-    async fn append_user_message(&self, new: NewUserMessage) -> Result<Appended> {
+    async fn append_user_message(&self, new: NewUserMessage) -> Result<AppendOutcome> {
         let repeated = new.idempotency_key.clone();
         match self.transaction(async |conn| messages::append_user_message(conn, &new).await).await {
             // Another request with the same key committed first.
@@ -154,7 +154,7 @@ impl Conversations for Adapter {
                 self.read(async |conn| {
                     messages::repeated(conn, new.user_id, repeated.as_deref().unwrap_or_default())
                         .await
-                        .map(|found| found.unwrap_or(Appended::NotFound))
+                        .map(|found| found.unwrap_or(AppendOutcome::NotFound))
                 })
                 .await
             }
@@ -162,11 +162,11 @@ impl Conversations for Adapter {
         }
     }
 
-    async fn append_reply(&self, new: NewReply) -> Result<Option<Stored>> {
+    async fn append_reply(&self, new: NewReply) -> Result<Option<StoredMessage>> {
         self.transaction(async |conn| messages::append_reply(conn, &new).await).await
     }
 
-    async fn replace_reply(&self, new: NewReply) -> Result<Option<Stored>> {
+    async fn replace_reply(&self, new: NewReply) -> Result<Option<StoredMessage>> {
         self.transaction(async |conn| messages::replace_reply(conn, &new).await).await
     }
 

@@ -9,9 +9,10 @@ use diesel::dsl::{count_star, exists, not};
 use diesel::prelude::*;
 use diesel_async::RunQueryDsl;
 use tutord_core::model::{
-    Assigned, Candidate, CatalogueLoaded, Choice, Completion, Daily, Difficulty, Exercise, ExerciseKey, ExerciseStatus,
-    Graded, Grading, HintTaken, HistoryItem, Moment, NewAchievement, NewExercise, NewSubmission, NewestDaily,
-    PASSING_GRADE, RequestKey, StoredSubmission, Submitted, Transition, UserExercise,
+    AssignedExercise, Candidate, CandidateFilter, CatalogueCounts, Completion, DailyChoice, Difficulty, Exercise,
+    ExerciseKey, ExerciseStatus, GradedSubmission, Grading, HistoryItem, Moment, NewAchievement, NewExercise,
+    NewSubmission, NewestDailyExercise, PASSING_GRADE, RequestKey, StoredSubmission, SubmissionOutcome, TakenHint,
+    Transition, UserExercise,
 };
 use tutord_core::operations::CATALOGUE_KEY;
 use tutord_core::page::{Cursor, Page, PageRequest, Position, counted};
@@ -59,7 +60,7 @@ impl Exercises for Adapter {
         &self,
         exercises: &[NewExercise],
         achievements: &[NewAchievement],
-    ) -> Result<CatalogueLoaded> {
+    ) -> Result<CatalogueCounts> {
         self.transaction(async |conn| catalogue::load(conn, exercises, achievements).await).await
     }
 
@@ -68,7 +69,7 @@ impl Exercises for Adapter {
         version: &str,
         exercises: &[NewExercise],
         achievements: &[NewAchievement],
-    ) -> Result<Option<CatalogueLoaded>> {
+    ) -> Result<Option<CatalogueCounts>> {
         self.transaction(async |conn| {
             exclusively!(conn, "metadata");
             if metadata::metadata(conn).await?.get(CATALOGUE_KEY).is_some_and(|loaded| loaded == version) {
@@ -97,7 +98,7 @@ impl Exercises for Adapter {
         .await
     }
 
-    async fn newest_daily(&self, user_id: i64) -> Result<Option<NewestDaily>> {
+    async fn newest_daily(&self, user_id: i64) -> Result<Option<NewestDailyExercise>> {
         self.read(async |conn| newest_daily(conn, user_id).await).await
     }
 
@@ -117,7 +118,7 @@ impl Exercises for Adapter {
         .await
     }
 
-    async fn daily_candidates(&self, user_id: i64, choice: &Choice, limit: i64) -> Result<Vec<Candidate>> {
+    async fn daily_candidates(&self, user_id: i64, choice: &CandidateFilter, limit: i64) -> Result<Vec<Candidate>> {
         self.read(async |conn| {
             let taken = user_exercises::table
                 .filter(user_exercises::user_id.eq(user_id))
@@ -140,7 +141,12 @@ impl Exercises for Adapter {
         .await
     }
 
-    async fn assign_daily(&self, user_id: i64, moment: &Moment, chosen: &Daily) -> Result<Option<(Assigned, bool)>> {
+    async fn assign_daily(
+        &self,
+        user_id: i64,
+        moment: &Moment,
+        chosen: &DailyChoice,
+    ) -> Result<Option<(AssignedExercise, bool)>> {
         match self.transaction(async |conn| assign(conn, user_id, moment, chosen).await).await {
             // The student took up the chosen exercise meanwhile.
             Err(Error::Conflict(_)) => Ok(None),
@@ -148,7 +154,12 @@ impl Exercises for Adapter {
         }
     }
 
-    async fn create_exercise(&self, user_id: i64, new: &NewExercise, request: Option<&RequestKey>) -> Result<Assigned> {
+    async fn create_exercise(
+        &self,
+        user_id: i64,
+        new: &NewExercise,
+        request: Option<&RequestKey>,
+    ) -> Result<AssignedExercise> {
         self.transaction(async |conn| {
             if let Some(request) = request {
                 locks::lock_student(conn, user_id).await?;
@@ -157,16 +168,16 @@ impl Exercises for Adapter {
                 }
             }
             let exercise = catalogue::insert_exercise(conn, new, Some(user_id)).await?;
-            let standing = take_up(conn, user_id, exercise.id, None).await?;
+            let user_exercise = insert_user_exercise(conn, user_id, exercise.id, None).await?;
             if let Some(request) = request {
                 requests::remember(conn, user_id, request, (exercise.id, None)).await?;
             }
-            Ok((exercise, standing))
+            Ok((exercise, user_exercise))
         })
         .await
     }
 
-    async fn created_exercise(&self, user_id: i64, request: &RequestKey) -> Result<Option<Assigned>> {
+    async fn created_exercise(&self, user_id: i64, request: &RequestKey) -> Result<Option<AssignedExercise>> {
         self.read(async |conn| requests::created(conn, user_id, request).await).await
     }
 
@@ -219,21 +230,27 @@ impl Exercises for Adapter {
         .await
     }
 
-    async fn take_hint(&self, user_id: i64, exercise_id: i64, at: Timestamp) -> Result<Transition<Option<HintTaken>>> {
+    async fn take_hint(&self, user_id: i64, exercise_id: i64, at: Timestamp) -> Result<Transition<Option<TakenHint>>> {
         self.transaction(async |conn| {
-            let Some((exercise, key, standing)) = locked(conn, user_id, exercise_id).await? else {
+            let Some((exercise, key, user_exercise)) = lock_exercise(conn, user_id, exercise_id).await? else {
                 return Ok(Transition::NotFound);
             };
-            if !is_open(standing.status) {
-                return Ok(Transition::Forbidden(standing.status));
+            if !is_open(user_exercise.status) {
+                return Ok(Transition::Forbidden(user_exercise.status));
             }
             let hints = key.hints();
-            let Some(hint) = usize::try_from(standing.hints_used).ok().and_then(|step| hints.get(step)) else {
+            let Some(hint) = usize::try_from(user_exercise.hints_used).ok().and_then(|step| hints.get(step)) else {
                 return Ok(Transition::Done(None));
             };
-            let step = standing.hints_used + 1;
-            begin(conn, &standing, at, Changes { hints_used: Some(step), ..Changes::default() }).await?;
-            Ok(Transition::Done(Some(HintTaken {
+            let step = user_exercise.hints_used + 1;
+            start(
+                conn,
+                &user_exercise,
+                at,
+                UserExerciseChanges { hints_used: Some(step), ..UserExerciseChanges::default() },
+            )
+            .await?;
+            Ok(Transition::Done(Some(TakenHint {
                 exercise,
                 hint: hint.clone(),
                 step,
@@ -249,25 +266,25 @@ impl Exercises for Adapter {
         exercise_id: i64,
         new: &NewSubmission,
         at: Timestamp,
-    ) -> Result<Transition<Submitted>> {
+    ) -> Result<Transition<SubmissionOutcome>> {
         self.transaction(async |conn| {
-            let Some((exercise, key, standing)) = locked(conn, user_id, exercise_id).await? else {
+            let Some((exercise, key, user_exercise)) = lock_exercise(conn, user_id, exercise_id).await? else {
                 return Ok(Transition::NotFound);
             };
             if let Some(request) = &new.request
                 && let Some(id) = requests::submission(conn, user_id, request).await?
             {
                 return Ok(Transition::Done(match grading_of(conn, id).await? {
-                    Some(grading) => Submitted::Graded(graded(grading, key, standing)),
-                    None => Submitted::Ungraded(StoredSubmission { id, exercise, user_exercise: standing }),
+                    Some(grading) => SubmissionOutcome::Graded(graded_submission(grading, key, user_exercise)),
+                    None => SubmissionOutcome::Ungraded(StoredSubmission { id, exercise, user_exercise }),
                 }));
             }
-            if !is_open(standing.status) {
-                return Ok(Transition::Forbidden(standing.status));
+            if !is_open(user_exercise.status) {
+                return Ok(Transition::Forbidden(user_exercise.status));
             }
             let id = diesel::insert_into(submissions::table)
                 .values((
-                    submissions::user_exercise_id.eq(standing.id),
+                    submissions::user_exercise_id.eq(user_exercise.id),
                     submissions::solution.eq(&new.solution),
                     submissions::created_at.eq(at),
                 ))
@@ -277,13 +294,13 @@ impl Exercises for Adapter {
             if let Some(request) = &new.request {
                 requests::remember(conn, user_id, request, (exercise_id, Some(id))).await?;
             }
-            let counted = Changes {
-                submission_count: Some(standing.submission_count + 1),
-                time_spent_seconds: Some(longest(&standing, new.time_spent_seconds)),
-                ..Changes::default()
+            let counted = UserExerciseChanges {
+                submission_count: Some(user_exercise.submission_count + 1),
+                time_spent_seconds: Some(longest(&user_exercise, new.time_spent_seconds)),
+                ..UserExerciseChanges::default()
             };
-            let user_exercise = begin(conn, &standing, at, counted).await?;
-            Ok(Transition::Done(Submitted::Ungraded(StoredSubmission { id, exercise, user_exercise })))
+            let user_exercise = start(conn, &user_exercise, at, counted).await?;
+            Ok(Transition::Done(SubmissionOutcome::Ungraded(StoredSubmission { id, exercise, user_exercise })))
         })
         .await
     }
@@ -294,9 +311,10 @@ impl Exercises for Adapter {
         submission: &StoredSubmission,
         grading: &Grading,
         moment: Moment,
-    ) -> Result<Transition<Graded>> {
+    ) -> Result<Transition<GradedSubmission>> {
         self.transaction(async |conn| {
-            let Some((exercise, key, standing)) = locked(conn, user_id, submission.exercise.id).await? else {
+            let Some((exercise, key, user_exercise)) = lock_exercise(conn, user_id, submission.exercise.id).await?
+            else {
                 return Ok(Transition::NotFound);
             };
             let is_first = CachedStatement(
@@ -313,19 +331,22 @@ impl Exercises for Adapter {
             if !is_first {
                 // A repeated request was graded meanwhile.
                 let first = grading_of(conn, submission.id).await?.unwrap_or_else(|| grading.clone());
-                return Ok(Transition::Done(graded(first, key, standing)));
+                return Ok(Transition::Done(graded_submission(first, key, user_exercise)));
             }
-            if !is_open(standing.status) {
+            if !is_open(user_exercise.status) {
                 // Completed or skipped while the grader was reading: what was counted stays as it is.
-                return Ok(Transition::Done(graded(grading.clone(), key, standing)));
+                return Ok(Transition::Done(graded_submission(grading.clone(), key, user_exercise)));
             }
-            let changes =
-                Changes { grade: Some(grading.grade), feedback: Some(grading.feedback.clone()), ..Changes::default() };
-            let mut user_exercise = begin(conn, &standing, moment.at, changes).await?;
+            let changes = UserExerciseChanges {
+                grade: Some(grading.grade),
+                feedback: Some(grading.feedback.clone()),
+                ..UserExerciseChanges::default()
+            };
+            let mut user_exercise = start(conn, &user_exercise, moment.at, changes).await?;
             if grading.grade >= PASSING_GRADE {
                 user_exercise = progress::complete(conn, &exercise, &user_exercise, &moment).await?.user_exercise;
             }
-            Ok(Transition::Done(graded(grading.clone(), key, user_exercise)))
+            Ok(Transition::Done(graded_submission(grading.clone(), key, user_exercise)))
         })
         .await
     }
@@ -338,18 +359,18 @@ impl Exercises for Adapter {
         moment: Moment,
     ) -> Result<Transition<Completion>> {
         self.transaction(async |conn| {
-            let Some((exercise, _, standing)) = found(conn, user_id, exercise_id).await? else {
+            let Some((exercise, _, user_exercise)) = find_exercise(conn, user_id, exercise_id).await? else {
                 return Ok(Transition::NotFound);
             };
             // Completing earns points: an exercise that nobody gave the student, and that the student did nothing
             // with, has no row and earns none.
-            let Some(mut standing) = standing else { return Ok(Transition::NotStarted) };
-            match standing.status {
-                ExerciseStatus::Completed => Ok(Transition::Done(progress::completion(conn, standing).await?)),
-                ExerciseStatus::Skipped => Ok(Transition::Forbidden(standing.status)),
+            let Some(mut user_exercise) = user_exercise else { return Ok(Transition::NotStarted) };
+            match user_exercise.status {
+                ExerciseStatus::Completed => Ok(Transition::Done(progress::completion(conn, user_exercise).await?)),
+                ExerciseStatus::Skipped => Ok(Transition::Forbidden(user_exercise.status)),
                 ExerciseStatus::Pending | ExerciseStatus::InProgress => {
-                    standing.time_spent_seconds = longest(&standing, time_spent_seconds);
-                    Ok(Transition::Done(progress::complete(conn, &exercise, &standing, &moment).await?))
+                    user_exercise.time_spent_seconds = longest(&user_exercise, time_spent_seconds);
+                    Ok(Transition::Done(progress::complete(conn, &exercise, &user_exercise, &moment).await?))
                 }
             }
         })
@@ -358,17 +379,17 @@ impl Exercises for Adapter {
 
     async fn skip_exercise(&self, user_id: i64, exercise_id: i64, moment: Moment) -> Result<Transition<()>> {
         self.transaction(async |conn| {
-            let Some((_, _, standing)) = locked(conn, user_id, exercise_id).await? else {
+            let Some((_, _, user_exercise)) = lock_exercise(conn, user_id, exercise_id).await? else {
                 return Ok(Transition::NotFound);
             };
-            match standing.status {
-                ExerciseStatus::Completed => return Ok(Transition::Forbidden(standing.status)),
+            match user_exercise.status {
+                ExerciseStatus::Completed => return Ok(Transition::Forbidden(user_exercise.status)),
                 ExerciseStatus::Skipped => return Ok(Transition::Done(())),
                 ExerciseStatus::Pending | ExerciseStatus::InProgress => {}
             }
-            let skip_count = standing.skip_count + 1;
+            let skip_count = user_exercise.skip_count + 1;
             let due_on = moment.day.plus_days(rules::skipped_for(skip_count));
-            CachedStatement(diesel::update(user_exercises::table.find(standing.id)).set((
+            CachedStatement(diesel::update(user_exercises::table.find(user_exercise.id)).set((
                 user_exercises::status.eq(ExerciseStatus::Skipped),
                 user_exercises::skip_count.eq(skip_count),
                 user_exercises::due_on.eq(due_on),
@@ -414,26 +435,28 @@ const fn is_open(status: ExerciseStatus) -> bool {
     matches!(status, ExerciseStatus::Pending | ExerciseStatus::InProgress)
 }
 
-fn longest(standing: &UserExercise, told: Option<i32>) -> i32 {
-    standing.time_spent_seconds.max(told.unwrap_or(0))
+fn longest(user_exercise: &UserExercise, reported: Option<i32>) -> i32 {
+    user_exercise.time_spent_seconds.max(reported.unwrap_or(0))
 }
 
 /// Locks the student, and reads an exercise with the student's progress; starts it if necessary.
-async fn locked(
+async fn lock_exercise(
     conn: &mut Conn,
     user_id: i64,
     exercise_id: i64,
 ) -> Result<Option<(Exercise, ExerciseKey, UserExercise)>> {
-    let Some((exercise, key, standing)) = found(conn, user_id, exercise_id).await? else { return Ok(None) };
-    let standing = match standing {
-        Some(standing) => standing,
-        None => take_up(conn, user_id, exercise_id, None).await?,
+    let Some((exercise, key, user_exercise)) = find_exercise(conn, user_id, exercise_id).await? else {
+        return Ok(None);
     };
-    Ok(Some((exercise, key, standing)))
+    let user_exercise = match user_exercise {
+        Some(user_exercise) => user_exercise,
+        None => insert_user_exercise(conn, user_id, exercise_id, None).await?,
+    };
+    Ok(Some((exercise, key, user_exercise)))
 }
 
 /// Locks the student, and reads an exercise with the student's progress, if it is started.
-async fn found(
+async fn find_exercise(
     conn: &mut Conn,
     user_id: i64,
     exercise_id: i64,
@@ -445,20 +468,20 @@ async fn found(
         .await
         .optional()?;
     let Some((exercise, key)) = found else { return Ok(None) };
-    let standing = user_exercises::table
+    let user_exercise = user_exercises::table
         .filter(user_exercises::user_id.eq(user_id))
         .filter(user_exercises::exercise_id.eq(exercise_id))
         .select(UserExercise::as_select())
         .first(conn)
         .await
         .optional()?;
-    Ok(Some((exercise, key, standing)))
+    Ok(Some((exercise, key, user_exercise)))
 }
 
 /// Returns a grade for the student, with the solution once the exercise is completed.
-fn graded(grading: Grading, key: ExerciseKey, user_exercise: UserExercise) -> Graded {
+fn graded_submission(grading: Grading, key: ExerciseKey, user_exercise: UserExercise) -> GradedSubmission {
     let solution = key.solution.filter(|_| user_exercise.status == ExerciseStatus::Completed);
-    Graded { grading, user_exercise, solution }
+    GradedSubmission { grading, user_exercise, solution }
 }
 
 /// Returns the grade of a submission, if it has one.
@@ -479,7 +502,7 @@ async fn grading_of(conn: &mut Conn, submission_id: i64) -> QueryResult<Option<G
     }))
 }
 
-async fn take_up(
+async fn insert_user_exercise(
     conn: &mut Conn,
     user_id: i64,
     exercise_id: i64,
@@ -504,7 +527,7 @@ async fn take_up(
 /// The changes of a step with an open exercise; `None` leaves a column unchanged.
 #[derive(Default, AsChangeset)]
 #[diesel(table_name = user_exercises)]
-struct Changes {
+struct UserExerciseChanges {
     hints_used: Option<i32>,
     submission_count: Option<i32>,
     time_spent_seconds: Option<i32>,
@@ -513,13 +536,18 @@ struct Changes {
 }
 
 /// Marks an open exercise as started, together with other changes.
-async fn begin(conn: &mut Conn, standing: &UserExercise, at: Timestamp, changes: Changes) -> QueryResult<UserExercise> {
+async fn start(
+    conn: &mut Conn,
+    user_exercise: &UserExercise,
+    at: Timestamp,
+    changes: UserExerciseChanges,
+) -> QueryResult<UserExercise> {
     CachedStatement(
-        diesel::update(user_exercises::table.find(standing.id))
+        diesel::update(user_exercises::table.find(user_exercise.id))
             .set((
                 changes,
                 user_exercises::status.eq(ExerciseStatus::InProgress),
-                user_exercises::started_at.eq(standing.started_at.unwrap_or(at)),
+                user_exercises::started_at.eq(user_exercise.started_at.unwrap_or(at)),
                 user_exercises::updated_at.eq(at),
             ))
             .returning(UserExercise::as_returning()),
@@ -528,7 +556,7 @@ async fn begin(conn: &mut Conn, standing: &UserExercise, at: Timestamp, changes:
     .await
 }
 
-async fn newest_daily(conn: &mut Conn, user_id: i64) -> Result<Option<NewestDaily>> {
+async fn newest_daily(conn: &mut Conn, user_id: i64) -> Result<Option<NewestDailyExercise>> {
     let found: Option<(Exercise, UserExercise, Option<Timestamp>)> = user_exercises::table
         .inner_join(exercises::table)
         .filter(user_exercises::user_id.eq(user_id))
@@ -538,21 +566,26 @@ async fn newest_daily(conn: &mut Conn, user_id: i64) -> Result<Option<NewestDail
         .first(conn)
         .await
         .optional()?;
-    Ok(found.and_then(|(exercise, standing, since)| {
-        let dated = (standing.daily_date?, since.unwrap_or(standing.created_at));
-        Some(NewestDaily { assigned: (exercise, standing), dated })
+    Ok(found.and_then(|(exercise, user_exercise, since)| {
+        let dated = (user_exercise.daily_date?, since.unwrap_or(user_exercise.created_at));
+        Some(NewestDailyExercise { assigned: (exercise, user_exercise), dated })
     }))
 }
 
 /// Assigns the daily exercise, unless the day has one. Returns `true` if it is new.
-async fn assign(conn: &mut Conn, user_id: i64, moment: &Moment, chosen: &Daily) -> Result<Option<(Assigned, bool)>> {
+async fn assign(
+    conn: &mut Conn,
+    user_id: i64,
+    moment: &Moment,
+    chosen: &DailyChoice,
+) -> Result<Option<(AssignedExercise, bool)>> {
     locks::lock_student(conn, user_id).await?;
     let newest = newest_daily(conn, user_id).await?;
     let date = streak::daily_date(newest.as_ref().map(|newest| newest.dated), moment.at, &moment.zone);
     let Some(day) = date else { return Ok(newest.map(|newest| (newest.assigned, false))) };
     let id = match chosen {
-        Daily::Existing(id) => *id,
-        Daily::Generated(new) => catalogue::insert_exercise(conn, new, Some(user_id)).await?.id,
+        DailyChoice::Existing(id) => *id,
+        DailyChoice::Generated(new) => catalogue::insert_exercise(conn, new, Some(user_id)).await?.id,
     };
     let skipped = CachedStatement(
         diesel::update(
@@ -573,7 +606,7 @@ async fn assign(conn: &mut Conn, user_id: i64, moment: &Moment, chosen: &Daily) 
     .execute(conn)
     .await?;
     if skipped == 0 {
-        take_up(conn, user_id, id, Some((day, moment.at))).await?;
+        insert_user_exercise(conn, user_id, id, Some((day, moment.at))).await?;
     }
     Ok(newest_daily(conn, user_id).await?.map(|newest| (newest.assigned, true)))
 }

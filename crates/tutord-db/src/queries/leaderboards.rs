@@ -15,7 +15,7 @@ use diesel_async::RunQueryDsl;
 use tutord_core::model::progress::{Board, LeaderboardEntry, Neighbourhood, starts_on, utc_day};
 use tutord_core::model::{Metric, Period};
 use tutord_core::page::{Cursor, Page, PageRequest, Position};
-use tutord_core::rules::{CompletedExercise, Standings};
+use tutord_core::rules::{BoardValues, CompletedExercise};
 use tutord_core::schema::{leaderboard_entries, leaderboards, users};
 use tutord_core::sql_types::Day;
 use tutord_core::{LocalDate, Result, Timestamp};
@@ -29,7 +29,7 @@ const LEVELS: [(i32, i64); 3] = [(0, 1), (1, 256), (2, 65_536)];
 
 /// A leaderboard with the student's entry on it, where there is one.
 #[derive(Debug, Queryable)]
-struct Standing {
+struct BoardEntry {
     id: i64,
     metric: Metric,
     period: Period,
@@ -39,7 +39,7 @@ struct Standing {
 }
 
 /// Returns the leaderboards of the periods that contain `day`, of these languages; creates missing ones.
-async fn standings(conn: &mut Conn, user_id: i64, day: LocalDate, languages: &[&str]) -> Result<Vec<Standing>> {
+async fn board_entries(conn: &mut Conn, user_id: i64, day: LocalDate, languages: &[&str]) -> Result<Vec<BoardEntry>> {
     const PERIODS: [Period; 3] = [Period::All, Period::Weekly, Period::Monthly];
     let [all, weekly, monthly] =
         PERIODS.map(|period| leaderboards::period.eq(period).and(leaderboards::starts_on.eq(starts_on(period, day))));
@@ -59,7 +59,7 @@ async fn standings(conn: &mut Conn, user_id: i64, day: LocalDate, languages: &[&
                 leaderboard_entries::value.nullable(),
             ))
     };
-    let found: Vec<Standing> = wanted().load(conn).await?;
+    let found: Vec<BoardEntry> = wanted().load(conn).await?;
     if found.len() == PERIODS.len() * languages.len() * Metric::ALL.len() {
         return Ok(found);
     }
@@ -94,22 +94,22 @@ pub(super) async fn count(
     let mut languages = vec!["", &done.language];
     languages.sort_unstable();
     languages.dedup();
-    let standings = standings(conn, user_id, utc_day(done.completed_at), &languages).await?;
+    let entries = board_entries(conn, user_id, utc_day(done.completed_at), &languages).await?;
     let streak = i64::from(streak);
-    let changed = standings.into_iter().filter_map(|standing| {
-        let old = standing.value;
-        let new = match standing.metric {
+    let changed = entries.into_iter().filter_map(|entry| {
+        let old = entry.value;
+        let new = match entry.metric {
             Metric::Points => old.unwrap_or(0) + i64::from(points),
             Metric::Streak => old.unwrap_or(0).max(streak),
         };
-        (old != Some(new)).then_some((standing.id, old, Some(new)))
+        (old != Some(new)).then_some((entry.id, old, Some(new)))
     });
     let changed: Vec<_> = changed.collect();
     store(conn, user_id, hidden, &changed).await
 }
 
 /// Replaces a student's entries by the result of a recomputation.
-pub(super) async fn replace(conn: &mut Conn, user_id: i64, found: &Standings, now: Timestamp) -> Result<()> {
+pub(super) async fn replace(conn: &mut Conn, user_id: i64, found: &BoardValues, now: Timestamp) -> Result<()> {
     let hidden = lock_student(conn, user_id).await?;
     let day = utc_day(now);
     let mut languages: Vec<&str> = found.0.keys().map(|(_, _, language, _)| language.as_str()).collect();
@@ -126,11 +126,11 @@ pub(super) async fn replace(conn: &mut Conn, user_id: i64, found: &Standings, no
     if languages.is_empty() {
         return Ok(());
     }
-    let standings = standings(conn, user_id, day, &languages).await?;
-    let changed = standings.into_iter().filter_map(|standing| {
-        let key = (standing.period, standing.starts_on, standing.language, standing.metric);
+    let entries = board_entries(conn, user_id, day, &languages).await?;
+    let changed = entries.into_iter().filter_map(|entry| {
+        let key = (entry.period, entry.starts_on, entry.language, entry.metric);
         let new = found.0.get(&key).copied();
-        (standing.value != new).then_some((standing.id, standing.value, new))
+        (entry.value != new).then_some((entry.id, entry.value, new))
     });
     let changed: Vec<_> = changed.collect();
     store(conn, user_id, hidden, &changed).await
@@ -206,7 +206,7 @@ pub(super) async fn set_hidden(conn: &mut Conn, user_id: i64, hidden: bool) -> R
 }
 
 #[derive(QueryableByName)]
-struct Row {
+struct EntryRow {
     #[diesel(sql_type = BigInt)]
     user_id: i64,
     #[diesel(sql_type = Text)]
@@ -235,7 +235,7 @@ fn entries(condition: &str, order: &str, cut: &str) -> String {
 }
 
 /// Selects entries after (value, user) in the order of the leaderboard.
-async fn entries_after(conn: &mut Conn, id: i64, after: (i64, i64), limit: i64) -> QueryResult<Vec<Row>> {
+async fn entries_after(conn: &mut Conn, id: i64, after: (i64, i64), limit: i64) -> QueryResult<Vec<EntryRow>> {
     let (value, user_id) = after;
     let sql = entries("AND e.value <= $2 AND (e.value < $2 OR e.user_id > $3)", DOWN, "LIMIT $4");
     let query = diesel::sql_query(sql).bind::<BigInt, _>(id).bind::<BigInt, _>(value);
@@ -243,7 +243,7 @@ async fn entries_after(conn: &mut Conn, id: i64, after: (i64, i64), limit: i64) 
 }
 
 /// Selects entries before (value, user), nearest first.
-async fn entries_before(conn: &mut Conn, id: i64, before: (i64, i64), limit: i64) -> QueryResult<Vec<Row>> {
+async fn entries_before(conn: &mut Conn, id: i64, before: (i64, i64), limit: i64) -> QueryResult<Vec<EntryRow>> {
     let (value, user_id) = before;
     let sql = entries("AND e.value >= $2 AND (e.value > $2 OR e.user_id < $3)", UP, "LIMIT $4");
     let query = diesel::sql_query(sql).bind::<BigInt, _>(id).bind::<BigInt, _>(value);
@@ -287,7 +287,7 @@ pub(super) async fn around(conn: &mut Conn, board: &Board, user_id: i64, neighbo
     let Some(id) = find(conn, board).await? else { return Ok(nowhere) };
     let own = diesel::sql_query(entries("AND e.user_id = $2", DOWN, ""));
     let own = CachedStatement(own.bind::<BigInt, _>(id).bind::<BigInt, _>(user_id));
-    let own: Option<Row> = own.get_result(conn).await.optional()?;
+    let own: Option<EntryRow> = own.get_result(conn).await.optional()?;
     let Some(own) = own else {
         return Ok(Neighbourhood { total: ranked(conn, id, Vec::new()).await?.1, ..nowhere });
     };
@@ -304,7 +304,7 @@ pub(super) async fn around(conn: &mut Conn, board: &Board, user_id: i64, neighbo
 }
 
 #[derive(QueryableByName)]
-struct Above {
+struct RankCounts {
     #[diesel(sql_type = BigInt)]
     above: i64,
     #[diesel(sql_type = BigInt)]
@@ -320,8 +320,8 @@ struct ValueCount {
 }
 
 /// Returns the ranks of consecutive entries, and the number of entries of the leaderboard.
-async fn ranked(conn: &mut Conn, id: i64, rows: Vec<Row>) -> Result<(Vec<LeaderboardEntry>, i64)> {
-    let highest = <[Row]>::first(&rows).map_or(0, |row| row.value);
+async fn ranked(conn: &mut Conn, id: i64, rows: Vec<EntryRow>) -> Result<(Vec<LeaderboardEntry>, i64)> {
+    let highest = <[EntryRow]>::first(&rows).map_or(0, |row| row.value);
     let lowest = rows.last().map_or(0, |row| row.value);
     // Each level of the tree gives what its parents have not: the siblings above the value's own bucket.
     let siblings = "COALESCE((SELECT SUM(students) FROM leaderboard_counts WHERE leaderboard_id = $1";
@@ -334,7 +334,7 @@ async fn ranked(conn: &mut Conn, id: i64, rows: Vec<Row>) -> Result<(Vec<Leaderb
          CAST({siblings} AND level = 2), 0) \
          + COALESCE((SELECT SUM(delta) FROM leaderboard_changes WHERE leaderboard_id = $1), 0) AS BIGINT) AS total"
     );
-    let Above { above, total } = CachedStatement(
+    let RankCounts { above, total } = CachedStatement(
         diesel::sql_query(above)
             .bind::<BigInt, _>(id)
             .bind::<BigInt, _>(highest)
@@ -375,7 +375,7 @@ async fn ranked(conn: &mut Conn, id: i64, rows: Vec<Row>) -> Result<(Vec<Leaderb
 }
 
 #[derive(QueryableByName)]
-struct Change {
+struct CountChange {
     #[diesel(sql_type = BigInt)]
     leaderboard_id: i64,
     #[diesel(sql_type = BigInt)]
@@ -388,7 +388,8 @@ struct Change {
 pub(super) async fn fold(conn: &mut Conn, batch: i64) -> Result<usize> {
     let take = "DELETE FROM leaderboard_changes WHERE id IN \
          (SELECT id FROM leaderboard_changes ORDER BY id LIMIT $1) RETURNING leaderboard_id, value, delta";
-    let changes: Vec<Change> = CachedStatement(diesel::sql_query(take).bind::<BigInt, _>(batch)).load(conn).await?;
+    let changes: Vec<CountChange> =
+        CachedStatement(diesel::sql_query(take).bind::<BigInt, _>(batch)).load(conn).await?;
     // Sorted, so that two processes that fold at once lock the same nodes in the same order.
     let mut nodes = BTreeMap::new();
     for change in &changes {

@@ -5,8 +5,8 @@ use diesel::prelude::*;
 use diesel::sql_types::Text;
 use diesel_async::RunQueryDsl;
 use tutord_core::model::{
-    Appended, Conversation, ConversationPage, INCOMPLETE_REASONS, Message, MessageRole, NewReply, NewUserMessage,
-    Order, PREVIEW_CHARS, Stored, StoredExchange, Target, message_page,
+    AppendOutcome, Conversation, ConversationPage, INCOMPLETE_REASONS, Message, MessageRole, MessageTarget, NewReply,
+    NewUserMessage, Order, PREVIEW_CHARS, StoredExchange, StoredMessage, message_page,
 };
 use tutord_core::page::{PageRequest, Position};
 use tutord_core::schema::{conversations, idempotency_keys, messages};
@@ -14,7 +14,7 @@ use tutord_core::text::head;
 use tutord_core::{Result, Timestamp};
 
 use super::Conn;
-use super::conversation_rows::{begun_by_message, insert, own};
+use super::conversation_rows::{insert, new_conversation, own};
 use crate::cached_statement::CachedStatement;
 
 diesel::define_sql_function! {
@@ -72,7 +72,7 @@ pub(super) async fn page(
 }
 
 /// Stores a student's message, and its conversation if it is new.
-pub(super) async fn append_user_message(conn: &mut Conn, new: &NewUserMessage) -> Result<Appended> {
+pub(super) async fn append_user_message(conn: &mut Conn, new: &NewUserMessage) -> Result<AppendOutcome> {
     if let Some(key) = &new.idempotency_key
         && let Some(appended) = repeated(conn, new.user_id, key).await?
     {
@@ -80,11 +80,11 @@ pub(super) async fn append_user_message(conn: &mut Conn, new: &NewUserMessage) -
     }
     let now = Timestamp::now();
     let conversation_id = match &new.target {
-        Target::Existing(id) => *id,
-        Target::New { title } => insert(conn, &begun_by_message(new.user_id, title.clone()), now).await?.id,
+        MessageTarget::Existing(id) => *id,
+        MessageTarget::New { title } => insert(conn, &new_conversation(new.user_id, title.clone()), now).await?.id,
     };
     let Some(conversation) = count_in(conn, new.user_id, conversation_id, &new.content).await? else {
-        return Ok(Appended::NotFound);
+        return Ok(AppendOutcome::NotFound);
     };
     let message = diesel::insert_into(messages::table)
         .values((
@@ -109,11 +109,11 @@ pub(super) async fn append_user_message(conn: &mut Conn, new: &NewUserMessage) -
             .execute(conn)
             .await?;
     }
-    Ok(Appended::Stored(Stored { message, conversation }))
+    Ok(AppendOutcome::Stored(StoredMessage { message, conversation }))
 }
 
 /// Stores a tutor's reply.
-pub(super) async fn append_reply(conn: &mut Conn, new: &NewReply) -> Result<Option<Stored>> {
+pub(super) async fn append_reply(conn: &mut Conn, new: &NewReply) -> Result<Option<StoredMessage>> {
     let Some(conversation) = count_in(conn, new.user_id, new.conversation_id, &new.content).await? else {
         return Ok(None);
     };
@@ -135,11 +135,11 @@ pub(super) async fn append_reply(conn: &mut Conn, new: &NewReply) -> Result<Opti
         .returning(Message::as_returning())
         .get_result(conn)
         .await?;
-    Ok(Some(Stored { message, conversation }))
+    Ok(Some(StoredMessage { message, conversation }))
 }
 
 /// Replaces an incomplete reply by a complete or longer one.
-pub(super) async fn replace_reply(conn: &mut Conn, new: &NewReply) -> Result<Option<Stored>> {
+pub(super) async fn replace_reply(conn: &mut Conn, new: &NewReply) -> Result<Option<StoredMessage>> {
     let present = messages::table
         .filter(messages::reply_to.eq(new.reply_to))
         .filter(messages::finish_reason.eq_any(INCOMPLETE_REASONS))
@@ -169,7 +169,7 @@ pub(super) async fn replace_reply(conn: &mut Conn, new: &NewReply) -> Result<Opt
         .returning(Conversation::as_returning())
         .get_result(conn)
         .await?;
-    Ok(Some(Stored { message, conversation }))
+    Ok(Some(StoredMessage { message, conversation }))
 }
 
 /// Increments the message count of a conversation. The count is the position of the message, and the newest time its
@@ -200,7 +200,7 @@ async fn count_in(
 }
 
 /// Returns the message stored by an earlier request with this idempotency key.
-pub(super) async fn repeated(conn: &mut Conn, user_id: i64, key: &str) -> Result<Option<Appended>> {
+pub(super) async fn repeated(conn: &mut Conn, user_id: i64, key: &str) -> Result<Option<AppendOutcome>> {
     let stored: Option<(i64, i64)> = idempotency_keys::table
         .find((user_id, key))
         .select((idempotency_keys::conversation_id, idempotency_keys::message_id))
@@ -216,9 +216,9 @@ pub(super) async fn repeated(conn: &mut Conn, user_id: i64, key: &str) -> Result
         .await
         .optional()?;
     Ok(Some(match question {
-        Some(question) => Appended::Repeated(exchange(conn, question).await?),
+        Some(question) => AppendOutcome::Repeated(exchange(conn, question).await?),
         // The conversation was deleted meanwhile.
-        None => Appended::NotFound,
+        None => AppendOutcome::NotFound,
     }))
 }
 

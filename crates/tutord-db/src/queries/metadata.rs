@@ -13,19 +13,20 @@ use crate::cached_statement::CachedStatement;
 
 /// A row of diesel's table of applied migrations.
 #[derive(QueryableByName)]
-struct Applied {
+struct AppliedMigration {
     #[diesel(sql_type = Text)]
     version: String,
 }
 
 /// Returns the versions of the applied migrations.
-pub(super) async fn applied(conn: &mut Conn) -> Result<Vec<String>> {
-    let rows = diesel::sql_query("SELECT version FROM __diesel_schema_migrations").load::<Applied>(conn).await?;
+pub(super) async fn applied_migrations(conn: &mut Conn) -> Result<Vec<String>> {
+    let rows =
+        diesel::sql_query("SELECT version FROM __diesel_schema_migrations").load::<AppliedMigration>(conn).await?;
     Ok(rows.into_iter().map(|row| row.version).collect())
 }
 
 /// Empty if the table is missing: no migration was ever applied, and reading must not create the table.
-pub(super) fn or_nothing<T: Default>(outcome: Result<T>) -> Result<T> {
+pub(super) fn or_default_without_table<T: Default>(outcome: Result<T>) -> Result<T> {
     match outcome {
         Err(Error::Refused(Refusal::SchemaMismatch, _)) => Ok(T::default()),
         outcome => outcome,

@@ -6,13 +6,13 @@ use async_trait::async_trait;
 use diesel::prelude::*;
 use diesel_async::RunQueryDsl;
 use tutord_core::model::progress::{
-    ALL_TIME, Activity, ActivityHistory, Board, LeaderboardEntry, MAX_TOPICS, Neighbourhood, ProgressOverview,
-    TopicSkill, Unlocked,
+    ALL_TIME, AchievementStatus, Activity, ActivityHistory, Board, LeaderboardEntry, MAX_TOPICS, Neighbourhood,
+    ProgressOverview, TopicSkill,
 };
 use tutord_core::model::{Achievement, Completion, Exercise, ExerciseStatus, Moment, Period, UserExercise};
 use tutord_core::page::{Page, PageRequest};
 use tutord_core::rules::streak::Streak;
-use tutord_core::rules::{self, CompletedExercise, Standings, Summary, level};
+use tutord_core::rules::{self, BoardValues, CompletedExercise, Summary, level};
 use tutord_core::schema::{achievements, activity, exercises, skill_levels, user_achievements, user_exercises, users};
 use tutord_core::store::Progress;
 use tutord_core::time::zone::{day_in, zone};
@@ -70,7 +70,7 @@ impl Progress for Adapter {
         self.read(async |conn| {
             let (all, unlocked, skills) = (of_all_time!(user_id), unlocked!(user_id), skills!(user_id));
             let (all, achievements, skills) =
-                pipelined!(conn, all.load::<Activity>, unlocked.load::<Unlocked>, skills.load::<TopicSkill>);
+                pipelined!(conn, all.load::<Activity>, unlocked.load::<AchievementStatus>, skills.load::<TopicSkill>);
             Ok(ProgressOverview { all: all.into_iter().next(), achievements, skills })
         })
         .await
@@ -160,10 +160,10 @@ impl Progress for Adapter {
 pub(super) async fn complete(
     conn: &mut Conn,
     exercise: &Exercise,
-    standing: &UserExercise,
+    user_exercise: &UserExercise,
     moment: &Moment,
 ) -> Result<Completion> {
-    let user_id = standing.user_id;
+    let user_id = user_exercise.user_id;
     let instants = users::table.find(user_id).select(StreakInstants::as_select());
     let (all, newest) = (of_all_time!(user_id), newest_day!(user_id));
     let (all, newest, instants) =
@@ -184,9 +184,9 @@ pub(super) async fn complete(
         exercise_type: exercise.exercise_type,
         language: exercise.programming_language.clone(),
         topics: exercise.topics().map(str::to_owned).collect(),
-        grade: standing.grade,
-        hints_used: standing.hints_used,
-        time_spent_seconds: standing.time_spent_seconds,
+        grade: user_exercise.grade,
+        hints_used: user_exercise.hints_used,
+        time_spent_seconds: user_exercise.time_spent_seconds,
         completed_at,
         day: day_in(&moment.zone, completed_at),
         zone: Some(moment.zone.clone()),
@@ -206,18 +206,18 @@ pub(super) async fn complete(
         store_skill(conn, &skill).await?;
     }
 
-    let granted = grant(conn, &summary.all, best_level, standing.id, done.completed_at).await?;
+    let granted = grant(conn, &summary.all, best_level, user_exercise.id, done.completed_at).await?;
     let reward: i32 = granted.iter().map(|achievement| achievement.points).sum();
     summary.reward(i32::try_from(granted.len()).unwrap_or(i32::MAX), reward);
     let points = rules::points(exercise.difficulty) + reward;
     store_summary(conn, &summary).await?;
     let user_exercise = CachedStatement(
-        diesel::update(user_exercises::table.find(standing.id))
+        diesel::update(user_exercises::table.find(user_exercise.id))
             .set((
                 user_exercises::status.eq(ExerciseStatus::Completed),
-                user_exercises::time_spent_seconds.eq(standing.time_spent_seconds),
+                user_exercises::time_spent_seconds.eq(user_exercise.time_spent_seconds),
                 user_exercises::points_earned.eq(points),
-                user_exercises::started_at.eq(standing.started_at.unwrap_or(moment.at)),
+                user_exercises::started_at.eq(user_exercise.started_at.unwrap_or(moment.at)),
                 user_exercises::completed_at.eq(done.completed_at),
                 user_exercises::completed_on.eq(day),
                 user_exercises::completed_in.eq(moment.zone.iana_name()),
@@ -342,7 +342,7 @@ async fn grant(
     user_exercise_id: i64,
     at: Timestamp,
 ) -> Result<Vec<Achievement>> {
-    let rows: Vec<Unlocked> = unlocked!(all.user_id).load(conn).await?;
+    let rows: Vec<AchievementStatus> = unlocked!(all.user_id).load(conn).await?;
     let reached: Vec<Achievement> = rows
         .into_iter()
         .filter(|(_, unlocked_at)| unlocked_at.is_none())
@@ -384,7 +384,7 @@ async fn rebuild(conn: &mut Conn, user_id: i64, now: Timestamp) -> Result<()> {
         .await?;
     let mut summary = Summary::empty(user_id);
     let mut skills = BTreeMap::<String, TopicSkill>::new();
-    let mut standings = Standings::default();
+    let mut values = BoardValues::default();
     let mut after = (Timestamp::from_micros(0), 0);
     loop {
         let page = completions_after(conn, user_id, after).await?;
@@ -429,7 +429,7 @@ async fn rebuild(conn: &mut Conn, user_id: i64, now: Timestamp) -> Result<()> {
                 reward += points;
             }
             summary.reward(count, reward);
-            standings.count(&done, rules::points(exercise.difficulty) + reward, streak);
+            values.count(&done, rules::points(exercise.difficulty) + reward, streak);
         }
     }
     if summary.newest.is_some() {
@@ -439,7 +439,7 @@ async fn rebuild(conn: &mut Conn, user_id: i64, now: Timestamp) -> Result<()> {
         store_skill(conn, skill).await?;
     }
     store_streak(conn, &summary).await?;
-    leaderboards::replace(conn, user_id, &standings, now).await
+    leaderboards::replace(conn, user_id, &values, now).await
 }
 
 async fn completions_after(conn: &mut Conn, user_id: i64, after: (Timestamp, i64)) -> Result<Vec<History>> {

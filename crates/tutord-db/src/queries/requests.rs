@@ -2,7 +2,7 @@
 
 use diesel::prelude::*;
 use diesel_async::RunQueryDsl;
-use tutord_core::model::{Assigned, Exercise, RequestKey, UserExercise};
+use tutord_core::model::{AssignedExercise, Exercise, RequestKey, UserExercise};
 use tutord_core::schema::{exercise_requests, exercises, user_exercises};
 use tutord_core::{Error, Result, Timestamp};
 
@@ -47,7 +47,7 @@ pub(super) async fn submission(conn: &mut Conn, user_id: i64, request: &RequestK
 }
 
 /// Returns the exercise stored by an earlier request, with the student's progress.
-pub(super) async fn created(conn: &mut Conn, user_id: i64, request: &RequestKey) -> Result<Option<Assigned>> {
+pub(super) async fn created(conn: &mut Conn, user_id: i64, request: &RequestKey) -> Result<Option<AssignedExercise>> {
     let Some((exercise_id, _)) = find(conn, user_id, request).await? else { return Ok(None) };
     let assigned = user_exercises::table
         .inner_join(exercises::table)

@@ -24,7 +24,7 @@ const PAUSE: Duration = Duration::from_secs(30);
 
 /// The highest existing ids, after which new rows are numbered.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Bases {
+pub(crate) struct HighestIds {
     pub(crate) users: i64,
     pub(crate) exercises: i64,
     pub(crate) conversations: i64,
@@ -35,12 +35,12 @@ pub(crate) struct Bases {
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct SeedRows<'a> {
     plan: &'a SeedPlan,
-    bases: Bases,
+    ids: HighestIds,
 }
 
 impl<'a> SeedRows<'a> {
-    pub(crate) const fn new(plan: &'a SeedPlan, bases: Bases) -> Self {
-        Self { plan, bases }
+    pub(crate) const fn new(plan: &'a SeedPlan, ids: HighestIds) -> Self {
+        Self { plan, ids }
     }
 
     /// Creates a generator for a row of a kind.
@@ -54,7 +54,7 @@ impl<'a> SeedRows<'a> {
             let email = self.plan.email(index + 1);
             let joined = BEGINNING + Duration::from_secs(random.random_range(0..86_400 * 30));
             UserRow {
-                id: self.bases.users + 1 + index.cast_signed(),
+                id: self.ids.users + 1 + index.cast_signed(),
                 email_folded: email.clone(),
                 email,
                 password_hash: &self.plan.password_hash,
@@ -73,7 +73,7 @@ impl<'a> SeedRows<'a> {
             let mut random = self.random(2, index);
             let topic = words::pick(&mut random, words::TOPICS);
             ExerciseRow {
-                id: self.bases.exercises + 1 + index.cast_signed(),
+                id: self.ids.exercises + 1 + index.cast_signed(),
                 title: format!("Exercise {}: {topic}", index + 1),
                 description: words::sentence(&mut random),
                 instructions: words::sentence(&mut random),
@@ -129,8 +129,8 @@ impl<'a> SeedRows<'a> {
             let last = (count > 0).then(|| self.content(index, count));
             let active = if count > 0 { message_time(index, count) } else { begun };
             ConversationRow {
-                id: self.bases.conversations + 1 + index.cast_signed(),
-                user_id: self.bases.users + 1 + owner.cast_signed(),
+                id: self.ids.conversations + 1 + index.cast_signed(),
+                user_id: self.ids.users + 1 + owner.cast_signed(),
                 title: self.content(index, 1).chars().take(60).collect(),
                 message_count: count.cast_signed(),
                 last_message_at: active,
@@ -142,7 +142,7 @@ impl<'a> SeedRows<'a> {
     }
 
     pub(crate) fn messages(self) -> impl Iterator<Item = MessageRow> + Send {
-        let mut id = self.bases.messages;
+        let mut id = self.ids.messages;
         (0..self.plan.conversations)
             .zip(self.message_counts())
             .flat_map(|(conversation, count)| (1..=count).map(move |position| (conversation, position)))
@@ -152,7 +152,7 @@ impl<'a> SeedRows<'a> {
                 let mut random = self.random(5, conversation.wrapping_mul(1 << 32) ^ position);
                 MessageRow {
                     id,
-                    conversation_id: self.bases.conversations + 1 + conversation.cast_signed(),
+                    conversation_id: self.ids.conversations + 1 + conversation.cast_signed(),
                     position: position.cast_signed(),
                     role: if reply { MessageRole::Assistant } else { MessageRole::User },
                     content: self.content(conversation, position),
@@ -199,14 +199,14 @@ mod tests {
         SeedPlan { users: 5, conversations: 20, messages: 400, exercises: 3, seed: 7, password_hash: "-".to_owned() }
     }
 
-    const BASES: Bases = Bases { users: 10, exercises: 0, conversations: 100, messages: 1_000 };
+    const IDS: HighestIds = HighestIds { users: 10, exercises: 0, conversations: 100, messages: 1_000 };
 
     #[test]
     fn counters_agree_with_the_messages() {
         let plan = plan();
-        let messages: Vec<_> = SeedRows::new(&plan, BASES).messages().collect();
+        let messages: Vec<_> = SeedRows::new(&plan, IDS).messages().collect();
         assert_eq!(messages.len(), 400);
-        for conversation in SeedRows::new(&plan, BASES).conversations() {
+        for conversation in SeedRows::new(&plan, IDS).conversations() {
             let own: Vec<_> = messages.iter().filter(|message| message.conversation_id == conversation.id).collect();
             assert_eq!(conversation.message_count, i64::try_from(own.len()).unwrap());
             assert!((11..=15).contains(&conversation.user_id));
@@ -223,8 +223,7 @@ mod tests {
 
     #[test]
     fn the_seed_decides() {
-        let contents =
-            |plan: &SeedPlan| SeedRows::new(plan, BASES).messages().map(|row| row.content).collect::<Vec<_>>();
+        let contents = |plan: &SeedPlan| SeedRows::new(plan, IDS).messages().map(|row| row.content).collect::<Vec<_>>();
         assert_eq!(contents(&plan()), contents(&plan()));
         assert_ne!(contents(&plan()), contents(&SeedPlan { seed: 8, ..plan() }));
     }

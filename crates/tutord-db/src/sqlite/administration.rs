@@ -59,14 +59,15 @@ impl Administration for Sqlite {
     }
 
     async fn pending_migrations(&self) -> Result<Vec<String>> {
-        let applied = metadata::or_nothing(self.read(async |conn| metadata::applied(conn).await).await)?;
+        let applied =
+            metadata::or_default_without_table(self.read(async |conn| metadata::applied_migrations(conn).await).await)?;
         pending::<diesel::sqlite::Sqlite>(&MIGRATIONS, &applied)
     }
 
     async fn schema(&self) -> Result<SchemaState> {
         let pending = self.pending_migrations().await?;
         let metadata = self.read(async |conn| metadata::metadata(conn).await).await;
-        Ok(SchemaState { pending, metadata: metadata::or_nothing(metadata)? })
+        Ok(SchemaState { pending, metadata: metadata::or_default_without_table(metadata)? })
     }
 
     async fn try_write(&self) -> Result<()> {

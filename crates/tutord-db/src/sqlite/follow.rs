@@ -40,7 +40,7 @@ struct Version {
 }
 
 #[derive(QueryableByName)]
-struct Row {
+struct DataVersion {
     #[diesel(sql_type = BigInt)]
     data_version: i64,
 }
@@ -59,7 +59,7 @@ async fn look(writer: &Pool<Conn>, opened: &AtomicU64, watch: &Watch) -> Result<
     let connection = opened.load(Ordering::Acquire);
     let watch = watch.clone();
     let version = conn.spawn_blocking(move |inner| {
-        unwatched(inner, &watch, |inner| diesel::sql_query("PRAGMA data_version").get_result::<Row>(inner))
+        unwatched(inner, &watch, |inner| diesel::sql_query("PRAGMA data_version").get_result::<DataVersion>(inner))
     });
     Ok(Version { connection, version: version.await?.data_version })
 }
@@ -80,7 +80,7 @@ impl ChangeFeed for Follower {
         Ok(vec![Change { id: 0, kind: ChangeKind::Unknown, user_id: None, item_id: None }])
     }
 
-    async fn done(&mut self, _changes: &[Change]) -> Result<()> {
+    async fn acknowledge(&mut self, _changes: &[Change]) -> Result<()> {
         *self.done.lock().unwrap_or_else(PoisonError::into_inner) = self.found;
         Ok(())
     }

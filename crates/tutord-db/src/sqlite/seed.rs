@@ -8,7 +8,7 @@ use diesel::sqlite::SqliteConnection;
 use tutord_core::operations::SeedPlan;
 use tutord_core::schema::{conversations, exercises, messages, users};
 
-use crate::seed::{Bases, SeedRows};
+use crate::seed::{HighestIds, SeedRows};
 
 /// The number of rows between two progress reports.
 const REPORTED: u64 = 1_000;
@@ -25,13 +25,13 @@ pub(super) fn load(
                 $table::table.select(max($table::id)).first::<Option<i64>>(conn)?.unwrap_or(0)
             };
         }
-        let bases = Bases {
+        let ids = HighestIds {
             users: handed_out(conn, "users")?,
             exercises: newest!(exercises),
             conversations: handed_out(conn, "conversations")?,
             messages: newest!(messages),
         };
-        let rows = SeedRows::new(plan, bases);
+        let rows = SeedRows::new(plan, ids);
         let mut done = 0;
         macro_rules! insert {
             ($table:ident, $rows:expr) => {

@@ -1,5 +1,5 @@
 use tutord_core::Timestamp;
-use tutord_core::model::{Appended, IDEMPOTENCY_KEY_LIFETIME, Target};
+use tutord_core::model::{AppendOutcome, IDEMPOTENCY_KEY_LIFETIME, MessageTarget};
 
 use crate::fixture::{self, Fixture, message, open};
 use crate::pool::until_waiting;
@@ -25,13 +25,13 @@ async fn the_clock_is_this_machines(store: &Fixture) {
 
 async fn old_idempotency_keys_are_purged(store: &Fixture) {
     let user = store.student("ada").await;
-    let mut new = message(user.id, Target::New { title: "t".to_owned() }, "hello");
+    let mut new = message(user.id, MessageTarget::New { title: "t".to_owned() }, "hello");
     new.idempotency_key = Some("key-1".to_owned());
     let first = fixture::stored(store.append_user_message(new.clone()).await.unwrap());
     assert_eq!(store.purge_expired(first.created_at + IDEMPOTENCY_KEY_LIFETIME / 2, 100).await.unwrap(), 0);
-    assert!(matches!(store.append_user_message(new.clone()).await.unwrap(), Appended::Repeated(_)));
+    assert!(matches!(store.append_user_message(new.clone()).await.unwrap(), AppendOutcome::Repeated(_)));
     assert_eq!(store.purge_expired(first.created_at + IDEMPOTENCY_KEY_LIFETIME * 2, 100).await.unwrap(), 1);
-    assert!(matches!(store.append_user_message(new).await.unwrap(), Appended::Stored(_)));
+    assert!(matches!(store.append_user_message(new).await.unwrap(), AppendOutcome::Stored(_)));
 }
 
 async fn shapes_are_planned_without_running(store: &Fixture) {

@@ -3,8 +3,9 @@ use std::collections::HashSet;
 use std::time::Duration;
 
 use tutord_core::model::{
-    Choice, Daily, Difficulty, ExerciseStatus, ExerciseType, Grading, HistoryItem, Moment, NewAchievement, NewExercise,
-    NewSubmission, RequestKey, Requirement, StoredSubmission, Submitted, Transition,
+    CandidateFilter, DailyChoice, Difficulty, ExerciseStatus, ExerciseType, Grading, HistoryItem, Moment,
+    NewAchievement, NewExercise, NewSubmission, RequestKey, Requirement, StoredSubmission, SubmissionOutcome,
+    Transition,
 };
 use tutord_core::{Error, PageRequest, Position, Timestamp};
 
@@ -82,10 +83,10 @@ pub(crate) fn done<T>(transition: Transition<T>) -> T {
 
 /// A submission that waits for its grade.
 #[track_caller]
-pub(crate) fn ungraded(submitted: Transition<Submitted>) -> StoredSubmission {
+pub(crate) fn ungraded(submitted: Transition<SubmissionOutcome>) -> StoredSubmission {
     match done(submitted) {
-        Submitted::Ungraded(submission) => submission,
-        Submitted::Graded(graded) => panic!("graded: {graded:?}"),
+        SubmissionOutcome::Ungraded(submission) => submission,
+        SubmissionOutcome::Graded(graded) => panic!("graded: {graded:?}"),
     }
 }
 
@@ -164,7 +165,7 @@ async fn a_generated_exercise_is_seen_by_its_owner_alone(store: &Fixture) {
     assert_eq!(store.complete_exercise(eve.id, exercise.id, None, now.clone()).await.unwrap(), Transition::NotFound);
     assert_eq!(store.skip_exercise(eve.id, exercise.id, now.clone()).await.unwrap(), Transition::NotFound);
     assert_eq!(store.exercise_history(eve.id, None, &PageRequest::first(5)).await.unwrap().total, 0);
-    let any = Choice { language: None, difficulty: None };
+    let any = CandidateFilter { language: None, difficulty: None };
     assert_eq!(store.daily_candidates(eve.id, &any, 5).await.unwrap(), []);
 }
 
@@ -177,7 +178,8 @@ async fn a_day_has_one_exercise_however_often_it_is_assigned(store: &Fixture) {
     for id in ids.clone() {
         let store = store.store.clone();
         let today = today.clone();
-        let request = async move { store.assign_daily(ada.id, &today, &Daily::Existing(id)).await.unwrap().unwrap() };
+        let request =
+            async move { store.assign_daily(ada.id, &today, &DailyChoice::Existing(id)).await.unwrap().unwrap() };
         requests.push(tokio::spawn(request));
     }
     let (mut exercises, mut new) = (HashSet::new(), 0);
@@ -190,9 +192,9 @@ async fn a_day_has_one_exercise_however_often_it_is_assigned(store: &Fixture) {
     assert_eq!((exercises.len(), new, store.count("user_exercises").await), (1, 1, 1));
     let next = moment(1, 0);
     let taken = exercises.into_iter().next().unwrap();
-    let chosen = Daily::Existing(taken);
+    let chosen = DailyChoice::Existing(taken);
     assert_eq!(store.assign_daily(ada.id, &next, &chosen).await.unwrap(), None, "it is yesterday's");
-    let generated = Daily::Generated(Box::new(NewExercise { slug: None, ..exercise(1) }));
+    let generated = DailyChoice::Generated(Box::new(NewExercise { slug: None, ..exercise(1) }));
     let ((generated, _), is_new) = store.assign_daily(ada.id, &next, &generated).await.unwrap().unwrap();
     assert!(is_new && !ids.contains(&generated.id));
 }
@@ -202,7 +204,7 @@ async fn a_skipped_exercise_comes_back_when_it_is_due(store: &Fixture) {
     let ada = store.student("ada").await;
     let (mut day, mut gaps) = (0, Vec::new());
     for _ in 0..5 {
-        store.assign_daily(ada.id, &moment(day, 0), &Daily::Existing(ids[0])).await.unwrap().unwrap();
+        store.assign_daily(ada.id, &moment(day, 0), &DailyChoice::Existing(ids[0])).await.unwrap().unwrap();
         done(store.skip_exercise(ada.id, ids[0], moment(day, 5)).await.unwrap());
         done(store.skip_exercise(ada.id, ids[0], moment(day, 6)).await.unwrap());
         let mut gap = 0;
@@ -214,7 +216,7 @@ async fn a_skipped_exercise_comes_back_when_it_is_due(store: &Fixture) {
     }
     assert_eq!(gaps, [3, 7, 14, 30, 30]);
     let ((_, standing), is_new) =
-        store.assign_daily(ada.id, &moment(day, 0), &Daily::Existing(ids[0])).await.unwrap().unwrap();
+        store.assign_daily(ada.id, &moment(day, 0), &DailyChoice::Existing(ids[0])).await.unwrap().unwrap();
     assert_eq!((standing.status, standing.skip_count, is_new), (ExerciseStatus::Pending, 5, true));
     assert_eq!(store.due_exercise(ada.id, moment(day + 99, 0).day).await.unwrap(), None);
     assert_eq!(store.ended_exercises(ada.id, 5).await.unwrap(), []);
@@ -276,7 +278,7 @@ async fn a_repeated_submission_is_stored_and_graded_once(store: &Fixture) {
     assert_eq!(second, graded, "the first grade counts");
     assert_eq!((graded.grading, graded.solution.as_deref()), (grading(80), Some("solution 1")));
     let later = done(submit(ada.id, ids[0], "x").await.unwrap());
-    assert_eq!(later, Submitted::Graded(second), "also of an exercise that is completed");
+    assert_eq!(later, SubmissionOutcome::Graded(second), "also of an exercise that is completed");
     assert_eq!(store.count("submissions").await, 2);
     let expired = Timestamp::now() + Duration::from_hours(25);
     assert_eq!(store.purge_expired(expired, 10).await.unwrap(), 2);
@@ -414,7 +416,7 @@ async fn candidates_are_of_the_catalogue_and_not_taken_up(store: &Fixture) {
     let ada = store.student("ada").await;
     done(store.take_hint(ada.id, ids[0], moment(0, 0).at).await.unwrap());
     let choose = async |language: Option<&str>, difficulty, limit| {
-        let choice = Choice { language: language.map(str::to_owned), difficulty };
+        let choice = CandidateFilter { language: language.map(str::to_owned), difficulty };
         let candidates = store.daily_candidates(ada.id, &choice, limit).await.unwrap();
         candidates.into_iter().map(|candidate| candidate.id).collect::<Vec<_>>()
     };

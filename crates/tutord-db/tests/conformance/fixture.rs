@@ -9,7 +9,9 @@ use diesel::sqlite::SqliteConnection;
 use diesel::{Connection as _, QueryableByName, RunQueryDsl as _};
 use testbed::Postgres;
 use tokio_postgres::Client;
-use tutord_core::model::{Appended, Message, NewConversation, NewReply, NewUser, NewUserMessage, Role, Target, User};
+use tutord_core::model::{
+    AppendOutcome, Message, MessageTarget, NewConversation, NewReply, NewUser, NewUserMessage, Role, User,
+};
 use tutord_core::{Database, Timestamp};
 use tutord_db::DatabaseOptions;
 
@@ -122,11 +124,15 @@ impl Fixture {
 
     /// A student's message in an existing conversation.
     pub(crate) async fn say(&self, user_id: i64, conversation_id: i64, content: &str) -> Message {
-        stored(self.append_user_message(message(user_id, Target::Existing(conversation_id), content)).await.unwrap())
+        stored(
+            self.append_user_message(message(user_id, MessageTarget::Existing(conversation_id), content))
+                .await
+                .unwrap(),
+        )
     }
 }
 
-pub(crate) fn message(user_id: i64, target: Target, content: &str) -> NewUserMessage {
+pub(crate) fn message(user_id: i64, target: MessageTarget, content: &str) -> NewUserMessage {
     NewUserMessage { user_id, target, content: content.to_owned(), idempotency_key: None }
 }
 
@@ -145,9 +151,9 @@ pub(crate) fn reply(user_id: i64, to: &Message, content: &str) -> NewReply {
     }
 }
 
-pub(crate) fn stored(appended: Appended) -> Message {
+pub(crate) fn stored(appended: AppendOutcome) -> Message {
     match appended {
-        Appended::Stored(stored) => stored.message,
+        AppendOutcome::Stored(stored) => stored.message,
         other => panic!("not stored: {other:?}"),
     }
 }

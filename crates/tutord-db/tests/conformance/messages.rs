@@ -1,4 +1,4 @@
-use tutord_core::model::{Appended, Message, MessageRole, NewReply, Order, Target};
+use tutord_core::model::{AppendOutcome, Message, MessageRole, MessageTarget, NewReply, Order};
 use tutord_core::{Error, Page, PageRequest, Position};
 
 use crate::fixture::{self, Fixture, message, reply, stored};
@@ -84,13 +84,14 @@ async fn first_pages_after_a_message_follow_from_those_before(store: &Fixture) {
     // The first of three messages of each round begins a conversation, or goes to one that is on a list's first page or not.
     for round in 1..=12 {
         let begun = round % 4 == 0;
-        let target = if begun { Target::New { title: "new".to_owned() } } else { Target::Existing(1 + round % 5) };
+        let target =
+            if begun { MessageTarget::New { title: "new".to_owned() } } else { MessageTarget::Existing(1 + round % 5) };
         let mut question = None;
         for number in 0..3 {
             let id = match (&question, &target) {
                 (Some(Message { conversation_id, .. }), _) => *conversation_id,
-                (None, Target::Existing(id)) => *id,
-                (None, Target::New { .. }) => 0,
+                (None, MessageTarget::Existing(id)) => *id,
+                (None, MessageTarget::New { .. }) => 0,
             };
             let mut before = Vec::new();
             for limit in limits {
@@ -100,9 +101,9 @@ async fn first_pages_after_a_message_follow_from_those_before(store: &Fixture) {
             let stored = match (&question, number) {
                 (Some(question), 1) => store.append_reply(reply(user, question, "yes")).await.unwrap().unwrap(),
                 _ => {
-                    let target = if number == 0 { target.clone() } else { Target::Existing(id) };
+                    let target = if number == 0 { target.clone() } else { MessageTarget::Existing(id) };
                     let appended = store.append_user_message(message(user, target, "why?")).await.unwrap();
-                    let Appended::Stored(stored) = appended else { panic!("{appended:?}") };
+                    let AppendOutcome::Stored(stored) = appended else { panic!("{appended:?}") };
                     stored
                 }
             };
@@ -147,7 +148,7 @@ async fn concurrent_messages_are_counted_exactly(store: &Fixture) {
     let id = store.conversation(user.id, "talk").await;
     let tasks = (0..TASKS).map(|number| {
         let store = store.store.clone();
-        let new = message(user.id, Target::Existing(id), &number.to_string());
+        let new = message(user.id, MessageTarget::Existing(id), &number.to_string());
         tokio::spawn(async move { store.append_user_message(new).await.unwrap() })
     });
     for task in tasks.collect::<Vec<_>>() {
@@ -164,7 +165,7 @@ async fn concurrent_messages_are_counted_exactly(store: &Fixture) {
 
 async fn a_message_can_begin_a_conversation(store: &Fixture) {
     let user = store.student("ada").await;
-    let target = Target::New { title: "Why?".to_owned() };
+    let target = MessageTarget::New { title: "Why?".to_owned() };
     let first = stored(store.append_user_message(message(user.id, target, "Why?")).await.unwrap());
     assert_eq!((first.position, first.role, first.reply_to), (1, MessageRole::User, None));
     let list = store.list_conversations(user.id, &PageRequest::first(5)).await.unwrap();
@@ -174,36 +175,36 @@ async fn a_message_can_begin_a_conversation(store: &Fixture) {
 async fn a_repeated_request_stores_nothing_again(store: &Fixture) {
     let (ada, bob) = (store.student("ada").await, store.student("bob").await);
     let keyed = |user_id| {
-        let mut new = message(user_id, Target::New { title: "t".to_owned() }, "hello");
+        let mut new = message(user_id, MessageTarget::New { title: "t".to_owned() }, "hello");
         new.idempotency_key = Some("key-1".to_owned());
         new
     };
     let first = stored(store.append_user_message(keyed(ada.id)).await.unwrap());
-    let Appended::Repeated(again) = store.append_user_message(keyed(ada.id)).await.unwrap() else { panic!() };
+    let AppendOutcome::Repeated(again) = store.append_user_message(keyed(ada.id)).await.unwrap() else { panic!() };
     assert_eq!((again.question, again.reply), (first.clone(), None));
     let answer = store.append_reply(reply(ada.id, &first, "hi")).await.unwrap().unwrap().message;
-    let Appended::Repeated(again) = store.append_user_message(keyed(ada.id)).await.unwrap() else { panic!() };
+    let AppendOutcome::Repeated(again) = store.append_user_message(keyed(ada.id)).await.unwrap() else { panic!() };
     assert_eq!(again.reply, Some(answer));
     stored(store.append_user_message(keyed(bob.id)).await.unwrap());
     assert_eq!(store.list_conversations(ada.id, &PageRequest::first(5)).await.unwrap().total, 1);
     store.delete_conversation(ada.id, first.conversation_id).await.unwrap();
-    assert_eq!(store.append_user_message(keyed(ada.id)).await.unwrap(), Appended::NotFound);
+    assert_eq!(store.append_user_message(keyed(ada.id)).await.unwrap(), AppendOutcome::NotFound);
 }
 
 async fn concurrent_repeats_store_one_message(store: &Fixture) {
     let user = store.student("ada").await;
     let tasks = (0..8).map(|_| {
         let store = store.store.clone();
-        let mut new = message(user.id, Target::New { title: "t".to_owned() }, "hello");
+        let mut new = message(user.id, MessageTarget::New { title: "t".to_owned() }, "hello");
         new.idempotency_key = Some("key-1".to_owned());
         tokio::spawn(async move { store.append_user_message(new).await.unwrap() })
     });
     let mut ids = Vec::new();
     for task in tasks.collect::<Vec<_>>() {
         ids.push(match task.await.unwrap() {
-            Appended::Stored(stored) => stored.message.id,
-            Appended::Repeated(exchange) => exchange.question.id,
-            Appended::NotFound => panic!("not found"),
+            AppendOutcome::Stored(stored) => stored.message.id,
+            AppendOutcome::Repeated(exchange) => exchange.question.id,
+            AppendOutcome::NotFound => panic!("not found"),
         });
     }
     ids.dedup();
@@ -286,14 +287,14 @@ async fn others_conversations_do_not_exist(store: &Fixture) {
     let (ada, eve) = (store.student("ada").await, store.student("eve").await);
     let id = store.conversation(ada.id, "secret").await;
     let question = store.say(ada.id, id, "secret").await;
-    let appended = store.append_user_message(message(eve.id, Target::Existing(id), "hi")).await.unwrap();
-    assert_eq!(appended, Appended::NotFound);
+    let appended = store.append_user_message(message(eve.id, MessageTarget::Existing(id), "hi")).await.unwrap();
+    assert_eq!(appended, AppendOutcome::NotFound);
     assert!(store.append_reply(reply(eve.id, &question, "hi")).await.unwrap().is_none());
     assert!(store.conversation_page(eve.id, id, Order::Asc, &PageRequest::first(5)).await.unwrap().is_none());
     assert!(store.history(eve.id, id, 10, 10).await.unwrap().is_empty());
     assert!(store.last_exchange(eve.id, id).await.unwrap().is_none());
-    let absent = store.append_user_message(message(ada.id, Target::Existing(id + 1), "hi")).await.unwrap();
-    assert_eq!(absent, Appended::NotFound);
+    let absent = store.append_user_message(message(ada.id, MessageTarget::Existing(id + 1), "hi")).await.unwrap();
+    assert_eq!(absent, AppendOutcome::NotFound);
     let found = store.conversation_page(ada.id, id, Order::Asc, &PageRequest::first(5)).await.unwrap().unwrap();
     assert_eq!((found.conversation.message_count, &found.messages.items), (1, &vec![question]));
 }

@@ -19,7 +19,7 @@ async fn with_node(store: &Fixture, node: u64) -> Arc<dyn Database> {
 /// What the feed has, without the numbers.
 async fn noted(feed: &mut dyn ChangeFeed) -> BTreeSet<String> {
     let changes = next(feed).await;
-    feed.done(&changes).await.unwrap();
+    feed.acknowledge(&changes).await.unwrap();
     changes.iter().map(|change| format!("{:?} {:?} {:?}", change.kind, change.user_id, change.item_id)).collect()
 }
 
@@ -149,6 +149,6 @@ async fn sqlite_tells_its_own_writes_from_those_of_another_process() {
     other.try_write().await.unwrap();
     let changes = feed.next(10).await.unwrap();
     assert_eq!(changes.len(), 1, "{changes:?}");
-    feed.done(&changes).await.unwrap();
+    feed.acknowledge(&changes).await.unwrap();
     assert_eq!(feed.next(10).await.unwrap(), []);
 }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use tokio_postgres::Client;
-use tutord_core::model::Target;
+use tutord_core::model::MessageTarget;
 use tutord_core::{Database, Error, PageRequest};
 use tutord_db::DatabaseOptions;
 
@@ -106,7 +106,7 @@ async fn a_caller_that_leaves_a_transaction_leaves_no_trace() {
     // Counting in the conversation goes ahead, the message itself has to wait.
     blocker.batch_execute("BEGIN; LOCK TABLE messages IN ACCESS EXCLUSIVE MODE").await.unwrap();
     let left = tokio::spawn({
-        let (store, new) = (store.clone(), message(user.id, Target::Existing(id), "hello"));
+        let (store, new) = (store.clone(), message(user.id, MessageTarget::Existing(id), "hello"));
         async move { store.append_user_message(new).await }
     });
     until_waiting(&blocker, 1).await;
@@ -114,7 +114,7 @@ async fn a_caller_that_leaves_a_transaction_leaves_no_trace() {
     until_waiting(&blocker, 0).await;
     blocker.batch_execute("ROLLBACK").await.unwrap();
     // The conversation's row is not locked any more, and the counter is what it was.
-    let stored = store.append_user_message(message(user.id, Target::Existing(id), "hello")).await.unwrap();
+    let stored = store.append_user_message(message(user.id, MessageTarget::Existing(id), "hello")).await.unwrap();
     assert_eq!(fixture::stored(stored).position, 1);
 }
 
@@ -133,7 +133,7 @@ async fn a_connection_that_is_lost_during_a_call_is_told_as_such() {
             let store = store.clone();
             async move {
                 if transaction {
-                    store.append_user_message(message(user.id, Target::Existing(id), "hello")).await.map(drop)
+                    store.append_user_message(message(user.id, MessageTarget::Existing(id), "hello")).await.map(drop)
                 } else {
                     store.list_conversations(user.id, &PageRequest::first(1)).await.map(drop)
                 }

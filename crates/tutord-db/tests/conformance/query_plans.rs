@@ -5,7 +5,7 @@
 
 use testbed::Postgres;
 use tutord_core::model::progress::{Board, starts_on};
-use tutord_core::model::{Choice, Difficulty, ExerciseStatus, Metric, NewSubmission, Order, Period};
+use tutord_core::model::{CandidateFilter, Difficulty, ExerciseStatus, Metric, NewSubmission, Order, Period};
 use tutord_core::{Database, PageRequest, Position};
 
 use crate::exercises::moment;
@@ -137,7 +137,7 @@ async fn read_exercises(store: &dyn Database, user: i64) {
     store.due_exercise(user, now.day).await.unwrap();
     store.ended_exercises(user, 10).await.unwrap();
     store.exercise_difficulty(user).await.unwrap();
-    let language = Choice { language: Some("rust".to_owned()), difficulty: Some(Difficulty::Easy) };
+    let language = CandidateFilter { language: Some("rust".to_owned()), difficulty: Some(Difficulty::Easy) };
     store.daily_candidates(user, &language, 5).await.unwrap();
     for status in [None, Some(ExerciseStatus::Completed)] {
         let first = store.exercise_history(user, status, &PageRequest::first(3)).await.unwrap();

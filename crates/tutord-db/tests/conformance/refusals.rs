@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use testbed::Postgres;
-use tutord_core::model::{Difficulty, NewAchievement, NewExercise, NewUserMessage, Target};
+use tutord_core::model::{Difficulty, MessageTarget, NewAchievement, NewExercise, NewUserMessage};
 use tutord_core::{Database, Error, Refusal};
 use tutord_db::DatabaseOptions;
 
@@ -151,7 +151,8 @@ async fn a_transaction_that_loses_a_deadlock_is_repeated_and_stores_once() {
     let lock = format!("SELECT FROM users WHERE id = {} FOR UPDATE", ada.id);
     client.batch_execute(&format!("BEGIN; SET LOCAL deadlock_timeout = '1h'; {lock}")).await.unwrap();
     let key = Some("once".to_owned());
-    let new = NewUserMessage { idempotency_key: key, ..message(ada.id, Target::Existing(conversation), "hello") };
+    let new =
+        NewUserMessage { idempotency_key: key, ..message(ada.id, MessageTarget::Existing(conversation), "hello") };
     let appending = tokio::spawn(async move { victim.append_user_message(new).await });
     // It holds the conversation, and waits for the user.
     let waiting = "SELECT count(*)::text AS line FROM pg_stat_activity

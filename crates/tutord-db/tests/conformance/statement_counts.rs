@@ -4,8 +4,8 @@ use std::future::Future;
 
 use tutord_core::model::progress::{Board, starts_on};
 use tutord_core::model::{
-    Choice, ContextType, Difficulty, EmailTokenPurpose, LearningProfile, Metric, NewConversation, Order, Period,
-    SkillLevel, UserChanges,
+    CandidateFilter, ContextType, Difficulty, EmailTokenPurpose, LearningProfile, Metric, NewConversation, Order,
+    Period, SkillLevel, UserChanges,
 };
 use tutord_core::{PageRequest, Result};
 
@@ -77,7 +77,7 @@ async fn calls_about_exercises_cost_what_their_documentation_says(store: &Fixtur
     assert_eq!(cost(store.exercise(user, ids[0])).await, 1);
     assert_eq!(cost(store.newest_daily(user)).await, 1);
     assert_eq!(cost(store.due_exercise(user, now.day)).await, 1);
-    let any = Choice { language: None, difficulty: None };
+    let any = CandidateFilter { language: None, difficulty: None };
     assert_eq!(cost(store.daily_candidates(user, &any, 9)).await, 1);
     assert_eq!(cost(store.exercise_history(user, None, &PageRequest::first(3))).await, 1);
     assert_eq!(cost(store.history_before(user, None, 3)).await, 1);

@@ -4,7 +4,7 @@ use readthrough::{Cache, Namespace, NamespaceOptions};
 use serde::{Deserialize, Serialize};
 use tutord_core::Timestamp;
 use tutord_core::model::progress::{Activity, ActivityHistory, LeaderboardEntry, ProgressOverview, TopicSkill};
-use tutord_core::model::{Conversation, ConversationPage, Exercise, HistoryItem, NewestDaily, User};
+use tutord_core::model::{Conversation, ConversationPage, Exercise, HistoryItem, NewestDailyExercise, User};
 use tutord_core::page::Page;
 
 use super::CacheSettings;
@@ -22,7 +22,7 @@ pub(super) struct TokenOwner {
 pub(super) enum OwnExercises {
     Page(Page<HistoryItem>),
     Ended(Vec<HistoryItem>),
-    Daily(Box<NewestDaily>),
+    Daily(Box<NewestDailyExercise>),
 }
 
 /// A query result about one student's progress.

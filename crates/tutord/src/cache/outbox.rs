@@ -76,7 +76,7 @@ async fn follow(store: &CachedStore, mut feed: Box<dyn ChangeFeed>) {
                 return Ok(false);
             }
             if !changes.is_empty() {
-                feed.done(&changes).await?;
+                feed.acknowledge(&changes).await?;
                 tracing::debug!(changes = changes.len(), "invalidated the changes of others");
             }
             Ok::<_, tutord_core::Error>(true)

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use tracing::Instrument as _;
 use tutord_core::Error;
-use tutord_core::model::{Appended, Identity, Message, NewReply, NewUserMessage, StoredExchange, Target};
+use tutord_core::model::{AppendOutcome, Identity, Message, MessageTarget, NewReply, NewUserMessage, StoredExchange};
 
 use super::dto::SendRequest;
 use super::in_progress::Turn;
@@ -49,8 +49,8 @@ pub(super) async fn begin(state: &ChatState, identity: &Identity, request: SendR
     limit(state, identity).await?;
     let (text, named) = (request.idempotency_key.as_ref().map(|_| request.message.clone()), request.conversation_id);
     let target = match request.conversation_id {
-        Some(id) => Target::Existing(id),
-        None => Target::New { title: prompt::title_from(&request.message) },
+        Some(id) => MessageTarget::Existing(id),
+        None => MessageTarget::New { title: prompt::title_from(&request.message) },
     };
     let appended = state
         .store
@@ -62,16 +62,16 @@ pub(super) async fn begin(state: &ChatState, identity: &Identity, request: SendR
         })
         .await?;
     match appended {
-        Appended::Stored(stored) => Ok(Exchange::Open(Question {
+        AppendOutcome::Stored(stored) => Ok(Exchange::Open(Question {
             user_id: identity.user_id,
             message: stored.message,
             has_incomplete_reply: false,
         })),
-        Appended::Repeated(exchange) if is_repetition(&exchange.question, text.as_deref(), named) => {
+        AppendOutcome::Repeated(exchange) if is_repetition(&exchange.question, text.as_deref(), named) => {
             Ok(exchange_of(identity.user_id, exchange))
         }
-        Appended::Repeated(_) => Err(Error::KeyReused.into()),
-        Appended::NotFound => Err(no_conversation()),
+        AppendOutcome::Repeated(_) => Err(Error::KeyReused.into()),
+        AppendOutcome::NotFound => Err(no_conversation()),
     }
 }
 

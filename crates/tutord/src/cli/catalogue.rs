@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use tutord_core::Store;
-use tutord_core::model::CatalogueLoaded;
+use tutord_core::model::CatalogueCounts;
 
 use super::open;
 use crate::config::DatabaseSettings;
@@ -46,6 +46,6 @@ async fn load(catalogue: &Catalogue, store: &dyn Store) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn report(loaded: &CatalogueLoaded) {
+fn report(loaded: &CatalogueCounts) {
     tracing::info!(loaded.created, loaded.updated, loaded.unchanged, "loaded the catalogue");
 }

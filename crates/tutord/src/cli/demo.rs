@@ -3,7 +3,9 @@
 use anyhow::Context as _;
 use axum::Router;
 use serde::Serialize;
-use tutord_core::model::{Appended, LearningProfile, NewReply, NewUser, NewUserMessage, Role, SkillLevel, Target};
+use tutord_core::model::{
+    AppendOutcome, LearningProfile, MessageTarget, NewReply, NewUser, NewUserMessage, Role, SkillLevel,
+};
 use tutord_core::text::head;
 use tutord_core::{Store, Timestamp};
 
@@ -163,10 +165,10 @@ async fn fill(store: &dyn Store) -> anyhow::Result<()> {
         .await?;
     for conversation in 0..CONVERSATIONS {
         let exchanges = if conversation == 0 { MAX_EXCHANGES } else { 1 + conversation % 4 };
-        let mut target = Target::New { title: head(&samples[conversation % samples.len()].0, 60).to_owned() };
+        let mut target = MessageTarget::New { title: head(&samples[conversation % samples.len()].0, 60).to_owned() };
         for exchange in 0..exchanges {
             let (question, answer) = &samples[(conversation + exchange) % samples.len()];
-            let Appended::Stored(stored) = store
+            let AppendOutcome::Stored(stored) = store
                 .append_user_message(NewUserMessage {
                     user_id: student,
                     target,
@@ -178,7 +180,7 @@ async fn fill(store: &dyn Store) -> anyhow::Result<()> {
                 anyhow::bail!("a sample conversation disappeared");
             };
             let message = stored.message;
-            target = Target::Existing(message.conversation_id);
+            target = MessageTarget::Existing(message.conversation_id);
             store
                 .append_reply(NewReply {
                     user_id: student,

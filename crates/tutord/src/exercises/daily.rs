@@ -6,7 +6,9 @@
 
 use rand::seq::IndexedRandom as _;
 use tutord_core::LocalDate;
-use tutord_core::model::{Candidate, Choice, Daily, Difficulty, ExerciseType, HistoryItem, SkillLevel, User};
+use tutord_core::model::{
+    Candidate, CandidateFilter, DailyChoice, Difficulty, ExerciseType, HistoryItem, SkillLevel, User,
+};
 
 use super::catalogue::is_word;
 use super::generator::{self, ExerciseSpec};
@@ -19,9 +21,13 @@ const CANDIDATES: i64 = 50;
 const RECENT: i64 = 3;
 
 /// Chooses an exercise. Returns `None` if none is left.
-pub(super) async fn choose(state: &ExercisesState, student: &User, day: LocalDate) -> Result<Option<Daily>, ApiError> {
+pub(super) async fn choose(
+    state: &ExercisesState,
+    student: &User,
+    day: LocalDate,
+) -> Result<Option<DailyChoice>, ApiError> {
     if let Some(id) = state.store.due_exercise(student.id, day).await? {
-        return Ok(Some(Daily::Existing(id)));
+        return Ok(Some(DailyChoice::Existing(id)));
     }
     let difficulty = difficulty_of(state, student).await?;
     let recent = state.store.ended_exercises(student.id, RECENT).await?;
@@ -33,7 +39,7 @@ pub(super) async fn choose(state: &ExercisesState, student: &User, day: LocalDat
             topic: None,
         };
         match generator::exercise(state, student, &spec).await {
-            Ok(exercise) => return Ok(Some(Daily::Generated(Box::new(exercise)))),
+            Ok(exercise) => return Ok(Some(DailyChoice::Generated(Box::new(exercise)))),
             Err(error) => {
                 tracing::warn!(code = error.code(), "could not generate the daily exercise; using the catalogue");
             }
@@ -42,9 +48,10 @@ pub(super) async fn choose(state: &ExercisesState, student: &User, day: LocalDat
     let language = language_of(student);
     let choices = [(language.clone(), Some(difficulty)), (language, None), (None, Some(difficulty)), (None, None)];
     for (language, difficulty) in choices {
-        let candidates = state.store.daily_candidates(student.id, &Choice { language, difficulty }, CANDIDATES).await?;
+        let candidates =
+            state.store.daily_candidates(student.id, &CandidateFilter { language, difficulty }, CANDIDATES).await?;
         if let Some(id) = pick(&candidates, &recent) {
-            return Ok(Some(Daily::Existing(id)));
+            return Ok(Some(DailyChoice::Existing(id)));
         }
     }
     Ok(None)

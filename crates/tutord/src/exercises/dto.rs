@@ -3,8 +3,8 @@
 use garde::Validate;
 use serde::{Deserialize, Serialize};
 use tutord_core::model::{
-    Assigned, Completion, Difficulty, Exercise, ExerciseStatus, ExerciseType, Graded, HintTaken, HistoryItem,
-    UserExercise,
+    AssignedExercise, Completion, Difficulty, Exercise, ExerciseStatus, ExerciseType, GradedSubmission, HistoryItem,
+    TakenHint, UserExercise,
 };
 use tutord_core::{Page, PageRequest, Timestamp};
 use utoipa::ToSchema;
@@ -163,9 +163,9 @@ pub(super) struct SubmitResponse {
     pub(super) solution: Option<String>,
 }
 
-impl From<Graded> for SubmitResponse {
-    fn from(graded: Graded) -> Self {
-        let Graded { grading, user_exercise, solution } = graded;
+impl From<GradedSubmission> for SubmitResponse {
+    fn from(graded: GradedSubmission) -> Self {
+        let GradedSubmission { grading, user_exercise, solution } = graded;
         Self {
             grade: grading.grade,
             feedback: grading.feedback,
@@ -201,8 +201,8 @@ pub(super) struct HintResponse {
     pub(super) difficulty_level: i32,
 }
 
-impl From<HintTaken> for HintResponse {
-    fn from(HintTaken { hint, step, steps, .. }: HintTaken) -> Self {
+impl From<TakenHint> for HintResponse {
+    fn from(TakenHint { hint, step, steps, .. }: TakenHint) -> Self {
         Self {
             hint,
             hints_used: step,
@@ -279,7 +279,7 @@ pub(super) struct GenerateResponse {
 }
 
 impl GenerateResponse {
-    pub(super) fn new((exercise, standing): Assigned) -> Self {
+    pub(super) fn new((exercise, standing): AssignedExercise) -> Self {
         Self { exercise: exercise.into(), user_exercise_id: standing.id, status: standing.status }
     }
 }

@@ -2,8 +2,8 @@
 
 use tutord_core::Timestamp;
 use tutord_core::model::{
-    Assigned, Completion, Difficulty, ExerciseStatus, ExerciseType, Graded, Grading, HintTaken, HistoryItem, Identity,
-    Moment, NewSubmission, RequestKey, Submitted, Transition, User,
+    AssignedExercise, Completion, Difficulty, ExerciseStatus, ExerciseType, GradedSubmission, Grading, HistoryItem,
+    Identity, Moment, NewSubmission, RequestKey, SubmissionOutcome, TakenHint, Transition, User,
 };
 use tutord_core::rules::streak::daily_date;
 
@@ -51,7 +51,7 @@ fn allowed<T>(transition: Transition<T>, action: &str) -> Result<T, ApiError> {
 }
 
 /// Returns the daily exercise of the student. The first request of a day chooses it.
-pub(super) async fn daily(state: &ExercisesState, identity: &Identity) -> Result<(Assigned, bool), ApiError> {
+pub(super) async fn daily(state: &ExercisesState, identity: &Identity) -> Result<(AssignedExercise, bool), ApiError> {
     let student = profile(state.store.as_ref(), identity.user_id).await?;
     let moment = moment(&student);
     if let Some(newest) = state.store.newest_daily(student.id).await?
@@ -78,7 +78,7 @@ pub(super) async fn submit(
     identity: &Identity,
     exercise_id: i64,
     request: SubmitRequest,
-) -> Result<Graded, ApiError> {
+) -> Result<GradedSubmission, ApiError> {
     state.limits.check(Rule::Submit, &Subject::User(identity.user_id)).await?;
     let student = profile(state.store.as_ref(), identity.user_id).await?;
     let SubmitRequest { solution, time_spent_seconds, idempotency_key } = request;
@@ -89,8 +89,8 @@ pub(super) async fn submit(
     let new = NewSubmission { solution, time_spent_seconds, request };
     let stored = state.store.submit_solution(student.id, exercise_id, &new, Timestamp::now()).await?;
     let submission = match allowed(stored, "submitted")? {
-        Submitted::Ungraded(submission) => submission,
-        Submitted::Graded(graded) => return Ok(graded),
+        SubmissionOutcome::Ungraded(submission) => submission,
+        SubmissionOutcome::Graded(graded) => return Ok(graded),
     };
     let explain = |error: ApiError| {
         error
@@ -116,7 +116,7 @@ pub(super) async fn hint(
     identity: &Identity,
     exercise_id: i64,
     request: HintRequest,
-) -> Result<HintTaken, ApiError> {
+) -> Result<TakenHint, ApiError> {
     state.limits.check(Rule::Hint, &Subject::User(identity.user_id)).await?;
     let taken = state.store.take_hint(identity.user_id, exercise_id, Timestamp::now()).await?;
     let mut taken =
@@ -158,7 +158,7 @@ pub(super) async fn generate(
     state: &ExercisesState,
     identity: &Identity,
     request: GenerateRequest,
-) -> Result<Assigned, ApiError> {
+) -> Result<AssignedExercise, ApiError> {
     if state.llm.provider.is_none() {
         return Err(ApiError::llm_not_configured());
     }

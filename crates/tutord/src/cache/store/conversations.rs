@@ -9,8 +9,8 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tutord_core::Result;
 use tutord_core::model::{
-    Appended, Conversation, ConversationPage, Message, NewConversation, NewReply, NewUserMessage, Order, Stored,
-    StoredExchange, Target,
+    AppendOutcome, Conversation, ConversationPage, Message, MessageTarget, NewConversation, NewReply, NewUserMessage,
+    Order, StoredExchange, StoredMessage,
 };
 use tutord_core::page::{Page, PageRequest, Position};
 use tutord_core::store::{Conversations, Loaded};
@@ -31,7 +31,7 @@ struct FirstPages {
 
 impl FirstPages {
     /// Returns the keys that a stored message invalidates, and the new values of the first pages.
-    fn after(self, stored: &Stored, begun: bool) -> (Vec<CacheEffect>, Vec<Replacement>) {
+    fn after(self, stored: &StoredMessage, begun: bool) -> (Vec<CacheEffect>, Vec<Replacement>) {
         let (user, conversation) = (self.user, stored.conversation.id);
         let list = replacement(&self.namespaces.conversations, self.list, |list| {
             list.after(&stored.conversation, begun, self.sizes.conversations)
@@ -140,22 +140,22 @@ impl Conversations for CachedStore {
         self.write(write, move |_| vec![CacheEffect::Conversation { user: user_id, conversation: id }]).await
     }
 
-    async fn append_user_message(&self, new: NewUserMessage) -> Result<Appended> {
+    async fn append_user_message(&self, new: NewUserMessage) -> Result<AppendOutcome> {
         let (store, user) = (Arc::clone(&self.store), new.user_id);
         let known = match new.target {
-            Target::Existing(id) => Some(id),
-            Target::New { .. } => None,
+            MessageTarget::Existing(id) => Some(id),
+            MessageTarget::New { .. } => None,
         };
         let pages = self.first_pages(user, known).await;
         self.write_and_replace(async move { store.append_user_message(new).await }, move |appended| match appended {
-            Ok(Appended::Stored(stored)) => pages.after(stored, known.is_none()),
-            Ok(Appended::Repeated(_) | Appended::NotFound) => (Vec::new(), Vec::new()),
+            Ok(AppendOutcome::Stored(stored)) => pages.after(stored, known.is_none()),
+            Ok(AppendOutcome::Repeated(_) | AppendOutcome::NotFound) => (Vec::new(), Vec::new()),
             Err(_) => (vec![CacheEffect::Conversation { user, conversation: known.unwrap_or(0) }], Vec::new()),
         })
         .await
     }
 
-    async fn append_reply(&self, new: NewReply) -> Result<Option<Stored>> {
+    async fn append_reply(&self, new: NewReply) -> Result<Option<StoredMessage>> {
         let (store, user, conversation) = (Arc::clone(&self.store), new.user_id, new.conversation_id);
         let pages = self.first_pages(user, Some(conversation)).await;
         self.write_and_replace(async move { store.append_reply(new).await }, move |appended| match appended {
@@ -165,7 +165,7 @@ impl Conversations for CachedStore {
         .await
     }
 
-    async fn replace_reply(&self, new: NewReply) -> Result<Option<Stored>> {
+    async fn replace_reply(&self, new: NewReply) -> Result<Option<StoredMessage>> {
         let (store, user, conversation) = (Arc::clone(&self.store), new.user_id, new.conversation_id);
         let write = async move { store.replace_reply(new).await };
         self.write(write, move |_| vec![CacheEffect::Conversation { user, conversation }]).await

@@ -5,9 +5,9 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use readthrough::Key;
 use tutord_core::model::{
-    Assigned, Candidate, CatalogueLoaded, Choice, Completion, Daily, Difficulty, Exercise, ExerciseStatus, Graded,
-    Grading, HintTaken, HistoryItem, Moment, NewAchievement, NewExercise, NewSubmission, NewestDaily, RequestKey,
-    StoredSubmission, Submitted, Transition,
+    AssignedExercise, Candidate, CandidateFilter, CatalogueCounts, Completion, DailyChoice, Difficulty, Exercise,
+    ExerciseStatus, GradedSubmission, Grading, HistoryItem, Moment, NewAchievement, NewExercise, NewSubmission,
+    NewestDailyExercise, RequestKey, StoredSubmission, SubmissionOutcome, TakenHint, Transition,
 };
 use tutord_core::page::{Cursor, Page, PageRequest};
 use tutord_core::store::{Exercises, Loaded};
@@ -23,7 +23,7 @@ impl Exercises for CachedStore {
         &self,
         exercises: &[NewExercise],
         achievements: &[NewAchievement],
-    ) -> Result<CatalogueLoaded> {
+    ) -> Result<CatalogueCounts> {
         let (store, exercises, achievements) = (Arc::clone(&self.store), exercises.to_vec(), achievements.to_vec());
         self.write(async move { store.load_catalogue(&exercises, &achievements).await }, |loaded| match loaded {
             Ok(loaded) if loaded.created + loaded.updated == 0 => Vec::new(),
@@ -37,7 +37,7 @@ impl Exercises for CachedStore {
         version: &str,
         exercises: &[NewExercise],
         achievements: &[NewAchievement],
-    ) -> Result<Option<CatalogueLoaded>> {
+    ) -> Result<Option<CatalogueCounts>> {
         let (store, exercises, achievements) = (Arc::clone(&self.store), exercises.to_vec(), achievements.to_vec());
         let version = version.to_owned();
         let load = async move { store.load_built_in_catalogue(&version, &exercises, &achievements).await };
@@ -66,7 +66,7 @@ impl Exercises for CachedStore {
         Ok(found.map(|exercise| self.loaded(exercise)))
     }
 
-    async fn newest_daily(&self, user_id: i64) -> Result<Option<NewestDaily>> {
+    async fn newest_daily(&self, user_id: i64) -> Result<Option<NewestDailyExercise>> {
         let key = Key::in_group(user_id, "daily");
         let load = async || {
             let found = self.store.newest_daily(user_id).await?;
@@ -82,11 +82,16 @@ impl Exercises for CachedStore {
         self.store.due_exercise(user_id, day).await
     }
 
-    async fn daily_candidates(&self, user_id: i64, choice: &Choice, limit: i64) -> Result<Vec<Candidate>> {
+    async fn daily_candidates(&self, user_id: i64, choice: &CandidateFilter, limit: i64) -> Result<Vec<Candidate>> {
         self.store.daily_candidates(user_id, choice, limit).await
     }
 
-    async fn assign_daily(&self, user_id: i64, moment: &Moment, chosen: &Daily) -> Result<Option<(Assigned, bool)>> {
+    async fn assign_daily(
+        &self,
+        user_id: i64,
+        moment: &Moment,
+        chosen: &DailyChoice,
+    ) -> Result<Option<(AssignedExercise, bool)>> {
         let (store, moment, chosen) = (Arc::clone(&self.store), moment.clone(), chosen.clone());
         self.write(async move { store.assign_daily(user_id, &moment, &chosen).await }, move |assigned| {
             let exercise = assigned.iter().flatten().map(|((exercise, _), _)| exercise.id).next().unwrap_or(0);
@@ -95,7 +100,12 @@ impl Exercises for CachedStore {
         .await
     }
 
-    async fn create_exercise(&self, user_id: i64, new: &NewExercise, request: Option<&RequestKey>) -> Result<Assigned> {
+    async fn create_exercise(
+        &self,
+        user_id: i64,
+        new: &NewExercise,
+        request: Option<&RequestKey>,
+    ) -> Result<AssignedExercise> {
         let (store, new, request) = (Arc::clone(&self.store), new.clone(), request.cloned());
         self.write(async move { store.create_exercise(user_id, &new, request.as_ref()).await }, move |created| {
             let exercise = created.iter().map(|(exercise, _)| exercise.id).next().unwrap_or(0);
@@ -104,7 +114,7 @@ impl Exercises for CachedStore {
         .await
     }
 
-    async fn created_exercise(&self, user_id: i64, request: &RequestKey) -> Result<Option<Assigned>> {
+    async fn created_exercise(&self, user_id: i64, request: &RequestKey) -> Result<Option<AssignedExercise>> {
         self.store.created_exercise(user_id, request).await
     }
 
@@ -142,7 +152,7 @@ impl Exercises for CachedStore {
         }
     }
 
-    async fn take_hint(&self, user_id: i64, exercise_id: i64, at: Timestamp) -> Result<Transition<Option<HintTaken>>> {
+    async fn take_hint(&self, user_id: i64, exercise_id: i64, at: Timestamp) -> Result<Transition<Option<TakenHint>>> {
         let store = Arc::clone(&self.store);
         let write = async move { store.take_hint(user_id, exercise_id, at).await };
         self.write(write, move |_| vec![CacheEffect::Exercise { user: user_id, exercise: exercise_id }]).await
@@ -154,7 +164,7 @@ impl Exercises for CachedStore {
         exercise_id: i64,
         new: &NewSubmission,
         at: Timestamp,
-    ) -> Result<Transition<Submitted>> {
+    ) -> Result<Transition<SubmissionOutcome>> {
         let (store, new) = (Arc::clone(&self.store), new.clone());
         let write = async move { store.submit_solution(user_id, exercise_id, &new, at).await };
         self.write(write, move |_| vec![CacheEffect::Exercise { user: user_id, exercise: exercise_id }]).await
@@ -166,7 +176,7 @@ impl Exercises for CachedStore {
         submission: &StoredSubmission,
         grading: &Grading,
         moment: Moment,
-    ) -> Result<Transition<Graded>> {
+    ) -> Result<Transition<GradedSubmission>> {
         let (store, submission, grading) = (Arc::clone(&self.store), submission.clone(), grading.clone());
         let written = CacheEffect::Completion { user: user_id, exercise: submission.exercise.id };
         let write = async move { store.grade_submission(user_id, &submission, &grading, moment).await };

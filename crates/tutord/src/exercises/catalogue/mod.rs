@@ -15,7 +15,7 @@ use sha2::{Digest as _, Sha256};
 use toml::Spanned;
 use tutord_core::Store;
 use tutord_core::model::{
-    AchievementCategory, CatalogueLoaded, Difficulty, ExerciseType, NewAchievement, NewExercise, Rarity, Requirement,
+    AchievementCategory, CatalogueCounts, Difficulty, ExerciseType, NewAchievement, NewExercise, Rarity, Requirement,
 };
 
 use rules::{InvalidEntry, check_achievement, check_slug};
@@ -212,7 +212,7 @@ impl Catalogue {
     ///
     /// # Errors
     /// Returns an error if the database fails; nothing is loaded then.
-    pub async fn load(&self, store: &dyn Store) -> anyhow::Result<CatalogueLoaded> {
+    pub async fn load(&self, store: &dyn Store) -> anyhow::Result<CatalogueCounts> {
         store.load_catalogue(&self.exercises, &self.achievements).await.context("loading the catalogue")
     }
 
@@ -220,7 +220,7 @@ impl Catalogue {
     ///
     /// # Errors
     /// Returns an error if the database fails; nothing is loaded then, and the next start retries.
-    pub async fn load_built_in(&self, store: &dyn Store) -> anyhow::Result<Option<CatalogueLoaded>> {
+    pub async fn load_built_in(&self, store: &dyn Store) -> anyhow::Result<Option<CatalogueCounts>> {
         let version = Self::built_in_version();
         let loaded = store.load_built_in_catalogue(&version, &self.exercises, &self.achievements).await;
         loaded.context("loading the catalogue")

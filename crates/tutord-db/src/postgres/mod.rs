@@ -81,5 +81,7 @@ mod requests;
 mod sessions;
 #[path = "../queries/transaction.rs"]
 mod transaction;
+#[path = "../queries/user_exercise_rows.rs"]
+mod user_exercise_rows;
 #[path = "../queries/users.rs"]
 mod users;

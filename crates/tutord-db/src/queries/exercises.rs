@@ -21,6 +21,7 @@ use tutord_core::schema::{exercises, submissions, user_exercises, users};
 use tutord_core::store::{Exercises, Loaded};
 use tutord_core::{Error, LocalDate, Result, Timestamp};
 
+use super::user_exercise_rows::{self, UserExerciseChanges, start};
 use super::{Adapter, Conn, catalogue, locks, metadata, progress, requests};
 use crate::cached_statement::CachedStatement;
 
@@ -168,7 +169,7 @@ impl Exercises for Adapter {
                 }
             }
             let exercise = catalogue::insert_exercise(conn, new, Some(user_id)).await?;
-            let user_exercise = insert_user_exercise(conn, user_id, exercise.id, None).await?;
+            let user_exercise = user_exercise_rows::insert(conn, user_id, exercise.id, None).await?;
             if let Some(request) = request {
                 requests::remember(conn, user_id, request, (exercise.id, None)).await?;
             }
@@ -450,7 +451,7 @@ async fn lock_exercise(
     };
     let user_exercise = match user_exercise {
         Some(user_exercise) => user_exercise,
-        None => insert_user_exercise(conn, user_id, exercise_id, None).await?,
+        None => user_exercise_rows::insert(conn, user_id, exercise_id, None).await?,
     };
     Ok(Some((exercise, key, user_exercise)))
 }
@@ -500,60 +501,6 @@ async fn grading_of(conn: &mut Conn, submission_id: i64) -> QueryResult<Option<G
         strengths: texts(strengths),
         improvements: texts(improvements),
     }))
-}
-
-async fn insert_user_exercise(
-    conn: &mut Conn,
-    user_id: i64,
-    exercise_id: i64,
-    daily: Option<(LocalDate, Timestamp)>,
-) -> QueryResult<UserExercise> {
-    let now = Timestamp::now();
-    diesel::insert_into(user_exercises::table)
-        .values((
-            user_exercises::user_id.eq(user_id),
-            user_exercises::exercise_id.eq(exercise_id),
-            user_exercises::daily_date.eq(daily.map(|(date, _)| date)),
-            user_exercises::daily_since.eq(daily.map(|(_, since)| since)),
-            user_exercises::status.eq(ExerciseStatus::Pending),
-            user_exercises::created_at.eq(now),
-            user_exercises::updated_at.eq(now),
-        ))
-        .returning(UserExercise::as_returning())
-        .get_result(conn)
-        .await
-}
-
-/// The changes of a step with an open exercise; `None` leaves a column unchanged.
-#[derive(Default, AsChangeset)]
-#[diesel(table_name = user_exercises)]
-struct UserExerciseChanges {
-    hints_used: Option<i32>,
-    submission_count: Option<i32>,
-    time_spent_seconds: Option<i32>,
-    grade: Option<i32>,
-    feedback: Option<String>,
-}
-
-/// Marks an open exercise as started, together with other changes.
-async fn start(
-    conn: &mut Conn,
-    user_exercise: &UserExercise,
-    at: Timestamp,
-    changes: UserExerciseChanges,
-) -> QueryResult<UserExercise> {
-    CachedStatement(
-        diesel::update(user_exercises::table.find(user_exercise.id))
-            .set((
-                changes,
-                user_exercises::status.eq(ExerciseStatus::InProgress),
-                user_exercises::started_at.eq(user_exercise.started_at.unwrap_or(at)),
-                user_exercises::updated_at.eq(at),
-            ))
-            .returning(UserExercise::as_returning()),
-    )
-    .get_result(conn)
-    .await
 }
 
 async fn newest_daily(conn: &mut Conn, user_id: i64) -> Result<Option<NewestDailyExercise>> {
@@ -606,7 +553,7 @@ async fn assign(
     .execute(conn)
     .await?;
     if skipped == 0 {
-        insert_user_exercise(conn, user_id, id, Some((day, moment.at))).await?;
+        user_exercise_rows::insert(conn, user_id, id, Some((day, moment.at))).await?;
     }
     Ok(newest_daily(conn, user_id).await?.map(|newest| (newest.assigned, true)))
 }

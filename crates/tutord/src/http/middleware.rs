@@ -29,7 +29,7 @@ use super::route::{Route, UNMATCHED};
 use super::route_table::RouteTable;
 use super::settings::HttpSettings;
 use super::state::HttpState;
-use super::trace_context::{self, traceparent};
+use super::trace_context;
 use super::{encoding, head_limits};
 
 /// The limits of a request body.
@@ -131,7 +131,7 @@ async fn trace(state: &Middleware, id: &str, mut request: Request, next: Next) -
     // Unknown methods have no budget.
     let known = state.routes.budget(request.method(), path);
     let mut scope = Scope::new(&http.watch, &name).request_id(id);
-    if let Some(trace) = traceparent(request.headers()) {
+    if let Some(trace) = trace_context::traceparent(request.headers()) {
         scope = scope.traceparent(trace);
         #[cfg(feature = "otlp")]
         trace_context::continue_trace(&span, trace);

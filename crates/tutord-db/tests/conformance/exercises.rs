@@ -155,9 +155,9 @@ async fn objectives_and_time_are_authored_or_follow_from_the_exercise(store: &Fi
 async fn a_generated_exercise_is_seen_by_its_owner_alone(store: &Fixture) {
     let (ada, eve) = (store.student("ada").await, store.student("eve").await);
     let new = NewExercise { slug: None, generation_prompt: Some("a prompt".to_owned()), ..exercise(1) };
-    let (exercise, standing) = store.create_exercise(ada.id, &new, None).await.unwrap();
+    let (exercise, user_exercise) = store.create_exercise(ada.id, &new, None).await.unwrap();
     assert!(exercise.generated_by_ai);
-    assert_eq!((standing.status, standing.user_id), (ExerciseStatus::Pending, ada.id));
+    assert_eq!((user_exercise.status, user_exercise.user_id), (ExerciseStatus::Pending, ada.id));
     assert_eq!(store.exercise(ada.id, exercise.id).await.unwrap().as_deref(), Some(&exercise));
     assert_eq!(store.exercise(eve.id, exercise.id).await.unwrap(), None);
     let now = moment(0, 0);
@@ -184,8 +184,8 @@ async fn a_day_has_one_exercise_however_often_it_is_assigned(store: &Fixture) {
     }
     let (mut exercises, mut new) = (HashSet::new(), 0);
     for request in requests {
-        let ((exercise, standing), is_new) = request.await.unwrap();
-        assert_eq!((standing.daily_date, standing.exercise_id), (Some(today.day), exercise.id));
+        let ((exercise, user_exercise), is_new) = request.await.unwrap();
+        assert_eq!((user_exercise.daily_date, user_exercise.exercise_id), (Some(today.day), exercise.id));
         exercises.insert(exercise.id);
         new += usize::from(is_new);
     }
@@ -215,9 +215,9 @@ async fn a_skipped_exercise_comes_back_when_it_is_due(store: &Fixture) {
         day += gap;
     }
     assert_eq!(gaps, [3, 7, 14, 30, 30]);
-    let ((_, standing), is_new) =
+    let ((_, user_exercise), is_new) =
         store.assign_daily(ada.id, &moment(day, 0), &DailyChoice::Existing(ids[0])).await.unwrap().unwrap();
-    assert_eq!((standing.status, standing.skip_count, is_new), (ExerciseStatus::Pending, 5, true));
+    assert_eq!((user_exercise.status, user_exercise.skip_count, is_new), (ExerciseStatus::Pending, 5, true));
     assert_eq!(store.due_exercise(ada.id, moment(day + 99, 0).day).await.unwrap(), None);
     assert_eq!(store.ended_exercises(ada.id, 5).await.unwrap(), []);
 }
@@ -232,9 +232,9 @@ async fn hints_come_in_steps_until_none_is_left(store: &Fixture) {
     }
     assert_eq!(done(store.take_hint(ada.id, ids[0], at).await.unwrap()), None);
     let history = store.exercise_history(ada.id, None, &PageRequest::first(5)).await.unwrap();
-    let standing = &history.items[0].user_exercise;
-    assert_eq!((standing.hints_used, standing.status), (2, ExerciseStatus::InProgress));
-    assert_eq!(standing.started_at, Some(at));
+    let user_exercise = &history.items[0].user_exercise;
+    assert_eq!((user_exercise.hints_used, user_exercise.status), (2, ExerciseStatus::InProgress));
+    assert_eq!(user_exercise.started_at, Some(at));
 }
 
 async fn a_passing_grade_completes(store: &Fixture) {

@@ -75,7 +75,7 @@ impl Passwords {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum MatchedForm {
     /// The prepared form, in which passwords are hashed now.
-    Prepared,
+    Normalized,
     /// The password as written: the hash is older than the preparation of passwords.
     AsWritten,
 }
@@ -91,7 +91,7 @@ fn verify(password: &str, stored: &str) -> Option<MatchedForm> {
     let is = |form: &str| Argon2::default().verify_password(form.as_bytes(), &parsed).is_ok();
     let prepared = prepare(password);
     if is(&prepared) {
-        Some(MatchedForm::Prepared)
+        Some(MatchedForm::Normalized)
     } else {
         (prepared != password && is(password)).then_some(MatchedForm::AsWritten)
     }
@@ -118,7 +118,7 @@ mod tests {
         assert_eq!(DECOY.len(), stored.len());
         let verify =
             async |password: &str, stored: Option<String>| passwords.verify(password.to_owned(), stored).await.unwrap();
-        assert_eq!(verify("Correct-1-horse", Some(stored.clone())).await, Some(MatchedForm::Prepared));
+        assert_eq!(verify("Correct-1-horse", Some(stored.clone())).await, Some(MatchedForm::Normalized));
         assert_eq!(verify("correct-1-horse", Some(stored)).await, None);
         assert_eq!(verify("Correct-1-horse", None).await, None);
         assert_eq!(verify("x", Some("no hash".to_owned())).await, None);
@@ -127,7 +127,7 @@ mod tests {
     #[test]
     fn a_password_is_the_same_from_every_keyboard() {
         let stored = hash("Zu\u{308}rich 1\u{a0}x\u{3000}!").unwrap();
-        assert_eq!(verify("Z\u{fc}rich 1 x !", &stored), Some(MatchedForm::Prepared));
+        assert_eq!(verify("Z\u{fc}rich 1 x !", &stored), Some(MatchedForm::Normalized));
         assert_eq!(verify("zu\u{308}rich 1 x !", &stored), None);
         assert_eq!(prepare("\u{fb01}\u{200d}\u{ff21}"), "\u{fb01}\u{200d}\u{ff21}", "nothing else is changed");
     }

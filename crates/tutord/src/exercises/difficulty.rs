@@ -39,10 +39,10 @@ pub(super) struct Adjustment {
 }
 
 fn is_struggle(item: &HistoryItem) -> bool {
-    let standing = &item.user_exercise;
-    standing.status == ExerciseStatus::Skipped
-        || standing.hints_used >= MANY_HINTS
-        || standing.grade.is_some_and(|grade| grade < PASSING_GRADE)
+    let user_exercise = &item.user_exercise;
+    user_exercise.status == ExerciseStatus::Skipped
+        || user_exercise.hints_used >= MANY_HINTS
+        || user_exercise.grade.is_some_and(|grade| grade < PASSING_GRADE)
 }
 
 fn is_success(item: &HistoryItem) -> bool {

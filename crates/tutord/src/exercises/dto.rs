@@ -68,14 +68,14 @@ pub(super) struct DailyResponse {
 }
 
 impl DailyResponse {
-    pub(super) fn new((exercise, standing): (Exercise, UserExercise), is_new: bool) -> Self {
+    pub(super) fn new((exercise, user_exercise): (Exercise, UserExercise), is_new: bool) -> Self {
         Self {
             exercise: exercise.into(),
-            user_exercise_id: standing.id,
-            status: standing.status,
-            hints_used: standing.hints_used,
+            user_exercise_id: user_exercise.id,
+            status: user_exercise.status,
+            hints_used: user_exercise.hints_used,
             is_new,
-            started_at: standing.started_at,
+            started_at: user_exercise.started_at,
         }
     }
 }
@@ -99,21 +99,21 @@ pub(super) struct HistoryLine {
 
 impl From<HistoryItem> for HistoryLine {
     fn from(item: HistoryItem) -> Self {
-        let standing = item.user_exercise;
+        let user_exercise = item.user_exercise;
         Self {
-            id: standing.id,
-            exercise_id: standing.exercise_id,
+            id: user_exercise.id,
+            exercise_id: user_exercise.exercise_id,
             title: item.title,
-            status: standing.status,
+            status: user_exercise.status,
             difficulty: item.difficulty,
             exercise_type: item.exercise_type,
             programming_language: item.programming_language,
-            grade: standing.grade,
-            hints_used: standing.hints_used,
-            time_spent_seconds: standing.time_spent_seconds,
-            started_at: standing.started_at,
-            completed_at: standing.completed_at,
-            created_at: standing.created_at,
+            grade: user_exercise.grade,
+            hints_used: user_exercise.hints_used,
+            time_spent_seconds: user_exercise.time_spent_seconds,
+            started_at: user_exercise.started_at,
+            completed_at: user_exercise.completed_at,
+            created_at: user_exercise.created_at,
         }
     }
 }
@@ -234,15 +234,15 @@ pub(super) struct CompleteResponse {
 
 impl From<Completion> for CompleteResponse {
     fn from(completion: Completion) -> Self {
-        let standing = completion.user_exercise;
+        let user_exercise = completion.user_exercise;
         Self {
-            exercise_id: standing.exercise_id,
-            user_exercise_id: standing.id,
-            status: standing.status,
-            completed_at: standing.completed_at,
+            exercise_id: user_exercise.exercise_id,
+            user_exercise_id: user_exercise.id,
+            status: user_exercise.status,
+            completed_at: user_exercise.completed_at,
             streak_count: completion.streak,
             achievements_unlocked: completion.achievements,
-            points_earned: standing.points_earned,
+            points_earned: user_exercise.points_earned,
         }
     }
 }
@@ -279,8 +279,8 @@ pub(super) struct GenerateResponse {
 }
 
 impl GenerateResponse {
-    pub(super) fn new((exercise, standing): AssignedExercise) -> Self {
-        Self { exercise: exercise.into(), user_exercise_id: standing.id, status: standing.status }
+    pub(super) fn new((exercise, user_exercise): AssignedExercise) -> Self {
+        Self { exercise: exercise.into(), user_exercise_id: user_exercise.id, status: user_exercise.status }
     }
 }
 

@@ -57,24 +57,24 @@ struct Row {
 
 impl From<HistoryItem> for Row {
     fn from(item: HistoryItem) -> Self {
-        let standing = item.user_exercise;
+        let user_exercise = item.user_exercise;
         Self {
-            exercise_id: standing.exercise_id,
+            exercise_id: user_exercise.exercise_id,
             title: item.title,
             programming_language: item.programming_language,
             difficulty: item.difficulty,
             exercise_type: item.exercise_type,
             topics: item.topics,
-            status: standing.status,
-            grade: standing.grade,
-            hints_used: standing.hints_used,
-            submission_count: standing.submission_count,
-            time_spent_seconds: standing.time_spent_seconds,
-            points_earned: standing.points_earned,
-            created_at: standing.created_at,
-            started_at: standing.started_at,
-            completed_at: standing.completed_at,
-            completed_on: standing.completed_on,
+            status: user_exercise.status,
+            grade: user_exercise.grade,
+            hints_used: user_exercise.hints_used,
+            submission_count: user_exercise.submission_count,
+            time_spent_seconds: user_exercise.time_spent_seconds,
+            points_earned: user_exercise.points_earned,
+            created_at: user_exercise.created_at,
+            started_at: user_exercise.started_at,
+            completed_at: user_exercise.completed_at,
+            completed_on: user_exercise.completed_on,
         }
     }
 }

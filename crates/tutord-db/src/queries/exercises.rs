@@ -22,7 +22,7 @@ use tutord_core::store::{Exercises, Loaded};
 use tutord_core::{Error, LocalDate, Result, Timestamp};
 
 use super::user_exercise_rows::{self, UserExerciseChanges, start};
-use super::{Adapter, Conn, catalogue, locks, metadata, progress, requests};
+use super::{Adapter, Conn, catalogue, completions, locks, metadata, requests};
 use crate::cached_statement::CachedStatement;
 
 /// These columns of a student's exercises.
@@ -345,7 +345,7 @@ impl Exercises for Adapter {
             };
             let mut user_exercise = start(conn, &user_exercise, moment.at, changes).await?;
             if grading.grade >= PASSING_GRADE {
-                user_exercise = progress::complete(conn, &exercise, &user_exercise, &moment).await?.user_exercise;
+                user_exercise = completions::complete(conn, &exercise, &user_exercise, &moment).await?.user_exercise;
             }
             Ok(Transition::Done(graded_submission(grading.clone(), key, user_exercise)))
         })
@@ -367,11 +367,11 @@ impl Exercises for Adapter {
             // with, has no row and earns none.
             let Some(mut user_exercise) = user_exercise else { return Ok(Transition::NotStarted) };
             match user_exercise.status {
-                ExerciseStatus::Completed => Ok(Transition::Done(progress::completion(conn, user_exercise).await?)),
+                ExerciseStatus::Completed => Ok(Transition::Done(completions::completion(conn, user_exercise).await?)),
                 ExerciseStatus::Skipped => Ok(Transition::Forbidden(user_exercise.status)),
                 ExerciseStatus::Pending | ExerciseStatus::InProgress => {
                     user_exercise.time_spent_seconds = longest(&user_exercise, time_spent_seconds);
-                    Ok(Transition::Done(progress::complete(conn, &exercise, &user_exercise, &moment).await?))
+                    Ok(Transition::Done(completions::complete(conn, &exercise, &user_exercise, &moment).await?))
                 }
             }
         })

@@ -40,6 +40,8 @@ macro_rules! exclusively {
 
 #[path = "../queries/catalogue.rs"]
 mod catalogue;
+#[path = "../queries/completions.rs"]
+mod completions;
 #[path = "../queries/conversation_rows.rs"]
 mod conversation_rows;
 #[path = "../queries/conversations.rs"]

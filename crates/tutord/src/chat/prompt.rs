@@ -7,7 +7,7 @@ use tutord_core::model::{Message, MessageRole, PASSING_GRADE, User};
 use tutord_core::text::head;
 
 use crate::http::text::is_invisible;
-use crate::llm::{ChatMessage, MESSAGE_OVERHEAD, Role, estimate_tokens};
+use crate::llm::{ChatMessage, MESSAGE_OVERHEAD, PromptRole, estimate_tokens};
 
 /// The most messages that are read for one prompt, however short they are.
 pub(super) const MAX_HISTORY: i64 = 100;
@@ -74,7 +74,7 @@ pub(super) fn build(
     newest_first: &[Message],
     context_tokens: u32,
 ) -> (Vec<ChatMessage>, Vec<usize>) {
-    let system = ChatMessage { role: Role::System, content: system_prompt(student, skills) };
+    let system = ChatMessage { role: PromptRole::System, content: system_prompt(student, skills) };
     let tokens = |content: &str| estimate_tokens(content).saturating_add(MESSAGE_OVERHEAD);
     let mut left = context_tokens.saturating_sub(tokens(&system.content));
     let fitting = newest_first.iter().enumerate().take_while(|(index, message)| {
@@ -88,8 +88,8 @@ pub(super) fn build(
     // A reply without its question is useless.
     for message in shown.iter().rev().skip_while(|message| message.role != MessageRole::User) {
         let role = match message.role {
-            MessageRole::User => Role::User,
-            MessageRole::Assistant => Role::Assistant,
+            MessageRole::User => PromptRole::User,
+            MessageRole::Assistant => PromptRole::Assistant,
             // Stored messages are never instructions.
             MessageRole::System => continue,
         };
@@ -214,13 +214,23 @@ mod tests {
         let history: Vec<Message> = (1..=9).rev().map(|position| message(position, &"a word ".repeat(40))).collect();
         let one = estimate_tokens(&history[0].content) + MESSAGE_OVERHEAD;
         let system = estimate_tokens(TUTOR) + MESSAGE_OVERHEAD;
-        let roles = |context: u32| -> Vec<Role> {
+        let roles = |context: u32| -> Vec<PromptRole> {
             build(&student(), &[], &history, context).0.iter().map(|message| message.role).collect()
         };
-        assert_eq!(roles(system + 3 * one), [Role::System, Role::User, Role::Assistant, Role::User]);
+        assert_eq!(
+            roles(system + 3 * one),
+            [PromptRole::System, PromptRole::User, PromptRole::Assistant, PromptRole::User]
+        );
         // The history does not begin with a reply.
-        assert_eq!(roles(system + 4 * one), [Role::System, Role::User, Role::Assistant, Role::User]);
-        assert_eq!(roles(1), [Role::System, Role::User], "the question is sent even when nothing else fits");
+        assert_eq!(
+            roles(system + 4 * one),
+            [PromptRole::System, PromptRole::User, PromptRole::Assistant, PromptRole::User]
+        );
+        assert_eq!(
+            roles(1),
+            [PromptRole::System, PromptRole::User],
+            "the question is sent even when nothing else fits"
+        );
     }
 
     proptest! {
@@ -229,9 +239,9 @@ mod tests {
             let mut history = vec![message(1, "the question")];
             history.extend(of_student.iter().map(|of_student| message(if *of_student { 1 } else { 2 }, "some words before")));
             let (built, starts) = build(&student(), &[], &history, context);
-            prop_assert_eq!(built[0].role, Role::System);
+            prop_assert_eq!(built[0].role, PromptRole::System);
             for (number, message) in built[1..].iter().enumerate() {
-                prop_assert_eq!(message.role, if number % 2 == 0 { Role::User } else { Role::Assistant });
+                prop_assert_eq!(message.role, if number % 2 == 0 { PromptRole::User } else { PromptRole::Assistant });
             }
             let last = &built.last().unwrap().content;
             prop_assert_eq!(&last[*starts.last().unwrap()..], "the question");

@@ -9,7 +9,7 @@ use tutord_core::text::head;
 use super::catalogue;
 use super::state::ExercisesState;
 use crate::http::error::ApiError;
-use crate::llm::{ChatMessage, ChatRequest, LlmError, Provider, Role, json_objects};
+use crate::llm::{ChatMessage, ChatRequest, LlmError, PromptRole, Provider, json_objects};
 
 /// How often the model is asked when its answer can't be used.
 const ATTEMPTS: usize = 2;
@@ -228,8 +228,8 @@ fn whole(number: f64) -> i32 {
 /// A request whose answer has to be new: one that can't be used is asked for again.
 fn request(system: &str, task: String, temperature: f64, max_tokens: u32) -> ChatRequest {
     let messages = vec![
-        ChatMessage { role: Role::System, content: system.to_owned() },
-        ChatMessage { role: Role::User, content: task },
+        ChatMessage { role: PromptRole::System, content: system.to_owned() },
+        ChatMessage { role: PromptRole::User, content: task },
     ];
     ChatRequest { messages, max_tokens, temperature, student: None, question_starts: Vec::new() }
 }

@@ -156,7 +156,7 @@ mod tests {
     use futures_util::stream::iter;
 
     use super::*;
-    use crate::llm::{ChatMessage, Role};
+    use crate::llm::{ChatMessage, PromptRole};
 
     /// Counts requests, and fails while `down` or `limits` is set.
     #[derive(Debug, Default)]
@@ -206,7 +206,7 @@ mod tests {
     }
 
     fn request() -> ChatRequest {
-        let message = ChatMessage { role: Role::User, content: "hello".to_owned() };
+        let message = ChatMessage { role: PromptRole::User, content: "hello".to_owned() };
         ChatRequest {
             messages: vec![message],
             max_tokens: 1,

@@ -7,7 +7,7 @@ use serde_json::{Map, Value, json};
 use super::endpoint_error::EndpointError;
 use super::prompt_limit::PromptLimit;
 use super::transport::EndpointRefusal;
-use super::{ChatMessage, ChatRequest, Role};
+use super::{ChatMessage, ChatRequest, PromptRole};
 
 /// The role of the instructions in a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -87,11 +87,11 @@ impl Dialect {
     }
 
     fn messages(&self, messages: &[ChatMessage]) -> Value {
-        let role_name = |role: Role| match (role, self.system_role) {
-            (Role::System, SystemRole::Developer) => "developer",
-            (Role::System, SystemRole::System) => "system",
-            (Role::System, SystemRole::User) | (Role::User, _) => "user",
-            (Role::Assistant, _) => "assistant",
+        let role_name = |role: PromptRole| match (role, self.system_role) {
+            (PromptRole::System, SystemRole::Developer) => "developer",
+            (PromptRole::System, SystemRole::System) => "system",
+            (PromptRole::System, SystemRole::User) | (PromptRole::User, _) => "user",
+            (PromptRole::Assistant, _) => "assistant",
         };
         let mut sent: Vec<(&str, String)> = Vec::with_capacity(messages.len());
         for message in messages {
@@ -217,7 +217,7 @@ impl Dialect {
 mod tests {
     use super::*;
 
-    fn message(role: Role, content: &str) -> ChatMessage {
+    fn message(role: PromptRole, content: &str) -> ChatMessage {
         ChatMessage { role, content: content.to_owned() }
     }
 
@@ -233,7 +233,7 @@ mod tests {
 
     #[test]
     fn instructions_have_the_configured_role() {
-        let messages = [message(Role::System, "teach"), message(Role::User, "why?")];
+        let messages = [message(PromptRole::System, "teach"), message(PromptRole::User, "why?")];
         let body = |role| Dialect::new(role, Map::new()).body("m", &request(), &messages, false);
         let question = json!({"role": "user", "content": "why?"});
         assert_eq!(body(SystemRole::System)["messages"], json!([{"role": "system", "content": "teach"}, question]));

@@ -49,7 +49,7 @@ pub use usage::{ReplySpeed, Usage};
 /// The author of a message in a prompt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Role {
+pub enum PromptRole {
     /// The operator's instructions.
     System,
     /// The student.
@@ -62,7 +62,7 @@ pub enum Role {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct ChatMessage {
     /// The author.
-    pub role: Role,
+    pub role: PromptRole,
     /// The text.
     pub content: String,
 }

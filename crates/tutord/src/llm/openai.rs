@@ -173,7 +173,7 @@ impl OpenAi {
     /// Returns an error if the endpoint sends no reply.
     pub async fn check(&self) -> Result<EndpointCheck, LlmError> {
         let is_listed = self.is_listed().await;
-        let message = super::ChatMessage { role: super::Role::User, content: "Say: ready".to_owned() };
+        let message = super::ChatMessage { role: super::PromptRole::User, content: "Say: ready".to_owned() };
         // Reasoning models use tokens before their first text.
         let request = ChatRequest {
             messages: vec![message],

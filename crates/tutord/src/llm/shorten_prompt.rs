@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use super::tokens::MESSAGE_OVERHEAD;
-use super::{ChatMessage, ChatRequest, Role, estimate_tokens};
+use super::{ChatMessage, ChatRequest, PromptRole, estimate_tokens};
 
 /// The minimum length of a truncated question, in tokens.
 const MIN_QUESTION_TOKENS: u32 = 64;
@@ -25,7 +25,7 @@ fn message_tokens(message: &ChatMessage) -> u32 {
 /// Drops the oldest turns first, then the oldest questions of the last turn. Truncates the newest question only if the
 /// endpoint refused the prompt with this question alone, or, in the last attempt, if that prompt exceeds the limit.
 pub(super) fn shorten(request: &ChatRequest, limit: u32, refused: u32, is_last: bool) -> Option<Vec<ChatMessage>> {
-    let instructions = request.messages.iter().take_while(|message| message.role == Role::System).count();
+    let instructions = request.messages.iter().take_while(|message| message.role == PromptRole::System).count();
     let (instructions, turns) = request.messages.split_at(instructions);
     let (last, before) = turns.split_last()?;
     let with = |rest: &[ChatMessage]| [instructions, rest].concat();
@@ -36,7 +36,7 @@ pub(super) fn shorten(request: &ChatRequest, limit: u32, refused: u32, is_last: 
         for (index, of_turn) in sizes.iter().enumerate().take(before.len()) {
             size = size.saturating_sub(*of_turn);
             // The first turn of a prompt must be a message of the user.
-            if turns[index + 1].role == Role::User && size <= limit && size < refused {
+            if turns[index + 1].role == PromptRole::User && size <= limit && size < refused {
                 return Some(with(&turns[index + 1..]));
             }
         }
@@ -107,22 +107,22 @@ mod tests {
 
     use super::*;
 
-    fn message(role: Role, content: &str) -> ChatMessage {
+    fn message(role: PromptRole, content: &str) -> ChatMessage {
         ChatMessage { role, content: content.to_owned() }
     }
 
     /// A conversation with three unanswered questions at its end.
     fn conversation() -> ChatRequest {
         let words = "some words ".repeat(20);
-        let mut messages = vec![message(Role::System, "teach")];
+        let mut messages = vec![message(PromptRole::System, "teach")];
         for number in 0..4 {
-            messages.push(message(Role::User, &format!("question {number} {words}")));
-            messages.push(message(Role::Assistant, &format!("answer {number} {words}")));
+            messages.push(message(PromptRole::User, &format!("question {number} {words}")));
+            messages.push(message(PromptRole::Assistant, &format!("answer {number} {words}")));
         }
         let questions = [format!("lost one {words}"), format!("lost two {words}"), "the newest question".to_owned()];
         let last = questions.join("\n\n");
         let question_starts = vec![0, questions[0].len() + 2, questions[0].len() + questions[1].len() + 4];
-        messages.push(message(Role::User, &last));
+        messages.push(message(PromptRole::User, &last));
         ChatRequest { messages, max_tokens: 9, temperature: 0.7, student: None, question_starts }
     }
 
@@ -133,7 +133,7 @@ mod tests {
         let contents = |limit, refused, is_last| -> Vec<String> {
             let shorter = shorten(&request, limit, refused, is_last).unwrap();
             assert!(prompt_tokens(&shorter) < refused);
-            assert_eq!((shorter[0].role, shorter[1].role), (Role::System, Role::User));
+            assert_eq!((shorter[0].role, shorter[1].role), (PromptRole::System, PromptRole::User));
             shorter.into_iter().map(|message| message.content).collect()
         };
         let half = contents(whole / 2, whole, false);
@@ -143,7 +143,8 @@ mod tests {
         for alone in [contents(20, whole, false), contents(whole / 2, whole, true)] {
             assert_eq!(alone, ["teach", "the newest question"]);
         }
-        let refused = prompt_tokens(&[message(Role::System, "teach"), message(Role::User, "the newest question")]);
+        let refused =
+            prompt_tokens(&[message(PromptRole::System, "teach"), message(PromptRole::User, "the newest question")]);
         assert_eq!(shorten(&request, 20, refused, false), None, "a question this short is not truncated");
     }
 
@@ -151,7 +152,7 @@ mod tests {
     fn a_truncated_question_retains_its_beginning_and_end() {
         let text = format!("My code: {} Why does it fail?", "let é = f(x); ".repeat(300));
         let mut request = conversation();
-        request.messages = vec![message(Role::System, "teach"), message(Role::User, &text)];
+        request.messages = vec![message(PromptRole::System, "teach"), message(PromptRole::User, &text)];
         request.question_starts = vec![0];
         let whole = prompt_tokens(&request.messages);
         let shorter = shorten(&request, whole / 2, whole, false).unwrap();
@@ -172,7 +173,7 @@ mod tests {
             let mut request = conversation();
             request.messages.truncate(1);
             for turn in turns {
-                request.messages.extend([message(Role::User, &turn), message(Role::Assistant, &turn)]);
+                request.messages.extend([message(PromptRole::User, &turn), message(PromptRole::Assistant, &turn)]);
             }
             request.question_starts.clear();
             let mut last = String::new();
@@ -181,13 +182,13 @@ mod tests {
                 last.push_str(question);
                 last.push_str("\n\n");
             }
-            request.messages.push(message(Role::User, &last));
+            request.messages.push(message(PromptRole::User, &last));
             let mut refused = prompt_tokens(&request.messages);
             while let Some(shorter) = shorten(&request, limit, refused, is_last) {
                 let size = prompt_tokens(&shorter);
                 prop_assert!(size < refused);
-                prop_assert_eq!(shorter[1].role, Role::User);
-                prop_assert_eq!(shorter.last().map(|message| message.role), Some(Role::User));
+                prop_assert_eq!(shorter[1].role, PromptRole::User);
+                prop_assert_eq!(shorter.last().map(|message| message.role), Some(PromptRole::User));
                 refused = size;
             }
         }

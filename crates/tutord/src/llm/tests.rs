@@ -9,8 +9,8 @@ use testbed::model::Behaviour;
 use tokio::sync::mpsc;
 
 use super::{
-    ChatMessage, ChatRequest, Chunk, LlmError, MESSAGE_OVERHEAD, OpenAi, OpenAiConfig, Provider, Role, SystemRole,
-    estimate_tokens,
+    ChatMessage, ChatRequest, Chunk, LlmError, MESSAGE_OVERHEAD, OpenAi, OpenAiConfig, PromptRole, Provider,
+    SystemRole, estimate_tokens,
 };
 
 async fn setup() -> (FakeModel, OpenAi) {
@@ -41,7 +41,7 @@ fn config(base_url: &str, timeout: Duration) -> OpenAiConfig {
 }
 
 fn request(text: &str) -> ChatRequest {
-    let message = ChatMessage { role: Role::User, content: text.to_owned() };
+    let message = ChatMessage { role: PromptRole::User, content: text.to_owned() };
     ChatRequest { messages: vec![message], max_tokens: 100, temperature: 0.5, student: None, question_starts: vec![0] }
 }
 
@@ -325,10 +325,10 @@ fn conversation(turns: usize) -> ChatRequest {
     let message = |role, content: &str| ChatMessage { role, content: content.to_owned() };
     let mut request = request("the question");
     for _ in 0..turns {
-        request.messages.insert(0, message(Role::Assistant, "an answer of some words"));
-        request.messages.insert(0, message(Role::User, "a question of some words"));
+        request.messages.insert(0, message(PromptRole::Assistant, "an answer of some words"));
+        request.messages.insert(0, message(PromptRole::User, "a question of some words"));
     }
-    request.messages.insert(0, message(Role::System, "teach"));
+    request.messages.insert(0, message(PromptRole::System, "teach"));
     request
 }
 

@@ -1,4 +1,6 @@
-//! The state of the rooms: each declares its own, and contains those that it builds on.
+//! The shared state of handlers, and the state of the HTTP layer.
+//!
+//! Each module declares its own state, which contains the states that its extractors need.
 
 use std::ops::Deref;
 use std::sync::Arc;

@@ -112,7 +112,7 @@ async fn onboarding_status(
     Ok(axum::Json((&*profile(state.store.as_ref(), identity.user_id).await?).into()))
 }
 
-/// ResponseCache all questions of the onboarding, once.
+/// Answers all questions of the onboarding, once.
 #[utoipa::path(post, path = "/onboarding", tag = "users", request_body = OnboardingRequest,
     responses((status = 200, body = OnboardingCompleted), (status = 401), (status = 403), (status = 409), (status = 422)))]
 async fn complete_onboarding(

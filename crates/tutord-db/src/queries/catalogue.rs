@@ -7,6 +7,7 @@ use tutord_core::schema::{achievements, exercises};
 use tutord_core::{Result, Timestamp};
 
 use super::Conn;
+use super::rows::exercise_row;
 
 pub(super) async fn insert_exercise(
     conn: &mut Conn,
@@ -22,7 +23,7 @@ pub(super) async fn insert_exercise(
             exercises::owner_id.eq(owner_id),
             exercises::created_at.eq(Timestamp::now()),
         ))
-        .returning(Exercise::as_returning())
+        .returning(exercise_row())
         .get_result(conn)
         .await
 }

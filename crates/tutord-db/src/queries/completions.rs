@@ -14,6 +14,7 @@ use tutord_core::time::zone::{day_in, zone};
 use tutord_core::{Result, Timestamp};
 
 use super::locks::lock_student;
+use super::rows::{activity_row, exercise_row, topic_skill_row, user_exercise_row};
 use super::{Conn, leaderboards};
 use crate::cached_statement::CachedStatement;
 
@@ -23,7 +24,7 @@ const REBUILD_PAGE: i64 = 1_000;
 /// Selects a student's sums of all time.
 macro_rules! of_all_time {
     ($user_id:expr) => {
-        activity::table.find(($user_id, Period::All, ALL_TIME)).select(Activity::as_select())
+        activity::table.find(($user_id, Period::All, ALL_TIME)).select(activity_row())
     };
 }
 
@@ -35,7 +36,7 @@ macro_rules! newest_day {
             .filter(activity::period.eq(Period::Daily))
             .order(activity::starts_on.desc())
             .limit(1)
-            .select(Activity::as_select())
+            .select(activity_row())
     };
 }
 
@@ -123,7 +124,7 @@ pub(super) async fn complete(
                 user_exercises::ended_at.eq(done.completed_at),
                 user_exercises::updated_at.eq(done.completed_at),
             ))
-            .returning(UserExercise::as_returning()),
+            .returning(user_exercise_row()),
     )
     .get_result(conn)
     .await?;
@@ -179,7 +180,7 @@ async fn topic_skills(conn: &mut Conn, user_id: i64, topics: &[String]) -> Resul
     let skills: Vec<TopicSkill> = skill_levels::table
         .filter(skill_levels::user_id.eq(user_id))
         .filter(skill_levels::topic.eq_any(topics))
-        .select(TopicSkill::as_select())
+        .select(topic_skill_row())
         .load(conn)
         .await?;
     Ok(skills.into_iter().map(|skill| (skill.topic.clone(), skill)).collect())
@@ -353,7 +354,7 @@ async fn completions_after(conn: &mut Conn, user_id: i64, after: (Timestamp, i64
         )
         .order((user_exercises::completed_at.asc(), user_exercises::id.asc()))
         .limit(REBUILD_PAGE)
-        .select((UserExercise::as_select(), Exercise::as_select(), user_exercises::completed_in))
+        .select((user_exercise_row(), exercise_row(), user_exercises::completed_in))
         .load(conn)
         .await?;
     Ok(page)

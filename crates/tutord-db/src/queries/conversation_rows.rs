@@ -7,6 +7,7 @@ use tutord_core::model::{ContextType, Conversation, NewConversation};
 use tutord_core::schema::conversations;
 
 use super::Conn;
+use super::rows::conversation_row;
 
 /// Selects a student's conversation, unless it is deleted.
 #[diesel::dsl::auto_type]
@@ -29,7 +30,7 @@ pub(super) async fn insert(conn: &mut Conn, new: &NewConversation, now: Timestam
             conversations::created_at.eq(now),
             conversations::updated_at.eq(now),
         ))
-        .returning(Conversation::as_returning())
+        .returning(conversation_row())
         .get_result(conn)
         .await
 }

@@ -16,6 +16,7 @@ use tutord_core::text::head;
 use tutord_core::{Result, Timestamp};
 
 use super::conversation_rows::{insert, own};
+use super::rows::conversation_row;
 use super::{Adapter, messages};
 use crate::cached_statement::CachedStatement;
 
@@ -38,7 +39,7 @@ impl Conversations for Adapter {
             let mut rows = conversations::table
                 .filter(own)
                 .order((conversations::last_message_at.desc(), conversations::id.desc()))
-                .select((Conversation::as_select(), total!(user_id).single_value()))
+                .select((conversation_row(), total!(user_id).single_value()))
                 .limit(page.limit + 1)
                 .into_boxed();
             match page.position {
@@ -69,7 +70,7 @@ impl Conversations for Adapter {
             let mut found: Vec<Conversation> = conversations::table
                 .filter(conversations::user_id.eq(user_id).and(conversations::deleted_at.is_null()))
                 .order((conversations::last_message_at.desc(), conversations::id.desc()))
-                .select(Conversation::as_select())
+                .select(conversation_row())
                 .limit(limit)
                 .load(conn)
                 .await?;
@@ -125,7 +126,7 @@ impl Conversations for Adapter {
                         )
                         .otherwise(now)),
                     ))
-                    .returning(Conversation::as_returning()),
+                    .returning(conversation_row()),
             )
             .get_result(conn)
             .await

@@ -8,6 +8,7 @@ use tutord_core::schema::{email_tokens, trusted_devices, users};
 use tutord_core::store::EmailTokens;
 use tutord_core::{Result, Timestamp};
 
+use super::rows::user_row;
 use super::sessions::revoke_all;
 use super::{Adapter, Conn};
 
@@ -48,7 +49,7 @@ impl EmailTokens for Adapter {
                 .filter(email_tokens::purpose.eq(purpose))
                 .filter(email_tokens::used_at.is_null())
                 .filter(email_tokens::expires_at.gt(Timestamp::now()))
-                .select((User::as_select(), users::password_hash))
+                .select((user_row(), users::password_hash))
                 .first(conn)
                 .await
                 .optional()?;
@@ -62,7 +63,7 @@ impl EmailTokens for Adapter {
             let Some(user_id) = spend(conn, hash, EmailTokenPurpose::VerifyEmail).await? else { return Ok(None) };
             let user = diesel::update(users::table.find(user_id))
                 .set((users::email_verified.eq(true), users::updated_at.eq(Timestamp::now())))
-                .returning(User::as_returning())
+                .returning(user_row())
                 .get_result(conn)
                 .await?;
             Ok(Some(user))

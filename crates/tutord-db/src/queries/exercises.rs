@@ -21,6 +21,7 @@ use tutord_core::schema::{exercises, submissions, user_exercises, users};
 use tutord_core::store::{Exercises, Loaded};
 use tutord_core::{Error, LocalDate, Result, Timestamp};
 
+use super::rows::{exercise_row, history_row, user_exercise_row};
 use super::user_exercise_rows::{self, UserExerciseChanges, start};
 use super::{Adapter, Conn, catalogue, completions, locks, metadata, requests};
 use crate::cached_statement::CachedStatement;
@@ -86,14 +87,14 @@ impl Exercises for Adapter {
     async fn catalogue_exercises(&self, limit: i64) -> Result<Vec<Exercise>> {
         self.read(async |conn| {
             let catalogue = exercises::table.filter(exercises::owner_id.is_null()).order(exercises::id.asc());
-            Ok(catalogue.limit(limit).select(Exercise::as_select()).load(conn).await?)
+            Ok(catalogue.limit(limit).select(exercise_row()).load(conn).await?)
         })
         .await
     }
 
     async fn exercise(&self, user_id: i64, id: i64) -> Result<Option<Loaded<Exercise>>> {
         self.read(async |conn| {
-            let found = visible(user_id, id).select(Exercise::as_select()).first(conn).await.optional()?;
+            let found = visible(user_id, id).select(exercise_row()).first(conn).await.optional()?;
             Ok(found.map(Loaded::Fresh))
         })
         .await
@@ -199,7 +200,7 @@ impl Exercises for Adapter {
                 }
             };
             // One more than asked for tells whether the list goes on.
-            let columns = (HistoryItem::as_select(), count().single_value());
+            let columns = (history_row(), count().single_value());
             let mut rows = history_page!(user_id, columns, page.position, page.limit + 1);
             if let Some(status) = status {
                 rows = rows.filter(user_exercises::status.eq(status));
@@ -216,13 +217,12 @@ impl Exercises for Adapter {
 
     async fn history_before(&self, user_id: i64, cursor: Option<Cursor>, limit: i64) -> Result<Vec<HistoryItem>> {
         let position = cursor.map_or(Position::Offset(0), Position::Cursor);
-        self.read(async |conn| Ok(history_page!(user_id, HistoryItem::as_select(), position, limit).load(conn).await?))
-            .await
+        self.read(async |conn| Ok(history_page!(user_id, history_row(), position, limit).load(conn).await?)).await
     }
 
     async fn ended_exercises(&self, user_id: i64, limit: i64) -> Result<Vec<HistoryItem>> {
         self.read(async |conn| {
-            let rows = history!(user_id, HistoryItem::as_select())
+            let rows = history!(user_id, history_row())
                 .filter(user_exercises::ended_at.is_not_null())
                 .order((user_exercises::ended_at.desc(), user_exercises::id.desc()))
                 .limit(limit);
@@ -464,7 +464,7 @@ async fn find_exercise(
 ) -> Result<Option<(Exercise, ExerciseKey, Option<UserExercise>)>> {
     locks::lock_student(conn, user_id).await?;
     let found = visible(user_id, exercise_id)
-        .select((Exercise::as_select(), ExerciseKey::as_select()))
+        .select((exercise_row(), ExerciseKey::as_select()))
         .first(conn)
         .await
         .optional()?;
@@ -472,7 +472,7 @@ async fn find_exercise(
     let user_exercise = user_exercises::table
         .filter(user_exercises::user_id.eq(user_id))
         .filter(user_exercises::exercise_id.eq(exercise_id))
-        .select(UserExercise::as_select())
+        .select(user_exercise_row())
         .first(conn)
         .await
         .optional()?;
@@ -509,7 +509,7 @@ async fn newest_daily(conn: &mut Conn, user_id: i64) -> Result<Option<NewestDail
         .filter(user_exercises::user_id.eq(user_id))
         .filter(user_exercises::daily_date.is_not_null())
         .order(user_exercises::daily_date.desc())
-        .select((Exercise::as_select(), UserExercise::as_select(), user_exercises::daily_since))
+        .select((exercise_row(), user_exercise_row(), user_exercises::daily_since))
         .first(conn)
         .await
         .optional()?;

@@ -15,6 +15,7 @@ use tutord_core::{Result, Timestamp};
 
 use super::Conn;
 use super::conversation_rows::{insert, new_conversation, own};
+use super::rows::{conversation_row, message_row};
 use crate::cached_statement::CachedStatement;
 
 diesel::define_sql_function! {
@@ -34,7 +35,7 @@ pub(super) async fn page(
     let mut rows = messages::table
         .filter(messages::conversation_id.eq(id))
         .filter(exists(own(user_id, id)))
-        .select(Message::as_select())
+        .select(message_row())
         .limit(page.limit)
         .into_boxed();
     rows = match order {
@@ -63,7 +64,7 @@ pub(super) async fn page(
     if let (Some(low), Some(high)) = (low, high) {
         rows = rows.filter(messages::position.between(low, high));
     }
-    let conversation = own(user_id, id).select(Conversation::as_select());
+    let conversation = own(user_id, id).select(conversation_row());
     let (conversation, items) = pipelined!(conn, conversation.load::<Conversation>, rows.load::<Message>);
     Ok(conversation.into_iter().next().map(|conversation| {
         let messages = message_page(items, conversation.message_count, order);
@@ -94,7 +95,7 @@ pub(super) async fn append_user_message(conn: &mut Conn, new: &NewUserMessage) -
             messages::content.eq(&new.content),
             messages::created_at.eq(conversation.last_message_at),
         ))
-        .returning(Message::as_returning())
+        .returning(message_row())
         .get_result(conn)
         .await?;
     if let Some(key) = &new.idempotency_key {
@@ -132,7 +133,7 @@ pub(super) async fn append_reply(conn: &mut Conn, new: &NewReply) -> Result<Opti
             messages::reply_to.eq(new.reply_to),
             messages::created_at.eq(conversation.last_message_at),
         ))
-        .returning(Message::as_returning())
+        .returning(message_row())
         .get_result(conn)
         .await?;
     Ok(Some(StoredMessage { message, conversation }))
@@ -156,7 +157,7 @@ pub(super) async fn replace_reply(conn: &mut Conn, new: &NewReply) -> Result<Opt
             messages::cached.eq(new.cached),
             messages::response_time_ms.eq(new.response_time_ms),
         ))
-        .returning(Message::as_returning())
+        .returning(message_row())
         .get_result::<Message>(conn)
         .await
         .optional()?;
@@ -166,7 +167,7 @@ pub(super) async fn replace_reply(conn: &mut Conn, new: &NewReply) -> Result<Opt
     let preview = case_when(is_older, conversations::last_message_preview).otherwise(head(&new.content, PREVIEW_CHARS));
     let conversation = diesel::update(own(new.user_id, new.conversation_id))
         .set((conversations::last_message_preview.eq(preview), conversations::updated_at.eq(Timestamp::now())))
-        .returning(Conversation::as_returning())
+        .returning(conversation_row())
         .get_result(conn)
         .await?;
     Ok(Some(StoredMessage { message, conversation }))
@@ -192,7 +193,7 @@ async fn count_in(
                 conversations::updated_at.eq(later),
                 conversations::last_message_preview.eq(preview),
             ))
-            .returning(Conversation::as_returning()),
+            .returning(conversation_row()),
     )
     .get_result(conn)
     .await
@@ -211,7 +212,7 @@ pub(super) async fn repeated(conn: &mut Conn, user_id: i64, key: &str) -> Result
     let question = messages::table
         .find(message_id)
         .filter(exists(own(user_id, conversation_id)))
-        .select(Message::as_select())
+        .select(message_row())
         .first(conn)
         .await
         .optional()?;
@@ -225,7 +226,7 @@ pub(super) async fn repeated(conn: &mut Conn, user_id: i64, key: &str) -> Result
 async fn exchange(conn: &mut Conn, question: Message) -> Result<StoredExchange> {
     let reply = messages::table
         .filter(messages::reply_to.eq(question.id))
-        .select(Message::as_select())
+        .select(message_row())
         .first(conn)
         .await
         .optional()?;
@@ -240,7 +241,7 @@ pub(super) async fn up_to(conn: &mut Conn, user_id: i64, id: i64, position: i64,
         .filter(messages::position.le(position))
         .order(messages::position.desc())
         .limit(limit)
-        .select(Message::as_select())
+        .select(message_row())
         .load(conn)
         .await?;
     Ok(rows)
@@ -253,7 +254,7 @@ pub(super) async fn last_exchange(conn: &mut Conn, user_id: i64, id: i64) -> Res
         .filter(exists(own(user_id, id)))
         .filter(messages::role.eq(MessageRole::User))
         .order(messages::position.desc())
-        .select(Message::as_select())
+        .select(message_row())
         .first(conn)
         .await
         .optional()?;

@@ -15,6 +15,7 @@ use tutord_core::{LocalDate, Result, Timestamp};
 
 use super::completions::{newest_day, of_all_time, unlocked};
 use super::locks::lock_student;
+use super::rows::{activity_row, topic_skill_row};
 use super::{Adapter, completions, leaderboards};
 use crate::cached_statement::CachedStatement;
 
@@ -24,7 +25,7 @@ macro_rules! skills {
             .filter(skill_levels::user_id.eq($user_id))
             .order(skill_levels::topic.asc())
             .limit(MAX_TOPICS)
-            .select(TopicSkill::as_select())
+            .select(topic_skill_row())
     };
 }
 
@@ -48,7 +49,7 @@ impl Progress for Adapter {
                 .filter(activity::user_id.eq(user_id))
                 .filter(all.or(days))
                 .order(activity::starts_on.asc())
-                .select(Activity::as_select())
+                .select(activity_row())
                 .load(conn)
                 .await?;
             let (all, days) = sums.into_iter().partition::<Vec<_>, _>(|sums| sums.period == Period::All);
@@ -67,7 +68,7 @@ impl Progress for Adapter {
 
     async fn skill_level(&self, user_id: i64, topic: &str) -> Result<Option<TopicSkill>> {
         self.read(async |conn| {
-            let found = skill_levels::table.find((user_id, topic)).select(TopicSkill::as_select());
+            let found = skill_levels::table.find((user_id, topic)).select(topic_skill_row());
             Ok(found.first(conn).await.optional()?)
         })
         .await

@@ -2,11 +2,12 @@
 
 use diesel::prelude::*;
 use diesel_async::RunQueryDsl;
-use tutord_core::model::{AssignedExercise, Exercise, RequestKey, UserExercise};
+use tutord_core::model::{AssignedExercise, RequestKey};
 use tutord_core::schema::{exercise_requests, exercises, user_exercises};
 use tutord_core::{Error, Result, Timestamp};
 
 use super::Conn;
+use super::rows::{exercise_row, user_exercise_row};
 
 /// Stores an idempotency key with the stored exercise and submission. The caller has locked the student.
 pub(super) async fn remember(
@@ -53,7 +54,7 @@ pub(super) async fn created(conn: &mut Conn, user_id: i64, request: &RequestKey)
         .inner_join(exercises::table)
         .filter(user_exercises::user_id.eq(user_id))
         .filter(user_exercises::exercise_id.eq(exercise_id))
-        .select((Exercise::as_select(), UserExercise::as_select()))
+        .select((exercise_row(), user_exercise_row()))
         .first(conn)
         .await
         .optional()?;

@@ -7,6 +7,7 @@ use tutord_core::schema::user_exercises;
 use tutord_core::{LocalDate, Timestamp};
 
 use super::Conn;
+use super::rows::user_exercise_row;
 use crate::cached_statement::CachedStatement;
 
 /// Inserts the progress of a student in an exercise that is not started.
@@ -27,7 +28,7 @@ pub(super) async fn insert(
             user_exercises::created_at.eq(now),
             user_exercises::updated_at.eq(now),
         ))
-        .returning(UserExercise::as_returning())
+        .returning(user_exercise_row())
         .get_result(conn)
         .await
 }
@@ -58,7 +59,7 @@ pub(super) async fn start(
                 user_exercises::started_at.eq(user_exercise.started_at.unwrap_or(at)),
                 user_exercises::updated_at.eq(at),
             ))
-            .returning(UserExercise::as_returning()),
+            .returning(user_exercise_row()),
     )
     .get_result(conn)
     .await

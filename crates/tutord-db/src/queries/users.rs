@@ -11,6 +11,7 @@ use tutord_core::schema::{address_collisions, backfills, users};
 use tutord_core::store::{Loaded, Users};
 use tutord_core::{Result, Timestamp};
 
+use super::rows::user_row;
 use super::{Adapter, Conn};
 use crate::cached_statement::CachedStatement;
 
@@ -32,7 +33,7 @@ impl Users for Adapter {
                     users::created_at.eq(new.created_at),
                     users::updated_at.eq(new.created_at),
                 ))
-                .returning(User::as_returning())
+                .returning(user_row())
                 .get_result(conn)
                 .await?;
             Ok(user)
@@ -42,7 +43,7 @@ impl Users for Adapter {
 
     async fn user(&self, id: i64) -> Result<Option<Loaded<User>>> {
         self.read(async |conn| {
-            let found = users::table.find(id).select(User::as_select()).first(conn).await.optional()?;
+            let found = users::table.find(id).select(user_row()).first(conn).await.optional()?;
             Ok(found.map(Loaded::Fresh))
         })
         .await
@@ -54,7 +55,7 @@ impl Users for Adapter {
             let (key, lower) = (address::key(email), email.to_lowercase());
             let found: Vec<(User, String, String)> = users::table
                 .filter(users::email_folded.eq(&key).or(users::email_folded.eq(&lower)))
-                .select((User::as_select(), users::password_hash, users::email_folded))
+                .select((user_row(), users::password_hash, users::email_folded))
                 .limit(2)
                 .load(conn)
                 .await?;
@@ -93,7 +94,7 @@ impl Users for Adapter {
         self.write(async |conn| {
             let user = diesel::update(users::table.find(id))
                 .set((&changes, users::updated_at.eq(Timestamp::now())))
-                .returning(User::as_returning())
+                .returning(user_row())
                 .get_result(conn)
                 .await
                 .optional()?;
@@ -106,7 +107,7 @@ impl Users for Adapter {
         self.write(async |conn| {
             let user = diesel::update(users::table.find(id).filter(users::onboarding_completed.eq(false)))
                 .set((&profile, users::onboarding_completed.eq(true), users::updated_at.eq(Timestamp::now())))
-                .returning(User::as_returning())
+                .returning(user_row())
                 .get_result(conn)
                 .await
                 .optional()?;

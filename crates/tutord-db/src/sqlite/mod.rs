@@ -66,6 +66,8 @@ mod progress;
 mod purge;
 #[path = "../queries/requests.rs"]
 mod requests;
+#[path = "../queries/rows.rs"]
+mod rows;
 #[path = "../queries/sessions.rs"]
 mod sessions;
 #[path = "../queries/transaction.rs"]

@@ -1,4 +1,4 @@
-//! What the cache is worth, and what it costs.
+//! The benefit and the cost of the cache.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -75,7 +75,7 @@ async fn throughputs(system: &System, quick: bool, report: &mut String) -> anyho
     Ok(())
 }
 
-/// How often Redis has carried out each command, for clients and within scripts.
+/// Returns the number of calls of each Redis command, from clients and from scripts.
 async fn calls(redis: &mut MultiplexedConnection) -> anyhow::Result<BTreeMap<String, u64>> {
     let text: String = redis::cmd("INFO").arg("commandstats").query_async(redis).await?;
     let call = |line: &str| {
@@ -130,7 +130,7 @@ async fn commands(system: &System, redis: &mut MultiplexedConnection, report: &m
     Ok(())
 }
 
-/// What one student takes in Redis.
+/// Measures the memory of one student in Redis.
 async fn students(system: &System, redis: &mut MultiplexedConnection, report: &mut String) -> anyhow::Result<()> {
     redis::cmd("FLUSHALL").query_async::<()>(redis).await?;
     let node = system.node(&[]).await?;
@@ -156,7 +156,7 @@ async fn students(system: &System, redis: &mut MultiplexedConnection, report: &m
     Ok(())
 }
 
-/// How long another node shows what was replaced.
+/// Measures how long another node returns a replaced value.
 async fn staleness(system: &System, quick: bool, report: &mut String) -> anyhow::Result<()> {
     let writes = if quick { 100 } else { 1_000 };
     let (first, second) = (system.node(&[]).await?, system.node(&[]).await?);

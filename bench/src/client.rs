@@ -10,7 +10,7 @@ pub(crate) const CONNECTIONS: usize = 16;
 /// A connection that is kept open.
 pub(crate) struct Connection(BufReader<TcpStream>);
 
-/// What came back.
+/// A response.
 pub(crate) struct Answer {
     pub(crate) status: u16,
     /// Statements on the database, where the server tells.

@@ -7,13 +7,13 @@ use anyhow::{Context as _, bail};
 
 use crate::report::Goal;
 
-/// How much of a ratio may be chance.
+/// The relative difference of a ratio that counts as noise.
 const TOLERANCE: f64 = 0.10;
 
-/// Prints what differs by more than chance.
+/// Prints the ratios that differ by more than [`TOLERANCE`].
 ///
 /// # Errors
-/// When a ratio has become worse by more than that, or is gone.
+/// Returns an error if a ratio has become worse by more than that, or is missing.
 pub(crate) fn run(old: &Path, new: &Path) -> anyhow::Result<()> {
     let (old, new) = (read(old)?, read(new)?);
     let mut worse = 0;

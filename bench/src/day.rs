@@ -21,11 +21,11 @@ use crate::system::{self, EXERCISES, Node, STARTED, System};
 /// Of the Zipf distribution by which students are drawn: the k-th has a share of 1 / k^s.
 const EXPONENT: f64 = 1.0;
 
-/// How often as many requests as are counted are sent before the cache counts as warm: in the end each student has sent some
-/// fifty.
+/// The number of warm-up rounds, each with as many requests as are measured. After them each student has sent about
+/// fifty requests.
 const WARMING: u64 = 2;
 
-/// What the requests are, in words.
+/// The description of the request mix.
 pub(crate) const MIX: &str = "Students are drawn by a Zipf distribution (s = 1). Of 100 requests, 90 read: the own profile 20, the list of \
      conversations 20, the first page of a conversation 20, an exercise 15, the history of exercises 5, statistics 5, progress 3, \
      the leaderboard 2. 10 write: a message (with its reply by a model that answers at once) 6, a change of the profile 1, a new \
@@ -138,7 +138,7 @@ pub(crate) struct Counts {
     pub(crate) rate: f64,
 }
 
-/// What a model says that answers at once.
+/// The reply of a model that responds at once.
 pub(crate) const REPLY: &str = r#"{"model": "fake", "choices": [{"message": {"role": "assistant", "content":
     "What have you tried, and what happened?"}, "finish_reason": "stop"}], "usage": {"total_tokens": 20}}"#;
 

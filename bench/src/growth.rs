@@ -1,4 +1,4 @@
-//! How costs grow, or do not.
+//! The growth of costs with the size of the data.
 
 use std::ops::RangeInclusive;
 use std::process::Command;

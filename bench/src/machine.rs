@@ -1,4 +1,4 @@
-//! What it was measured on.
+//! A description of the machine.
 
 use std::path::Path;
 use std::process::Command;
@@ -33,7 +33,7 @@ pub(crate) fn head(quick: bool) -> anyhow::Result<String> {
     ))
 }
 
-/// What a program prints, short.
+/// Returns the version that a program prints.
 fn said(program: &Path, arguments: &[&str]) -> String {
     let output = Command::new(program).args(arguments).output().ok().filter(|output| output.status.success());
     let text =

@@ -37,9 +37,9 @@ use system::System;
 enum Command {
     /// Everything: writes README.md, ratios.csv, tables, plots and cache.md into the directory.
     All(Options),
-    /// What the cache is worth: writes `cache.md` into the directory.
+    /// Measures the benefit of the cache; writes `cache.md` into the directory.
     Cache(Options),
-    /// What becomes of more requests than can be answered: writes `overload.md` and `overload.csv` into the directory.
+    /// Measures the behaviour under overload; writes `overload.md` and `overload.csv` into the directory.
     Overload(Options),
     /// Compares the ratios of two reports, and fails when one has become worse by more than a tenth.
     Compare {
@@ -64,7 +64,7 @@ struct Options {
     /// The program to measure.
     #[arg(long, default_value = "target/dist/tutord")]
     tutord: PathBuf,
-    /// Where reports go.
+    /// The directory of the reports.
     #[arg(long, default_value = "bench/report")]
     report: PathBuf,
     /// Shorter runs, for a first look.

@@ -9,7 +9,7 @@ use crate::proxy::StatementProxy;
 use crate::report::{Goal, Report};
 use crate::system::{System, memory, token};
 
-/// What a network adds to each round trip.
+/// The time that a network adds to each round trip.
 const AWAY: Duration = Duration::from_millis(2);
 
 /// The longest conversation, of `student`, has so many messages.

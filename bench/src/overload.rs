@@ -1,4 +1,4 @@
-//! What becomes of more requests than can be answered.
+//! Behaviour under more requests than the server can serve.
 
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -19,7 +19,7 @@ const STUDENTS: u64 = 500;
 const OPEN_CONNECTIONS: usize = 1_024;
 /// Requests a second that the search for the saturation begins with.
 const LEAST: f64 = 100.0;
-/// How often a rate is tried at most, until one run is answered in time.
+/// The maximum number of runs at a rate, until one run is served in time.
 const TRIES: usize = 3;
 /// Within this 99 % are answered at saturation.
 const IN_TIME: Duration = Duration::from_millis(250);

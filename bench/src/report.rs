@@ -1,25 +1,25 @@
-//! What a run has found: a text for people, ratios and tables for programs, plots.
+//! The results of a run: a text for people, ratios and tables for programs, and plots.
 
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
 use crate::plot::{Line, draw};
 
-/// Which side of which number a ratio is to be on.
+/// The goal of a ratio.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) enum Goal {
     /// At least this.
     AtLeast(f64),
     /// At most this.
     AtMost(f64),
-    /// The more the better, no number is asked for.
+    /// Higher is better; there is no number.
     More,
-    /// The less the better, no number is asked for.
+    /// Lower is better; there is no number.
     Less,
 }
 
 impl Goal {
-    /// Whether it is reached; where nothing is asked for, nothing is missed.
+    /// Returns `true` if the ratio meets the goal. A goal without a number is met by every ratio.
     pub(crate) fn is_met(self, ratio: f64) -> bool {
         match self {
             Self::AtLeast(goal) => ratio >= goal,
@@ -28,7 +28,7 @@ impl Goal {
         }
     }
 
-    /// Whether less is better.
+    /// Returns `true` if a lower ratio is better.
     pub(crate) const fn is_less(self) -> bool {
         matches!(self, Self::AtMost(_) | Self::Less)
     }

@@ -21,7 +21,7 @@ const PAGE: u64 = 50;
 /// As many connections to the database as clients, and as pgbench has.
 pub(crate) const POOL: [&str; 4] = ["--database-pool-size", "16", "--database-max-overflow", "0"];
 
-/// What is asked for.
+/// A measured route.
 struct Route {
     name: String,
     path: String,
@@ -30,11 +30,11 @@ struct Route {
     cached: Goal,
     /// Of pgbench, without a cache.
     uncached: Goal,
-    /// Whether it is compared with Redis and SQLite, too.
+    /// Set if the route is also compared with Redis and SQLite.
     everywhere: bool,
 }
 
-/// What serves in the ways that are compared.
+/// The servers whose configurations are compared.
 struct Nodes {
     l1: Node,
     l2: Node,

@@ -31,7 +31,7 @@ const COMPLETIONS: &str = "INSERT INTO user_exercises (user_id, exercise_id, sta
      at, at, (at AT TIME ZONE 'UTC')::date, at, at, at \
      FROM (SELECT id FROM users WHERE id <= 500) AS users, generate_series(1, 10) AS number, LATERAL (SELECT now() - number * interval '1 day' AS at) AS _";
 
-/// How many exercises each student has started and not completed.
+/// The number of started exercises of each student.
 pub(crate) const STARTED: u64 = 20;
 
 /// The `number`-th exercise that a student has started; none of the completed ones.

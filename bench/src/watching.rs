@@ -1,4 +1,4 @@
-//! What querywatch costs.
+//! The cost of querywatch.
 
 use std::hint::black_box;
 use std::time::{Duration, Instant};

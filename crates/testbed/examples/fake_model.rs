@@ -1,4 +1,4 @@
-//! Serves a model that repeats what it is told, to try the chat without a real endpoint:
+//! Serves a model that repeats the student's message, to try the chat without a real endpoint:
 //! `cargo run -p testbed --example fake_model -- 127.0.0.1:9090`
 
 #[tokio::main]

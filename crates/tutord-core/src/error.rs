@@ -164,7 +164,7 @@ impl Error {
         // `Unavailable` stays what it is: it may have been committed.
         let (Self::Query(_) | Self::Refused(..)) = &self else { return self };
         match code {
-            // query_canceled: by statement_timeout, as nobody else cancels a statement whose answer is awaited.
+            // query_canceled: statement_timeout is the only cause while the caller waits for the result.
             Some("57014") => Self::Timeout,
             Some(code) => match Refusal::from_sqlstate(code) {
                 Some(refusal) => Self::Refused(refusal, self.server_text()),

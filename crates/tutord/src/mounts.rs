@@ -1,4 +1,4 @@
-//! Where the routes of the features are mounted.
+//! The mount points of the features: the prefix of their routes, with the facts about the routes.
 
 use crate::http::route_table::{RouteFacts, RouteTable};
 use crate::{admin, auth, chat, exercises, progress, telemetry, users};

@@ -358,7 +358,7 @@ pub struct HistoryItem {
     /// The student's progress.
     #[diesel(embed)]
     pub user_exercise: UserExercise,
-    /// What the exercise is called.
+    /// The title of the exercise.
     #[diesel(select_expression = exercises::title)]
     pub title: String,
     /// The difficulty.

@@ -9,9 +9,9 @@
 //! 2. Otherwise **a day is added** when, by the calendar of `z` alone, (a) `t` lies on a later day than the completion
 //!    that added the day before, and (b) at least `n` midnights passed since the streak began.
 //!
-//! What follows, with tests for each:
+//! The rules imply the following properties, each of which a test checks:
 //!
-//! - Whoever completes one at least every 24 hours keeps the streak, whatever the zones are: rule 1.
+//! - A student who completes an exercise at least every 24 hours keeps the streak in any zones: rule 1.
 //! - A streak of `n` days takes more than `n - 2` times 24 hours, less what the clocks of the last zone were put forward
 //!   meanwhile: `n - 1` midnights of one zone lie `n - 2` days apart, rule 2b. In one zone it takes no less: one
 //!   completion before midnight and one after it are a streak of 2.
@@ -205,7 +205,7 @@ mod tests {
                 at += gap;
                 let day = local_day(instant(at), zone);
                 if day > newest {
-                    // The second is a day of 23 hours that nobody could miss.
+                    // The second day has 23 hours, so nobody can miss it.
                     let follows = day == newest.plus_days(1) || at - at_newest <= 24 * HOUR;
                     prop_assert_eq!(seen(&streak, at, zone), if follows { days } else { 0 });
                     days = if follows { days + 1 } else { 1 };

@@ -11,7 +11,7 @@ use crate::time::Timestamp;
 /// The maximum number of trusted browsers of a user.
 pub const MAX_TRUSTED_DEVICES: i64 = 20;
 
-/// Sessions. The store knows only the hashes of tokens.
+/// Sessions. The store contains only the hashes of tokens.
 #[async_trait]
 pub trait Sessions: Send + Sync {
     /// Creates a session and records the log-in time.

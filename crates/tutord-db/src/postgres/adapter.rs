@@ -175,7 +175,7 @@ impl Postgres {
         // One call on one connection: only so are rows that are still to come, and statements that are given up, timed.
         let call = querywatch::call(async { operation(lease.connection()).await });
         let outcome = tokio::time::timeout(self.deadline, call).await;
-        // Past the deadline the lease is dropped unfinished: the server is told to stop.
+        // At the deadline the lease is dropped unfinished, which cancels the statement on the server.
         let outcome = outcome.map_err(|_| Error::Timeout)?;
         let error = match outcome {
             Ok(value) => {

@@ -102,7 +102,7 @@ impl Connector {
             }
             None | Some("prefer") => {
                 config.ssl_mode(SslMode::Prefer);
-                // Without roots `prefer` is plain text: it protects against nobody who can alter the traffic.
+                // Without root certificates, `prefer` is plain text: it does not protect against an active attacker.
                 None
             }
             Some("require" | "verify-ca" | "verify-full") => {

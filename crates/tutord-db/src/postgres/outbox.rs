@@ -72,7 +72,7 @@ impl Outbox for Postgres {
     }
 
     async fn purge_changes(&self, before: Timestamp, batch: i64) -> Result<usize> {
-        // diesel's DELETE knows no LIMIT, and no sub-query on its own table.
+        // diesel's DELETE supports neither LIMIT nor a sub-query on its own table.
         const DELETE: &str =
             "DELETE FROM outbox WHERE id IN (SELECT id FROM outbox WHERE created_at < $1 ORDER BY created_at LIMIT $2)";
         self.write(async |conn| {

@@ -43,7 +43,7 @@ pub(super) async fn read(conn: &mut Connection) -> Result<Vec<Replica>> {
 
 impl From<ReplicaRow> for Replica {
     fn from(row: ReplicaRow) -> Self {
-        // Where there is something behind: what the server knows of its time; it measures none where there is nothing.
+        // The server measures a lag only while there is something left to replay.
         let lag_bytes = row.lag_bytes.map(|bytes| u64::try_from(bytes).unwrap_or_default());
         let lag = match lag_bytes {
             Some(0) => Some(Duration::ZERO),

@@ -45,7 +45,7 @@ pub(super) async fn load(
         transaction.batch_execute(&sequence).await.map_err(failed)?;
     }
     transaction.commit().await.map_err(failed)?;
-    // The planner should know of the rows before anybody asks.
+    // Update the planner's statistics before the first query.
     client.batch_execute(&format!("VACUUM ANALYZE {}", TABLES.join(", "))).await.map_err(failed)?;
     Ok(done)
 }

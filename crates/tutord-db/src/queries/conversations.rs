@@ -35,7 +35,7 @@ impl Conversations for Adapter {
     async fn list_conversations(&self, user_id: i64, page: &PageRequest) -> Result<Loaded<Page<Conversation>>> {
         self.read(async |conn| {
             let own = conversations::user_id.eq(user_id).and(conversations::deleted_at.is_null());
-            // One more than asked for tells whether the list goes on.
+            // One more row than requested shows whether the list continues.
             let mut rows = conversations::table
                 .filter(own)
                 .order((conversations::last_message_at.desc(), conversations::id.desc()))
@@ -46,7 +46,7 @@ impl Conversations for Adapter {
                 Position::Offset(offset) => rows = rows.offset(offset),
                 Position::Cursor(cursor) => {
                     let (at, id) = cursor.key();
-                    // The first condition is implied by the second; it is what the index can seek to.
+                    // The second condition implies the first, which lets the index seek.
                     rows = rows.filter(conversations::last_message_at.le(at)).filter(
                         conversations::last_message_at
                             .lt(at)

@@ -44,7 +44,7 @@ macro_rules! history_page {
             Position::Offset(offset) => rows = rows.offset(offset),
             Position::Cursor(cursor) => {
                 let (at, id) = cursor.key();
-                // The first condition is implied by the second; it is what the index can seek to.
+                // The second condition implies the first, which lets the index seek.
                 rows = rows.filter(user_exercises::created_at.le(at)).filter(
                     user_exercises::created_at
                         .lt(at)
@@ -199,7 +199,7 @@ impl Exercises for Adapter {
                     None => total,
                 }
             };
-            // One more than asked for tells whether the list goes on.
+            // One more row than requested shows whether the list continues.
             let columns = (history_row(), count().single_value());
             let mut rows = history_page!(user_id, columns, page.position, page.limit + 1);
             if let Some(status) = status {

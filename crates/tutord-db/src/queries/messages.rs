@@ -42,7 +42,7 @@ pub(super) async fn page(
         Order::Asc => rows.order(messages::position.asc()),
         Order::Desc => rows.order(messages::position.desc()),
     };
-    // (low, high): the first and the last position of the page, where they are known beforehand.
+    // (low, high): the first and the last position of the page, if they can be computed in advance.
     let (low, high) = match (page.position, order) {
         (Position::Offset(offset), Order::Asc) => {
             (Some(offset.saturating_add(1)), Some(offset.saturating_add(page.limit)))

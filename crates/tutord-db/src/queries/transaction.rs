@@ -11,7 +11,7 @@ pub(super) async fn end_transaction<T>(conn: &mut Conn, outcome: Result<T>) -> R
     match outcome {
         Ok(value) => match Manager::commit_transaction(conn).await.map_err(Error::from) {
             Ok(()) => Ok(value),
-            // The server may have committed before the connection broke: whoever repeats it may do it twice.
+            // The server may have committed before the connection broke, so a retry could apply the transaction twice.
             Err(error @ (Error::Refused(Refusal::ConnectionLost, _) | Error::Query(_))) => {
                 Err(Error::Unavailable(format!("the outcome of a COMMIT is unknown: {error}")))
             }

@@ -51,7 +51,7 @@ impl Users for Adapter {
 
     async fn credentials(&self, email: &str) -> Result<Option<Credentials>> {
         self.read(async |conn| {
-            // An account whose address collided when the form changed keeps the form before that, which was lower case.
+            // An account whose address collided with another in the new form keeps the old form, which was lower case.
             let (key, lower) = (address::key(email), email.to_lowercase());
             let found: Vec<(User, String, String)> = users::table
                 .filter(users::email_folded.eq(&key).or(users::email_folded.eq(&lower)))

@@ -106,7 +106,7 @@ impl Fixture {
         ungraded(self.submit_solution(user, exercise, new, at).await.unwrap())
     }
 
-    /// Hands in a solution that nobody grades, so that the exercise can be completed.
+    /// Submits an ungraded solution, so that the exercise can be completed.
     pub(crate) async fn start(&self, user_id: i64, exercise_id: i64) {
         done(
             self.submit_solution(user_id, exercise_id, &NewSubmission::new("x", None), moment(0, 0).at).await.unwrap(),

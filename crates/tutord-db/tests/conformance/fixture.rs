@@ -91,7 +91,7 @@ impl Fixture {
         }
     }
 
-    /// What a query answers that selects one text called `line`.
+    /// Returns the result of a query that selects one text named `line`.
     pub(crate) async fn lines(&self, sql: &str) -> Vec<String> {
         match self.url.strip_prefix("sqlite://") {
             Some(path) => {
@@ -102,7 +102,7 @@ impl Fixture {
         }
     }
 
-    /// How many rows a table has.
+    /// Returns the number of rows of a table.
     pub(crate) async fn count(&self, table: &str) -> i64 {
         self.lines(&format!("SELECT CAST(count(*) AS TEXT) AS line FROM {table}")).await[0].parse().unwrap()
     }

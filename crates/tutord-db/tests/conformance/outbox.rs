@@ -1,4 +1,4 @@
-//! What PostgreSQL's triggers note of changes, and who is told.
+//! The changes that PostgreSQL's triggers record, and the process that follows them.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -16,7 +16,7 @@ async fn with_node(store: &Fixture, node: u64) -> Arc<dyn Database> {
     tutord_db::open(&store.url, &DatabaseOptions { node: Some(node), ..DatabaseOptions::default() }).await.unwrap()
 }
 
-/// What the feed has, without the numbers.
+/// Returns the changes of the feed without their numbers.
 async fn noted(feed: &mut dyn ChangeFeed) -> BTreeSet<String> {
     let changes = next(feed).await;
     feed.acknowledge(&changes).await.unwrap();

@@ -9,18 +9,18 @@ use tutord_db::DatabaseOptions;
 
 use crate::fixture::{self, Fixture, message};
 
-/// How often to look for a state of the server's, and the pause between two looks: a minute in all.
+/// The number of polls of the server's state, and the pause between two polls: a minute in total.
 const LOOKS: usize = 12_000;
 const PAUSE: Duration = Duration::from_millis(5);
 
-/// A client that keeps every store call waiting until it is dropped or ends its transaction.
+/// A client that blocks every call of the store until it is dropped or ends its transaction.
 async fn blocker(fixture: &Fixture) -> Client {
     let client = fixture.client().await;
     client.batch_execute("BEGIN; LOCK TABLE conversations IN ACCESS EXCLUSIVE MODE").await.unwrap();
     client
 }
 
-/// How many statements of tutord's wait for the lock.
+/// Returns the number of tutord's statements that wait for the lock.
 async fn waiting(client: &Client) -> i64 {
     let sql = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() \
                AND application_name = 'tutord' AND wait_event_type = 'Lock'";
@@ -30,7 +30,7 @@ async fn waiting(client: &Client) -> i64 {
 }
 
 pub(crate) async fn until_waiting(client: &Client, expected: i64) {
-    // The server tells no one when a statement starts to wait, or stops.
+    // The server sends no event when a statement starts or stops to wait, so the test polls.
     for _ in 0..LOOKS {
         if waiting(client).await == expected {
             return;
@@ -113,7 +113,7 @@ async fn a_caller_that_leaves_a_transaction_leaves_no_trace() {
     left.abort();
     until_waiting(&blocker, 0).await;
     blocker.batch_execute("ROLLBACK").await.unwrap();
-    // The conversation's row is not locked any more, and the counter is what it was.
+    // The row of the conversation is unlocked, and the counter is unchanged.
     let stored = store.append_user_message(message(user.id, MessageTarget::Existing(id), "hello")).await.unwrap();
     assert_eq!(fixture::stored(stored).position, 1);
 }

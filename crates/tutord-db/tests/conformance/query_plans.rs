@@ -145,7 +145,7 @@ async fn read_exercises(store: &dyn Database, user: i64) {
         store.exercise_history(user, status, &PageRequest { limit: 3, position }).await.unwrap();
     }
     store.history_before(user, None, 5).await.unwrap();
-    // An exercise that was completed before: told the same.
+    // A repeated completion returns the same result.
     store.complete_exercise(user, 1, None, now.clone()).await.unwrap();
     let next = store.daily_candidates(user, &language, 1).await.unwrap()[0].id;
     store.submit_solution(user, next, &NewSubmission::new("x", None), now.at).await.unwrap();

@@ -1,4 +1,4 @@
-//! What the primary says of its replicas.
+//! The replicas that the primary reports.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use tutord_core::operations::{Replica, ReplicaProgress};
 
 use crate::fixture::{self, open};
 
-/// Looks at the one replica until it is as expected, which no one tells; the runner ends a test that waits for ever.
+/// Polls the replica until it is as expected. The runner ends a test that waits forever.
 async fn until(store: &dyn Database, expected: impl Fn(&ReplicaProgress) -> bool) -> ReplicaProgress {
     loop {
         let [replica] = store.replicas().await.unwrap().try_into().unwrap();

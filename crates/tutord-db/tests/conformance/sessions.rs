@@ -25,7 +25,7 @@ crate::on_both!(
     a_purge_takes_the_oldest_first,
 );
 
-/// How long a token that was superseded is accepted.
+/// The time for which a superseded token is accepted.
 const GRACE: Duration = Duration::from_secs(30);
 const DAY: Duration = Duration::from_secs(86_400);
 
@@ -160,7 +160,7 @@ impl<'a> Family<'a> {
         }
     }
 
-    /// Whether a token is accepted, as the contract has it.
+    /// Returns `true` if the contract accepts the token.
     fn accepts(&self, number: usize) -> bool {
         let token = &self.issued[number];
         let newest = self.issued.iter().filter(|other| other.used_at.is_some()).map(|other| other.generation).max();
@@ -189,7 +189,7 @@ impl<'a> Family<'a> {
     }
 }
 
-/// Runs a property of random steps; the database is asked on this thread.
+/// Runs a property of random steps; the database calls run on this thread.
 async fn for_all<S: Strategy>(
     store: &Fixture,
     steps: S,

@@ -1,4 +1,4 @@
-//! How many statements each call issues, where the trait's documentation says so.
+//! The number of statements of each call, compared with the documentation of the trait.
 
 use std::future::Future;
 

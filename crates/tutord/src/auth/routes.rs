@@ -73,7 +73,7 @@ pub fn router() -> OpenApiRouter<AuthState> {
 
 #[derive(Deserialize, Validate, ToSchema)]
 struct RegisterRequest {
-    /// At most 255 characters; unique whatever its case.
+    /// At most 255 characters; unique regardless of case.
     #[serde(deserialize_with = "trimmed_nfc")]
     #[schema(max_length = 255)]
     #[garde(custom(validation::email))]

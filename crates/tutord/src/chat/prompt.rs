@@ -1,4 +1,4 @@
-//! What the model is shown of a student and a conversation.
+//! The prompt of a reply: the instructions, the student and the conversation.
 
 use std::fmt::Write as _;
 

@@ -1,6 +1,6 @@
-//! What the model writes for exercises: grades, hints and whole exercises.
+//! Requests to the model for exercises: grades, hints and whole exercises.
 //!
-//! Its answers are data from outside: each is read tolerantly, and checked before it counts.
+//! A reply of the model is untrusted input. It is parsed leniently and validated.
 
 use serde_json::{Value, json};
 use tutord_core::model::{Difficulty, Exercise, ExerciseType, NewExercise, StoredSubmission, User};
@@ -11,20 +11,20 @@ use super::state::ExercisesState;
 use crate::http::error::ApiError;
 use crate::llm::{ChatMessage, ChatRequest, LlmError, PromptRole, Provider, json_objects};
 
-/// How often the model is asked when its answer can't be used.
+/// The maximum number of requests until the model returns a usable reply.
 const ATTEMPTS: usize = 2;
-/// Grades should not depend on luck; exercises should differ.
+/// The temperatures: grades should be repeatable, and exercises should differ.
 const STEADY: f64 = 0.0;
 const INVENTIVE: f64 = 0.9;
-/// The most tokens of an answer, such as an exercise with its solution, and of a hint, where LLM_MAX_REPLY_TOKENS is more.
+/// The maximum number of tokens of a grade or an exercise, and of a hint. LLM_MAX_REPLY_TOKENS can be lower.
 const MAX_TOKENS: u32 = 2_048;
 const MAX_HINT_TOKENS: u32 = 300;
-/// The most characters of a feedback or a hint, and of each strength; the most strengths.
+/// The maximum number of characters of a feedback or a hint, and of each strength, and the maximum number of strengths.
 const MAX_FEEDBACK: usize = 4_000;
 const MAX_STRENGTH: usize = 500;
 const MAX_STRENGTHS: usize = 10;
 
-/// A grade as the model gives it.
+/// A grade with its reasons, as the model returned it.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Review {
     pub(super) grade: i32,
@@ -67,8 +67,8 @@ characters, the gentlest first, none of which gives the solution away), topics (
 without spaces), test_cases (lines `call -> expected`), learning_objectives (an array of 1 to 3 texts of 5 to 200 \
 characters), estimated_time_minutes (a whole number).";
 
-/// Grades a submission. The model is shown nothing that the student may not read: a submission may talk it into
-/// repeating what it was told.
+/// Grades a submission. The prompt contains nothing that the student may not read, because a submission can make the
+/// model repeat its prompt.
 pub(super) async fn grade(
     provider: &dyn Provider,
     max_tokens: u32,
@@ -107,7 +107,7 @@ pub(super) async fn hint(
     }
 }
 
-/// What an exercise is to be about.
+/// The requirements of an exercise to generate.
 #[derive(Debug, Clone)]
 pub(super) struct ExerciseSpec {
     pub(super) language: String,
@@ -116,7 +116,7 @@ pub(super) struct ExerciseSpec {
     pub(super) topic: Option<String>,
 }
 
-/// Writes an exercise, and checks it by the rules of the catalogue.
+/// Generates an exercise, and validates it by the rules of the catalogue.
 pub(super) async fn exercise(
     state: &ExercisesState,
     student: &User,
@@ -181,18 +181,18 @@ async fn answer<T>(
     Err(LlmError::Protocol("not the JSON that was requested".to_owned()))
 }
 
-/// Code as the model wrote it, without the character U+0000, which no database stores.
+/// Returns code without the character U+0000, which PostgreSQL does not store.
 fn code(value: &Value) -> Option<String> {
     value.as_str().map(|text| text.replace('\0', ""))
 }
 
-/// A text that shows something.
+/// Returns a trimmed text, or `None` if it is empty.
 fn text(value: &Value) -> Option<String> {
     let text = code(value)?.trim().to_owned();
     Some(text).filter(|text| !text.is_empty())
 }
 
-/// The texts of a list, or the only one.
+/// Returns the texts of a list, or a single text.
 fn texts(value: &Value) -> Vec<String> {
     match value {
         Value::Array(values) => values.iter().filter_map(one_of_texts).collect(),
@@ -225,7 +225,7 @@ fn whole(number: f64) -> i32 {
     number.round() as i32
 }
 
-/// A request whose answer has to be new: one that can't be used is asked for again.
+/// Returns a request that bypasses the reply cache, because an unusable reply is requested again.
 fn request(system: &str, task: String, temperature: f64, max_tokens: u32) -> ChatRequest {
     let messages = vec![
         ChatMessage { role: PromptRole::System, content: system.to_owned() },
@@ -234,7 +234,7 @@ fn request(system: &str, task: String, temperature: f64, max_tokens: u32) -> Cha
     ChatRequest { messages, max_tokens, temperature, student: None, question_starts: Vec::new() }
 }
 
-/// What a student is told of a model that failed; the operator reads the cause in the log.
+/// Returns the client's error for a failed model, and logs the cause.
 pub(super) fn unavailable(error: &LlmError, message: &str) -> ApiError {
     if let LlmError::Declined(_) = error {
         tracing::warn!(%error, "the model returned an unusable response");

@@ -305,7 +305,7 @@ mod tests {
             tracing::subscriber::set_default(log.finish())
         }
 
-        /// What came since the last call.
+        /// Returns the lines since the last call.
         fn take(&self) -> String {
             String::from_utf8(std::mem::take(&mut self.0.lock().unwrap())).unwrap()
         }

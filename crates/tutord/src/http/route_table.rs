@@ -1,4 +1,4 @@
-//! What the HTTP layer knows about routes: statement budgets, page bounds, and which routes wait for the model.
+//! Facts about routes: statement budgets, page bounds, and which routes wait for the model.
 //!
 //! Each feature declares these facts next to its routes, and attaches them where its routes are mounted. A request that
 //! exceeds its budget is logged, counted and listed, and fails a test.

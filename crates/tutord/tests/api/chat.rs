@@ -6,6 +6,7 @@ use tutord::chat::{LIST_BUDGET, PAGE_BUDGET};
 
 use crate::support::checks::assert_rejects_invalid_pages;
 use crate::support::fixtures::{Conversation, UNKNOWN_ID, grade_reply};
+use crate::support::wait::wait_for_count;
 use crate::support::{TestApp, fetch};
 
 crate::on_both!(
@@ -452,9 +453,6 @@ async fn the_purge_deletes_the_rows_of_a_deleted_conversation(app: &TestApp) {
     let ada = app.student("ada").await;
     let conversation = ada.start_conversation("hello").await;
     ada.delete(&conversation.path()).await.assert_ok();
-    // The purge runs in the background; the runner ends a test that waits forever.
     let rows = "SELECT (SELECT count(*) FROM messages) + (SELECT count(*) FROM conversations)";
-    while app.query_count(rows).await != 0 {
-        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
-    }
+    wait_for_count(app, rows, 0).await;
 }

@@ -4,6 +4,7 @@ use reqwest::Method;
 use serde_json::json;
 
 use crate::support::fixtures::{PASSWORD, log_in, register};
+use crate::support::wait::wait_for;
 use crate::support::{TestApp, TestResponse, fetch};
 
 crate::on_both!(
@@ -167,9 +168,8 @@ async fn a_logout_succeeds_with_an_expired_access_token(app: &TestApp) {
     let (access, csrf) = (session.cookie("access_token").unwrap(), session.cookie("csrf_token").unwrap());
     let refresh = session.cookie("refresh_token").unwrap();
     // The access token expires after one second.
-    while call(app, Method::GET, "/api/auth/me", &format!("access_token={access}"), None).await.status == 200 {
-        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
-    }
+    let cookie = format!("access_token={access}");
+    wait_for(async || (call(app, Method::GET, "/api/auth/me", &cookie, None).await.status != 200).then_some(())).await;
     let cookies = format!("access_token={access}; refresh_token={refresh}; csrf_token={csrf}");
     call(app, Method::POST, "/api/auth/logout", &cookies, None).await.assert_error(403, "CSRF_FAILED");
     call(app, Method::POST, "/api/auth/logout", &cookies, Some(&csrf)).await.assert_ok();

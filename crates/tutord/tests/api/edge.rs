@@ -5,6 +5,7 @@ use tokio::net::TcpStream;
 
 use crate::support::fixtures::exercises::exercise_path;
 use crate::support::fixtures::{PASSWORD, UNKNOWN_ID, log_in, register};
+use crate::support::wait::wait_for;
 use crate::support::{TestApp, fetch};
 
 crate::on_both!(
@@ -171,13 +172,7 @@ async fn an_unknown_method_or_path_creates_no_metric_series(app: &TestApp) {
 
 /// Waits until the metrics contain a route: the response may be a second old.
 async fn wait_for_series(series: &impl AsyncFn() -> Vec<String>, route: &str) -> Vec<String> {
-    loop {
-        let lines = series().await;
-        if lines.iter().any(|line| line.contains(route)) {
-            return lines;
-        }
-        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
-    }
+    wait_for(async || Some(series().await).filter(|lines| lines.iter().any(|line| line.contains(route)))).await
 }
 
 async fn a_long_head_gets_an_error_of_the_contract(app: &TestApp) {

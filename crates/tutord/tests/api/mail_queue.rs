@@ -8,18 +8,12 @@ use tutord::mail::MailCheck;
 
 use crate::support::fixtures::{PASSWORD, register};
 use crate::support::mailbox::mailed_token;
+use crate::support::wait::wait_for_count;
 use crate::support::{TestApp, TestResponse, fetch};
 
 /// Starts a server that sends its mails to this mail server.
 async fn start_app(sink: &SmtpSink) -> TestApp {
     TestApp::sqlite().mail_server(sink).start().await
-}
-
-/// Waits until a query returns this number.
-async fn until_counted(app: &TestApp, sql: &str, expected: i64) {
-    while app.query_count(sql).await != expected {
-        tokio::task::yield_now().await;
-    }
 }
 
 /// Makes each waiting mail due at once.
@@ -41,13 +35,13 @@ async fn a_temporarily_rejected_mail_is_retried_until_the_mail_server_accepts_it
     sink.next(Fault::TakeSilently);
     let app = start_app(&sink).await;
     register(&app, "new@example.com").await.assert_status(201);
-    until_counted(&app, WAITING, 1).await;
+    wait_for_count(&app, WAITING, 1).await;
     assert_eq!(sink.mails().len(), 0);
     skip_retry_delay(&app).await;
     let unanswered = "SELECT count(*) FROM mails WHERE attempts = 2 AND last_error NOT LIKE '%451%'";
-    until_counted(&app, unanswered, 1).await;
+    wait_for_count(&app, unanswered, 1).await;
     skip_retry_delay(&app).await;
-    until_counted(&app, ALL, 0).await;
+    wait_for_count(&app, ALL, 0).await;
     let mails = sink.mails();
     // The mail without a response may have arrived: the server sends it again with the same id.
     assert_eq!((mails.len(), message_id(&mails[0])), (2, message_id(&mails[1])));
@@ -71,7 +65,7 @@ async fn a_permanently_rejected_mail_is_shown_and_not_retried() {
     register(&app, "new@example.com").await.assert_status(201);
     let failed =
         "SELECT count(*) FROM mails WHERE failed_at IS NOT NULL AND last_error = 'the mail server answered 550'";
-    until_counted(&app, failed, 1).await;
+    wait_for_count(&app, failed, 1).await;
     let admin = app.admin("grace").await;
     let page = admin.get("/ops/mail").await.assert_ok();
     let shown = page.text();
@@ -81,7 +75,7 @@ async fn a_permanently_rejected_mail_is_shown_and_not_retried() {
     assert!(!shown.contains("new@example.com"));
     // A new request replaces the mail.
     app.post("/api/auth/resend-verification", json!({"email": "new@example.com"})).await.assert_ok();
-    until_counted(&app, ALL, 0).await;
+    wait_for_count(&app, ALL, 0).await;
     assert_eq!((sink.attempts(), sink.mails().len()), (2, 1));
     app.post("/api/auth/verify-email", json!({"token": mailed_token(&sink.mails()[0])})).await.assert_ok();
 }
@@ -97,7 +91,7 @@ async fn a_mail_request_does_not_disclose_which_addresses_exist() {
         let (unknown, known) = (request("nobody@example.com").await, request("new@example.com").await);
         assert_eq!((unknown.statement_count(), &unknown.body), (known.statement_count(), &known.body));
     }
-    until_counted(&app, ALL, 0).await;
+    wait_for_count(&app, ALL, 0).await;
     assert_eq!(sink.mails().len(), 1, "the password reset of the known address");
 }
 
@@ -107,9 +101,9 @@ async fn a_rejection_of_the_sender_is_retried() {
     sink.next(Fault::RefuseSender);
     let app = start_app(&sink).await;
     register(&app, "new@example.com").await.assert_status(201);
-    until_counted(&app, WAITING, 1).await;
+    wait_for_count(&app, WAITING, 1).await;
     skip_retry_delay(&app).await;
-    until_counted(&app, ALL, 0).await;
+    wait_for_count(&app, ALL, 0).await;
     assert_eq!(sink.mails().len(), 1);
     // Without this header the encoding would break the link.
     assert!(sink.mails()[0].contains("MIME-Version: 1.0\r\n"));
@@ -142,9 +136,9 @@ async fn a_mail_fails_after_a_day_of_retries() {
     sink.next(Fault::Refuse(451));
     let app = start_app(&sink).await;
     register(&app, "new@example.com").await.assert_status(201);
-    until_counted(&app, WAITING, 1).await;
+    wait_for_count(&app, WAITING, 1).await;
     app.execute_sql("UPDATE mails SET created_at = created_at - 86400000000, due_at = 0").await;
-    until_counted(&app, "SELECT count(*) FROM mails WHERE failed_at IS NOT NULL", 1).await;
+    wait_for_count(&app, "SELECT count(*) FROM mails WHERE failed_at IS NOT NULL", 1).await;
     assert_eq!(sink.mails().len(), 0);
 }
 
@@ -156,7 +150,7 @@ async fn two_nodes_send_each_mail_once() {
         let node = if number % 2 == 0 { &first } else { &second };
         register(node, &format!("new{number}@example.com")).await.assert_status(201);
     }
-    until_counted(&first, ALL, 0).await;
+    wait_for_count(&first, ALL, 0).await;
     assert_eq!(sink.attempts(), 10);
 }
 
@@ -171,7 +165,7 @@ async fn a_node_sends_the_mails_of_a_dead_node() {
          SELECT id, 'verify_email', 'left@example.com', now(), now() - interval '1 second', 1 FROM users LIMIT 1",
     )
     .await;
-    until_counted(&app, ALL, 0).await;
+    wait_for_count(&app, ALL, 0).await;
     assert_eq!(sink.attempts(), 1);
     assert_eq!(message_id(sink.mails().last().unwrap()), "<left@example.com>");
 }
@@ -181,7 +175,7 @@ async fn the_link_of_a_verification_mail_opens_a_form_without_script() {
     let sink = SmtpSink::start().await.unwrap();
     let app = start_app(&sink).await;
     register(&app, "new@example.com").await.assert_status(201);
-    until_counted(&app, ALL, 0).await;
+    wait_for_count(&app, ALL, 0).await;
     let verification = mailed_token(&sink.mails()[0]);
     let page = format!("/verify-email?token={verification}");
     for _ in 0..3 {
@@ -209,10 +203,10 @@ async fn the_link_of_a_reset_mail_opens_a_form_that_resets_the_password() {
     let sink = SmtpSink::start().await.unwrap();
     let app = start_app(&sink).await;
     register(&app, "new@example.com").await.assert_status(201);
-    until_counted(&app, ALL, 0).await;
+    wait_for_count(&app, ALL, 0).await;
     let post = async |path: &str, form: &[(&str, &str)]| post_form(&app, path, form).await;
     app.post("/api/auth/password-reset", json!({"email": "new@example.com"})).await.assert_ok();
-    until_counted(&app, ALL, 0).await;
+    wait_for_count(&app, ALL, 0).await;
     let reset = mailed_token(&sink.mails()[1]);
     app.get(&format!("/reset-password?token={reset}")).await.assert_ok();
     let weak = post("/reset-password", &[("token", &reset), ("new_password", "short")]).await.assert_status(422);

@@ -1,11 +1,10 @@
-use std::time::Duration;
-
 use serde_json::{Value, json};
 use testbed::model::Behaviour;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::support::event_stream::{event_names, streamed_text};
 use crate::support::fixtures::Conversation;
+use crate::support::wait::wait_for;
 use crate::support::{TestApp, TestClient};
 
 crate::on_both!(
@@ -24,15 +23,11 @@ crate::on_both!(
 
 /// Waits until a conversation has this many messages; returns them.
 async fn wait_for_messages(client: &TestClient<'_>, conversation: Conversation, count: usize) -> Vec<Value> {
-    loop {
+    wait_for(async || {
         let page = client.get(&conversation.path()).await.assert_ok().body;
-        let messages = page["messages"].as_array().unwrap();
-        if messages.len() == count {
-            return messages.clone();
-        }
-        // The server stores replies in the background; the runner ends a test that waits forever.
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
+        Some(page["messages"].as_array().unwrap().clone()).filter(|messages| messages.len() == count)
+    })
+    .await
 }
 
 async fn a_reply_arrives_piece_by_piece_and_is_stored(app: &TestApp) {

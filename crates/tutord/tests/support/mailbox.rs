@@ -1,14 +1,14 @@
 //! The mails that the server writes to files.
 
 use std::path::PathBuf;
-use std::time::Duration;
 
 use super::TestApp;
+use super::wait::wait_for;
 
 /// Waits for the mail with this number (the first is 1) and returns its text.
 pub(crate) async fn read_mail(app: &TestApp, number: usize) -> String {
     let directory = app.directory.path().join("mail");
-    loop {
+    wait_for(async || {
         let mut mails: Vec<PathBuf> = std::fs::read_dir(&directory)
             .into_iter()
             .flatten()
@@ -17,12 +17,9 @@ pub(crate) async fn read_mail(app: &TestApp, number: usize) -> String {
             .filter(|path| path.extension().is_some_and(|extension| extension == "eml"))
             .collect();
         mails.sort();
-        match mails.get(number - 1) {
-            Some(path) => return std::fs::read_to_string(path).unwrap(),
-            // The server sends mails in the background; the runner ends a test that waits forever.
-            None => tokio::time::sleep(Duration::from_millis(5)).await,
-        }
-    }
+        mails.get(number - 1).map(|path| std::fs::read_to_string(path).unwrap())
+    })
+    .await
 }
 
 /// Returns the token in a mail's link, whose long line the mail may have folded.

@@ -11,6 +11,7 @@ pub(crate) mod openapi;
 pub(crate) mod process;
 pub(crate) mod response;
 pub(crate) mod test_app;
+pub(crate) mod wait;
 
 pub(crate) use client::TestClient;
 pub(crate) use response::{TestResponse, fetch};

@@ -28,7 +28,7 @@ use crate::http::response_cache::ResponseCache;
 use crate::http::route_table::RouteTable;
 use crate::http::state::{Http, HttpState, SharedState};
 use crate::llm::LlmState;
-use crate::mail::{MailStats, Transport};
+use crate::mail::Transport;
 use crate::mounts;
 use crate::progress::{self, Progress, ProgressState};
 use crate::telemetry::one_second_cache::OneSecondCache;
@@ -61,8 +61,6 @@ pub struct Rooms {
     pub http: HttpState,
     /// The model.
     pub llm: LlmState,
-    /// Counts of mails.
-    pub mail_stats: Arc<MailStats>,
     /// Plans of slow statements.
     pub plans: Plans,
     /// Health checks and metrics.
@@ -187,7 +185,7 @@ impl AppState {
             plans: plans.clone(),
             requests: http.requests.clone(),
             llm: llm.clone(),
-            mail_stats: Arc::clone(&mail_stats),
+            mail_stats,
             routes: Arc::clone(&routes),
             settings: DashboardSettings {
                 slow_query_threshold_ms: config.watch.slow_query_threshold_ms,
@@ -219,7 +217,6 @@ impl AppState {
             routes,
             http,
             llm,
-            mail_stats,
             plans,
             telemetry,
             auth,

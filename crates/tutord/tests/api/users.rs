@@ -1,4 +1,7 @@
+use std::sync::Arc;
+
 use serde_json::{Value, json};
+use tutord_core::store::Loaded;
 
 use crate::support::TestApp;
 
@@ -11,7 +14,24 @@ crate::on_both!(
     the_onboarding_can_be_completed_once,
     the_preferences_are_the_learning_fields,
     the_progress_of_a_new_student_is_zero,
+    cached_reads_share_one_profile,
+    uncached_reads_return_fresh_profiles(without_cache()),
 );
+
+async fn cached_reads_share_one_profile(app: &TestApp) {
+    let ada = app.student("ada").await;
+    let read = async || app.store().user(ada.user_id).await.unwrap().unwrap();
+    let (Loaded::Shared(first), Loaded::Shared(second)) = (read().await, read().await) else { panic!("a fresh value") };
+    assert!(Arc::ptr_eq(&first, &second));
+    ada.put("/api/users/me", json!({"bio": "new"})).await.assert_ok();
+    let Loaded::Shared(changed) = read().await else { panic!("a fresh value") };
+    assert!(!Arc::ptr_eq(&first, &changed), "a write replaces the value");
+}
+
+async fn uncached_reads_return_fresh_profiles(app: &TestApp) {
+    let ada = app.student("ada").await;
+    assert!(matches!(app.store().user(ada.user_id).await.unwrap().unwrap(), Loaded::Fresh(_)));
+}
 
 async fn the_profile_has_the_fields_of_the_contract(app: &TestApp) {
     let ada = app.student("ada").await;

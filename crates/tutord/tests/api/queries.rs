@@ -13,6 +13,10 @@ use crate::support::{TestApp, TestClient, fetch};
 /// Far above the time of any other statement of these tests, so that those do not fill the queue.
 const THRESHOLD_MS: u64 = 50;
 
+/// A part of the statement that lists conversations. The purge of deleted conversations, which may wait for the same
+/// lock, does not contain it.
+const OF_LIST: &str = r#""conversations"."title""#;
+
 crate::on_both!(the_statements_require_an_admin, the_statements_can_be_sorted);
 
 async fn the_statements_require_an_admin(app: &TestApp) {
@@ -53,20 +57,11 @@ async fn a_statement_has_its_request_in_a_comment() {
     let app = TestApp::postgres().sql_comments().without_cache().start().await;
     let ada = app.student("ada").await;
     let trace = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
-    let (server, database) = (Postgres::shared().await.unwrap(), app.database_name());
-    let blocker = server.client(&database).await.unwrap();
+    let database = app.database_name();
+    let blocker = Postgres::shared().await.unwrap().client(&database).await.unwrap();
     blocker.batch_execute("BEGIN; LOCK TABLE conversations IN ACCESS EXCLUSIVE MODE").await.unwrap();
-    // Within its transaction the blocker would see the activity of its first query.
-    let observer = server.client(&database).await.unwrap();
     let seen = async {
-        // The purge of deleted conversations waits too; the condition excludes it.
-        let waiting = "SELECT query FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock' \
-                       AND query LIKE '%\"conversations\".\"user_id\" = %'";
-        let query: String = loop {
-            if let Some(row) = observer.query_opt(waiting, &[]).await.unwrap() {
-                break row.get(0);
-            }
-        };
+        let query = until_list_waits(&database).await;
         blocker.batch_execute("COMMIT").await.unwrap();
         query
     };
@@ -94,6 +89,22 @@ async fn a_statement_has_its_request_in_a_comment() {
     ada.start_conversation("hello").await;
 }
 
+/// Waits until the list of conversations waits for a lock, and returns its statement.
+///
+/// It polls on a connection of its own: within a transaction the view shows the activity as of the first query.
+async fn until_list_waits(database: &str) -> String {
+    let observer = Postgres::shared().await.unwrap().client(database).await.unwrap();
+    let waiting = format!(
+        "SELECT query FROM pg_stat_activity \
+         WHERE datname = current_database() AND wait_event_type = 'Lock' AND query LIKE '%{OF_LIST}%'"
+    );
+    loop {
+        if let Some(row) = observer.query_opt(&waiting, &[]).await.unwrap() {
+            return row.get(0);
+        }
+    }
+}
+
 /// Returns the entry of a shape in the admin's list.
 async fn listed_shape(admin: &TestClient<'_>, id: &str) -> Value {
     let body = admin.get("/api/admin/queries?sort=p99&limit=100").await.assert_ok().body;
@@ -102,25 +113,28 @@ async fn listed_shape(admin: &TestClient<'_>, id: &str) -> Value {
 }
 
 fn find_slow(app: &TestApp, part: &str) -> SlowStatement {
-    app.watch().slow().into_iter().find(|slow| slow.sql.contains(part)).expect("a slow statement")
+    let slow = app.watch().slow();
+    slow.iter()
+        .find(|slow| slow.sql.contains(part))
+        .cloned()
+        .unwrap_or_else(|| panic!("no slow statement has {part}: {slow:?}"))
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_slow_statement_on_postgres_has_a_plan() {
     let app = TestApp::postgres().slow_query_threshold_ms(THRESHOLD_MS).without_cache().start().await;
     let admin = app.admin("root").await;
-    let blocker = Postgres::shared().await.unwrap().client(&app.database_name()).await.unwrap();
+    let database = app.database_name();
+    let blocker = Postgres::shared().await.unwrap().client(&database).await.unwrap();
     blocker.batch_execute("BEGIN; LOCK TABLE conversations IN ACCESS EXCLUSIVE MODE").await.unwrap();
     let release = async {
-        let waiting = "SELECT EXISTS (SELECT FROM pg_locks WHERE NOT granted AND database = \
-                       (SELECT oid FROM pg_database WHERE datname = current_database()))";
-        while !blocker.query_one(waiting, &[]).await.unwrap().get::<_, bool>(0) {}
+        until_list_waits(&database).await;
         // After this sleep the waiting statement exceeds the threshold on any machine.
         blocker.batch_execute("SELECT pg_sleep(0.06); COMMIT").await.unwrap();
     };
     let (list, ()) = tokio::join!(admin.get("/api/chat/conversations"), release);
     list.assert_ok();
-    let slow = find_slow(&app, r#""conversations""#);
+    let slow = find_slow(&app, OF_LIST);
     let plan = app.plans().until_known(&slow.shape).await;
     assert!(plan.text.contains("conversations") && plan.text.contains("user_id = $1"), "{}", plan.text);
     let shape = listed_shape(&admin, &slow.shape).await;

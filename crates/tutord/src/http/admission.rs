@@ -6,12 +6,12 @@
 //! per second. Waits for the model and open streams are excluded.
 //!
 //! As in DAGOR (Zhou et al., "Overload Control for Scaling WeChat Microservices", `SoCC` 2018), the queueing delay
-//! detects overload, not the response time of single requests. As in BBR (Cardwell et al., "BBR: Congestion-Based
-//! Congestion Control", ACM Queue 2016), the capacity is the highest response rate of the last seconds. While the delay
-//! exceeds its target, the admission rate is a share of the capacity, so that the queue drains and the rate does not
-//! fall merely because fewer requests were admitted. Below the target the rate rises step by step. A token bucket
-//! enforces the rate. Requests of lower priority must leave more tokens in the bucket: confirmed sessions come first,
-//! then unknown tokens, then log-ins and other requests without a token.
+//! detects overload, not the response time of single requests. While the delay exceeds its target, the server is busy,
+//! so its response rate is its capacity: the admission rate is a share of that, and the queue drains even if the capacity
+//! has just dropped. After that the rate rises fast to near the highest response rate of the last seconds, and slowly
+//! beyond it, as TCP does around its slow-start threshold (RFC 5681). A token bucket enforces the rate. Requests of
+//! lower priority must leave more tokens in the bucket: confirmed sessions come first, then unknown tokens, then log-ins
+//! and other requests without a token.
 //!
 //! Reads and writes have separate rates because they queue at different places: a database commits one write after the
 //! other, while the cache serves reads. A single rate would miss the queue of few writes among many quick reads, and
@@ -33,12 +33,13 @@ const TARGET: Duration = Duration::from_millis(100);
 const WINDOW: Duration = Duration::from_millis(100);
 /// The interval of the delay probe.
 const PROBE: Duration = Duration::from_millis(5);
-/// The factor by which the rate rises in each window.
-const RISE: f64 = 1.03;
-/// The admitted shares of the capacity while a queue drains; a longer queue has a smaller share.
+/// The factors by which the rate rises in each window, up to [`SLOW_START`] of the highest response rate and beyond.
+const RISE: (f64, f64) = (1.5, 1.03);
+const SLOW_START: f64 = 0.9;
+/// The admitted shares of the response rate while a queue drains; a longer queue has a smaller share.
 const DRAINING: (f64, f64) = (0.5, 0.95);
 /// The number of windows over which the response rate is smoothed, and for which its maximum is kept.
-const SMOOTHED: f64 = 4.0;
+const SMOOTHED: f64 = 2.0;
 const REMEMBERED: usize = 30;
 /// The minimum rate, in requests per second.
 const LOWEST: f64 = 20.0;
@@ -46,9 +47,9 @@ const LOWEST: f64 = 20.0;
 const BURST: f64 = 0.1;
 /// The arrival rate per second below which a late probe is attributed to other programs.
 const QUIET: f64 = 200.0;
-/// The limit of requests in flight, in seconds at the highest observed response rate; up to [`MIN_IN_FLIGHT`] are
-/// always allowed.
-const MAX_BACKLOG: f64 = 0.25;
+/// The limit of requests in flight, in seconds at the highest observed response rate, or at the present one while a
+/// queue drains; up to [`MIN_IN_FLIGHT`] are always allowed.
+const MAX_BACKLOG: f64 = 0.15;
 const MIN_IN_FLIGHT: usize = 256;
 /// The decay of the highest response rate in each window: it halves in a minute.
 const DECAY: f64 = 0.999;
@@ -102,6 +103,8 @@ struct Controller {
     history: VecDeque<f64>,
     /// The highest response rate over a longer time.
     highest: f64,
+    /// Whether a queue drains: the last window's delay exceeded the target.
+    draining: bool,
 }
 
 impl Controller {
@@ -112,20 +115,21 @@ impl Controller {
         if self.history.len() > REMEMBERED {
             self.history.pop_front();
         }
-        if window.delay <= TARGET {
-            self.rate =
-                self.rate.map(|rate| rate * RISE + 1.0).filter(|rate| *rate < 2.0 * window.arrived / window.seconds);
-        } else {
-            let capacity = self.history.iter().copied().fold(LOWEST, f64::max);
+        self.draining = window.delay > TARGET;
+        if self.draining {
             let share = TARGET.as_secs_f64() / window.delay.as_secs_f64();
-            self.rate = Some(capacity * share.clamp(DRAINING.0, DRAINING.1));
+            self.rate = Some(self.answered.max(LOWEST) * share.clamp(DRAINING.0, DRAINING.1));
+        } else {
+            let threshold = self.history.iter().copied().fold(LOWEST, f64::max) * SLOW_START;
+            let rise = |rate: f64| f64::max((rate * RISE.0).min(threshold), rate * RISE.1) + 1.0;
+            self.rate = self.rate.map(rise).filter(|rate| *rate < 2.0 * window.arrived / window.seconds);
         }
     }
 
     /// The maximum number of requests in flight.
     fn max_in_flight(&self) -> usize {
         #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a positive count")]
-        let backlog = (self.highest * MAX_BACKLOG) as usize;
+        let backlog = (if self.draining { self.answered } else { self.highest } * MAX_BACKLOG) as usize;
         backlog.max(MIN_IN_FLIGHT)
     }
 }
@@ -400,37 +404,66 @@ mod tests {
 
     use super::*;
 
-    /// A server that answers `capacity` requests a second, first come, first served, under a constant load for a time:
-    /// the answers a second of the second half, and the longest delay then.
-    fn simulate(capacity: f64, load: f64) -> (f64, f64) {
+    /// The results of a simulated server.
+    struct Simulated {
+        /// The responses per second.
+        goodput: f64,
+        /// The longest delay of a request in seconds.
+        delay: f64,
+    }
+
+    /// Simulates a server with a first-come, first-served queue under a constant load of a minute, and observes it from
+    /// window `from` on. `capacity` is the number of responses per second in each window.
+    fn simulate(capacity: impl Fn(u32) -> f64, load: f64, from: u32) -> Simulated {
         let (mut controller, mut queue) = (Controller::default(), 0.0_f64);
-        let (mut answers, mut longest) = (0.0, 0.0_f64);
+        let (mut responses, mut delay) = (0.0, 0.0_f64);
         for window in 0..600 {
+            let possible = capacity(window) * 0.1;
             let admitted = controller.rate.map_or(load, |rate| rate.min(load)) * 0.1;
-            queue += admitted;
-            let answered = queue.min(capacity * 0.1);
+            #[expect(clippy::cast_precision_loss, reason = "a small count")]
+            let room = controller.max_in_flight() as f64 + possible - queue;
+            queue += admitted.min(room.max(0.0));
+            let answered = queue.min(possible);
             queue -= answered;
-            let delay = Duration::from_secs_f64(queue / capacity);
-            controller.close(Window { seconds: 0.1, arrived: load * 0.1, answered, delay });
-            if window >= 300 {
-                answers += answered;
-                longest = longest.max(delay.as_secs_f64());
+            let late = queue / capacity(window);
+            controller.close(Window {
+                seconds: 0.1,
+                arrived: load * 0.1,
+                answered,
+                delay: Duration::from_secs_f64(late),
+            });
+            if window >= from {
+                responses += answered;
+                delay = delay.max(late);
             }
         }
-        (answers / 30.0, longest)
+        Simulated { goodput: responses / (f64::from(600 - from) * 0.1), delay }
     }
 
     proptest! {
         #[test]
         fn under_any_load_the_answers_stay_and_come_in_time(capacity in 100.0..20_000.0_f64, times in 1.05..10.0_f64) {
-            let (goodput, delay) = simulate(capacity, capacity * times);
-            prop_assert!(goodput >= 0.85 * capacity, "{} of {}", goodput, capacity);
-            prop_assert!(delay <= 0.6, "{}", delay);
+            let Simulated { goodput, delay } = simulate(|_| capacity, capacity * times, 300);
+            prop_assert!(goodput >= 0.9 * capacity, "{} of {}", goodput, capacity);
+            prop_assert!(delay <= 0.3, "{}", delay);
+        }
+
+        /// The first requests are cheap, as those that the cache serves are; those that follow are not.
+        #[test]
+        fn a_drop_of_the_capacity_leaves_no_standing_queue(
+            capacity in 300.0..4_000.0_f64, drop in 2.0..10.0_f64, times in 1.05..4.0_f64,
+        ) {
+            let load = drop * capacity * times;
+            let before = |window| if window < 5 { drop * capacity } else { capacity };
+            // From two seconds after the drop on.
+            let Simulated { goodput, delay } = simulate(before, load, 25);
+            prop_assert!(goodput >= 0.9 * capacity, "{} of {}", goodput, capacity);
+            prop_assert!(delay <= 0.5, "{}", delay);
         }
 
         #[test]
         fn a_load_below_the_capacity_is_never_limited(capacity in 100.0..20_000.0_f64, share in 0.01..0.95_f64) {
-            let (goodput, _) = simulate(capacity, capacity * share);
+            let goodput = simulate(|_| capacity, capacity * share, 300).goodput;
             prop_assert!(f64::abs(goodput - capacity * share) < 0.01 * capacity);
         }
     }
@@ -480,9 +513,9 @@ mod tests {
         for answered in [4_000.0, 10.0] {
             controller.close(Window { seconds: 0.1, arrived: answered, answered, delay: Duration::ZERO });
         }
-        // A quarter of 40,000 requests a second, smoothed.
+        // The backlog at half, by the smoothing, of 40,000 requests per second.
         let most = controller.max_in_flight();
-        assert!((2_400..=2_600).contains(&most), "{most}");
+        assert!((2_900..=3_100).contains(&most), "{most}");
         admission.lane(Access::Read).limit(None, most);
         let mut requests = Vec::new();
         let mut admitted = 0;

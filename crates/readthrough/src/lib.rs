@@ -9,6 +9,7 @@ mod namespace;
 mod core;
 mod remote;
 
+mod clock;
 mod entry;
 mod error;
 mod identity;
@@ -24,7 +25,7 @@ mod simulation;
 pub use crate::core::{Invalidation, Target};
 pub use builder::CacheBuilder;
 pub use cache::Cache;
-pub use error::ConfigError;
+pub use error::{ConfigError, UnsentInvalidations};
 pub use identity::Identity;
 pub use key::Key;
 pub use namespace::{Namespace, NamespaceOptions, Snapshot};

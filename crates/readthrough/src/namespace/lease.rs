@@ -80,7 +80,7 @@ impl<V: Serialize + DeserializeOwned + Send + Sync + 'static> Inner<V> {
 
     /// Requests the lease once.
     pub(super) async fn try_acquire_lease(&self, names: &Names) -> LeaseResult<V> {
-        let Some((remote, handle)) = self.core.reader() else {
+        let Some((remote, handle)) = self.core.reader(names) else {
             return LeaseResult::Unavailable;
         };
         let (token, epoch) = (rand::random(), handle.epoch(self.options.name));
@@ -100,7 +100,20 @@ impl<V: Serialize + DeserializeOwned + Send + Sync + 'static> Inner<V> {
                     None => LeaseResult::Unavailable,
                 }
             }
-            None => LeaseResult::Unavailable,
+            None => {
+                // The server may still grant the lease: nobody would renew it, and readers would wait for its expiry.
+                let lease = Lease {
+                    remote: Arc::clone(remote),
+                    handle,
+                    names: names.clone(),
+                    token,
+                    generation: 0,
+                    epoch,
+                    is_held: true,
+                };
+                drop(lease);
+                LeaseResult::Unavailable
+            }
         }
     }
 
@@ -111,7 +124,7 @@ impl<V: Serialize + DeserializeOwned + Send + Sync + 'static> Inner<V> {
         loop {
             match self.try_acquire_lease(names).await {
                 LeaseResult::AlreadyStored(_) if early => return LeaseResult::Unavailable,
-                LeaseResult::Unavailable if !early && self.core.reader().is_some() => {}
+                LeaseResult::Unavailable if !early && self.core.reader(names).is_some() => {}
                 result => return result,
             }
             if began.elapsed() >= self.options.lease_wait {
@@ -156,7 +169,7 @@ impl<V: Serialize + DeserializeOwned + Send + Sync + 'static> Inner<V> {
         match value.as_ref().map(encode) {
             Some(Some(payload)) => bytes.extend(payload),
             Some(None) => {
-                tracing::error!(namespace = self.options.name, "value cannot be encoded; other processes load it")
+                tracing::error!(namespace = self.options.name, "value cannot be encoded; other processes load it");
             }
             None => {}
         }
@@ -204,8 +217,9 @@ impl<V: Serialize + DeserializeOwned + Send + Sync + 'static> Inner<V> {
             ttl: entry.remaining(self.core.clock.now_ms(), self.options.ttl.max(self.options.negative_ttl)),
             generation_ttl: self.generation_ttl(),
         };
-        if !lease.remote.is_current(&lease.handle) {
-            // The identity has changed: the value may belong to other data. Dropping the lease releases it.
+        let is_flushed = lease.handle.epoch(self.options.name) != lease.epoch;
+        if is_flushed || !lease.remote.is_current(&lease.handle) {
+            // A flush or a change of the identity came after the load began. Dropping the lease releases it.
             add(&self.counters.fills_refused, 1);
             return entry;
         }

@@ -116,12 +116,25 @@ impl<V: Serialize + DeserializeOwned + Send + Sync + 'static> Inner<V> {
         }
     }
 
-    /// Reads entries from Redis if it is available.
+    /// Reads entries from Redis, as far as it is available for them.
     pub(super) async fn read_remote(&self, names: &[&Names]) -> Vec<Option<Arc<Entry<V>>>> {
-        match self.core.reader() {
-            Some((remote, handle)) if !names.is_empty() => self.fetch(remote, &handle, names).await,
-            _ => names.iter().map(|_| None).collect(),
+        let mut entries: Vec<_> = names.iter().map(|_| None).collect();
+        let mut readable = Vec::new();
+        let mut connection = None;
+        for (index, names) in names.iter().enumerate() {
+            if let Some(reader) = self.core.reader(names) {
+                connection.get_or_insert(reader);
+                readable.push((index, *names));
+            }
         }
+        if let Some((remote, handle)) = connection {
+            let names: Vec<&Names> = readable.iter().map(|(_, names)| *names).collect();
+            let found = self.fetch(remote, &handle, &names).await;
+            for ((index, _), entry) in readable.into_iter().zip(found) {
+                entries[index] = entry;
+            }
+        }
+        entries
     }
 
     pub(super) async fn fetch(

@@ -94,7 +94,7 @@ impl<V: Serialize + DeserializeOwned + Send + Sync + 'static> Inner<V> {
     /// Replaces an older value in Redis. Returns `false` if no older value is known.
     async fn replace_older(&self, names: &Names, value: V) -> bool {
         let Some(version) = self.options.value_version else { return false };
-        let Some((remote, handle)) = self.core.reader() else {
+        let Some((remote, handle)) = self.core.reader(names) else {
             return false;
         };
         if handle.term != 0 {
@@ -140,9 +140,10 @@ impl<V: Serialize + DeserializeOwned + Send + Sync + 'static> Inner<V> {
     /// Replaces the entry with this header, and the generation by that of the new entry; then announces `name` to the other
     /// processes. Returns whether both succeeded.
     async fn replace(&self, names: &Names, old: &Header, entry: &Entry<V>, bytes: &[u8], name: &String) -> bool {
-        let Some((remote, handle)) = self.core.reader() else {
+        let Some((remote, handle)) = self.core.reader(names) else {
             return false;
         };
+        remote.record(name);
         let replacement = Replacement {
             expected: &old.to_bytes(),
             generations: (old.generation, entry.header.generation),

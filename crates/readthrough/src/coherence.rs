@@ -1,94 +1,138 @@
-//! The guarantee, the protocol that gives it, and why it does.
+//! The guarantee, the protocol, and the argument for its correctness.
 //!
-//! # The guarantee
+//! # Guarantee
 //!
 //! A write is *complete* when [`invalidate`](crate::Cache::invalidate) has returned
-//! [`Complete`](crate::Invalidation::Complete) after its commit. A read that begins then returns what that write, or
-//! a later one, left:
+//! [`Complete`](crate::Invalidation::Complete) after the commit. A read that begins later returns the value of that write
+//! or of a newer one:
 //!
-//! | the read is | and |
-//! |---|---|
-//! | in the same process | always, also when the invalidation was [`Deferred`](crate::Invalidation::Deferred) |
-//! | in another process, of a namespace [without L1](crate::NamespaceOptions::without_l1) | always |
-//! | in another process, with L1 | once that process has heard of it: about the time of one message; at most [the bound](crate::CacheBuilder::l1_staleness), 250 ms, after which copies are not used without word from Redis |
-//! | while Redis is down | always: every read loads; L1 is not used once the bound is over |
-//! | after Redis was restarted or has failed over, single or Sentinel | always, whatever the new server has lost: nothing that was stored before is used |
-//! | the same, Cluster | as soon as the process has noticed, at most about a second |
-//! | after a write whose invalidation was *deferred*, in another process | always, if that process lost Redis too; if only the writer did, when it has reached Redis again, or another way to invalidate has (a database's outbox, say), or at the end of the time to live |
+//! | case | how long a read may return an older value | test |
+//! |---|---|---|
+//! | the same process | not at all, also after a [`Deferred`](crate::Invalidation::Deferred) invalidation | `simulation::no_read_is_stale_*` |
+//! | another process, [without L1](crate::NamespaceOptions::without_l1) | not at all | `simulation::no_read_is_stale_without_l1` |
+//! | another process, with L1 | the time of one message, at most [`l1_staleness`](crate::CacheBuilder::l1_staleness), 250 ms | `simulation::no_read_is_stale_with_l1`, `redis::soak` |
+//! | a [flush](crate::Cache::flush), in another process | as with L1, also in a namespace without L1 | `simulation::no_read_is_stale_*`, `redis::failover::a_load_that_began_before_a_flush_is_not_stored` |
+//! | Redis is down or hangs | every read loads after the breaker has opened; L1 for at most `l1_staleness` | `redis::faults`, `simulation::directed` |
+//! | Redis was restarted | not at all: values from before are misses | `simulation::no_read_is_stale_*`, `redis::faults` |
+//! | a failover, with `min-replicas-to-write` 1 or more | at most `l1_staleness` | `simulation::no_read_is_stale_in_a_failover_with_min_replicas`, `redis::failover::reads_under_load_are_fresh_after_failovers` |
+//! | a failover by Sentinel, without that setting | until the processes on the old master learn of the new one, which each asks its Sentinel every `l1_staleness`, and have replayed their invalidations of the last 60 s: about a second | `simulation::reads_in_a_failover_without_min_replicas_are_stale_for_a_bounded_time`, `redis::failover::a_planned_failover_is_followed_before_the_old_master_is_demoted` |
+//! | a failover without that setting and without Sentinel, or a partition that separates processes with the old master from all Sentinels | until the old master is demoted or unreachable; logged once as a warning | none |
+//! | a process that dies after a complete invalidation on an old master that accepts writes, before the replay | until the value expires | none |
+//! | failing back to a master that was neither restarted nor demoted | as for a failover; a process that starts in the same second, and has used no other master, can read values from before the failover until another process connects | `simulation::reads_in_a_failover_*` |
+//! | a failover in a Cluster | about 250 ms, until the process reads the replication ids of all masters | none |
+//! | one server of a Cluster fails, or a slot migrates | the other keys as before; reads of its keys load, their invalidations are deferred. The servers of the two keys `readthrough:invalidations` and `readthrough:epochs` stop the use of Redis, and a process that starts waits for all servers | `redis::faults::one_dead_server_of_a_cluster_costs_its_own_keys` |
+//! | a deferred invalidation, in another process | not at all if that process lost Redis too; otherwise until the writer reaches Redis, or an outbox does, or the value expires | `simulation::directed::values_that_were_replaced_during_a_hang_are_not_read` |
+//! | a writer that exits while an invalidation is deferred | until an outbox sends it, or the value expires; [`close`](crate::Cache::close) waits and returns the number | `simulation::directed::close_sends_deferred_invalidations_or_returns_their_number` |
+//! | keys of the library are evicted or deleted, `FLUSHALL` | not at all; processes share values again within a second | `simulation::directed::lost_housekeeping_keys_*`, `redis::failover::lost_housekeeping_keys_*` |
+//! | clocks of machines differ or jump | not at all; values are shared as before | `simulation::directed::clocks_that_differ_or_jump_do_not_cost_sharing` |
 //!
-//! Two things are asked of the program: loaders read where committed writes are seen at once (no lagging replica), and
-//! every write is followed by the invalidation of what it changed.
+//! The program has two duties. Loaders read committed writes at once, so not from a replica that lags. Every write is
+//! followed by the invalidation of the values that it changed.
 //!
-//! # In Redis: tokens and generations
+//! # Leases and generations
 //!
-//! 1. A reader that misses asks for the *lease* of the entry. It gets it if nobody has it, together with the
-//!    generation of the entry's group (made if there is none), in one script.
-//! 2. It loads, and asks to store the value. A second script stores it only if the lease still holds the
-//!    reader's token and the group still has that generation.
-//!    While it loads, it renews the lease: a third script extends it if it still holds the reader's token.
-//! 3. An invalidation removes the entry and its lease; for a group, its generation. An entry whose generation is not
-//!    the group's is a miss.
+//! 1. A reader that misses requests the *lease* of the entry. A script grants it unless it is held, and returns the
+//!    generation of the entry's group, which it creates if there is none.
+//! 2. The reader loads, and sends the value. A second script stores it only if the lease still has the reader's token and
+//!    the group still has that generation. While the reader loads, a third script extends the lease if it still has the
+//!    reader's token.
+//! 3. An invalidation removes the entry and its lease, or the generation of a group. An entry with another generation than
+//!    its group is a miss.
 //!
-//! *Why it holds.* Let a write be committed before its invalidation is carried out at time t. A value that is stored
-//! after t was loaded by a reader whose lease was granted after t, as leases from before are gone and tokens are never
-//! given twice. Its load began after the grant, so after the commit: it saw the write. What was stored before t is
-//! removed at t, or carries a generation that is gone and, being random, does not come back. So no read of Redis after t gives an
-//! older value. Losing a lease, an entry or a generation by eviction or expiry only adds misses.
+//! *Correctness.* Let a write be committed before its invalidation runs at time t. A value that is stored after t was loaded
+//! under a lease that was granted after t, because the invalidation revoked earlier leases and tokens are unique. Its load
+//! began after the grant, so after the commit, and read the write. A value that was stored before t is removed at t, or has
+//! a generation that is removed and, being random, does not return. No read of Redis after t returns an older value. The
+//! loss of a lease, an entry or a generation by eviction or expiry only adds misses.
 //!
-//! These are the leases of Nishtala et al., "Scaling Memcache at Facebook" (NSDI 2013), section 3.2.1; the generations are
-//! theirs for a group.
+//! The leases are those of Nishtala et al., "Scaling Memcache at Facebook" (NSDI 2013), section 3.2.1; the generations are
+//! leases of a group.
 //!
-//! # Values that writers leave
+//! # Values of writers
 //!
-//! [`put_changed`](crate::Namespace::put_changed) makes a group unusable and keeps one member, made by the writer of what it was
-//! before the write. One script does both, if the entry is still the one that it was made of and the group still has that
-//! entry's generation; the group's new generation is random. Otherwise the group is invalidated.
+//! [`replace_if_unchanged`](crate::Namespace::replace_if_unchanged) invalidates a group and stores one member, which the
+//! writer computed from a snapshot. One script does both if the snapshot's entry is still stored and the group still has
+//! that entry's generation; the new generation is random. Otherwise the group is invalidated.
 //!
-//! *Why it holds.* The old value carries a generation that the group had when it was loaded, so it shows every write of the group
-//! whose invalidation came before. As the group still has it, none came since. A write that is committed but not yet
-//! invalidated may be missing in both; its invalidation is still to come, and removes the new value, too. (The writer is to
-//! check by the result of its own write, a count or a position, that nothing came between: then that is not seen at all.) In
-//! the process, the new copy is kept only if the group's counter moved by this writer alone.
+//! *Correctness.* The snapshot has the generation that the group had when it was loaded, so it contains every write of the
+//! group whose invalidation came before. The group still has that generation, so no invalidation came since. Both values may
+//! lack a write that is committed and not yet invalidated; its invalidation removes the new value too. (The writer checks
+//! by the result of its own write, a count or a position, that no other write came between; readers then do not see such a
+//! value at all.) In the process, the new copy is stored only if this writer alone has incremented the group's counter.
 //!
-//! # In the process: stamps
+//! # Copies in the process
 //!
-//! Counters move with every invalidation, on a fixed number of slots by the hash of the name. A copy is good as long as
-//! the counters say what they said *before* it was fetched. The counters move after Redis was told, so that no reader
-//! puts the old value back between the two. Readers who arrive during a load wait for it, but take only the result of
-//! one that began after they did.
+//! Each invalidation increments counters, in a table of fixed size that is indexed by the hash of the name. A copy is valid
+//! while the counters are those from *before* its fetch. The counters change after Redis was updated, so that no reader
+//! stores the old value again between the two. A reader that arrives during a load waits for it, but uses only the result
+//! of a load that began after its own start.
 //!
-//! # Between processes: a stream that notices gaps
+//! # Invalidations of other processes
 //!
-//! Each invalidation appends its names to a stream, in the same script that removes the entries (in a cluster, after it).
-//! Every process asks the stream what is new; the question waits at the server for 50 ms. An answer, even an empty
-//! one, proves that nothing was missed up to the moment of the question, and lets L1 be used for another 250 ms. Each
-//! event has the number after the one before: a gap (events trimmed, the stream evicted), a broken connection or a
-//! flush makes all copies unusable. The alternative is `CLIENT TRACKING` (Redis documentation, "Client-side caching
-//! in Redis"), whose invalidations also have to be assumed lost when the connection breaks; a stream works the same in a
-//! cluster, and can be asked whether it still lives.
+//! Each invalidation appends its names to a stream, in the script that removes the entries (in a Cluster, after it). Every
+//! process reads the stream; a read waits at the server for 50 ms. A response, even an empty one, proves that nothing was
+//! missed up to the time of the request, and permits the use of L1 for 250 ms from that time. Each event has the sequence
+//! number after that of the event before: a gap (trimmed events, an evicted stream), a broken connection or a flush
+//! invalidates all copies. The alternative is `CLIENT TRACKING` (Redis documentation, "Client-side caching in Redis"), whose
+//! messages must be assumed lost too when the connection breaks; a stream works the same way in a Cluster, and a response
+//! proves that it is alive.
 //!
-//! # When Redis fails
+//! A poll also reads the newest event. If the stream does not continue from the position of the process, because it was
+//! evicted or created again with a lower id, all copies are invalidated.
 //!
-//! The first command that fails or exceeds its time-out stops the use of Redis in this process; one task probes it. Names
-//! that could not be told are *owed*; no read of this process uses Redis before they are told. After an outage reads
-//! wait one more second before they use Redis, so that the others, who probe every quarter of a second, can tell what
-//! they owe. Every stored value carries an *epoch*, made of the server's run id and of the numbers of flushed
-//! namespaces: what a restarted server or a promoted replica still has from before is a miss.
+//! # Outages of Redis
 //!
-//! # Other data
+//! A command that fails opens the circuit breaker of the process; one task probes Redis. One slow command does not: time-outs
+//! open the breaker when no command has succeeded for 250 ms, or when half of the commands in 5 s exceed their limit. Names
+//! whose invalidation failed are *pending*; reads of these names in this process do not use Redis before they are sent. After
+//! an outage reads wait for one more second, so that the other processes, which probe every 250 ms, send their pending
+//! invalidations.
 //!
-//! Keys in Redis begin with an [identity](crate::Cache::set_identity). A change of the identity begins a new *term*: copies in
-//! the process are dropped, and the connection for the old keys is used no more. A fill is sent only if the term is still
-//! the one in which its lease was granted.
+//! # Epochs and failovers
 //!
-//! *Why it holds.* The program tells the identity before it reads through a new connection, so a load that began and ended in
+//! Every stored value has an *epoch*, computed from a random number of the server and the numbers of flushed namespaces. The
+//! server keeps its number together with its *lineage*, the replication id, which a restart and a promotion change. A process
+//! that connects begins a new epoch if there is none, if the lineage is another one, or if the epoch does not come after the
+//! one that the process used last (the server lists the predecessors of its epoch). Numbers are never given twice, so values
+//! from before stay misses, whatever a promoted replica lacks, and whichever master returns.
+//!
+//! Each poll of the stream sends a write in the same round trip: the removal of a key that does not exist. A replica rejects
+//! it, and so does a master with `min-replicas-to-write` that has lost its replicas. L1 is used for 250 ms after the last
+//! such proof, Redis for one second. (With one replica only, a new master rejects writes too, until the old one follows it;
+//! with two it stays available.) Each poll reads the replication id, too, and with Sentinel the process asks for the
+//! master every `l1_staleness`. When the master changes, the process first sends its invalidations of the last 60 s (beyond
+//! 20,000 names: a flush) to the new one, because the old one may have received them in vain.
+//!
+//! # Clocks
+//!
+//! The time of expiry in a stored value is a time of the server: every poll reads its clock. The clocks of the machines are
+//! not compared. If the clock of the server is set back, values live longer by as much.
+//!
+//! # Writers that exit
+//!
+//! A deferred invalidation exists only in the memory of its process. Before exit, [`close`](crate::Cache::close) waits until
+//! Redis has received all of them, or returns their number; a cache that is dropped with pending invalidations logs it.
+//!
+//! A caller with an outbox hands them over: it records what a write invalidates in the transaction of the write, invalidates,
+//! and deletes the record only after [`Complete`](crate::Invalidation::Complete). After `Deferred`, or if the process dies in
+//! between, the record stays, and another process invalidates it. Invalidating twice is harmless.
+//!
+//! # Change of the data
+//!
+//! Keys in Redis begin with an [identity](crate::Cache::set_identity). A change of the identity begins a new *term*: the
+//! copies in the process are invalidated, and the connection for the old keys is closed. A fill is sent only in the term in
+//! which its lease was granted.
+//!
+//! *Correctness.* The program sets the identity before it reads through a new connection, so a load that began and ended in
 //! one term read the data of that term. If the term has changed, the value is not stored. If it changes after the check, the
-//! fill goes to the old keys, where it belongs. A process that wrote to the new data before it was told has invalidated the old
-//! keys. It therefore flushes the new ones when it is told, and every process waits a second before it reads them.
+//! fill uses the old keys, where it belongs. A process that wrote to the new data before it set the identity has invalidated
+//! the old keys. It therefore flushes the new ones, and every process waits for a second before it reads them.
 //!
 //! # Evidence
 //!
-//! The tests run all of this, unchanged, on a simulated server and a paused clock through random schedules of
-//! readers, writers, evictions, lost commands, late commands, hangs, restarts with old data, and restarts of
-//! processes; with the tokens switched off the same schedules find a stale read. A soak does the same on a real
-//! server and a real cluster.
+//! The simulation runs all of this, unchanged, on simulated servers and a paused clock through random schedules of readers,
+//! writers, flushes, evictions, lost commands, late commands, hangs, restarts, failovers to a replica that lags, failbacks,
+//! jumps of the clock, and restarts of processes. `without_a_part_of_the_protocol_a_stale_read_is_found` switches off one part
+//! at a time (leases, flush numbers, lineages, predecessors, the write in a poll, the replay), and
+//! the schedules find a stale read each time; the tests in `simulation::directed` have their own controls. Soak tests run on a real server, a real Cluster and a real Sentinel;
+//! `READTHROUGH_FAILOVERS=10` fails over ten times.

@@ -1,12 +1,21 @@
 //! The second tier.
 //!
-//! - [`wire`]: the few commands that the protocol needs of a server; what a test can put its own server behind.
-//! - [`redis`]: these commands for Redis: single, Sentinel, Cluster.
-//! - [`link`]: when the second tier may be used at all: time-outs, reconnects, invalidations that are still owed.
-//! - [`follow`]: what other processes invalidate.
+//! - [`tier`]: the operations that the protocol needs, which a test server can implement.
+//! - [`redis`]: the operations on Redis: single server, Sentinel, Cluster.
+//! - [`supervisor`]: connects, watches the connection, reconnects.
+//! - [`connection`]: the state of the connection, and the circuit breaker.
+//! - [`latency`]: when slow commands are an outage.
+//! - [`pending`]: invalidations that Redis has not received.
+//! - [`recent`]: invalidations that are replayed to a new master.
+//! - [`events`]: the invalidations of other processes.
 
+pub(crate) mod connection;
+pub(crate) mod events;
 pub(crate) mod fault;
-pub(crate) mod follow;
-pub(crate) mod link;
+pub(crate) mod latency;
+pub(crate) mod pending;
+pub(crate) mod recent;
 pub(crate) mod redis;
-pub(crate) mod wire;
+pub(crate) mod stats;
+pub(crate) mod supervisor;
+pub(crate) mod tier;

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use readthrough::{Cache, Invalidation, Key, Namespace, NamespaceOptions, RedisFault};
-use testbed::Redis;
+use testbed::{Redis, RedisCluster};
 
 async fn process(redis: &Redis) -> (Cache, Namespace<u64>) {
     // Longer than by default: a busy machine must not look like one of the faults.
@@ -29,15 +29,16 @@ async fn a_killed_server_fails_no_read_and_what_was_written_meanwhile_is_seen() 
     let ((a_cache, a), (b_cache, b)) = (process(&redis).await, process(&redis).await);
     assert_eq!((read(&a, 1).await, read(&b, 9).await), (1, 1));
     redis.kill().unwrap();
-    until(|| !a_cache.link().unwrap().up && !b_cache.link().unwrap().up).await;
+    until(|| !a_cache.connection_stats().unwrap().is_available && !b_cache.connection_stats().unwrap().is_available)
+        .await;
     assert_eq!((read(&a, 2).await, read(&b, 2).await), (2, 2), "loaded: nobody knows what others wrote");
     assert_eq!(a.invalidate(&Key::new(1)).await, Invalidation::Deferred);
-    assert_eq!(a_cache.link().unwrap().owed, 1);
+    assert_eq!(a_cache.connection_stats().unwrap().pending, 1);
     assert_eq!((read(&a, 3).await, read(&b, 3).await), (3, 3));
     redis.restart().await.unwrap();
     a_cache.until_connected().await;
     b_cache.until_connected().await;
-    assert_eq!(a_cache.link().unwrap().owed, 0);
+    assert_eq!(a_cache.connection_stats().unwrap().pending, 0);
     assert_eq!((read(&a, 4).await, read(&b, 9).await), (4, 4), "shared again");
 }
 
@@ -48,16 +49,16 @@ async fn a_paused_server_is_not_waited_for_twice() {
     assert_eq!((read(&a, 1).await, read(&b, 9).await), (1, 1));
     redis.pause().unwrap();
     assert_eq!(a.invalidate(&Key::new(1)).await, Invalidation::Deferred);
-    let failures = a_cache.link().unwrap().failures;
+    let failures = a_cache.connection_stats().unwrap().failures;
     for stored in 2..1_000 {
         assert_eq!(read(&a, stored).await, stored);
     }
-    assert_eq!(a_cache.link().unwrap().failures, failures, "none of the thousand asked Redis");
-    until(|| !b_cache.link().unwrap().up).await;
+    assert_eq!(a_cache.connection_stats().unwrap().failures, failures, "none of the thousand asked Redis");
+    until(|| !b_cache.connection_stats().unwrap().is_available).await;
     assert_eq!(read(&b, 1_000).await, 1_000);
     redis.resume().unwrap();
     // It has the old value still, and neither process may read that.
-    while !(a_cache.link().unwrap().up && b_cache.link().unwrap().up) {
+    while !(a_cache.connection_stats().unwrap().is_available && b_cache.connection_stats().unwrap().is_available) {
         assert_eq!((read(&a, 1_000).await, read(&b, 1_000).await), (1_000, 1_000));
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
@@ -81,7 +82,7 @@ async fn administer(url: &str, commands: &[&str]) {
 
 /// Until the link says why Redis is not used.
 async fn until_fault(cache: &Cache, fault: RedisFault) {
-    until(|| cache.link().unwrap().fault == Some(fault)).await;
+    until(|| cache.connection_stats().unwrap().fault == Some(fault)).await;
 }
 
 fn connect(url: &str) -> (Cache, Namespace<u64>) {
@@ -105,7 +106,7 @@ async fn a_server_that_takes_no_writes_is_not_used_until_it_does() {
         // A full server still deletes: it is the fill that fails.
         let invalidated = values.invalidate(&Key::new(1)).await;
         assert!(fault == RedisFault::Full || invalidated == Invalidation::Deferred, "{fault}");
-        while cache.link().unwrap().fault != Some(fault) {
+        while cache.connection_stats().unwrap().fault != Some(fault) {
             let _ = values.invalidate(&Key::new(1)).await;
             assert_eq!(read(&values, 7).await, 7, "loaded: {fault}");
         }
@@ -114,7 +115,7 @@ async fn a_server_that_takes_no_writes_is_not_used_until_it_does() {
         }
         administer(&redis.url(), mended).await;
         cache.until_connected().await;
-        assert_eq!(cache.link().unwrap().fault, None);
+        assert_eq!(cache.connection_stats().unwrap().fault, None);
         assert_eq!((read(&values, 60).await, read(&values, 61).await), (60, 60), "shared again");
         let _ = values.invalidate(&Key::new(1)).await;
     }
@@ -142,9 +143,45 @@ async fn a_server_that_refuses_the_user_fails_no_read_and_is_named() {
     ] {
         let (cache, values) = connect(&url);
         until_fault(&cache, fault).await;
-        assert!(!cache.link().unwrap().up);
+        assert!(!cache.connection_stats().unwrap().is_available);
         assert_eq!((read(&values, 1).await, read(&values, 2).await), (1, 2), "loaded: {url}");
     }
     let (cache, _values) = connect(&format!("redis://:secret@{host}"));
     cache.until_connected().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_dead_server_of_a_cluster_costs_its_own_keys() {
+    let mut cluster = RedisCluster::start().await.unwrap();
+    let ((a_cache, a), (b_cache, b)) = (connect(&cluster.url()), connect(&cluster.url()));
+    a_cache.until_connected().await;
+    b_cache.until_connected().await;
+    let stream = cluster.server_of("readthrough:invalidations").await.unwrap();
+    let epochs = cluster.server_of("readthrough:epochs").await.unwrap();
+    let dead = (0..3).find(|server| ![stream, epochs].contains(server)).unwrap();
+    let (mut lost, mut kept) = (Vec::new(), Vec::new());
+    for key in 0..40_u64 {
+        let is_lost = cluster.server_of(&key.to_string()).await.unwrap() == dead;
+        if is_lost { &mut lost } else { &mut kept }.push(Key::new(key));
+    }
+    let read = async |values: &Namespace<u64>, key: &Key, stored: u64| {
+        *values.get_or_load(key, || async { Ok::<_, ()>(Some(stored)) }).await.unwrap().unwrap()
+    };
+    for key in lost.iter().chain(&kept) {
+        assert_eq!((read(&a, key, 1).await, read(&b, key, 9).await), (1, 1), "shared");
+    }
+    cluster.kill(dead).unwrap();
+    assert_eq!(a.invalidate(&lost[0]).await, Invalidation::Deferred);
+    assert_eq!((read(&a, &lost[0], 2).await, read(&a, &lost[0], 3).await), (2, 3), "loaded");
+    for key in &kept {
+        assert_eq!(a.invalidate(key).await, Invalidation::Complete);
+        assert_eq!(read(&a, key, 4).await, 4);
+        while read(&b, key, 4).await != 4 {
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(read(&b, key, 9).await, 4, "shared");
+    }
+    for cache in [&a_cache, &b_cache] {
+        assert_eq!(cache.connection_stats().unwrap().breaks, 0);
+    }
 }

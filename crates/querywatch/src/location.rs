@@ -39,7 +39,9 @@ pub(crate) fn find_with_spawner(backtrace: &Backtrace) -> (Option<&'static str>,
 /// Returns what started a task or thread.
 fn spawner(backtrace: &str) -> Option<&'static str> {
     // The innermost frame decides: the workers of tokio and the tests of libtest run on threads of their own.
-    const FRAMES: [(&str, Option<&str>); 6] = [
+    const FRAMES: [(&str, Option<&str>); 7] = [
+        // The worker thread of a connection, whose caller is not on the stack.
+        ("sqlx_sqlite::", None),
         ("rayon_core::", Some("rayon")),
         ("tokio::runtime::blocking::task::BlockingTask", Some("tokio::task::spawn_blocking")),
         ("tokio::runtime::task::", Some("tokio::spawn")),
@@ -81,7 +83,8 @@ fn is_library_symbol(symbol: &str) -> bool {
     let path =
         symbol.trim_start_matches(['<', '&', '*', '(', '[']).trim_start_matches("dyn ").trim_start_matches("mut ");
     let first = path.split(|next: char| !next.is_alphanumeric() && next != '_').next().unwrap_or_default();
-    first.is_empty() || LIBRARIES.contains(&first)
+    // Symbols without a path, such as `__rust_try` and `clone`, are not of the program.
+    first.is_empty() || !symbol.contains("::") || LIBRARIES.contains(&first)
 }
 
 /// Returns whether a file belongs to a dependency, the standard library or this crate.
@@ -129,6 +132,7 @@ mod tests {
         assert_eq!(found("  0: {async_block#0}\n  at ./src/orders.rs:1:2").as_deref(), Some("./src/orders.rs:1:2"));
         assert_eq!(found("  0: shop::orders::list::{{closure}}").as_deref(), Some("shop::orders::list"));
         assert_eq!(found("  0: std::rt::lang_start\n"), None);
+        assert_eq!(found("  0: __rust_try\n  1: clone\n"), None);
         assert_eq!(found("disabled backtrace"), None);
     }
 }

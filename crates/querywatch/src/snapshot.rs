@@ -7,7 +7,6 @@ use serde::Serialize;
 use crate::events::{Finding, SlowStatement, hex};
 use crate::registry::{RegistryTotals, Shape};
 use crate::stats::{MergedStats, Point, ReadTime, Stats};
-use crate::unscoped::UnscopedStatement;
 use crate::watch::Watch;
 
 /// The id and text of the entry that merges the evicted shapes.
@@ -105,7 +104,7 @@ impl Watch {
 
     /// Returns statements that ran outside of every scope; at most 50 distinct ones, and only if
     /// [`capture_locations`](crate::WatchBuilder::capture_locations) is set. [`Totals::unscoped`] counts all.
-    pub fn unscoped_statements(&self) -> Vec<UnscopedStatement> {
+    pub fn unscoped_statements(&self) -> Vec<crate::UnscopedStatement> {
         self.0.unscoped.since(0)
     }
 

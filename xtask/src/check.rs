@@ -1,4 +1,4 @@
-//! `cargo xtask msrv`, `cargo xtask docs` and `cargo xtask deny`.
+//! `cargo xtask msrv`, `cargo xtask docs`, `cargo xtask package` and `cargo xtask deny`.
 
 use std::process::Command;
 
@@ -8,11 +8,22 @@ use crate::test::{FEATURES, cargo, command};
 /// The first release of the minimum Rust version in Cargo.toml.
 const MSRV: &str = concat!(env!("CARGO_PKG_RUST_VERSION"), ".0");
 
+/// The crates that are published.
+const LIBRARIES: [&str; 1] = ["querywatch"];
+
 /// Compiles all crates with the minimum Rust version.
 pub(crate) fn msrv() -> anyhow::Result<()> {
     install::toolchain(MSRV)?;
     let check = ["run", MSRV, "cargo", "check", "--workspace", FEATURES, "--locked"];
     install::run(&mut command("rustup", &check))
+}
+
+/// Builds the packages of the published libraries.
+pub(crate) fn package() -> anyhow::Result<()> {
+    for library in LIBRARIES {
+        install::run(&mut cargo(&["publish", "--dry-run", "--allow-dirty", "-p", library]))?;
+    }
+    Ok(())
 }
 
 /// Builds the documentation, and fails on warnings.

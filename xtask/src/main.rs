@@ -31,6 +31,11 @@ enum Command {
         #[arg(last = true)]
         nextest: Vec<String>,
     },
+    /// Test querywatch with real drivers: sqlx, SeaORM, tokio-postgres, rusqlite and diesel-async. They have a workspace of
+    /// their own, so `cargo xtask test` does not run them.
+    Adapters,
+    /// Build the packages of the libraries as `cargo publish` does, without publishing them.
+    Package,
     /// Compile all crates with the minimum Rust version, which is `rust-version` in Cargo.toml. Installs that toolchain
     /// with rustup if it is missing.
     Msrv,
@@ -50,6 +55,8 @@ enum Command {
 async fn main() -> ExitCode {
     let outcome = match Cli::parse().command {
         Command::Test { all, nextest } => test::run(all, &nextest).await,
+        Command::Adapters => test::adapters().await,
+        Command::Package => check::package(),
         Command::Msrv => check::msrv(),
         Command::Docs => check::docs(),
         Command::Deny { checks } => check::deny(&checks),

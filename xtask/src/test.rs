@@ -76,6 +76,17 @@ pub(crate) async fn run(all: bool, nextest: &[String]) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Runs the tests of querywatch with real drivers.
+pub(crate) async fn adapters() -> anyhow::Result<()> {
+    install::missing()?;
+    let postgres = Postgres::start(false).await?;
+    let manifest = "crates/querywatch/adapters/Cargo.toml";
+    let mut run = cargo(&["nextest", "run", "--manifest-path", manifest, "--locked", "--target-dir", "target"]);
+    install::run(run.env(URL_VARIABLE, postgres.base_url()))?;
+    let lints = ["clippy", "--manifest-path", manifest, "--locked", "--target-dir", "target", "--all-targets"];
+    install::run(cargo(&lints).args(["--quiet", "--", "-D", "warnings"]))
+}
+
 /// Returns the path of the test report in `.config/nextest.toml`.
 fn report_path() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/nextest/default/junit.xml")

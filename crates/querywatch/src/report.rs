@@ -1,68 +1,83 @@
-//! What a scope says when it ends, and how a test judges it.
+//! The report of a scope.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use serde::Serialize;
-
 use crate::events::{Finding, head};
-use crate::scope::State;
+use crate::scope_state::{ScopeState, ShapeCalls};
+use crate::unscoped;
 
-/// What a scope issued.
+/// The statements and findings of a scope.
 #[derive(Debug)]
+#[non_exhaustive]
 pub struct Report {
-    /// Statements, also those of scopes within it; `BEGIN`, `COMMIT` and `ROLLBACK` are round trips and count.
+    /// Number of statements, including those of inner scopes. `BEGIN`, `COMMIT` and `ROLLBACK` are round trips and count.
     pub statements: u32,
-    /// The sum of their times.
+    /// The sum of their durations.
     pub db_time: Duration,
-    /// What was found in it and in the scopes within it.
+    /// The findings of the scope and its inner scopes.
     pub findings: Vec<Finding>,
-    scope: Arc<State>,
-}
-
-/// How often a scope issued a shape.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct ShapeCalls {
-    /// The shape's id.
-    pub id: String,
-    /// The shape.
-    pub sql: String,
-    /// How often.
-    pub calls: u32,
+    /// Number of statements that ran outside of every scope while this scope was open: those of its watch, or those of the
+    /// whole process for a scope without a watch. Statements of spawned tasks and threads are among them.
+    pub unscoped: u64,
+    state: Arc<ScopeState>,
 }
 
 impl Report {
-    pub(crate) fn new(scope: Arc<State>, findings: Vec<Finding>) -> Self {
-        Self { statements: scope.statements(), db_time: scope.time(), findings, scope }
+    pub(crate) fn new(state: Arc<ScopeState>, findings: Vec<Finding>) -> Self {
+        Self { statements: state.statements(), db_time: state.db_time(), findings, unscoped: state.unscoped(), state }
     }
 
-    /// What it issued, the most frequent first.
+    /// Returns the shapes of the scope, most frequent first.
     pub fn shapes(&self) -> Vec<ShapeCalls> {
-        self.scope.shapes()
+        self.state.shapes()
     }
 
-    /// For tests.
+    /// Asserts that the scope issued statements, at most `budget` of them, and has no findings. Intended for tests.
+    ///
+    /// A budget of 0 asserts that the scope issued none.
     ///
     /// # Panics
-    /// When more statements were issued than `budget`, or there are findings; the message lists the statements.
+    /// Panics if the scope exceeds the budget, has findings, or issued no statement although the budget allows some: then
+    /// the connection is not watched, or a task or thread lost the scope. The message lists the statements, including
+    /// those outside of every scope.
     #[track_caller]
     pub fn assert_budget(&self, budget: u32) {
+        assert!(
+            self.statements > 0 || budget == 0,
+            "no statement was recorded, but the budget is {budget}: set the instrumentation of the connection, or expect \
+             none with a budget of 0{}",
+            self.details()
+        );
         let within = self.statements <= budget && self.findings.is_empty();
         assert!(within, "{} statements, at most {budget} allowed{}", self.statements, self.details());
+    }
+
+    /// Asserts that no statement ran outside of every scope while this scope was open. Intended for tests, and for scopes
+    /// with a watch of their own: otherwise it also fails for statements of other tests.
+    ///
+    /// # Panics
+    /// Panics if there were such statements. The message lists them, and names what spawned their task or thread.
+    #[track_caller]
+    pub fn assert_no_unscoped(&self) {
+        assert!(self.unscoped == 0, "the scope lost statements{}", self.describe_unscoped());
+    }
+
+    fn describe_unscoped(&self) -> String {
+        unscoped::describe(self.unscoped, &self.state.unscoped_statements())
     }
 
     fn details(&self) -> String {
         let findings = self.findings.iter().map(|finding| format!("\n  {finding}"));
         let shapes = self.shapes();
         let shapes = shapes.iter().map(|shape| format!("\n  {} × {}", shape.calls, head(&shape.sql, 200)));
-        findings.chain(shapes).collect()
+        findings.chain(shapes).chain([self.describe_unscoped()]).collect()
     }
 }
 
-/// Runs a future, and fails the test when it issues more statements than the budget or has a finding. Gives what the
-/// future gives.
+/// Runs a future in a scope, asserts its budget as [`Report::assert_budget`] does, and returns the output.
 ///
-/// It needs no watch of its own: every statement counts whose connection has the instrumentation of any.
+/// The scope needs no watch: it counts the statements of every connection that reports to any watch.
 ///
 /// ```no_run
 /// # async fn list_users() -> Vec<u32> { Vec::new() }

@@ -29,7 +29,7 @@ pub(super) fn view(state: &DashboardState) -> View {
         line("p99", |stats| milliseconds(stats.p99_us, stats.answered)),
         line("p50", |stats| milliseconds(stats.p50_us, stats.answered)),
     ];
-    let (mut slow, mut findings) = (state.watch.slow(), state.watch.findings());
+    let (mut slow, mut findings) = (state.watch.slow_statements(), state.watch.findings());
     slow.truncate(MAX_NEWEST);
     findings.truncate(MAX_NEWEST);
     View {

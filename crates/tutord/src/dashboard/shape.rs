@@ -12,7 +12,7 @@ use crate::telemetry::plans::Plan;
 const NO_CALLS: &str = "The statement was not issued in the last five minutes.";
 
 pub(super) fn view(state: &DashboardState, id: &str) -> Option<View> {
-    let ShapeDetail { shape, series } = state.watch.shape(id)?;
+    let ShapeDetail { shape, series, .. } = state.watch.shape(id)?;
     let at: Vec<_> = series.iter().map(|point| point.at_ms).collect();
     let now = format::now_ms();
     let rate = vec![
@@ -23,7 +23,7 @@ pub(super) fn view(state: &DashboardState, id: &str) -> Option<View> {
         Series { name: "p99", values: series.iter().map(|point| milliseconds(point.p99_us, point.calls)).collect() },
         Series { name: "p50", values: series.iter().map(|point| milliseconds(point.p50_us, point.calls)).collect() },
     ];
-    let (mut slow, mut findings) = (state.watch.slow(), state.watch.findings());
+    let (mut slow, mut findings) = (state.watch.slow_statements(), state.watch.findings());
     slow.retain(|statement| statement.shape == shape.id);
     findings.retain(|finding| finding.shape.as_deref() == Some(&shape.id));
     let routes: Vec<_> = shape.routes.iter().map(|route| (route.route.as_str(), route.calls)).collect();

@@ -14,7 +14,7 @@ pub(super) fn view(state: &DashboardState) -> View {
             "The newest 200 statements that took longer than " (state.settings.slow_query_threshold_ms) " ms ("
             code { "SLOW_QUERY_THRESHOLD_MS" } "). Values are not recorded. The request id identifies the request in the log."
         },
-        sections: vec![Section::new("slow", "Newest first", table(state, &state.watch.slow()))],
+        sections: vec![Section::new("slow", "Newest first", table(state, &state.watch.slow_statements()))],
     }
 }
 
@@ -38,7 +38,7 @@ pub(super) fn table(state: &DashboardState, statements: &[SlowStatement]) -> Mar
                 @for statement in statements {
                     tr {
                         td { (format::when(statement.at_ms)) }
-                        td.number { (format::time(statement.took_us)) }
+                        td.number { (format::time(statement.duration_us)) }
                         th scope="row" { (queries::statement_link(&statement.shape, &statement.sql)) }
                         td { (code_or(statement.route.as_deref(), "in the background")) }
                         td { (code_or(statement.request_id.as_deref(), "none")) }
@@ -63,5 +63,6 @@ fn outcome(outcome: Outcome) -> Markup {
         Outcome::Finished => html! { "finished" },
         Outcome::Failed => html! { span.bad { "failed" } },
         Outcome::Cancelled => html! { span.bad { "cancelled" } },
+        _ => html! { "unknown" },
     }
 }

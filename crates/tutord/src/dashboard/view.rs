@@ -84,7 +84,7 @@ impl View {
         }
         let newest = |times: Option<u64>| times.unwrap_or_default();
         let news = Announced {
-            slow: newest(state.watch.slow().first().map(|slow| slow.at_ms)),
+            slow: newest(state.watch.slow_statements().first().map(|slow| slow.at_ms)),
             findings: newest(state.watch.findings().iter().map(|finding| finding.first_seen_ms).max()),
         };
         PageUpdate { parts, charts, news }

@@ -147,6 +147,21 @@ impl Watch {
         }
     }
 
+    /// Returns the duration from which a statement is slow.
+    pub fn slow_threshold(&self) -> Duration {
+        self.0.settings.slow_threshold
+    }
+
+    /// Returns how often a scope may issue one shape without a finding.
+    pub fn repeat_limit(&self) -> u32 {
+        self.0.settings.repeat_limit
+    }
+
+    /// Returns the duration of the sliding window.
+    pub fn window(&self) -> Duration {
+        self.0.clock.slot_length * u32::try_from(SLOTS).unwrap_or(1)
+    }
+
     /// For one connection's `set_instrumentation`.
     pub fn instrumentation(&self) -> Probe {
         Probe::new(Arc::clone(&self.0))

@@ -12,6 +12,8 @@ pub mod postgres;
 mod process;
 pub mod redis;
 pub mod smtp;
+#[cfg(feature = "webdriver")]
+pub mod webdriver;
 
 pub use browser::Chromedriver;
 pub use endpoints::Endpoint;
@@ -20,6 +22,8 @@ pub use nginx::Nginx;
 pub use postgres::Postgres;
 pub use redis::{Redis, RedisCluster};
 pub use smtp::SmtpSink;
+#[cfg(feature = "webdriver")]
+pub use webdriver::Browser;
 
 /// Returns the Debian packages of the programs that are not installed.
 pub fn missing_packages() -> Vec<&'static str> {

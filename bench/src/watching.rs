@@ -8,7 +8,7 @@ use diesel::pg::Pg;
 use diesel::prelude::*;
 use diesel::query_builder::QueryFragment;
 use futures_util::FutureExt as _;
-use querywatch::{Probe, Scope, Watch, call};
+use querywatch::{ConnectionInstrumentation, Scope, Watch, time_call};
 
 use crate::client::request;
 use crate::load::{Measurement, Target, interleaved, repeated};
@@ -31,17 +31,17 @@ diesel::table! {
     }
 }
 
-/// What diesel-async tells of a statement of PostgreSQL: when it begins, its text is written anew.
-fn statement(probe: &mut Probe, query: &impl QueryFragment<Pg>, sql: &str) {
-    probe.on_connection_event(InstrumentationEvent::start_query(&diesel::debug_query::<Pg, _>(query)));
-    probe.on_connection_event(InstrumentationEvent::finish_query(&StrQueryHelper::new(sql), None));
+/// Sends the events of a statement by diesel-async on PostgreSQL. The start event formats the text again.
+fn statement(instrumentation: &mut ConnectionInstrumentation, query: &impl QueryFragment<Pg>, sql: &str) {
+    instrumentation.on_connection_event(InstrumentationEvent::start_query(&diesel::debug_query::<Pg, _>(query)));
+    instrumentation.on_connection_event(InstrumentationEvent::finish_query(&StrQueryHelper::new(sql), None));
 }
 
 /// Time for a request with these numbers of statements in its calls on a connection.
-fn request_cost(calls: &[usize], name_cancelled: bool) -> anyhow::Result<Duration> {
+fn request_cost(calls: &[usize], capture_cancelled_sql: bool) -> anyhow::Result<Duration> {
     const TIMES: u32 = 20_000;
-    let watch = Watch::builder().name_cancelled(name_cancelled).build();
-    let mut probe = watch.instrumentation();
+    let watch = Watch::builder().capture_cancelled_sql(capture_cancelled_sql).build();
+    let mut instrumentation = watch.instrumentation();
     let query = conversations::table
         .filter(conversations::user_id.eq(1).and(conversations::deleted_at.is_null()))
         .order((conversations::last_message_at.desc(), conversations::id.desc()))
@@ -52,9 +52,9 @@ fn request_cost(calls: &[usize], name_cancelled: bool) -> anyhow::Result<Duratio
     for _ in 0..TIMES {
         let request = async {
             for statements in calls {
-                call(async {
+                time_call(async {
                     for _ in 0..*statements {
-                        statement(&mut probe, black_box(&query), black_box(sql));
+                        statement(&mut instrumentation, black_box(&query), black_box(sql));
                     }
                 })
                 .await;
@@ -83,13 +83,14 @@ pub(crate) async fn run(system: &System, quick: bool, report: &mut Report) -> an
     let cores = std::thread::available_parallelism()?.get() as f64;
     let mut rows = Vec::new();
     // tutord names no cancelled statements: for that the text of each would be written once more.
-    for (name, calls, name_cancelled, rates, goal) in [
+    for (name, calls, capture_cancelled_sql, rates, goal) in [
         ("cached", &[][..], false, &rates[0], Goal::AtMost(0.01)),
         ("uncached", &[1, 1][..], false, &rates[1], Goal::AtMost(0.01)),
         ("uncached, were cancelled statements named", &[1, 1][..], true, &rates[1], Goal::Less),
     ] {
-        let costs =
-            (0..5).map(|_| Ok(request_cost(calls, name_cancelled)?.as_secs_f64())).collect::<anyhow::Result<_>>()?;
+        let costs = (0..5)
+            .map(|_| Ok(request_cost(calls, capture_cancelled_sql)?.as_secs_f64()))
+            .collect::<anyhow::Result<_>>()?;
         // The least: what another process took meanwhile is no cost of this.
         let cost = Measurement::of(costs).low;
         let all = cores / rates.median();

@@ -128,7 +128,11 @@ mod tests {
 
     #[test]
     fn the_rate_of_the_newest_slot_uses_its_elapsed_time() {
-        let point = |at_ms, calls| Point { at_ms, calls, errors: 0, p50_us: 0, p99_us: 0 };
+        let point = |at_ms, calls| {
+            let mut point = Point::default();
+            (point.at_ms, point.calls) = (at_ms, calls);
+            point
+        };
         let series = [point(0, 20), point(10_000, 10)];
         assert_eq!(rates(&series, 12_000, |point| point.calls), [Some(2.0), Some(5.0)]);
         assert_eq!(rates(&series, 10_000, |point| point.calls), [Some(2.0), Some(10.0)]);

@@ -4,10 +4,10 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::extract::rejection::QueryRejection;
-use axum::extract::{FromRequestParts, OriginalUri, Path, Query, State};
+use axum::extract::{FromRequestParts, OriginalUri, Query, State};
 use axum::http::header::{CACHE_CONTROL, X_CONTENT_TYPE_OPTIONS};
 use axum::http::request::Parts;
-use axum::http::{HeaderValue, StatusCode};
+use axum::http::{HeaderValue, StatusCode, Uri};
 use axum::response::Response;
 use axum::routing::get;
 use maud::{Markup, html};
@@ -231,13 +231,18 @@ async fn queries_page(
     }
 }
 
-async fn statement_page(State(dashboard): State<Dashboard>, base: Base, Path(id): Path<String>) -> Response {
-    dashboard.respond(&Page::Statement(id), &base.0)
+async fn statement_page(State(dashboard): State<Dashboard>, base: Base, uri: Uri) -> Response {
+    dashboard.respond(&Page::Statement(last_segment(&uri).to_owned()), &base.0)
 }
 
-async fn request_page(State(dashboard): State<Dashboard>, base: Base, Path(number): Path<String>) -> Response {
+async fn request_page(State(dashboard): State<Dashboard>, base: Base, uri: Uri) -> Response {
     // No request has the number 0.
-    dashboard.respond(&Page::Request(number.parse().unwrap_or_default()), &base.0)
+    dashboard.respond(&Page::Request(last_segment(&uri).parse().unwrap_or_default()), &base.0)
+}
+
+/// Returns the last segment of a path. The extractor `Path` would also contain the parameters of the host's prefix.
+fn last_segment(uri: &Uri) -> &str {
+    uri.path().rsplit('/').next().unwrap_or_default()
 }
 
 /// The prefix at which the router is mounted, without a slash at its end.

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::fmt::Write as _;
 use std::future::Future;
+use std::panic::Location;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -37,11 +38,14 @@ pub struct WatchLayer(Arc<Settings>);
 struct Settings {
     watch: Watch,
     requests: Option<Requests>,
-    default_budget: Option<u32>,
-    budgets: HashMap<String, u32>,
+    default_budget: Option<Budget>,
+    budgets: HashMap<String, Budget>,
     server_timing: bool,
     request_id: HeaderName,
 }
+
+/// A number of statements, and the line that sets it.
+type Budget = (u32, &'static Location<'static>);
 
 impl WatchLayer {
     /// Creates a layer without budgets and without `Server-Timing`.
@@ -68,15 +72,19 @@ impl WatchLayer {
 
     /// Sets the most statements that a request may issue, for routes without a budget of their own. A request with more
     /// is a finding. Default: no limit.
+    #[track_caller]
     pub fn default_budget(self, statements: u32) -> Self {
-        self.with(|settings| settings.default_budget = Some(statements))
+        let budget = (statements, Location::caller());
+        self.with(|settings| settings.default_budget = Some(budget))
     }
 
     /// Sets the most statements that a request of one route may issue. The route is the method and the full path with
     /// its parameters, such as `GET /users/{id}`. A handler can set its own with [`querywatch::set_budget`].
+    #[track_caller]
     pub fn budget(self, route: impl Into<String>, statements: u32) -> Self {
+        let budget = (statements, Location::caller());
         self.with(|settings| {
-            settings.budgets.insert(route.into(), statements);
+            settings.budgets.insert(route.into(), budget);
         })
     }
 
@@ -158,8 +166,8 @@ impl Settings {
         if let Some(trace) = traceparent.filter(|trace| trace.len() == TRACEPARENT) {
             scope = scope.traceparent(trace);
         }
-        if let Some(statements) = self.budgets.get(route).copied().or(self.default_budget) {
-            scope = scope.budget(statements);
+        if let Some((statements, location)) = self.budgets.get(route).copied().or(self.default_budget) {
+            scope = scope.budget_set_at(statements, location);
         }
         scope
     }

@@ -21,8 +21,8 @@ impl Remedy {
             (FindingKind::RepeatedQuery, _) => {
                 Self::words("The values are the same each time: load the result once and pass it on, or cache it.")
             }
-            (_, Some(sql)) => Self::of_repetition(sql),
-            (_, None) => Self::words(GENERIC),
+            (FindingKind::NPlusOne, Some(sql)) => Self::of_repetition(sql),
+            _ => Self::words(GENERIC),
         }
     }
 
@@ -336,7 +336,6 @@ mod tests {
             "WITH x AS (SELECT ?) SELECT * FROM x",
             "SELECT ? FROM (SELECT ?) AS a WHERE b = ?",
             r#"SELECT * FROM "<b>" WHERE id = ?"#,
-            r#"SELECT * FROM "unclosed"#,
             "SELECT now()",
             "SELECT extract(year FROM x)",
             "UPDATE \"",
@@ -344,7 +343,9 @@ mod tests {
         ] {
             assert_eq!(Remedy::of_repetition(sql), Remedy::words(GENERIC), "{sql}");
         }
-        assert_eq!(of("SELECT id FROM users"), (String::new(), String::new()));
+        for sql in ["SELECT id FROM users", r#"SELECT * FROM "unclosed"#] {
+            assert_eq!(of(sql), (String::new(), String::new()), "{sql}");
+        }
         // A condition of a subquery is not that of the statement.
         assert_eq!(of("SELECT id FROM users WHERE (SELECT max(id) FROM posts) > ?"), (String::new(), String::new()));
     }

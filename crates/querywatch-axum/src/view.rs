@@ -80,7 +80,7 @@ impl News {
     pub fn of(watch: &Watch) -> Self {
         let newest = |times: Option<u64>| times.unwrap_or_default();
         Self {
-            slow: newest(watch.slow().first().map(|slow| slow.at_ms)),
+            slow: newest(watch.slow_statements().first().map(|slow| slow.at_ms)),
             findings: newest(watch.findings().iter().map(|finding| finding.first_seen_ms).max()),
         }
     }

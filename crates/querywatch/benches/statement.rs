@@ -1,4 +1,4 @@
-//! What watching a statement costs.
+//! The cost of recording a statement.
 #![expect(clippy::unwrap_used, reason = "a benchmark")]
 
 use std::hint::black_box;
@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use criterion::{Criterion, criterion_group, criterion_main};
 use diesel::connection::{Instrumentation as _, InstrumentationEvent, SimpleConnection as _, StrQueryHelper};
 use diesel::prelude::*;
-use querywatch::{Probe, Scope, Watch, call};
+use querywatch::{ConnectionInstrumentation, Scope, Watch, time_call};
 
 mod schema {
     diesel::table! {
@@ -22,25 +22,25 @@ use schema::items;
 const SQL: &str = "SELECT \"conversations\".\"id\", \"conversations\".\"title\", \"conversations\".\"last_message_at\" FROM \
     \"conversations\" WHERE (\"conversations\".\"user_id\" = $1) ORDER BY \"conversations\".\"last_message_at\" DESC LIMIT $2";
 
-/// What diesel-async tells of a query on PostgreSQL.
-fn events(probe: &mut Probe, sql: &str) {
+/// Sends the events of a query by diesel-async on PostgreSQL.
+fn events(instrumentation: &mut ConnectionInstrumentation, sql: &str) {
     let sql = StrQueryHelper::new(sql);
-    probe.on_connection_event(InstrumentationEvent::start_query(&sql));
-    probe.on_connection_event(InstrumentationEvent::finish_query(black_box(&sql), None));
+    instrumentation.on_connection_event(InstrumentationEvent::start_query(&sql));
+    instrumentation.on_connection_event(InstrumentationEvent::finish_query(black_box(&sql), None));
 }
 
 fn callback(criterion: &mut Criterion) {
-    let watch = Watch::builder().locations(false).build();
-    let mut probe = watch.instrumentation();
-    criterion.bench_function("callback", |bench| bench.iter(|| events(&mut probe, SQL)));
+    let watch = Watch::builder().capture_locations(false).build();
+    let mut instrumentation = watch.instrumentation();
+    criterion.bench_function("callback", |bench| bench.iter(|| events(&mut instrumentation, SQL)));
     criterion.bench_function("callback, in a scope", |bench| {
-        Scope::new(&watch, "GET /").run_sync(|| bench.iter(|| events(&mut probe, SQL)));
+        Scope::new(&watch, "GET /").run_sync(|| bench.iter(|| events(&mut instrumentation, SQL)));
     });
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
     criterion.bench_function("callback, in a scope and a call of its own", |bench| {
         runtime.block_on(Scope::new(&watch, "GET /").run(async {
             bench.iter(|| {
-                futures_util::FutureExt::now_or_never(call(async { events(&mut probe, SQL) })).unwrap();
+                futures_util::FutureExt::now_or_never(time_call(async { events(&mut instrumentation, SQL) })).unwrap();
             });
         }));
     });
@@ -48,7 +48,7 @@ fn callback(criterion: &mut Criterion) {
     criterion.bench_function("callback, a text that is new", |bench| {
         bench.iter(|| {
             n += 1;
-            events(&mut probe, &format!("{SQL} OFFSET {n}"));
+            events(&mut instrumentation, &format!("{SQL} OFFSET {n}"));
         });
     });
     criterion.bench_function("a scope without statements", |bench| {
@@ -56,16 +56,16 @@ fn callback(criterion: &mut Criterion) {
     });
 }
 
-/// Threads that all issue the same statement and do nothing else: no program is as bad.
+/// Threads that only issue one statement, which is the worst case.
 fn contention(criterion: &mut Criterion) {
     for threads in [1, 2, 4] {
-        let watch = Watch::builder().locations(false).build();
+        let watch = Watch::builder().capture_locations(false).build();
         criterion.bench_function(&format!("callback, one shape, {threads} threads"), |bench| {
             bench.iter_custom(|times| {
                 let run = || {
-                    let mut probe = watch.instrumentation();
+                    let mut instrumentation = watch.instrumentation();
                     let began = Instant::now();
-                    (0..times).for_each(|_| events(&mut probe, SQL));
+                    (0..times).for_each(|_| events(&mut instrumentation, SQL));
                     began.elapsed()
                 };
                 std::thread::scope(|scope| {
@@ -78,7 +78,7 @@ fn contention(criterion: &mut Criterion) {
 }
 
 fn sqlite(criterion: &mut Criterion) {
-    let watch = Watch::builder().locations(false).build();
+    let watch = Watch::builder().capture_locations(false).build();
     for watched in [false, true] {
         let mut conn = SqliteConnection::establish(":memory:").unwrap();
         conn.batch_execute(

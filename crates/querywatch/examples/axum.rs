@@ -1,4 +1,4 @@
-//! A scope for each request of an axum server, a budget beside each route, and what was seen as JSON.
+//! An axum server with a scope for each request, a budget for a route, and the shapes as JSON.
 //!
 //! `cargo run -p querywatch --example axum`, then `curl -i localhost:3000/items` and `curl localhost:3000/shapes`.
 
@@ -28,21 +28,21 @@ use schema::items;
 #[derive(Clone)]
 struct App {
     watch: Watch,
-    // A real server has a pool here, whose connections get their instrumentation where it makes them.
+    // A real server has a pool, which sets the instrumentation of each new connection.
     conn: Arc<Mutex<SqliteConnection>>,
 }
 
-/// Where a metric would be counted.
+/// Prints findings. A real server updates a metric.
 struct Metrics;
 
 impl Sink for Metrics {
-    fn finding(&self, finding: &Finding) {
-        println!("count it: {finding}");
+    fn on_finding(&self, finding: &Finding) {
+        println!("finding: {finding}");
     }
 }
 
-/// The scope of a request. The route is the pattern: of paths there would be too many.
-async fn watched(State(app): State<App>, request: Request, next: Next) -> Response {
+/// Runs a request in a scope. The route is the matched pattern, because the number of paths is unbounded.
+async fn run_in_scope(State(app): State<App>, request: Request, next: Next) -> Response {
     let path = request.extensions().get::<MatchedPath>().map_or("(no route)", MatchedPath::as_str);
     let mut scope = Scope::new(&app.watch, &format!("{} {path}", request.method()));
     if let Some(id) = request.headers().get("x-request-id").and_then(|id| id.to_str().ok()) {
@@ -62,7 +62,7 @@ async fn names(State(app): State<App>) -> Result<Json<Vec<String>>, StatusCode> 
     let mut conn = app.conn.lock().unwrap_or_else(PoisonError::into_inner);
     let mut load = || {
         let ids = items::table.select(items::id).load::<i32>(&mut *conn)?;
-        // One query for each row. Try `items::table.select(items::name).load(&mut *conn)`.
+        // Issues one query for each row. Compare it with `items::table.select(items::name).load(&mut *conn)`.
         ids.into_iter()
             .map(|id| items::table.find(id).select(items::name).first(&mut *conn))
             .collect::<QueryResult<_>>()
@@ -88,8 +88,8 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let router = Router::new()
         .route("/items", get(names))
         .route("/shapes", get(shapes))
-        // `route_layer`, as the route has to be known.
-        .route_layer(from_fn_with_state(app.clone(), watched))
+        // A `route_layer` runs after routing, so that the matched path is available.
+        .route_layer(from_fn_with_state(app.clone(), run_in_scope))
         .with_state(app);
     let listener = tokio::net::TcpListener::bind("127.0.0.1:3000").await?;
     println!("http://{}/items", listener.local_addr()?);

@@ -1,4 +1,4 @@
-//! A shop that asks for each order's lines one by one, and what the log says of it.
+//! A shop that loads the lines of each order one by one, and the resulting log lines.
 //!
 //! `cargo run -p querywatch --example n_plus_one`
 

@@ -1,30 +1,31 @@
-//! What a watch tells: slow statements and findings.
+//! Events of a watch: statements, slow statements and findings.
 
 use std::time::{Duration, SystemTime};
 
 use serde::Serialize;
 
-/// Hears of slow statements and findings as they come: for metrics, a live view, or traces.
+/// Receives slow statements and findings, for example to update metrics or to export traces.
 ///
-/// It is called on the thread that ran the statement, while its connection is in use: it must be quick, and must not query.
+/// The thread that ran the statement calls it while the connection is in use: implementations must be quick and must not
+/// query the database.
 pub trait Sink: Send + Sync + 'static {
-    /// A statement took longer than the threshold.
-    fn slow(&self, statement: &SlowStatement) {
+    /// Receives a statement that reached the threshold.
+    fn on_slow_statement(&self, statement: &SlowStatement) {
         let _ = statement;
     }
 
-    /// Whether [`statement`](Self::statement) is called; asked once. Default: `false`, as it is for every statement.
+    /// Returns whether the watch calls [`on_statement`](Self::on_statement). The watch reads it once. Default: `false`.
     fn wants_statements(&self) -> bool {
         false
     }
 
-    /// A statement ended.
-    fn statement(&self, statement: &Statement<'_>) {
+    /// Receives each statement that ended, if [`wants_statements`](Self::wants_statements) returns `true`.
+    fn on_statement(&self, statement: &Statement<'_>) {
         let _ = statement;
     }
 
-    /// A scope ended with a finding.
-    fn finding(&self, finding: &Finding) {
+    /// Receives each finding of a scope that ended.
+    fn on_finding(&self, finding: &Finding) {
         let _ = finding;
     }
 }
@@ -32,88 +33,115 @@ pub trait Sink: Send + Sync + 'static {
 /// How a statement ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
+#[non_exhaustive]
 pub enum Outcome {
-    /// Well.
+    /// The statement succeeded.
     Finished,
-    /// The database refused it.
+    /// The database rejected the statement.
     Failed,
-    /// The caller went away first, as with a time-out. Seen within [`call`](crate::call) alone.
+    /// The caller dropped the statement before its end, as with a time-out.
     Cancelled,
+    /// The driver does not report whether the statement succeeded. Not counted as an error.
+    Unknown,
 }
 
-/// A statement that just ended.
+/// A statement that ended.
 #[derive(Debug, Clone, Copy)]
+#[non_exhaustive]
 pub struct Statement<'a> {
-    /// Its shape.
+    /// The shape.
     pub sql: &'a str,
-    /// What it took.
-    pub took: Duration,
-    /// How it ended.
+    /// The duration.
+    pub duration: Duration,
+    /// How the statement ended.
     pub outcome: Outcome,
 }
 
-/// A statement that took longer than the threshold.
+/// A statement that reached the threshold of slow statements.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
 pub struct SlowStatement {
-    /// When it ended, in milliseconds since 1970.
+    /// The end of the statement, in milliseconds since 1970.
     pub at_ms: u64,
-    /// Its shape's id.
+    /// The id of the shape.
     pub shape: String,
-    /// The first 200 characters of its shape.
+    /// The first 200 characters of the shape.
     pub sql: String,
-    /// What it took, in microseconds.
-    pub took_us: u64,
+    /// The duration, in microseconds. Serialized as `took_us`.
+    #[serde(rename = "took_us")]
+    pub duration_us: u64,
     /// The threshold, in microseconds.
     pub threshold_us: u64,
-    /// How it ended.
+    /// How the statement ended.
     pub outcome: Outcome,
-    /// The scope's route.
+    /// The route of the scope.
     pub route: Option<String>,
-    /// The scope's request id.
+    /// The request id of the scope.
     pub request_id: Option<String>,
 }
 
-/// What is wrong with a scope's statements.
+/// A problem with the statements of a scope.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "snake_case")]
+#[non_exhaustive]
 pub enum FindingKind {
-    /// The same statement again and again with other parameters, or with parameters that are not known.
+    /// The scope repeated one statement with different or unknown parameters.
     NPlusOne,
-    /// The same statement again and again with the same parameters: its answer could have been kept.
+    /// The scope repeated one statement with the same parameters, so it could reuse the result.
     RepeatedQuery,
-    /// More statements than the scope may issue.
+    /// The scope issued more statements than its budget.
     BudgetExceeded,
 }
 
-/// Something wrong with a scope's statements. Those of the same kind, route and shape are one finding.
+/// A finding. A watch merges findings of the same kind, route and shape.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
 pub struct Finding {
-    /// What is wrong.
+    /// The kind of problem.
     pub kind: FindingKind,
-    /// The scope's route.
+    /// The route of the scope.
     pub route: Option<String>,
-    /// The newest scope's request id.
+    /// The request id of the newest scope.
     pub request_id: Option<String>,
-    /// The shape's id; `None` for a budget.
+    /// The id of the shape; `None` for a budget.
     pub shape: Option<String>,
     /// The shape; `None` for a budget.
     pub sql: Option<String>,
-    /// The statements that the newest scope issued: of the shape, or in all.
+    /// Statements of the newest scope: those of the shape, or all of them for a budget.
     pub calls: u32,
-    /// How many it might have issued.
+    /// The maximum number of statements that the scope may issue.
     pub limit: u32,
-    /// Where the first of them was issued; for a budget, where it was set.
+    /// The source line of the first statement; for a budget, the line that set it.
     pub first_call: Option<String>,
-    /// Where the last of them was issued.
+    /// The source line of the last statement.
     pub last_call: Option<String>,
-    /// Scopes that had it.
+    /// Number of scopes with this finding.
     pub scopes: u64,
-    /// The first of those, in milliseconds since 1970.
+    /// The first occurrence, in milliseconds since 1970.
     pub first_seen_ms: u64,
-    /// The last of those, in milliseconds since 1970.
+    /// The last occurrence, in milliseconds since 1970.
     pub last_seen_ms: u64,
 }
 
+impl Finding {
+    /// Creates a finding of one scope, without route and statements. Intended for tests of dashboards.
+    pub const fn new(kind: FindingKind) -> Self {
+        Self {
+            kind,
+            route: None,
+            request_id: None,
+            shape: None,
+            sql: None,
+            calls: 0,
+            limit: 0,
+            first_call: None,
+            last_call: None,
+            scopes: 1,
+            first_seen_ms: 0,
+            last_seen_ms: 0,
+        }
+    }
+}
 impl std::fmt::Display for Finding {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let Self { calls, limit, .. } = self;
@@ -123,16 +151,16 @@ impl std::fmt::Display for Finding {
             FindingKind::BudgetExceeded => write!(f, "budget exceeded: {calls} statements")?,
         }
         write!(f, ", at most {limit} allowed")?;
-        for (what, value) in [(" in ", &self.route), (": ", &self.sql), (" at ", &self.first_call)] {
+        for (separator, value) in [(" in ", &self.route), (": ", &self.sql), (" at ", &self.first_call)] {
             if let Some(value) = value {
-                write!(f, "{what}{value}")?;
+                write!(f, "{separator}{value}")?;
             }
         }
         Ok(())
     }
 }
 
-/// The first characters of a text.
+/// Returns the first characters of a text.
 pub(crate) fn head(text: &str, characters: usize) -> &str {
     text.char_indices().nth(characters).and_then(|(end, _)| text.get(..end)).unwrap_or(text)
 }

@@ -1,9 +1,9 @@
-//! Which line of the program issued a statement.
+//! Source locations of statements.
 
 use std::backtrace::Backtrace;
 
-/// Crates that are on every stack, for frames of which the source is not known.
-const MACHINERY: [&str; 12] = [
+/// Crates whose frames are skipped if their source file is unknown.
+const LIBRARIES: [&str; 12] = [
     "std",
     "core",
     "alloc",
@@ -18,19 +18,19 @@ const MACHINERY: [&str; 12] = [
     "tracing",
 ];
 
-/// What a program implements for diesel-async's connections to SQLite, which issues nothing by itself.
-const PLUMBING: &str = " as diesel_async::sync_connection_wrapper::SpawnBlocking>::";
+/// The trait that programs implement for connections of diesel-async to SQLite. Its frames are skipped.
+const SPAWN_BLOCKING: &str = " as diesel_async::sync_connection_wrapper::SpawnBlocking>::";
 
-/// The innermost frame that is the program's own, such as `app::users::list (./src/users.rs:12:9)`.
+/// Returns the innermost frame of the program's own code, such as `app::users::list (./src/users.rs:12:9)`.
 ///
-/// Finding the names takes milliseconds: not for every statement.
-pub(crate) fn of(backtrace: &Backtrace) -> Option<String> {
-    let here = std::env::current_dir().unwrap_or_default();
-    innermost(&backtrace.to_string(), &here.to_string_lossy())
+/// Resolving the symbols takes milliseconds.
+pub(crate) fn find(backtrace: &Backtrace) -> Option<String> {
+    let directory = std::env::current_dir().unwrap_or_default();
+    innermost(&backtrace.to_string(), &directory.to_string_lossy())
 }
 
-/// Reads the text of a backtrace, the only form that is stable. In it `./` is the current directory.
-fn innermost(backtrace: &str, here: &str) -> Option<String> {
+/// Parses the text of a backtrace, which is its only stable form. `./` is the current directory.
+fn innermost(backtrace: &str, directory: &str) -> Option<String> {
     let mut lines = backtrace.lines().map(str::trim).peekable();
     while let Some(line) = lines.next() {
         let Some((number, symbol)) = line.split_once(": ") else { continue };
@@ -38,10 +38,12 @@ fn innermost(backtrace: &str, here: &str) -> Option<String> {
             continue;
         }
         let file = lines.peek().and_then(|next| next.strip_prefix("at "));
-        if symbol.contains(PLUMBING) || file.map_or_else(|| is_machinery(symbol), |file| is_elsewhere(file, here)) {
+        if symbol.contains(SPAWN_BLOCKING)
+            || file.map_or_else(|| is_library_symbol(symbol), |file| is_library_file(file, directory))
+        {
             continue;
         }
-        // An async function's own frame is a closure in it; with line tables alone a closure has no other name.
+        // The frame of an async function is a closure. With line tables only, a closure has no other name.
         let function = symbol.trim_end_matches("::{{closure}}");
         return Some(match file {
             Some(file) if function.starts_with('{') => file.to_owned(),
@@ -52,18 +54,18 @@ fn innermost(backtrace: &str, here: &str) -> Option<String> {
     None
 }
 
-/// `<tokio::time::Timeout<F> as core::future::Future>::poll` is tokio's.
-fn is_machinery(symbol: &str) -> bool {
+/// Returns whether a symbol belongs to a library. `<tokio::time::Timeout<F> as core::future::Future>::poll` belongs to tokio.
+fn is_library_symbol(symbol: &str) -> bool {
     let path =
         symbol.trim_start_matches(['<', '&', '*', '(', '[']).trim_start_matches("dyn ").trim_start_matches("mut ");
     let first = path.split(|next: char| !next.is_alphanumeric() && next != '_').next().unwrap_or_default();
-    first.is_empty() || MACHINERY.contains(&first)
+    first.is_empty() || LIBRARIES.contains(&first)
 }
 
-/// In another's crate, the standard library, or this crate.
-fn is_elsewhere(file: &str, here: &str) -> bool {
+/// Returns whether a file belongs to a dependency, the standard library or this crate.
+fn is_library_file(file: &str, directory: &str) -> bool {
     let absolute = match file.strip_prefix("./") {
-        Some(rest) => format!("{here}/{rest}"),
+        Some(rest) => format!("{directory}/{rest}"),
         None => file.replace('\\', "/"),
     };
     let others = ["/rustc/", "/rustlib/", "/registry/src/", "/git/checkouts/", "/querywatch/src/"];
@@ -75,14 +77,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_programs_own_way_to_block_is_passed_over() {
+    fn frames_of_spawn_blocking_are_skipped() {
         let trace = "   0: <app::InPlace as diesel_async::sync_connection_wrapper::SpawnBlocking>::spawn_blocking\n\
                      \x20            at ./src/lib.rs:9:1\n   1: app::users::list::{{closure}}\n             at ./src/users.rs:12:9\n";
         assert_eq!(innermost(trace, "/home/app").as_deref(), Some("app::users::list (./src/users.rs:12:9)"));
     }
 
     #[test]
-    fn the_innermost_own_frame_is_found() {
+    fn the_innermost_frame_of_the_program_is_found() {
         let text = "   0: std::backtrace::Backtrace::create
              at /rustc/1/library/std/src/backtrace.rs:331:13
    1: repeat
@@ -100,7 +102,7 @@ mod tests {
     }
 
     #[test]
-    fn less_debug_information_tells_less() {
+    fn less_debug_information_gives_less_detail() {
         let found = |text| innermost(text, "/home/me/shop");
         assert_eq!(found("  0: {async_block#0}\n  at ./src/orders.rs:1:2").as_deref(), Some("./src/orders.rs:1:2"));
         assert_eq!(found("  0: shop::orders::list::{{closure}}").as_deref(), Some("shop::orders::list"));

@@ -1,4 +1,4 @@
-//! The shapes that are known, of which there is a bounded number.
+//! The shapes of a watch, bounded in number.
 
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
@@ -6,17 +6,17 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
-use crate::limiter::Limiter;
+use crate::log_limiter::LogLimiter;
 use crate::routes::{NO_ROUTE, RouteId};
 use crate::shape;
-use crate::stats::{Merge, Now, Recorder};
+use crate::stats::{DurationRecorder, MergedStats, ReadTime};
 
-/// Longer shapes are cut off. They are still told apart: their identity comes from the whole.
-const TEXT_BYTES: usize = 4_096;
-/// Routes of a shape that are counted one by one.
+/// The maximum length of a stored shape. The id of a longer one still depends on its whole text.
+const MAX_TEXT_BYTES: usize = 4_096;
+/// The maximum number of routes that a shape counts individually.
 const ROUTES: usize = 16;
 
-/// A map whose keys are hashes already.
+/// A map whose keys are hashes.
 pub(crate) type IdMap<V> = HashMap<u64, V, BuildHasherDefault<IdHasher>>;
 
 #[derive(Debug, Default)]
@@ -38,65 +38,65 @@ impl Hasher for IdHasher {
     }
 }
 
-/// Statements that differ in their values alone.
+/// The statements that differ only in their values.
 #[derive(Debug)]
 pub(crate) struct Shape {
     pub(crate) id: u64,
     pub(crate) sql: Box<str>,
-    pub(crate) transaction_control: bool,
+    pub(crate) is_transaction_control: bool,
     pub(crate) may_return_rows: bool,
-    /// Whether it may be repeated as often as it likes.
-    pub(crate) may_repeat: bool,
+    /// Whether repetitions of the shape are no finding.
+    pub(crate) allows_repeats: bool,
     evicted: AtomicBool,
-    state: Mutex<State>,
+    state: Mutex<ShapeState>,
 }
 
 #[derive(Debug, Default)]
-struct State {
-    recorder: Recorder,
+struct ShapeState {
+    recorder: DurationRecorder,
     last_slot: u64,
     calls: u64,
     slow: u64,
     routes: Vec<(RouteId, u64)>,
-    log: Limiter,
+    log: LogLimiter,
 }
 
-/// A statement of a shape that ended.
+/// A statement that completion.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Ended {
+pub(crate) struct Completion {
     pub(crate) slot: u64,
     pub(crate) end: Instant,
-    pub(crate) took: Duration,
-    pub(crate) failed: bool,
-    pub(crate) slow: bool,
+    pub(crate) duration: Duration,
+    pub(crate) is_error: bool,
+    pub(crate) is_slow: bool,
     pub(crate) route: RouteId,
 }
 
-/// What to do about a statement that was recorded.
+/// The result of recording a statement.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Recorded {
-    /// Nothing.
+pub(crate) enum RecordResult {
+    /// The statement was recorded and is not slow.
     Quick,
-    /// Log it as slow, with the number of those that were not logged since the last; or don't.
+    /// The statement was recorded and is slow. If it may be logged: the number of suppressed log lines.
     Slow(Option<u32>),
-    /// Nothing was recorded: the shape is no longer kept.
+    /// The statement was not recorded, because the registry evicted the shape.
     Evicted,
 }
 
 impl Shape {
-    fn new(id: u64, sql: &str, may_repeat: bool, slot: u64) -> Self {
-        let text = match sql.get(..sql.floor_char_boundary(TEXT_BYTES)) {
+    fn new(id: u64, sql: &str, allows_repeats: bool, slot: u64) -> Self {
+        let text = match sql.get(..sql.floor_char_boundary(MAX_TEXT_BYTES)) {
             Some(start) if start.len() < sql.len() => format!("{start}…").into(),
             _ => sql.into(),
         };
         Self {
             id,
             sql: text,
-            transaction_control: shape::is_transaction_control(sql),
+            is_transaction_control: shape::is_transaction_control(sql),
             may_return_rows: shape::may_return_rows(sql),
-            may_repeat,
+            allows_repeats,
             evicted: AtomicBool::new(false),
-            state: Mutex::new(State { last_slot: slot, ..State::default() }),
+            state: Mutex::new(ShapeState { last_slot: slot, ..ShapeState::default() }),
         }
     }
 
@@ -104,77 +104,79 @@ impl Shape {
         self.evicted.load(Ordering::Relaxed)
     }
 
-    fn state(&self) -> std::sync::MutexGuard<'_, State> {
+    fn state(&self) -> std::sync::MutexGuard<'_, ShapeState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(crate) fn record(&self, ended: Ended) -> Recorded {
+    /// Records a statement that completion.
+    pub(crate) fn record(&self, completion: Completion) -> RecordResult {
         let mut state = self.state();
-        // Under the lock: who evicts sets it there.
+        // The registry sets it under this lock.
         if self.is_evicted() {
-            return Recorded::Evicted;
+            return RecordResult::Evicted;
         }
-        state.recorder.record(ended.slot, ended.took, ended.failed);
-        state.last_slot = state.last_slot.max(ended.slot);
+        state.recorder.record(completion.slot, completion.duration, completion.is_error);
+        state.last_slot = state.last_slot.max(completion.slot);
         state.calls += 1;
-        if ended.route != NO_ROUTE {
-            match state.routes.iter().position(|(route, _)| *route == ended.route) {
-                Some(known) => state.routes[known].1 += 1,
-                None if state.routes.len() < ROUTES => state.routes.push((ended.route, 1)),
+        if completion.route != NO_ROUTE {
+            match state.routes.iter().position(|(route, _)| *route == completion.route) {
+                Some(index) => state.routes[index].1 += 1,
+                None if state.routes.len() < ROUTES => state.routes.push((completion.route, 1)),
                 None => {}
             }
         }
-        if !ended.slow {
-            return Recorded::Quick;
+        if !completion.is_slow {
+            return RecordResult::Quick;
         }
         state.slow += 1;
-        Recorded::Slow(state.log.admit(ended.end))
+        RecordResult::Slow(state.log.try_acquire(completion.end))
     }
 
-    pub(crate) fn add_to(&self, merge: &mut Merge, now: Now) {
-        merge.add(&self.state().recorder, now);
+    pub(crate) fn add_to(&self, merged: &mut MergedStats, now: ReadTime) {
+        merged.add(&self.state().recorder, now);
     }
 
-    /// How many were slow, and the calls of each route.
+    /// Returns the number of slow statements and the calls of each route.
     pub(crate) fn counts(&self) -> (u64, Vec<(RouteId, u64)>) {
         let state = self.state();
         (state.slow, state.routes.clone())
     }
 }
 
-/// All shapes.
+/// The shapes of a watch.
 #[derive(Debug)]
 pub(crate) struct Registry {
     shapes: RwLock<IdMap<Arc<Shape>>>,
     max: usize,
-    allowed: Vec<String>,
-    other: Mutex<Other>,
+    repeatable: Vec<String>,
+    evicted: Mutex<EvictedShapes>,
 }
 
-/// The times of the shapes that are no longer kept.
+/// The statistics of the evicted shapes.
 #[derive(Debug, Default)]
-pub(crate) struct Other {
-    pub(crate) merge: Merge,
+pub(crate) struct EvictedShapes {
+    pub(crate) merged: MergedStats,
     pub(crate) slow: u64,
     pub(crate) shapes: u64,
 }
 
-/// All shapes together.
+/// The statistics of all shapes together.
 #[derive(Debug)]
-pub(crate) struct Merged {
-    pub(crate) merge: Merge,
-    /// Those that are kept.
+pub(crate) struct RegistryTotals {
+    pub(crate) merged: MergedStats,
+    /// Number of shapes in the registry.
     pub(crate) shapes: usize,
-    pub(crate) folded: u64,
+    /// Number of evicted shapes.
+    pub(crate) evicted: u64,
 }
 
 impl Registry {
-    pub(crate) fn new(max: usize, allowed: Vec<String>) -> Self {
-        Self { shapes: RwLock::default(), max: max.max(1), allowed, other: Mutex::default() }
+    pub(crate) fn new(max: usize, repeatable: Vec<String>) -> Self {
+        Self { shapes: RwLock::default(), max: max.max(1), repeatable, evicted: Mutex::default() }
     }
 
-    /// The shape with this text, which is made where it is new.
-    pub(crate) fn get(&self, id: u64, sql: &str, now: Now) -> Arc<Shape> {
+    /// Returns the shape with this text, which is created if it is new.
+    pub(crate) fn get_or_insert(&self, id: u64, sql: &str, now: ReadTime) -> Arc<Shape> {
         if let Some(known) = self.find(id) {
             return known;
         }
@@ -185,53 +187,54 @@ impl Registry {
         if shapes.len() >= self.max {
             self.evict(&mut shapes, now);
         }
-        let may_repeat = self.allowed.iter().any(|part| sql.contains(part.as_str()));
-        let shape = Arc::new(Shape::new(id, sql, may_repeat, now.slot));
+        let allows_repeats = self.repeatable.iter().any(|part| sql.contains(part.as_str()));
+        let shape = Arc::new(Shape::new(id, sql, allows_repeats, now.slot));
         shapes.insert(id, Arc::clone(&shape));
         shape
     }
 
+    /// Returns the shape with this id.
     pub(crate) fn find(&self, id: u64) -> Option<Arc<Shape>> {
         self.shapes.read().unwrap_or_else(PoisonError::into_inner).get(&id).cloned()
     }
 
-    /// Everything, also what is no longer kept, as of one moment: no shape is folded meanwhile.
-    pub(crate) fn merged(&self, now: Now) -> Merged {
+    /// Merges the statistics of all shapes, including the evicted ones, at one point in time.
+    pub(crate) fn totals(&self, now: ReadTime) -> RegistryTotals {
         let shapes = self.shapes.read().unwrap_or_else(PoisonError::into_inner);
-        let mut merge = Merge::default();
+        let mut merged = MergedStats::default();
         for shape in shapes.values() {
-            shape.add_to(&mut merge, now);
+            shape.add_to(&mut merged, now);
         }
-        let other = self.other();
-        merge.add_merged(&other.merge, now);
-        Merged { merge, shapes: shapes.len(), folded: other.shapes }
+        let evicted = self.evicted();
+        merged.add_merged(&evicted.merged, now);
+        RegistryTotals { merged, shapes: shapes.len(), evicted: evicted.shapes }
     }
 
     pub(crate) fn all(&self) -> Vec<Arc<Shape>> {
         self.shapes.read().unwrap_or_else(PoisonError::into_inner).values().cloned().collect()
     }
 
-    pub(crate) fn other(&self) -> std::sync::MutexGuard<'_, Other> {
-        self.other.lock().unwrap_or_else(PoisonError::into_inner)
+    pub(crate) fn evicted(&self) -> std::sync::MutexGuard<'_, EvictedShapes> {
+        self.evicted.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Makes room for a tenth, so that the search for the coldest is not repeated for each new shape.
-    fn evict(&self, shapes: &mut IdMap<Arc<Shape>>, now: Now) {
-        let mut by_use: Vec<_> = shapes
+    /// Evicts the least recently used tenth, so that the search does not run for each new shape.
+    fn evict(&self, shapes: &mut IdMap<Arc<Shape>>, now: ReadTime) {
+        let mut by_recency: Vec<_> = shapes
             .values()
             .map(|shape| {
                 let state = shape.state();
                 (state.last_slot, state.calls, shape.id)
             })
             .collect();
-        by_use.sort_unstable();
-        let mut other = self.other();
-        for (_, _, id) in by_use.into_iter().take(self.max.div_ceil(10)) {
+        by_recency.sort_unstable();
+        let mut evicted = self.evicted();
+        for (_, _, id) in by_recency.into_iter().take(self.max.div_ceil(10)) {
             if let Some(shape) = shapes.remove(&id) {
                 let state = shape.state();
-                other.merge.add(&state.recorder, now);
-                other.slow += state.slow;
-                other.shapes += 1;
+                evicted.merged.add(&state.recorder, now);
+                evicted.slow += state.slow;
+                evicted.shapes += 1;
                 shape.evicted.store(true, Ordering::Relaxed);
             }
         }
@@ -242,48 +245,56 @@ impl Registry {
 mod tests {
     use super::*;
 
-    fn now(slot: u64) -> Now {
-        Now { slot, slot_length: Duration::from_secs(10), elapsed: Duration::from_secs(1), began: Duration::ZERO }
+    fn now(slot: u64) -> ReadTime {
+        ReadTime {
+            slot,
+            slot_length: Duration::from_secs(10),
+            elapsed: Duration::from_secs(1),
+            started: Duration::ZERO,
+        }
     }
 
-    fn ended(slot: u64, route: RouteId) -> Ended {
-        let took = Duration::from_micros(5);
-        Ended { slot, end: Instant::now(), took, failed: false, slow: false, route }
+    fn completion(slot: u64, route: RouteId) -> Completion {
+        let duration = Duration::from_micros(5);
+        Completion { slot, end: Instant::now(), duration, is_error: false, is_slow: false, route }
     }
 
     #[test]
-    fn the_coldest_are_folded_and_nothing_is_lost() {
+    fn eviction_keeps_recent_shapes_and_loses_no_statement() {
         let registry = Registry::new(10, Vec::new());
         for id in 1..=25 {
-            let shape = registry.get(id, "SELECT ?", now(id));
-            assert_eq!(shape.record(ended(id, NO_ROUTE)), Recorded::Quick);
-            // The first stays warm.
-            assert_eq!(registry.get(1, "SELECT ?", now(id)).record(ended(id, NO_ROUTE)), Recorded::Quick);
+            let shape = registry.get_or_insert(id, "SELECT ?", now(id));
+            assert_eq!(shape.record(completion(id, NO_ROUTE)), RecordResult::Quick);
+            // The first shape stays in use.
+            assert_eq!(
+                registry.get_or_insert(1, "SELECT ?", now(id)).record(completion(id, NO_ROUTE)),
+                RecordResult::Quick
+            );
         }
         assert!(registry.all().len() <= 10);
-        let Merged { merge, shapes, folded } = registry.merged(now(25));
-        assert_eq!((shapes, folded), (registry.all().len(), 25 - registry.all().len() as u64));
-        assert_eq!(merge.ever(now(25)).calls, 50);
-        assert_eq!(merge.window(now(25)).calls, 50);
+        let RegistryTotals { merged, shapes, evicted } = registry.totals(now(25));
+        assert_eq!((shapes, evicted), (registry.all().len(), 25 - registry.all().len() as u64));
+        assert_eq!(merged.since_start(now(25)).calls, 50);
+        assert_eq!(merged.window(now(25)).calls, 50);
         assert!(registry.find(1).is_some() && registry.find(2).is_none() && registry.find(25).is_some());
     }
 
     #[test]
-    fn a_shape_that_was_evicted_records_nothing() {
+    fn an_evicted_shape_records_nothing() {
         let registry = Registry::new(1, Vec::new());
-        let first = registry.get(1, "a", now(0));
-        registry.get(2, "b", now(0));
+        let first = registry.get_or_insert(1, "a", now(0));
+        registry.get_or_insert(2, "b", now(0));
         assert!(first.is_evicted());
-        assert_eq!(first.record(ended(0, NO_ROUTE)), Recorded::Evicted);
+        assert_eq!(first.record(completion(0, NO_ROUTE)), RecordResult::Evicted);
     }
 
     #[test]
     fn routes_and_texts_are_bounded() {
         let registry = Registry::new(10, Vec::new());
-        let shape = registry.get(1, &"é".repeat(5_000), now(0));
-        assert!(shape.sql.len() < TEXT_BYTES + 10);
+        let shape = registry.get_or_insert(1, &"é".repeat(5_000), now(0));
+        assert!(shape.sql.len() < MAX_TEXT_BYTES + 10);
         for route in 1..100 {
-            shape.record(ended(0, route));
+            shape.record(completion(0, route));
         }
         assert_eq!(shape.counts().1.len(), ROUTES);
     }

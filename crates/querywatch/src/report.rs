@@ -1,50 +1,38 @@
-//! What a scope says when it ends, and how a test judges it.
+//! The report of a scope.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use serde::Serialize;
-
 use crate::events::{Finding, head};
-use crate::scope::State;
+use crate::scope_state::{ScopeState, ShapeCalls};
 
-/// What a scope issued.
+/// The statements and findings of a scope.
 #[derive(Debug)]
+#[non_exhaustive]
 pub struct Report {
-    /// Statements, also those of scopes within it; `BEGIN`, `COMMIT` and `ROLLBACK` are round trips and count.
+    /// Number of statements, including those of inner scopes. `BEGIN`, `COMMIT` and `ROLLBACK` are round trips and count.
     pub statements: u32,
-    /// The sum of their times.
+    /// The sum of their durations.
     pub db_time: Duration,
-    /// What was found in it and in the scopes within it.
+    /// The findings of the scope and its inner scopes.
     pub findings: Vec<Finding>,
-    scope: Arc<State>,
-}
-
-/// How often a scope issued a shape.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct ShapeCalls {
-    /// The shape's id.
-    pub id: String,
-    /// The shape.
-    pub sql: String,
-    /// How often.
-    pub calls: u32,
+    state: Arc<ScopeState>,
 }
 
 impl Report {
-    pub(crate) fn new(scope: Arc<State>, findings: Vec<Finding>) -> Self {
-        Self { statements: scope.statements(), db_time: scope.time(), findings, scope }
+    pub(crate) fn new(state: Arc<ScopeState>, findings: Vec<Finding>) -> Self {
+        Self { statements: state.statements(), db_time: state.db_time(), findings, state }
     }
 
-    /// What it issued, the most frequent first.
+    /// Returns the shapes of the scope, most frequent first.
     pub fn shapes(&self) -> Vec<ShapeCalls> {
-        self.scope.shapes()
+        self.state.shapes()
     }
 
-    /// For tests.
+    /// Asserts that the scope issued at most `budget` statements and has no findings. Intended for tests.
     ///
     /// # Panics
-    /// When more statements were issued than `budget`, or there are findings; the message lists the statements.
+    /// Panics if the scope exceeds the budget or has findings. The message lists the statements.
     #[track_caller]
     pub fn assert_budget(&self, budget: u32) {
         let within = self.statements <= budget && self.findings.is_empty();
@@ -59,10 +47,9 @@ impl Report {
     }
 }
 
-/// Runs a future, and fails the test when it issues more statements than the budget or has a finding. Gives what the
-/// future gives.
+/// Runs a future in a scope, asserts its budget as [`Report::assert_budget`] does, and returns the output.
 ///
-/// It needs no watch of its own: every statement counts whose connection has the instrumentation of any.
+/// The scope needs no watch: it counts the statements of every connection that reports to any watch.
 ///
 /// ```no_run
 /// # async fn list_users() -> Vec<u32> { Vec::new() }

@@ -1,125 +1,144 @@
-//! What a watch knows, for dashboards and metrics.
+//! Snapshots of a watch, for dashboards and metrics.
 
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use serde::Serialize;
 
 use crate::events::{Finding, SlowStatement, hex};
-use crate::registry::{Merged, Shape};
-use crate::stats::{Merge, Now, Point, Stats};
+use crate::registry::{RegistryTotals, Shape};
+use crate::stats::{MergedStats, Point, ReadTime, SLOTS, Stats};
 use crate::watch::Watch;
 
-/// The id and text of the shapes that are counted together.
-const OTHER: (&str, &str) = ("other", "(shapes that are no longer kept)");
+/// The id and text of the entry that merges the evicted shapes.
+const OTHER: (&str, &str) = ("other", "(evicted shapes)");
 
-/// What is known of a shape.
-///
-/// How many rows a statement returned or changed is not: diesel's events don't say.
+/// A shape and its statistics.
 #[derive(Debug, Clone, PartialEq, Serialize)]
+#[non_exhaustive]
 pub struct ShapeSnapshot {
-    /// The same in every process; `other` for the shapes that are counted together.
+    /// The id, which is the same in every process; `other` for the merged evicted shapes.
     pub id: String,
-    /// The statement without its values; of a longer one the first 4 kB.
+    /// The statement without its values, truncated to 4 kB.
     pub sql: String,
-    /// Whether it is `BEGIN`, `COMMIT` or one of their like.
+    /// Whether the statement controls a transaction, such as `BEGIN` or `COMMIT`.
     pub transaction_control: bool,
-    /// All since the watch began.
+    /// The statistics since the watch started.
     pub since_start: Stats,
-    /// Those of the sliding window.
+    /// The statistics of the sliding window.
     pub window: Stats,
-    /// How many were slow, since the watch began.
+    /// Number of slow statements since the watch started.
     pub slow: u64,
-    /// The routes that issued it, at most 16, the most frequent first.
+    /// The routes that issued the shape, most frequent first; at most 16.
     pub routes: Vec<RouteCalls>,
 }
 
-/// What is known of a shape, with its recent past.
+/// A shape and its time series.
 #[derive(Debug, Clone, PartialEq, Serialize)]
+#[non_exhaustive]
 pub struct ShapeDetail {
     /// The shape.
     #[serde(flatten)]
     pub shape: ShapeSnapshot,
-    /// The window's slots, the oldest first, also the empty ones.
+    /// The slots of the window, including empty ones, oldest first.
     pub series: Vec<Point>,
 }
 
-/// How often a route issued a shape.
+/// The number of statements of a shape on a route.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
 pub struct RouteCalls {
     /// The route.
     pub route: String,
-    /// How often.
+    /// Number of statements.
     pub calls: u64,
 }
 
-/// All shapes together.
+/// The statistics of all shapes together.
 #[derive(Debug, Clone, PartialEq, Serialize)]
+#[non_exhaustive]
 pub struct Totals {
-    /// All since the watch began.
+    /// The statistics since the watch started.
     pub since_start: Stats,
-    /// Those of the sliding window.
+    /// The statistics of the sliding window.
     pub window: Stats,
-    /// The window's slots, the oldest first, also the empty ones.
+    /// The slots of the window, including empty ones, oldest first.
     pub series: Vec<Point>,
-    /// Statements that were slow.
+    /// Number of slow statements.
     pub slow: u64,
-    /// Shapes that are kept.
+    /// Number of stored shapes.
     pub shapes: usize,
-    /// Shapes that were counted together with others for want of room.
+    /// Number of evicted shapes, whose statistics are merged.
     pub folded_shapes: u64,
-    /// Findings of all scopes, those alike included.
+    /// Number of findings of all scopes, before merging.
     pub findings: u64,
 }
 
 impl Watch {
-    /// All shapes, those first that took the most time in the window.
+    /// Returns all shapes, sorted by their total time in the window, longest first.
     pub fn shapes(&self) -> Vec<ShapeSnapshot> {
         let now = self.0.now();
-        let mut all: Vec<ShapeSnapshot> = self.0.registry.all().iter().map(|shape| self.read(shape, now).0).collect();
+        let mut all: Vec<ShapeSnapshot> =
+            self.0.registry.all().iter().map(|shape| self.snapshot(shape, now).0).collect();
         all.extend(self.other(now).map(|(shape, _)| shape));
         all.sort_by_key(|shape| std::cmp::Reverse((shape.window.total_us, shape.since_start.total_us)));
         all
     }
 
-    /// The shape with this id, and its recent past.
+    /// Returns the shape with this id and its time series.
     pub fn shape(&self, id: &str) -> Option<ShapeDetail> {
         let now = self.0.now();
-        let (shape, merge) = if id == OTHER.0 {
+        let (shape, merged) = if id == OTHER.0 {
             self.other(now)?
         } else {
-            self.read(self.0.registry.find(u64::from_str_radix(id, 16).ok()?).as_deref()?, now)
+            self.snapshot(self.0.registry.find(u64::from_str_radix(id, 16).ok()?).as_deref()?, now)
         };
-        Some(ShapeDetail { shape, series: merge.series(now) })
+        Some(ShapeDetail { shape, series: merged.series(now) })
     }
 
-    /// The newest slow statements, the newest first.
-    pub fn slow(&self) -> Vec<SlowStatement> {
-        self.0.slow.all()
+    /// Returns the stored slow statements, newest first.
+    pub fn slow_statements(&self) -> Vec<SlowStatement> {
+        self.0.slow_log.all()
     }
 
-    /// The findings, the newest first. At most 200 are kept.
+    /// Returns the findings, newest first; at most 200.
     pub fn findings(&self) -> Vec<Finding> {
-        self.0.findings.all()
+        self.0.finding_log.all()
     }
 
-    /// All shapes together. It reads all histograms: some milliseconds when there are 500 shapes.
+    /// Returns the duration from which a statement is slow.
+    pub fn slow_threshold(&self) -> Duration {
+        self.0.settings.slow_threshold
+    }
+
+    /// Returns the number of statements of one shape above which a scope has a finding.
+    pub fn repeat_limit(&self) -> u32 {
+        self.0.settings.repeat_limit
+    }
+
+    /// Returns the duration of the sliding window.
+    pub fn window(&self) -> Duration {
+        self.0.now().slot_length * u32::try_from(SLOTS).unwrap_or(1)
+    }
+
+    /// Returns the statistics of all shapes together. Merging the histograms of 500 shapes takes milliseconds.
     pub fn totals(&self) -> Totals {
         let now = self.0.now();
-        let Merged { merge, shapes, folded } = self.0.registry.merged(now);
+        let RegistryTotals { merged, shapes, evicted } = self.0.registry.totals(now);
         Totals {
-            since_start: merge.ever(now),
-            window: merge.window(now),
-            series: merge.series(now),
+            since_start: merged.since_start(now),
+            window: merged.window(now),
+            series: merged.series(now),
             slow: AtomicU64::load(&self.0.slow_count, Ordering::Relaxed),
             shapes,
-            folded_shapes: folded,
-            findings: self.0.findings.count(),
+            folded_shapes: evicted,
+            findings: self.0.finding_log.count(),
         }
     }
 
-    fn read(&self, shape: &Shape, now: Now) -> (ShapeSnapshot, Merge) {
-        let mut merge = Merge::default();
-        shape.add_to(&mut merge, now);
+    fn snapshot(&self, shape: &Shape, now: ReadTime) -> (ShapeSnapshot, MergedStats) {
+        let mut merged = MergedStats::default();
+        shape.add_to(&mut merged, now);
         let (slow, routes) = shape.counts();
         let mut routes: Vec<RouteCalls> = routes
             .into_iter()
@@ -129,31 +148,31 @@ impl Watch {
         let snapshot = ShapeSnapshot {
             id: hex(shape.id),
             sql: shape.sql.to_string(),
-            transaction_control: shape.transaction_control,
-            since_start: merge.ever(now),
-            window: merge.window(now),
+            transaction_control: shape.is_transaction_control,
+            since_start: merged.since_start(now),
+            window: merged.window(now),
             slow,
             routes,
         };
-        (snapshot, merge)
+        (snapshot, merged)
     }
 
-    fn other(&self, now: Now) -> Option<(ShapeSnapshot, Merge)> {
-        let other = self.0.registry.other();
-        if other.shapes == 0 {
+    fn other(&self, now: ReadTime) -> Option<(ShapeSnapshot, MergedStats)> {
+        let evicted = self.0.registry.evicted();
+        if evicted.shapes == 0 {
             return None;
         }
-        let mut merge = Merge::default();
-        merge.add_merged(&other.merge, now);
+        let mut merged = MergedStats::default();
+        merged.add_merged(&evicted.merged, now);
         let snapshot = ShapeSnapshot {
             id: OTHER.0.to_owned(),
             sql: OTHER.1.to_owned(),
             transaction_control: false,
-            since_start: merge.ever(now),
-            window: merge.window(now),
-            slow: other.slow,
+            since_start: merged.since_start(now),
+            window: merged.window(now),
+            slow: evicted.slow,
             routes: Vec::new(),
         };
-        Some((snapshot, merge))
+        Some((snapshot, merged))
     }
 }

@@ -1,8 +1,7 @@
-//! How long statements took, since the start and over a sliding window.
+//! Durations of statements, since the start and in a sliding window.
 //!
-//! Times are kept in HDR histograms (<https://hdrhistogram.org>) of two significant digits: a percentile is at most 1 %
-//! off. The window is made of [`SLOTS`] slots. Only the newest is a histogram; a slot that is over is
-//! kept as the values that occurred in it.
+//! HDR histograms (<https://hdrhistogram.org>) of two significant digits store them: a percentile is at most 1 % off. The
+//! window consists of [`SLOTS`] slots. The newest slot is a histogram; a closed slot is a list of its values.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
@@ -10,66 +9,68 @@ use std::time::Duration;
 use hdrhistogram::Histogram;
 use serde::Serialize;
 
-use crate::packed::Packed;
+use crate::value_counts::ValueCounts;
 
-/// The slots of which the window is made.
+/// Number of slots of the window.
 pub(crate) const SLOTS: u64 = 30;
-/// What takes longer counts as this long, which bounds the histograms. In microseconds.
-const LONGEST: u64 = 3_600_000_000;
+/// The longest recorded duration in microseconds, which bounds the histograms. Longer ones count as this.
+const MAX_US: u64 = 3_600_000_000;
 
-/// Statements of a shape, or of all, and their times in microseconds.
+/// The number of statements of one or all shapes, and their durations in microseconds.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize)]
+#[non_exhaustive]
 pub struct Stats {
-    /// Statements that ended, one way or the other.
+    /// Number of statements.
     pub calls: u64,
-    /// Those that failed or were cancelled.
+    /// Number of statements that failed or were cancelled.
     pub errors: u64,
-    /// Calls each second.
+    /// Statements per second.
     pub per_second: f64,
-    /// The sum of their times.
+    /// The sum of the durations.
     pub total_us: u64,
-    /// The time within which half of them ended.
+    /// The median.
     pub p50_us: u64,
-    /// The time within which 95 of 100 ended.
+    /// The 95th percentile.
     pub p95_us: u64,
-    /// The time within which 99 of 100 ended.
+    /// The 99th percentile.
     pub p99_us: u64,
-    /// The longest.
+    /// The longest duration.
     pub max_us: u64,
 }
 
-/// A slot of the window: a point of a chart.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+/// The statistics of one slot of the window, for charts.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
 pub struct Point {
-    /// When the slot began, in milliseconds since 1970.
+    /// The start of the slot, in milliseconds since 1970.
     pub at_ms: u64,
-    /// Statements that ended in it.
+    /// Number of statements.
     pub calls: u64,
-    /// Those that failed or were cancelled.
+    /// Number of statements that failed or were cancelled.
     pub errors: u64,
-    /// The time within which half of them ended, in microseconds.
+    /// The median in microseconds.
     pub p50_us: u64,
-    /// The time within which 99 of 100 ended, in microseconds.
+    /// The 99th percentile in microseconds.
     pub p99_us: u64,
 }
 
-/// Counts and a histogram.
+/// Counters and a histogram.
 #[derive(Debug, Default)]
-pub(crate) struct Dense {
+pub(crate) struct SlotStats {
     calls: u64,
     errors: u64,
     nanos: u64,
     max_us: u64,
-    /// Made with the first value; grows to hold the longest, up to 13 kB.
+    /// Created with the first value. Grows with the longest value, up to 13 kB.
     histogram: Option<Histogram<u32>>,
 }
 
-impl Dense {
-    fn record(&mut self, took: Duration, failed: bool) {
-        let us = u64::try_from(took.as_micros()).unwrap_or(LONGEST).min(LONGEST);
+impl SlotStats {
+    fn record(&mut self, duration: Duration, is_error: bool) {
+        let us = u64::try_from(duration.as_micros()).unwrap_or(MAX_US).min(MAX_US);
         self.calls += 1;
-        self.errors += u64::from(failed);
-        self.nanos = self.nanos.saturating_add(u64::try_from(took.as_nanos()).unwrap_or(u64::MAX));
+        self.errors += u64::from(is_error);
+        self.nanos = self.nanos.saturating_add(u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX));
         self.max_us = self.max_us.max(us);
         self.record_n(us, 1);
     }
@@ -79,7 +80,7 @@ impl Dense {
             self.histogram = Histogram::new(2).ok();
         }
         if let Some(histogram) = &mut self.histogram {
-            // Only a histogram that can't grow refuses a value.
+            // Only a histogram of fixed size rejects a value.
             let _ = histogram.record_n(us, count);
         }
     }
@@ -100,7 +101,7 @@ impl Dense {
         self.max_us = self.max_us.max(max_us);
     }
 
-    /// Forgets the counts, and keeps the memory.
+    /// Resets the counters without releasing the memory.
     fn clear(&mut self) {
         (self.calls, self.errors, self.nanos, self.max_us) = (0, 0, 0, 0);
         if let Some(histogram) = &mut self.histogram {
@@ -108,13 +109,13 @@ impl Dense {
         }
     }
 
-    /// A histogram says the end of a bucket, which may be after the longest time.
+    /// A histogram returns the end of a bucket, which may exceed the longest duration.
     fn percentile(&self, share: f64) -> u64 {
         self.histogram.as_ref().map_or(0, |histogram| histogram.value_at_quantile(share)).min(self.max_us)
     }
 
     fn stats(&self, over: Duration) -> Stats {
-        #[expect(clippy::cast_precision_loss, reason = "a rate needs no 52 bits")]
+        #[expect(clippy::cast_precision_loss, reason = "52 bits are precise enough for a rate")]
         let per_second = if over.is_zero() { 0.0 } else { self.calls as f64 / over.as_secs_f64() };
         Stats {
             calls: self.calls,
@@ -129,134 +130,135 @@ impl Dense {
     }
 }
 
-/// A slot that is over.
+/// A slot that is closed.
 #[derive(Debug)]
-struct Sparse {
+struct ClosedSlot {
     slot: u64,
     calls: u32,
     errors: u32,
     nanos: u64,
     max_us: u32,
-    /// Microseconds, and how often.
-    values: Packed,
+    /// Durations in microseconds and their counts.
+    values: ValueCounts,
 }
 
-/// The times of one shape.
+/// The durations of one shape.
 #[derive(Debug, Default)]
-pub(crate) struct Recorder {
-    ever: Dense,
+pub(crate) struct DurationRecorder {
+    since_start: SlotStats,
     slot: u64,
-    newest: Dense,
-    /// Only those in which there was something, the oldest first.
-    over: VecDeque<Sparse>,
+    newest: SlotStats,
+    /// The closed slots that have statements, oldest first.
+    closed: VecDeque<ClosedSlot>,
 }
 
-impl Recorder {
-    pub(crate) fn record(&mut self, slot: u64, took: Duration, failed: bool) {
-        // A thread that was held up may come with an older slot.
+impl DurationRecorder {
+    pub(crate) fn record(&mut self, slot: u64, duration: Duration, is_error: bool) {
+        // A delayed thread may record an older slot.
         if slot > self.slot {
-            self.end_slot(slot);
+            self.close_slot(slot);
         }
-        self.ever.record(took, failed);
-        self.newest.record(took, failed);
+        self.since_start.record(duration, is_error);
+        self.newest.record(duration, is_error);
     }
 
-    fn end_slot(&mut self, next: u64) {
+    fn close_slot(&mut self, next: u64) {
         let narrow = |count: u64| u32::try_from(count).unwrap_or(u32::MAX);
         if self.newest.calls > 0 {
             let histogram = self.newest.histogram.as_ref();
             let recorded = histogram.into_iter().flat_map(|histogram| histogram.iter_recorded());
-            self.over.push_back(Sparse {
+            self.closed.push_back(ClosedSlot {
                 slot: self.slot,
                 calls: narrow(self.newest.calls),
                 errors: narrow(self.newest.errors),
                 nanos: self.newest.nanos,
                 max_us: narrow(self.newest.max_us),
-                values: Packed::new(recorded.map(|value| (value.value_iterated_to(), value.count_at_value()))),
+                values: ValueCounts::new(recorded.map(|value| (value.value_iterated_to(), value.count_at_value()))),
             });
             self.newest.clear();
         }
         self.slot = next;
-        while self.over.front().is_some_and(|oldest| oldest.slot + SLOTS <= next) {
-            self.over.pop_front();
+        while self.closed.front().is_some_and(|oldest| oldest.slot + SLOTS <= next) {
+            self.closed.pop_front();
         }
     }
 }
 
-/// The times of several shapes together.
+/// The merged durations of several shapes.
 #[derive(Debug, Default)]
-pub(crate) struct Merge {
-    ever: Dense,
-    slots: BTreeMap<u64, Dense>,
+pub(crate) struct MergedStats {
+    since_start: SlotStats,
+    slots: BTreeMap<u64, SlotStats>,
 }
 
-/// Where now is, for reading.
+/// The time of a read.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Now {
+pub(crate) struct ReadTime {
     pub(crate) slot: u64,
     pub(crate) slot_length: Duration,
-    /// Since the watch began, which was at this time since 1970.
+    /// The time since the watch started.
     pub(crate) elapsed: Duration,
-    pub(crate) began: Duration,
+    /// The start of the watch, since 1970.
+    pub(crate) started: Duration,
 }
 
-impl Now {
+impl ReadTime {
     fn is_in_window(self, slot: u64) -> bool {
         slot + SLOTS > self.slot
     }
 }
 
-impl Merge {
-    pub(crate) fn add(&mut self, recorder: &Recorder, now: Now) {
+impl MergedStats {
+    pub(crate) fn add(&mut self, recorder: &DurationRecorder, now: ReadTime) {
         self.slots.retain(|&slot, _| now.is_in_window(slot));
-        self.ever.add(&recorder.ever);
+        self.since_start.add(&recorder.since_start);
         if now.is_in_window(recorder.slot) {
             self.slots.entry(recorder.slot).or_default().add(&recorder.newest);
         }
-        for sparse in recorder.over.iter().filter(|sparse| now.is_in_window(sparse.slot)) {
-            let dense = self.slots.entry(sparse.slot).or_default();
-            dense.count(sparse.calls.into(), sparse.errors.into(), sparse.nanos, sparse.max_us.into());
-            for (us, count) in sparse.values.iter() {
-                dense.record_n(us, count);
+        for closed in recorder.closed.iter().filter(|closed| now.is_in_window(closed.slot)) {
+            let stats = self.slots.entry(closed.slot).or_default();
+            stats.count(closed.calls.into(), closed.errors.into(), closed.nanos, closed.max_us.into());
+            for (us, count) in closed.values.iter() {
+                stats.record_n(us, count);
             }
         }
     }
 
-    pub(crate) fn add_merged(&mut self, other: &Self, now: Now) {
-        self.ever.add(&other.ever);
-        for (&slot, dense) in other.slots.iter().filter(|(slot, _)| now.is_in_window(**slot)) {
-            self.slots.entry(slot).or_default().add(dense);
+    pub(crate) fn add_merged(&mut self, other: &Self, now: ReadTime) {
+        self.since_start.add(&other.since_start);
+        for (&slot, stats) in other.slots.iter().filter(|(slot, _)| now.is_in_window(**slot)) {
+            self.slots.entry(slot).or_default().add(stats);
         }
     }
 
-    pub(crate) fn ever(&self, now: Now) -> Stats {
-        self.ever.stats(now.elapsed)
+    pub(crate) fn since_start(&self, now: ReadTime) -> Stats {
+        self.since_start.stats(now.elapsed)
     }
 
-    pub(crate) fn window(&self, now: Now) -> Stats {
-        let mut window = Dense::default();
-        for (_, dense) in self.slots.iter().filter(|(slot, _)| now.is_in_window(**slot)) {
-            window.add(dense);
+    pub(crate) fn window(&self, now: ReadTime) -> Stats {
+        let mut window = SlotStats::default();
+        for (_, stats) in self.slots.iter().filter(|(slot, _)| now.is_in_window(**slot)) {
+            window.add(stats);
         }
-        // From the beginning of its first slot, which may be before the watch's own.
+        // Starts with the first slot of the window, which may precede the watch.
         let first = now.slot_length * u32::try_from((now.slot + 1).saturating_sub(SLOTS)).unwrap_or(u32::MAX);
         window.stats(now.elapsed.saturating_sub(first))
     }
 
-    /// All slots of the window, also the empty ones, the oldest first.
-    pub(crate) fn series(&self, now: Now) -> Vec<Point> {
-        let empty = Dense::default();
+    /// Returns all slots of the window, including empty ones, oldest first.
+    pub(crate) fn series(&self, now: ReadTime) -> Vec<Point> {
+        let empty = SlotStats::default();
         let slots = (now.slot + 1).saturating_sub(SLOTS)..=now.slot;
         slots
             .map(|slot| {
-                let dense = self.slots.get(&slot).unwrap_or(&empty);
-                let began = now.began + now.slot_length * u32::try_from(slot).unwrap_or(u32::MAX);
+                let stats = self.slots.get(&slot).unwrap_or(&empty);
+                let start = now.started + now.slot_length * u32::try_from(slot).unwrap_or(u32::MAX);
                 Point {
-                    at_ms: u64::try_from(began.as_millis()).unwrap_or(u64::MAX),
-                    calls: dense.calls,
-                    errors: dense.errors,
-                    p50_us: dense.percentile(0.5),
-                    p99_us: dense.percentile(0.99),
+                    at_ms: u64::try_from(start.as_millis()).unwrap_or(u64::MAX),
+                    calls: stats.calls,
+                    errors: stats.errors,
+                    p50_us: stats.percentile(0.5),
+                    p99_us: stats.percentile(0.99),
                 }
             })
             .collect()
@@ -271,25 +273,25 @@ mod tests {
         Duration::from_micros(us)
     }
 
-    fn now(slot: u64) -> Now {
+    fn now(slot: u64) -> ReadTime {
         let slot_length = Duration::from_secs(10);
         let elapsed = slot_length * u32::try_from(slot).unwrap() + Duration::from_secs(5);
-        Now { slot, slot_length, elapsed, began: Duration::from_secs(1_000) }
+        ReadTime { slot, slot_length, elapsed, started: Duration::from_secs(1_000) }
     }
 
-    fn merged(recorder: &Recorder, now: Now) -> Merge {
-        let mut merge = Merge::default();
+    fn merged(recorder: &DurationRecorder, now: ReadTime) -> MergedStats {
+        let mut merge = MergedStats::default();
         merge.add(recorder, now);
         merge
     }
 
     #[test]
     fn percentiles_are_one_percent_off_at_most() {
-        let mut recorder = Recorder::default();
+        let mut recorder = DurationRecorder::default();
         for time in 1..=1_000 {
             recorder.record(0, us(time * 100), time % 100 == 0);
         }
-        let stats = merged(&recorder, now(0)).ever(now(0));
+        let stats = merged(&recorder, now(0)).since_start(now(0));
         for (percentile, exact) in [(stats.p50_us, 50_000), (stats.p95_us, 95_000), (stats.p99_us, 99_000)] {
             assert!(percentile.abs_diff(exact) * 100 <= exact, "{percentile} is not about {exact}");
         }
@@ -298,8 +300,8 @@ mod tests {
     }
 
     #[test]
-    fn the_window_forgets_and_the_whole_does_not() {
-        let mut recorder = Recorder::default();
+    fn the_window_expires_and_the_total_does_not() {
+        let mut recorder = DurationRecorder::default();
         recorder.record(0, us(10), true);
         recorder.record(3, us(20), false);
         recorder.record(3, us(30), false);
@@ -312,34 +314,37 @@ mod tests {
         );
         assert_eq!((series[0].at_ms, series[3].at_ms), (1_000_000, 1_030_000));
 
-        // Without a statement that would end the slot.
+        // No later statement closes the slot.
         let merge = merged(&recorder, now(32));
         assert_eq!((merge.window(now(32)).calls, merge.window(now(32)).max_us), (2, 30));
-        assert_eq!((merge.ever(now(32)).calls, merge.ever(now(32)).max_us), (3, 30));
+        assert_eq!((merge.since_start(now(32)).calls, merge.since_start(now(32)).max_us), (3, 30));
         assert_eq!(merge.series(now(32)).len(), 30);
         assert_eq!(merged(&recorder, now(33)).window(now(33)).calls, 0);
 
         recorder.record(40, us(5), false);
-        assert_eq!(recorder.over.len(), 0);
+        assert_eq!(recorder.closed.len(), 0);
         assert_eq!(merged(&recorder, now(40)).window(now(40)).max_us, 5);
     }
 
     #[test]
-    fn what_was_merged_is_there_in_each_slot() {
-        let (mut one, mut other) = (Recorder::default(), Recorder::default());
+    fn merging_keeps_the_slots() {
+        let (mut one, mut other) = (DurationRecorder::default(), DurationRecorder::default());
         one.record(0, us(10), false);
         one.record(1, us(20), false);
         other.record(1, us(40), true);
         let mut sum = merged(&one, now(1));
         sum.add_merged(&merged(&other, now(1)), now(1));
         assert_eq!(sum.series(now(1)).iter().map(|point| point.calls).collect::<Vec<_>>(), [1, 2]);
-        assert_eq!((sum.ever(now(1)).calls, sum.ever(now(1)).errors, sum.window(now(1)).max_us), (3, 1, 40));
+        assert_eq!(
+            (sum.since_start(now(1)).calls, sum.since_start(now(1)).errors, sum.window(now(1)).max_us),
+            (3, 1, 40)
+        );
     }
 
-    /// Slots that are over are smaller than histograms by far.
+    /// Closed slots are much smaller than histograms.
     #[test]
-    fn a_busy_shape_takes_the_memory_that_the_readme_says() {
-        let mut recorder = Recorder::default();
+    fn the_readme_states_the_memory_of_a_busy_shape() {
+        let mut recorder = DurationRecorder::default();
         let memory = allocation_counter::measure(|| {
             for slot in 0..SLOTS {
                 // From 0.1 to 20 ms, most of them short.
@@ -350,11 +355,11 @@ mod tests {
     }
 
     #[test]
-    fn no_time_is_too_long() {
-        let mut recorder = Recorder::default();
+    fn durations_are_bounded() {
+        let mut recorder = DurationRecorder::default();
         recorder.record(0, Duration::MAX, false);
         recorder.record(0, Duration::ZERO, false);
-        let stats = merged(&recorder, now(0)).ever(now(0));
-        assert_eq!((stats.calls, stats.max_us, stats.p50_us), (2, LONGEST, 0));
+        let stats = merged(&recorder, now(0)).since_start(now(0));
+        assert_eq!((stats.calls, stats.max_us, stats.p50_us), (2, MAX_US, 0));
     }
 }

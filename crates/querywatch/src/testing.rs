@@ -1,14 +1,14 @@
-//! For the tests of those who use this crate.
+//! Guards for tests.
 
 use crate::watch::Watch;
 
-/// Fails a test that ends while its watch has findings. Made by [`Watch::fail_on_findings`].
+/// Fails a test whose watch has findings when it ends. Created by [`Watch::fail_on_findings`].
 #[derive(Debug)]
-#[must_use = "it looks when it is dropped"]
+#[must_use = "the guard checks the watch when it is dropped"]
 pub struct TestGuard(Watch);
 
 impl Watch {
-    /// A guard that panics when it is dropped and there are findings, unless the test fails anyway.
+    /// Returns a guard that panics when it is dropped if the watch has findings, unless the test panics already.
     pub fn fail_on_findings(&self) -> TestGuard {
         TestGuard(self.clone())
     }

@@ -1,28 +1,29 @@
-//! What a statement costs in memory: nothing, once its shape is known.
+//! Allocations of recorded statements.
 
 use std::time::Duration;
 
 use diesel::connection::{Instrumentation as _, InstrumentationEvent, StrQueryHelper};
-use querywatch::{Probe, Scope, Watch, call};
+use querywatch::{ConnectionInstrumentation, Scope, Watch, time_call};
 
-/// What diesel-async tells of a query on PostgreSQL.
-fn statement(probe: &mut Probe, sql: &str) {
+/// Sends the events of a query by diesel-async on PostgreSQL.
+fn statement(instrumentation: &mut ConnectionInstrumentation, sql: &str) {
     let sql = StrQueryHelper::new(sql);
-    probe.on_connection_event(InstrumentationEvent::start_query(&sql));
-    probe.on_connection_event(InstrumentationEvent::finish_query(&sql, None));
+    instrumentation.on_connection_event(InstrumentationEvent::start_query(&sql));
+    instrumentation.on_connection_event(InstrumentationEvent::finish_query(&sql, None));
 }
 
 #[test]
-fn a_known_shape_costs_no_allocation() {
-    // In a longer window no slot ends meanwhile.
-    let watch = Watch::builder().window(Duration::from_hours(24)).locations(false).build();
-    let mut probe = watch.instrumentation();
+fn a_known_shape_allocates_nothing() {
+    // A long window closes no slot during the test.
+    let watch = Watch::builder().window(Duration::from_hours(24)).capture_locations(false).build();
+    let mut instrumentation = watch.instrumentation();
     let queries = ["SELECT a FROM t WHERE id = $1", "INSERT INTO t VALUES ($1, $2)", "BEGIN", "COMMIT"];
-    let mut round = |times: usize| (0..times).for_each(|_| queries.iter().for_each(|sql| statement(&mut probe, sql)));
+    let mut round =
+        |times: usize| (0..times).for_each(|_| queries.iter().for_each(|sql| statement(&mut instrumentation, sql)));
     let scope = Scope::new(&watch, "GET /").request_id("r-1");
     let (allocated, _) = scope.run_sync(|| {
         round(1_000);
-        // A histogram grows when a time is longer than all before: a hundred tries should be enough for it to have grown.
+        // A histogram grows with the longest duration. One of a hundred rounds runs without growth.
         (0..100).map(|_| allocation_counter::measure(|| round(100)).count_total).min()
     });
     assert_eq!(allocated, Some(0));
@@ -30,15 +31,16 @@ fn a_known_shape_costs_no_allocation() {
 }
 
 #[tokio::test]
-async fn a_call_costs_none_either() {
-    let watch = Watch::builder().window(Duration::from_hours(24)).locations(false).build();
-    let mut probe = watch.instrumentation();
+async fn a_timed_call_allocates_nothing() {
+    let watch = Watch::builder().window(Duration::from_hours(24)).capture_locations(false).build();
+    let mut instrumentation = watch.instrumentation();
     let scope = Scope::new(&watch, "GET /").run(async {
         let mut allocated = u64::MAX;
         for _ in 0..100 {
             let before = allocation_counter::measure(|| {
-                let work =
-                    call(async { (0..100).for_each(|_| statement(&mut probe, "SELECT a FROM t WHERE id = $1")) });
+                let work = time_call(async {
+                    (0..100).for_each(|_| statement(&mut instrumentation, "SELECT a FROM t WHERE id = $1"))
+                });
                 futures_util::FutureExt::now_or_never(work).unwrap();
             });
             allocated = allocated.min(before.count_total);
@@ -49,15 +51,15 @@ async fn a_call_costs_none_either() {
 }
 
 #[test]
-fn a_shape_takes_the_memory_that_the_readme_says() {
+fn the_readme_states_the_memory_of_a_shape() {
     let watch = Watch::builder().window(Duration::from_hours(24)).build();
-    let mut probe = watch.instrumentation();
+    let mut instrumentation = watch.instrumentation();
     let shapes = 200;
     let memory = allocation_counter::measure(|| {
         for n in 0..shapes {
             let sql =
                 format!("SELECT c{n} FROM a_table WHERE a_column_with_a_name = $1 AND another_column_with_a_name = $2");
-            (0..50).for_each(|_| statement(&mut probe, &sql));
+            (0..50).for_each(|_| statement(&mut instrumentation, &sql));
         }
     });
     let each = memory.bytes_current / shapes;

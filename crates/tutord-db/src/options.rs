@@ -25,7 +25,7 @@ pub struct DatabaseOptions {
     pub creates_directory: bool,
     /// The watch, which observes every statement.
     pub watch: Watch,
-    /// Append [`querywatch::comment`] to statements. This disables the reuse of prepared statements, which costs one
+    /// Append [`querywatch::sql_comment`] to statements. This disables the reuse of prepared statements, which costs one
     /// more round trip for each statement. PostgreSQL only.
     pub comments: bool,
 }

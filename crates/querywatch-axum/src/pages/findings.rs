@@ -37,6 +37,7 @@ pub(crate) const fn name(kind: FindingKind) -> &'static str {
         FindingKind::NPlusOne => "N+1",
         FindingKind::RepeatedQuery => "Repeated query",
         FindingKind::BudgetExceeded => "Over budget",
+        _ => "Other",
     }
 }
 
@@ -96,20 +97,14 @@ mod tests {
     use super::*;
 
     fn finding(kind: FindingKind, sql: Option<&str>) -> Finding {
-        Finding {
-            kind,
-            route: Some("GET /x<y>".to_owned()),
-            request_id: None,
-            shape: sql.map(|_| "a1".to_owned()),
-            sql: sql.map(str::to_owned),
-            calls: 12,
-            limit: 5,
-            first_call: Some("src/lib.rs:7".to_owned()),
-            last_call: None,
-            scopes: 1_500,
-            first_seen_ms: 0,
-            last_seen_ms: 1_767_323_045_000,
-        }
+        let mut finding = Finding::new(kind);
+        finding.route = Some("GET /x<y>".to_owned());
+        finding.shape = sql.map(|_| "a1".to_owned());
+        finding.sql = sql.map(str::to_owned);
+        (finding.calls, finding.limit, finding.scopes) = (12, 5, 1_500);
+        finding.first_call = Some("src/lib.rs:7".to_owned());
+        finding.last_seen_ms = 1_767_323_045_000;
+        finding
     }
 
     #[test]

@@ -16,13 +16,13 @@ pub(crate) fn view(source: &Source, base: &str) -> View {
             "The newest statements that took " (source.slow_threshold()) " or longer ("
             code { (source.threshold_setting) } "). Values are not recorded. The request id identifies the request in the log."
         },
-        sections: vec![Section::new("slow", "Newest first", table(source, base, &source.watch.slow()))],
+        sections: vec![Section::new("slow", "Newest first", table(source, base, &source.watch.slow_statements()))],
     }
 }
 
 /// Renders the newest slow statements, with a link to the page.
 pub(crate) fn newest(source: &Source, base: &str, max: usize) -> Markup {
-    let mut statements = source.watch.slow();
+    let mut statements = source.watch.slow_statements();
     statements.truncate(max);
     html! {
         (table(source, base, &statements))
@@ -48,9 +48,9 @@ pub(crate) fn table(source: &Source, base: &str, statements: &[SlowStatement]) -
             } }
             tbody {
                 @for statement in statements {
-                    tr data-key=(format!("{} {} {}", statement.at_ms, statement.shape, statement.took_us)) {
+                    tr data-key=(format!("{} {} {}", statement.at_ms, statement.shape, statement.duration_us)) {
                         td { (format::when(statement.at_ms)) }
-                        td.number { (format::time(statement.took_us)) }
+                        td.number { (format::time(statement.duration_us)) }
                         th scope="row" { (statement_link(base, &statement.shape, &statement.sql)) }
                         td { (code_or(statement.route.as_deref(), "in the background")) }
                         td { (code_or(statement.request_id.as_deref(), "none")) }
@@ -68,5 +68,6 @@ fn outcome(outcome: Outcome) -> Markup {
         Outcome::Finished => html! { "finished" },
         Outcome::Failed => html! { span.bad { "failed" } },
         Outcome::Cancelled => html! { span.bad { "cancelled" } },
+        _ => html! { "unknown" },
     }
 }

@@ -12,7 +12,7 @@ use crate::source::Source;
 use crate::view::{Section, View};
 
 pub(crate) fn view(source: &Source, base: &str, id: &str) -> Option<View> {
-    let ShapeDetail { shape, series } = source.watch.shape(id)?;
+    let ShapeDetail { shape, series, .. } = source.watch.shape(id)?;
     let window = source.window();
     let no_calls = format!("The statement was not issued in the last {window}.");
     let at: Vec<_> = series.iter().map(|point| point.at_ms).collect();
@@ -25,7 +25,7 @@ pub(crate) fn view(source: &Source, base: &str, id: &str) -> Option<View> {
         Series { name: "p99", values: series.iter().map(|point| milliseconds(point.p99_us, point.calls)).collect() },
         Series { name: "p50", values: series.iter().map(|point| milliseconds(point.p50_us, point.calls)).collect() },
     ];
-    let (mut slow, mut findings) = (source.watch.slow(), source.watch.findings());
+    let (mut slow, mut findings) = (source.watch.slow_statements(), source.watch.findings());
     slow.retain(|statement| statement.shape == shape.id);
     findings.retain(|finding| finding.shape.as_deref() == Some(&shape.id));
     let routes: Vec<_> = shape.routes.iter().map(|route| (route.route.as_str(), route.calls)).collect();

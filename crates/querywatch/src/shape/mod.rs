@@ -11,7 +11,7 @@ use lexer::{Kind, Lexer, Token};
 pub(crate) struct Folded {
     pub(crate) shape: String,
     /// Whether it has places for bind values: without, the text says all there is to know.
-    pub(crate) parameters: bool,
+    pub(crate) has_parameters: bool,
 }
 
 /// Folds a text:
@@ -185,7 +185,7 @@ impl Folder {
         }
         let kept = self.shape.trim_end_matches([';', ' ']).len();
         self.shape.truncate(kept);
-        Folded { shape: self.shape, parameters: self.parameters }
+        Folded { shape: self.shape, has_parameters: self.parameters }
     }
 }
 

@@ -72,8 +72,8 @@ fn rows_of_any_number_are_one_shape() {
 
 #[test]
 fn a_text_without_parameters_is_known_as_such() {
-    assert!(!fold("SELECT 5").parameters);
-    assert!(fold("SELECT a FROM t WHERE b = $1").parameters);
+    assert!(!fold("SELECT 5").has_parameters);
+    assert!(fold("SELECT a FROM t WHERE b = $1").has_parameters);
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! What `call` adds on PostgreSQL: the time of the rows, and statements that were given up.
+//! `time_call` on PostgreSQL: durations that include the rows, and cancelled statements.
 
 use std::time::{Duration, Instant};
 
@@ -6,18 +6,18 @@ use diesel::QueryableByName;
 use diesel::sql_types::Integer;
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
 use futures_util::TryStreamExt as _;
-use querywatch::{Outcome, Scope, SlowStatement, Watch, call};
+use querywatch::{Outcome, Scope, SlowStatement, Watch, time_call};
 
 use crate::fixture::{postgres, shape};
 
 #[derive(QueryableByName)]
 struct Row {
     #[diesel(sql_type = Integer)]
-    #[expect(dead_code, reason = "what matters is that it arrives")]
+    #[expect(dead_code, reason = "the test reads no values")]
     n: i32,
 }
 
-/// Rows that keep coming for some time after the first.
+/// Loads rows that arrive over 200 ms.
 async fn stream_rows(conn: &mut AsyncPgConnection) {
     let sql = "SELECT g AS n, pg_sleep(0.002) FROM generate_series(1, 100) g";
     let rows = RunQueryDsl::load_stream::<Row>(diesel::sql_query(sql), conn).await.unwrap();
@@ -29,28 +29,28 @@ async fn sleep(conn: &mut AsyncPgConnection, seconds: f64) {
 }
 
 fn cancelled(watch: &Watch) -> Vec<SlowStatement> {
-    watch.slow().into_iter().filter(|statement| statement.outcome == Outcome::Cancelled).collect()
+    watch.slow_statements().into_iter().filter(|statement| statement.outcome == Outcome::Cancelled).collect()
 }
 
 #[tokio::test]
-async fn rows_are_part_of_a_query() {
+async fn a_duration_includes_the_rows() {
     let watch = Watch::builder().build();
     let mut conn = postgres(&watch).await;
-    let (_, report) = Scope::new(&watch, "GET /").run(call(async { stream_rows(&mut conn).await })).await;
+    let (_, report) = Scope::new(&watch, "GET /").run(time_call(async { stream_rows(&mut conn).await })).await;
     assert!(shape(&watch, "SELECT g").since_start.max_us >= 200_000);
     assert!(report.db_time >= Duration::from_millis(200));
     assert_eq!(report.statements, 1);
 }
 
 #[tokio::test]
-async fn the_transfer_of_many_rows_is_part_of_a_query() {
+async fn a_duration_includes_the_transfer_of_many_rows() {
     let watch = Watch::builder().build();
     let mut conn = postgres(&watch).await;
     let sql = "SELECT g AS n FROM generate_series(1, 200000) g";
     let began = Instant::now();
-    let transfer = call(async {
+    let transfer = time_call(async {
         let rows = RunQueryDsl::load_stream::<Row>(diesel::sql_query(sql), &mut conn).await.unwrap();
-        // Here diesel has it that the query finished.
+        // diesel has reported the end of the query.
         let finished = Instant::now();
         assert_eq!(rows.try_fold(0, async |count, _| Ok(count + 1)).await.unwrap(), 200_000);
         finished.elapsed()
@@ -64,24 +64,24 @@ async fn the_transfer_of_many_rows_is_part_of_a_query() {
 async fn the_next_statement_ends_a_query() {
     let watch = Watch::builder().build();
     let mut conn = postgres(&watch).await;
-    call(async {
+    time_call(async {
         stream_rows(&mut conn).await;
         sleep(&mut conn, 0.5).await;
     })
     .await;
     let (rows, slept) = (shape(&watch, "SELECT g").since_start, shape(&watch, "SELECT pg_sleep").since_start);
     assert!(rows.max_us >= 200_000 && slept.max_us >= 500_000);
-    // Together they are the whole, and neither is in the other.
+    // Neither duration includes the other.
     assert_eq!((rows.calls, slept.calls), (1, 1));
     assert_eq!(watch.totals().since_start.calls, 2);
 }
 
 #[tokio::test]
-async fn pipelined_queries_share_the_time_of_the_call() {
+async fn pipelined_queries_share_the_duration_of_the_call() {
     let watch = Watch::builder().build();
     let conn = postgres(&watch).await;
     let began = Instant::now();
-    let work = call(async {
+    let work = time_call(async {
         let (mut one, mut other) = (&conn, &conn);
         let slept = RunQueryDsl::execute(diesel::sql_query("SELECT pg_sleep(0.2)"), &mut one);
         let sql = "SELECT g AS n FROM generate_series(1, 100) g";
@@ -99,7 +99,7 @@ async fn pipelined_queries_share_the_time_of_the_call() {
 async fn a_statement_that_returns_no_rows_ends_when_it_finishes() {
     let watch = Watch::builder().build();
     let mut conn = postgres(&watch).await;
-    call(async {
+    time_call(async {
         RunQueryDsl::execute(diesel::sql_query("UPDATE items SET name = 'x'"), &mut conn).await.unwrap();
         assert_eq!(shape(&watch, "UPDATE").since_start.calls, 1);
         RunQueryDsl::execute(diesel::sql_query("SELECT 1"), &mut conn).await.unwrap();
@@ -110,21 +110,21 @@ async fn a_statement_that_returns_no_rows_ends_when_it_finishes() {
 }
 
 #[tokio::test]
-async fn a_future_that_was_made_outside_has_its_time() {
+async fn a_future_created_before_the_call_has_a_duration() {
     let watch = Watch::builder().build();
     let mut conn = postgres(&watch).await;
-    call(RunQueryDsl::execute(diesel::sql_query("SELECT pg_sleep(0.2)"), &mut conn)).await.unwrap();
+    time_call(RunQueryDsl::execute(diesel::sql_query("SELECT pg_sleep(0.2)"), &mut conn)).await.unwrap();
     assert!(shape(&watch, "SELECT pg_sleep").since_start.max_us >= 200_000);
 }
 
 #[tokio::test]
-async fn several_that_were_made_outside_are_all_recorded() {
+async fn futures_created_before_the_call_are_recorded() {
     let watch = Watch::builder().build();
     let conn = postgres(&watch).await;
     let (mut one, mut other) = (&conn, &conn);
     let slept = RunQueryDsl::execute(diesel::sql_query("SELECT pg_sleep(0.2)"), &mut one);
     let quick = RunQueryDsl::execute(diesel::sql_query("SELECT 1"), &mut other);
-    let (slept, quick) = call(futures_util::future::join(slept, quick)).await;
+    let (slept, quick) = time_call(futures_util::future::join(slept, quick)).await;
     slept.and(quick).unwrap();
     assert_eq!(watch.totals().since_start.calls, 2);
     assert!(shape(&watch, "SELECT pg_sleep").since_start.max_us >= 200_000);
@@ -135,52 +135,52 @@ async fn a_time_out_is_a_slow_statement() {
     let watch = Watch::builder().slow_threshold(Duration::from_millis(50)).build();
     let mut conn = postgres(&watch).await;
     let scope = Scope::new(&watch, "GET /").run(async {
-        let work = call(async {
+        let work = time_call(async {
             RunQueryDsl::execute(diesel::sql_query("SELECT 1"), &mut conn).await.unwrap();
             sleep(&mut conn, 5.0).await;
         });
         tokio::time::timeout(Duration::from_millis(100), work).await.unwrap_err();
     });
     let (_, report) = scope.await;
-    let [slow] = &cancelled(&watch)[..] else { panic!("{:?}", watch.slow()) };
+    let [slow] = &cancelled(&watch)[..] else { panic!("{:?}", watch.slow_statements()) };
     assert_eq!((slow.outcome, slow.route.as_deref()), (Outcome::Cancelled, Some("GET /")));
     assert_eq!(slow.sql, "(cancelled before its end)");
-    assert!(slow.took_us >= 50_000);
+    assert!(slow.duration_us >= 50_000);
     assert_eq!((report.statements, watch.totals().since_start.errors), (2, 1));
 }
 
 #[tokio::test]
-async fn a_time_out_has_a_name_where_that_is_wanted() {
-    let watch = Watch::builder().slow_threshold(Duration::from_millis(50)).name_cancelled(true).build();
+async fn a_time_out_has_a_shape_if_the_text_is_captured() {
+    let watch = Watch::builder().slow_threshold(Duration::from_millis(50)).capture_cancelled_sql(true).build();
     let mut conn = postgres(&watch).await;
-    let work = call(async {
+    let work = time_call(async {
         RunQueryDsl::execute(diesel::sql_query("SELECT 1"), &mut conn).await.unwrap();
         sleep(&mut conn, 5.0).await;
     });
     tokio::time::timeout(Duration::from_millis(100), work).await.unwrap_err();
-    let [slow] = &cancelled(&watch)[..] else { panic!("{:?}", watch.slow()) };
+    let [slow] = &cancelled(&watch)[..] else { panic!("{:?}", watch.slow_statements()) };
     assert_eq!(slow.sql, "SELECT pg_sleep(?)");
     assert_eq!(shape(&watch, "SELECT pg_sleep").since_start.errors, 1);
 }
 
 #[tokio::test]
-async fn a_time_out_among_the_rows_is_cancelled_too() {
+async fn a_time_out_while_rows_arrive_is_a_cancellation() {
     let watch = Watch::builder().slow_threshold(Duration::from_millis(50)).build();
     let mut conn = postgres(&watch).await;
-    let work = call(async {
+    let work = time_call(async {
         let sql = "SELECT g AS n, pg_sleep(0.001), repeat('x', 9000) FROM generate_series(1, 5000) g";
         let rows = RunQueryDsl::load_stream::<Row>(diesel::sql_query(sql), &mut conn).await.unwrap();
         rows.try_for_each(async |_| Ok(())).await.unwrap();
     });
     tokio::time::timeout(Duration::from_millis(200), work).await.unwrap_err();
-    let [slow] = &cancelled(&watch)[..] else { panic!("{:?}", watch.slow()) };
+    let [slow] = &cancelled(&watch)[..] else { panic!("{:?}", watch.slow_statements()) };
     assert!(slow.sql.starts_with("SELECT g"), "{slow:?}");
 }
 
 #[tokio::test]
-async fn a_call_that_does_nothing_is_nothing() {
+async fn a_call_without_statements_records_nothing() {
     let watch = Watch::builder().build();
-    call(async {}).await;
-    assert!(futures_util::FutureExt::now_or_never(call(std::future::pending::<()>())).is_none());
+    time_call(async {}).await;
+    assert!(futures_util::FutureExt::now_or_never(time_call(std::future::pending::<()>())).is_none());
     assert!(watch.shapes().is_empty());
 }

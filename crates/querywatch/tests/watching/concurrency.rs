@@ -1,9 +1,9 @@
-//! Many threads, one watch.
+//! Many threads report to one watch.
 
 use diesel::connection::{Instrumentation as _, InstrumentationEvent, StrQueryHelper};
 use querywatch::{Scope, Watch};
 
-/// Nothing is lost while shapes are folded under those who record them, and readers read.
+/// Evictions and reads during recording lose no statement.
 #[test]
 fn every_statement_is_counted_once() {
     let watch = Watch::builder().max_shapes(5).build();
@@ -12,13 +12,13 @@ fn every_statement_is_counted_once() {
         for thread in 0..4 {
             let watch = &watch;
             threads.spawn(move || {
-                let mut probe = watch.instrumentation();
+                let mut instrumentation = watch.instrumentation();
                 let (_, report) = Scope::new(watch, "GET /").run_sync(|| {
                     for n in 0..per_thread {
                         let sql = format!("SELECT c{} FROM t", (n + thread) % 20);
                         let sql = StrQueryHelper::new(&sql);
-                        probe.on_connection_event(InstrumentationEvent::start_query(&sql));
-                        probe.on_connection_event(InstrumentationEvent::finish_query(&sql, None));
+                        instrumentation.on_connection_event(InstrumentationEvent::start_query(&sql));
+                        instrumentation.on_connection_event(InstrumentationEvent::finish_query(&sql, None));
                     }
                 });
                 assert_eq!(report.statements, per_thread);

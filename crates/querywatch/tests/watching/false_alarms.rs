@@ -1,4 +1,4 @@
-//! What looks like N+1 and is none: each case of the README, and its switch.
+//! The false alarms of the README and their remedies.
 
 use diesel::connection::SimpleConnection as _;
 use diesel::prelude::*;
@@ -20,7 +20,7 @@ fn batches_that_are_bounded_by_a_constant() {
     let (_, report) =
         Scope::new(&watch, "POST /").budget(8).run_sync(|| allow_repeats_sync(|| insert_in_batches(&mut conn)));
     assert_eq!((report.statements, report.findings.len()), (8, 0));
-    // What comes after them is judged.
+    // Later statements are evaluated.
     let (_, report) = Scope::new(&watch, "POST /").budget(8).run_sync(|| {
         allow_repeats_sync(|| name_of(&mut conn, 1));
         (0..8).for_each(|id| drop(name_of(&mut conn, id)));
@@ -35,7 +35,7 @@ async fn batches_in_a_future() {
     let mut conn = sqlite(&watch);
     let batches = async { allow_repeats(async { insert_in_batches(&mut conn) }).await };
     assert!(Scope::new(&watch, "POST /").run(batches).await.1.findings.is_empty());
-    // Outside of every scope there is nothing to allow.
+    // Outside of every scope it has no effect.
     allow_repeats(async { name_of(&mut conn, 1) }).await;
     allow_repeats_sync(|| name_of(&mut conn, 1));
 }

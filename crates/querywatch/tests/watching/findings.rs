@@ -1,4 +1,4 @@
-//! N+1, repeated queries, budgets: and who hears of them.
+//! Findings and their receivers.
 
 use std::sync::{Arc, Mutex};
 
@@ -7,7 +7,7 @@ use querywatch::{Finding, FindingKind, Scope, Sink, SlowStatement, Watch};
 
 use crate::fixture::{items, logged, name_of, sqlite};
 
-/// N+1 as it is in the books.
+/// Loads rows one by one.
 fn n_plus_one(conn: &mut SqliteConnection, times: i32) {
     for id in 0..times {
         name_of(conn, id);
@@ -15,7 +15,7 @@ fn n_plus_one(conn: &mut SqliteConnection, times: i32) {
 }
 
 #[test]
-fn more_than_the_limit_is_n_plus_one() {
+fn repetitions_above_the_limit_are_n_plus_one() {
     let watch = Watch::builder().repeat_limit(5).build();
     let mut conn = sqlite(&watch);
     let (_, report) = Scope::new(&watch, "GET /").run_sync(|| n_plus_one(&mut conn, 5));
@@ -30,8 +30,8 @@ fn more_than_the_limit_is_n_plus_one() {
 }
 
 #[test]
-fn a_finding_says_where() {
-    let watch = Watch::builder().locations(true).build();
+fn a_finding_contains_source_lines() {
+    let watch = Watch::builder().capture_locations(true).build();
     let mut conn = sqlite(&watch);
     let (_, report) = Scope::new(&watch, "GET /").run_sync(|| {
         n_plus_one(&mut conn, 6);
@@ -39,18 +39,18 @@ fn a_finding_says_where() {
         assert!(last.is_err());
     });
     let (first, last) = (report.findings[0].first_call.as_deref(), report.findings[0].last_call.as_deref());
-    // The helper of the fixture issued the first, this test the last.
+    // The helper of the fixture statement_count the first, this test the last.
     assert!(first.unwrap().contains("name_of") && first.unwrap().contains("fixture.rs:"), "{first:?}");
     assert!(last.unwrap().contains("findings.rs"), "{last:?}");
 
-    let watch = Watch::builder().locations(false).build();
+    let watch = Watch::builder().capture_locations(false).build();
     let mut conn = sqlite(&watch);
     let (_, report) = Scope::new(&watch, "GET /").run_sync(|| n_plus_one(&mut conn, 6));
     assert_eq!((&report.findings[0].first_call, &report.findings[0].last_call), (&None, &None));
 }
 
 #[test]
-fn the_same_parameters_again_are_another_finding() {
+fn repetitions_with_the_same_parameters_are_a_finding_of_their_own() {
     let watch = Watch::builder().compare_parameters(true).build();
     let mut conn = sqlite(&watch);
     let (_, report) = Scope::new(&watch, "GET /").run_sync(|| (0..9).for_each(|_| drop(name_of(&mut conn, 1))));
@@ -58,7 +58,7 @@ fn the_same_parameters_again_are_another_finding() {
     let (_, report) = Scope::new(&watch, "GET /").run_sync(|| n_plus_one(&mut conn, 9));
     assert_eq!(report.findings[0].kind, FindingKind::NPlusOne);
 
-    // Not asked to compare, it can't know.
+    // Without the comparison both count as N+1.
     let watch = Watch::builder().build();
     let mut conn = sqlite(&watch);
     let (_, report) = Scope::new(&watch, "GET /").run_sync(|| (0..9).for_each(|_| drop(name_of(&mut conn, 1))));
@@ -66,19 +66,19 @@ fn the_same_parameters_again_are_another_finding() {
 }
 
 #[test]
-fn without_parameters_the_text_tells() {
+fn texts_without_parameters_are_compared() {
     let watch = Watch::builder().build();
     let mut conn = sqlite(&watch);
     let mut run = |sql: &dyn Fn(i32) -> String| {
-        let ask = || (0..9).for_each(|n| assert!(diesel::sql_query(sql(n)).execute(&mut conn).is_ok()));
-        Scope::new(&watch, "GET /").run_sync(ask).1.findings[0].kind
+        let run_all = || (0..9).for_each(|n| assert!(diesel::sql_query(sql(n)).execute(&mut conn).is_ok()));
+        Scope::new(&watch, "GET /").run_sync(run_all).1.findings[0].kind
     };
     assert_eq!(run(&|_| "SELECT count(*) FROM items".to_owned()), FindingKind::RepeatedQuery);
     assert_eq!(run(&|n| format!("SELECT name FROM items WHERE id = {n}")), FindingKind::NPlusOne);
 }
 
 #[test]
-fn those_alike_are_one_and_the_log_says_so_once() {
+fn equal_findings_are_merged_and_logged_once() {
     let watch = Watch::builder().build();
     let mut conn = sqlite(&watch);
     let logged = logged(|| {
@@ -110,24 +110,28 @@ fn those_alike_are_one_and_the_log_says_so_once() {
 }
 
 #[test]
-fn sinks_hear_of_everything() {
+fn sinks_receive_slow_statements_and_findings() {
     #[derive(Clone, Default)]
-    struct Heard(Arc<Mutex<Vec<String>>>);
-    impl Sink for Heard {
-        fn slow(&self, statement: &SlowStatement) {
+    struct Recorder(Arc<Mutex<Vec<String>>>);
+    impl Sink for Recorder {
+        fn on_slow_statement(&self, statement: &SlowStatement) {
             self.0.lock().unwrap().push(format!("slow {}", statement.sql));
         }
 
-        fn finding(&self, finding: &Finding) {
+        fn on_finding(&self, finding: &Finding) {
             self.0.lock().unwrap().push(finding.to_string());
         }
     }
-    let heard = Heard::default();
-    let watch = Watch::builder().slow_threshold(std::time::Duration::ZERO).locations(false).sink(heard.clone()).build();
+    let recorder = Recorder::default();
+    let watch = Watch::builder()
+        .slow_threshold(std::time::Duration::ZERO)
+        .capture_locations(false)
+        .sink(recorder.clone())
+        .build();
     let mut conn = sqlite(&watch);
     Scope::new(&watch, "GET /").budget(0).run_sync(|| diesel::sql_query("SELECT 1").execute(&mut conn).unwrap());
-    assert_eq!(heard.0.lock().unwrap()[0], "slow SELECT ?");
-    let budget = &heard.0.lock().unwrap()[1];
+    assert_eq!(recorder.0.lock().unwrap()[0], "slow SELECT ?");
+    let budget = &recorder.0.lock().unwrap()[1];
     assert!(budget.starts_with("budget exceeded: 1 statements, at most 0 allowed in GET / at "), "{budget}");
 }
 
@@ -141,14 +145,14 @@ fn a_guard_fails_the_test() {
 }
 
 #[test]
-fn a_guard_without_findings_is_quiet() {
+fn a_guard_without_findings_passes() {
     let watch = Watch::builder().build();
     let _guard = watch.fail_on_findings();
     Scope::new(&watch, "GET /").run_sync(|| n_plus_one(&mut sqlite(&watch), 5));
 }
 
 #[tokio::test]
-async fn a_budget_that_holds_gives_the_output() {
+async fn a_budget_that_holds_returns_the_output() {
     let mut conn = sqlite(&Watch::builder().build());
     assert_eq!(querywatch::assert_budget!(1, async { name_of(&mut conn, 1) }).as_deref(), Some("one"));
 }
@@ -162,7 +166,7 @@ async fn a_budget_that_does_not_hold_fails_the_test() {
 
 #[tokio::test]
 #[should_panic(expected = "N+1: 9 times, at most 5 allowed: SELECT")]
-async fn a_budget_does_not_excuse_n_plus_one() {
+async fn a_budget_that_holds_still_fails_for_n_plus_one() {
     let mut conn = sqlite(&Watch::builder().build());
     querywatch::assert_budget!(100, async { n_plus_one(&mut conn, 9) });
 }

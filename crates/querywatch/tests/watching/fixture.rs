@@ -1,4 +1,4 @@
-//! A table, connections to it, and a log.
+//! Connections to a table, and the log.
 
 use std::cell::RefCell;
 use std::io;
@@ -20,7 +20,7 @@ diesel::table! {
 pub(crate) const TABLE: &str = "CREATE TABLE items (id INTEGER PRIMARY KEY, name TEXT NOT NULL);
     INSERT INTO items VALUES (1, 'one'), (2, 'two'), (3, 'three')";
 
-/// A database in memory, watched from now on.
+/// Connects a watch to a new in-memory database.
 pub(crate) fn sqlite(watch: &Watch) -> SqliteConnection {
     let mut conn = SqliteConnection::establish(":memory:").unwrap();
     conn.batch_execute(TABLE).unwrap();
@@ -28,7 +28,7 @@ pub(crate) fn sqlite(watch: &Watch) -> SqliteConnection {
     conn
 }
 
-/// A database of its own, watched from now on.
+/// Connects a watch to a new database.
 pub(crate) async fn postgres(watch: &Watch) -> AsyncPgConnection {
     let server = Postgres::shared().await.unwrap();
     let url = server
@@ -44,12 +44,12 @@ pub(crate) async fn postgres(watch: &Watch) -> AsyncPgConnection {
     conn
 }
 
-/// One of a shape's rows by its id: what a careless loop does.
+/// Loads one row by its id.
 pub(crate) fn name_of(conn: &mut SqliteConnection, id: i32) -> Option<String> {
     items::table.find(id).select(items::name).first(conn).optional().unwrap()
 }
 
-/// The shape that begins with this text.
+/// Returns the shape that starts with this text.
 pub(crate) fn shape(watch: &Watch, start: &str) -> ShapeSnapshot {
     let shapes = watch.shapes();
     let found = shapes.iter().find(|shape| shape.sql.starts_with(start));
@@ -60,8 +60,7 @@ thread_local! {
     static LOG: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
 }
 
-/// What this thread logs meanwhile, as JSON. One subscriber is for all tests: with one for each, those of tests that run at
-/// the same time lose events.
+/// Returns the log lines of this thread as JSON. All tests share one subscriber: with several, parallel tests lose events.
 pub(crate) fn logged(work: impl FnOnce()) -> Vec<serde_json::Value> {
     static INSTALLED: Once = Once::new();
     INSTALLED.call_once(|| {

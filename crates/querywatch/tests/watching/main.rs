@@ -1,4 +1,4 @@
-//! A watch over real connections: SQLite by diesel and diesel-async, and PostgreSQL.
+//! Tests with real connections to SQLite and PostgreSQL.
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
 mod fixture;

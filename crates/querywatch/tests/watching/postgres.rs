@@ -1,4 +1,4 @@
-//! PostgreSQL by diesel-async.
+//! diesel-async on PostgreSQL.
 
 use std::time::{Duration, Instant};
 
@@ -10,7 +10,7 @@ use querywatch::{FindingKind, Scope, Watch};
 use crate::fixture::{items, postgres, shape};
 
 #[tokio::test]
-async fn statements_have_shapes_and_values_are_not_kept() {
+async fn statements_have_shapes_and_values_are_not_stored() {
     let watch = Watch::builder().build();
     let mut conn = postgres(&watch).await;
     let row = (items::id.eq(77), items::name.eq("secret"));
@@ -56,8 +56,8 @@ async fn transactions_failures_and_batches_are_counted() {
 }
 
 #[tokio::test]
-async fn n_plus_one_is_found_and_says_where() {
-    let watch = Watch::builder().locations(true).build();
+async fn n_plus_one_has_source_lines() {
+    let watch = Watch::builder().capture_locations(true).build();
     let mut conn = postgres(&watch).await;
     let (_, report) = Scope::new(&watch, "GET /").run(n_plus_one(&mut conn)).await;
     let finding = &report.findings[0];
@@ -74,7 +74,7 @@ async fn n_plus_one(conn: &mut diesel_async::AsyncPgConnection) {
 }
 
 #[tokio::test]
-async fn pipelined_statements_are_not_charged_for_waiting() {
+async fn durations_of_pipelined_statements_exclude_the_wait() {
     let watch = Watch::builder().build();
     let conn = postgres(&watch).await;
     let sleep = diesel::sql_query("SELECT pg_sleep(0.2)");
@@ -93,15 +93,15 @@ async fn pipelined_statements_are_not_charged_for_waiting() {
     slept.and(one).and(two).unwrap();
     assert_eq!(report.statements, 3);
     assert!(shape(&watch, "SELECT pg_sleep").since_start.max_us >= 200_000);
-    // They were made at the same time; with the wait for the first in them, their times would be twice or thrice the whole.
+    // If each duration included the wait for the first statement, the sum would exceed the elapsed time.
     assert!(report.db_time >= Duration::from_millis(200) && report.db_time <= began.elapsed(), "{report:?}");
 }
 
 #[tokio::test]
-async fn a_statement_that_was_given_up_spoils_no_later_one() {
+async fn a_dropped_statement_affects_no_later_one() {
     let watch = Watch::builder().build();
     let mut conn = postgres(&watch).await;
-    // Made, and never polled.
+    // Created and never polled.
     drop(RunQueryDsl::execute(diesel::sql_query("SELECT 1"), &mut conn));
     let other = postgres(&watch).await;
     RunQueryDsl::execute(diesel::sql_query("SELECT pg_sleep(0.2)"), &mut &other).await.unwrap();

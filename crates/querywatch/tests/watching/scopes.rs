@@ -1,7 +1,7 @@
-//! Which scope a statement belongs to.
+//! The scopes of statements.
 
 use diesel::prelude::*;
-use querywatch::{FindingKind, Scope, Watch, carry_sync, issued, set_budget, set_route};
+use querywatch::{FindingKind, Scope, Watch, in_current_scope_sync, set_budget, set_route, statement_count};
 
 use crate::fixture::{name_of, shape, sqlite};
 
@@ -9,11 +9,11 @@ use crate::fixture::{name_of, shape, sqlite};
 fn a_scope_counts_and_times() {
     let watch = Watch::builder().build();
     let mut conn = sqlite(&watch);
-    assert_eq!(issued(), None);
+    assert_eq!(statement_count(), None);
     let (counted, report) = Scope::new(&watch, "GET /").run_sync(|| {
         name_of(&mut conn, 1);
         name_of(&mut conn, 2);
-        issued()
+        statement_count()
     });
     assert_eq!((counted, report.statements), (Some(2), 2));
     assert!(!report.db_time.is_zero() && report.findings.is_empty());
@@ -39,13 +39,13 @@ fn a_handler_may_set_its_route_and_budget() {
     assert_eq!(finding.request_id.as_deref(), Some("r-1"));
     assert!(finding.first_call.as_deref().unwrap().contains("scopes.rs"), "{finding:?}");
     assert_eq!(shape(&watch, "SELECT").routes[0].route, "GET /items/{id}");
-    // Outside of every scope they do nothing.
+    // Outside of every scope they have no effect.
     set_route("x");
     set_budget(0);
 }
 
 #[test]
-fn an_inner_scope_counts_for_the_outer_one_too() {
+fn an_inner_scope_counts_for_the_outer_scope() {
     let watch = Watch::builder().build();
     let mut conn = sqlite(&watch);
     let (inner, outer) = Scope::new(&watch, "test").run_sync(|| {
@@ -62,11 +62,11 @@ fn an_inner_scope_counts_for_the_outer_one_too() {
 }
 
 #[test]
-fn another_thread_belongs_to_the_scope_that_carries_it() {
+fn a_thread_can_run_in_the_current_scope() {
     let watch = Watch::builder().build();
     let (mut one, mut other) = (sqlite(&watch), sqlite(&watch));
     let (_, report) = Scope::new(&watch, "GET /").run_sync(|| {
-        std::thread::spawn(carry_sync(move || name_of(&mut one, 1))).join().unwrap();
+        std::thread::spawn(in_current_scope_sync(move || name_of(&mut one, 1))).join().unwrap();
         std::thread::spawn(move || name_of(&mut other, 1)).join().unwrap();
     });
     assert_eq!(report.statements, 1);
@@ -74,7 +74,7 @@ fn another_thread_belongs_to_the_scope_that_carries_it() {
 }
 
 #[test]
-fn a_scope_that_panics_reports_what_it_found() {
+fn a_scope_that_panics_reports_its_findings() {
     let watch = Watch::builder().build();
     let mut conn = sqlite(&watch);
     let scope = Scope::new(&watch, "GET /").budget(0);
@@ -88,13 +88,13 @@ fn two_watches_do_not_mix() {
     let (one, other) = (Watch::builder().build(), Watch::builder().build());
     let mut conn = sqlite(&one);
     let (_, report) = Scope::new(&other, "GET /other").run_sync(|| name_of(&mut conn, 1));
-    // The scope counts it, but its route is none of the first watch's.
+    // The scope counts the statement, but the first watch does not know its route.
     assert_eq!(report.statements, 1);
     assert!(shape(&one, "SELECT").routes.is_empty() && other.shapes().is_empty());
 }
 
 #[test]
-fn a_connection_without_rows_is_watched_too() {
+fn statements_without_rows_are_recorded() {
     let watch = Watch::builder().build();
     let mut conn = sqlite(&watch);
     let rows = diesel::sql_query("DELETE FROM items").execute(&mut conn).unwrap();

@@ -1,4 +1,4 @@
-//! diesel's own connection to SQLite.
+//! diesel on SQLite.
 
 use diesel::connection::SimpleConnection as _;
 use diesel::prelude::*;
@@ -7,7 +7,7 @@ use querywatch::{Scope, Watch};
 use crate::fixture::{items, name_of, shape, sqlite};
 
 #[test]
-fn statements_have_shapes_and_values_are_not_kept() {
+fn statements_have_shapes_and_values_are_not_stored() {
     let watch = Watch::builder().build();
     let mut conn = sqlite(&watch);
     assert_eq!(name_of(&mut conn, 2).as_deref(), Some("two"));
@@ -23,7 +23,8 @@ fn statements_have_shapes_and_values_are_not_kept() {
             && select.since_start.p99_us <= select.since_start.max_us
     );
     assert_eq!(shape(&watch, "UPDATE").sql, "UPDATE items SET name = ? WHERE id = ?");
-    let everything = serde_json::to_string(&(watch.shapes(), watch.totals(), watch.slow(), watch.findings())).unwrap();
+    let everything =
+        serde_json::to_string(&(watch.shapes(), watch.totals(), watch.slow_statements(), watch.findings())).unwrap();
     assert!(!everything.contains("secret") && !everything.contains("77 "), "{everything}");
 }
 
@@ -83,7 +84,7 @@ fn failures_and_batches_are_counted() {
 }
 
 #[test]
-fn routes_and_series_are_known_of_a_shape() {
+fn a_shape_has_routes_and_a_series() {
     let watch = Watch::builder().build();
     let mut conn = sqlite(&watch);
     for (route, times) in [("GET /a", 1), ("GET /b", 2)] {
@@ -99,7 +100,7 @@ fn routes_and_series_are_known_of_a_shape() {
 }
 
 #[test]
-fn more_shapes_than_are_kept_are_counted_together() {
+fn evicted_shapes_are_merged() {
     let watch = Watch::builder().max_shapes(10).build();
     let mut conn = sqlite(&watch);
     for n in 0..50 {
@@ -116,7 +117,7 @@ fn more_shapes_than_are_kept_are_counted_together() {
 }
 
 #[test]
-fn a_text_that_is_new_each_time_is_learned_each_time_and_bounded() {
+fn texts_with_new_values_share_a_shape() {
     let watch = Watch::builder().build();
     let mut conn = sqlite(&watch);
     for n in 0..2_000 {

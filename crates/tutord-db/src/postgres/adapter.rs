@@ -173,7 +173,7 @@ impl Postgres {
         let mut lease = self.lease().await?;
         lease.connection().state().clear();
         // One call on one connection: only so are rows that are still to come, and statements that are given up, timed.
-        let call = querywatch::call(async { operation(lease.connection()).await });
+        let call = querywatch::time_call(async { operation(lease.connection()).await });
         let outcome = tokio::time::timeout(self.deadline, call).await;
         // At the deadline the lease is dropped unfinished, which cancels the statement on the server.
         let outcome = outcome.map_err(|_| Error::Timeout)?;

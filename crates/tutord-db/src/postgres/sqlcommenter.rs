@@ -11,7 +11,7 @@ use diesel_async::{
 
 use super::sqlstate::SqlState;
 
-/// A connection that appends [`querywatch::comment`] to each statement, if enabled.
+/// A connection that appends [`querywatch::sql_comment`] to each statement, if enabled.
 ///
 /// Without comments it delegates to the inner connection: texts stay unchanged, and statements are prepared once.
 pub struct Connection {
@@ -37,7 +37,7 @@ impl Connection {
     }
 
     fn commented<Q>(&self, query: Q) -> Commented<Q> {
-        Commented { query, comment: if self.comments { querywatch::comment() } else { None } }
+        Commented { query, comment: if self.comments { querywatch::sql_comment() } else { None } }
     }
 }
 

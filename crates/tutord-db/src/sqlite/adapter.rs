@@ -94,7 +94,7 @@ impl Sqlite {
         F: AsyncFnOnce(&mut Conn) -> Result<T>,
     {
         let mut connection = self.metrics.timed(get(&self.readers)).await?;
-        querywatch::call(async { operation(&mut connection).await }).await
+        querywatch::time_call(async { operation(&mut connection).await }).await
     }
 
     /// Runs a single statement that writes.
@@ -103,7 +103,7 @@ impl Sqlite {
         F: AsyncFnOnce(&mut Conn) -> Result<T>,
     {
         let mut connection = get(&self.writer).await?;
-        let outcome = querywatch::call(async { operation(&mut connection).await }).await;
+        let outcome = querywatch::time_call(async { operation(&mut connection).await }).await;
         if let Err(Error::Refused(Refusal::DiskFull, _)) = &outcome {
             self.may_be_full.store(true, Ordering::Relaxed);
         }

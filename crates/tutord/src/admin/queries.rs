@@ -102,7 +102,7 @@ async fn queries(
     shapes.sort_by_key(|shape| Reverse((query.sort.of(&shape.window), query.sort.of(&shape.since_start))));
     let plans = &state.plans;
     let shapes = shapes.into_iter().take(limit).map(|shape| ShapeReport { plan: plans.plan(&shape.id), shape });
-    let (mut slow, mut findings) = (state.watch.slow(), state.watch.findings());
+    let (mut slow, mut findings) = (state.watch.slow_statements(), state.watch.findings());
     slow.truncate(limit);
     findings.truncate(limit);
     Ok(axum::Json(QueryReport { totals: state.watch.totals(), shapes: shapes.collect(), slow, findings, server }))

@@ -119,7 +119,7 @@ impl Exchange {
             Self::Open(question) => question,
         };
         let (id, failed, own_state) = (question.message.id, question.clone(), state.clone());
-        let answering = querywatch::carry(async move { question.answer(&own_state).await });
+        let answering = querywatch::in_current_scope(async move { question.answer(&own_state).await });
         // The request waits for the model; the work of the task itself is short.
         let answered = without_load(state.background.spawn(answering.in_current_span())).await;
         let reply = answered.unwrap_or_else(|error| Err(failed.explain(ApiError::internal(&error))))?;

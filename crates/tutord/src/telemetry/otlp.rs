@@ -66,20 +66,20 @@ impl Sink for StatementSpans {
         true
     }
 
-    fn statement(&self, statement: &Statement<'_>) {
+    fn on_statement(&self, statement: &Statement<'_>) {
         let tracer = global::tracer(SCOPE);
         let end = SystemTime::now();
         let name = statement.sql.split(' ').next().unwrap_or_default().to_owned();
         let mut span = tracer
             .span_builder(name)
             .with_kind(SpanKind::Client)
-            .with_start_time(end.checked_sub(statement.took).unwrap_or(end))
+            .with_start_time(end.checked_sub(statement.duration).unwrap_or(end))
             .with_attributes([KeyValue::new("db.query.text", statement.sql.to_owned())])
             .start_with_context(&tracer, &tracing::Span::current().context());
         match statement.outcome {
-            Outcome::Finished => {}
             Outcome::Failed => span.set_status(Status::error("failed")),
             Outcome::Cancelled => span.set_status(Status::error("cancelled")),
+            _ => {}
         }
         span.end_with_timestamp(end);
     }

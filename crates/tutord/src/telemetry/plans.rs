@@ -123,7 +123,7 @@ impl Plans {
 }
 
 impl Sink for Plans {
-    fn slow(&self, statement: &SlowStatement) {
+    fn on_slow_statement(&self, statement: &SlowStatement) {
         if self.state().enqueue(&statement.shape, Instant::now()) {
             self.0.queued.notify_one();
         }

@@ -41,7 +41,7 @@ const SLOW: &str = "WITH RECURSIVE n";
 
 /// Returns the id of the slow statement's shape.
 fn slow_shape(app: &TestApp) -> String {
-    app.watch().slow().into_iter().find(|slow| slow.sql.starts_with(SLOW)).unwrap().shape
+    app.watch().slow_statements().into_iter().find(|slow| slow.sql.starts_with(SLOW)).unwrap().shape
 }
 
 async fn every_page_requires_an_admin(app: &TestApp) {

@@ -113,7 +113,7 @@ async fn listed_shape(admin: &TestClient<'_>, id: &str) -> Value {
 }
 
 fn find_slow(app: &TestApp, part: &str) -> SlowStatement {
-    let slow = app.watch().slow();
+    let slow = app.watch().slow_statements();
     slow.iter()
         .find(|slow| slow.sql.contains(part))
         .cloned()

@@ -133,7 +133,7 @@ async fn every_page_is_accessible() {
     browser.find("main[data-live]").await;
     let shape = format!(
         "queries/{}",
-        app.watch().slow().into_iter().find(|slow| slow.sql.starts_with("WITH RECURSIVE")).unwrap().shape
+        app.watch().slow_statements().into_iter().find(|slow| slow.sql.starts_with("WITH RECURSIVE")).unwrap().shape
     );
     for page in ["", "queries", &shape, "slow", "findings", "cache", "pool", "server", "replicas", "llm", "mail"] {
         browser.go(format!("{}/ops/{page}", app.base_url).trim_end_matches('/')).await;

@@ -92,7 +92,7 @@ impl CachedStore {
         effects: impl FnOnce(&Result<T>) -> (Vec<CacheEffect>, Vec<Replacement>) + Send + 'static,
     ) -> Result<T> {
         let (cache, namespaces) = (self.cache.clone(), Arc::clone(&self.namespaces));
-        let work = querywatch::carry(async move {
+        let work = querywatch::in_current_scope(async move {
             let outcome = write.await;
             let (effects, replacements) = effects(&outcome);
             // Even if the invalidation is deferred, no read of this process returns the old value.

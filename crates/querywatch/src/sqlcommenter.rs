@@ -1,25 +1,27 @@
-//! Comments that tell a database server on whose behalf a statement runs.
+//! Comments that name the origin of a statement for the database server.
 
 use std::fmt::Write as _;
 
-use crate::scope;
+use crate::context;
 
-/// The current scope as a comment to put after a statement, a space before it: route, request id and trace, in the form of
-/// [sqlcommenter](https://google.github.io/sqlcommenter/spec/). `None` outside of every scope, or when nothing is known.
+/// Returns a comment with the route, request id and trace of the current scope, to append to a statement, in the format of
+/// [sqlcommenter](https://google.github.io/sqlcommenter/spec/).
 ///
-/// The server shows it in `pg_stat_activity`, its log and `auto_explain`. It makes each statement's text unique, so such
-/// statements can't be prepared once and used again: have a switch for it. Shapes are without comments.
+/// Returns `None` outside of every scope, or if the scope has none of the three. The comment starts with a space.
+///
+/// The server shows the comment in `pg_stat_activity`, its log and `auto_explain`. A comment makes the text of each
+/// statement unique and so prevents the reuse of prepared statements: make it optional. Shapes contain no comments.
 ///
 /// ```
 /// use querywatch::{Scope, Watch};
 ///
 /// let watch = Watch::builder().build();
-/// let (comment, _) = Scope::new(&watch, "GET /users/{id}").run_sync(querywatch::comment);
+/// let (comment, _) = Scope::new(&watch, "GET /users/{id}").run_sync(querywatch::sql_comment);
 /// assert_eq!(comment.unwrap(), " /*route='GET%20%2Fusers%2F%7Bid%7D'*/");
 /// ```
-pub fn comment() -> Option<String> {
-    let origin = scope::origin()?;
-    // In the order of the names, as the specification asks.
+pub fn sql_comment() -> Option<String> {
+    let origin = context::origin()?;
+    // The specification requires the order of the names.
     let pairs = [("request_id", origin.request_id), ("route", origin.route), ("traceparent", origin.traceparent)];
     let mut text = String::new();
     for (name, value) in pairs {
@@ -37,7 +39,7 @@ pub fn comment() -> Option<String> {
     Some(text)
 }
 
-/// By percent signs, all but the unreserved characters of RFC 3986: nothing that ends a comment, or a text, is left.
+/// Percent-encodes all but the unreserved characters of RFC 3986, so that no value can end the comment or its quotes.
 fn encode(text: &mut String, value: &str) {
     for byte in value.bytes() {
         if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
@@ -55,13 +57,13 @@ mod tests {
     use crate::{Scope, Watch};
 
     #[test]
-    fn it_tells_what_is_known_and_can_not_be_left() {
-        assert_eq!(comment(), None);
-        assert_eq!(Scope::unwatched().run_sync(comment).0, None);
+    fn a_comment_has_the_known_values_and_escapes_them() {
+        assert_eq!(sql_comment(), None);
+        assert_eq!(Scope::unwatched().run_sync(sql_comment).0, None);
         let watch = Watch::builder().build();
         let trace = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
         let scope = Scope::new(&watch, "GET /x").request_id("'*/; DROP").traceparent(trace);
         let expected = format!(" /*request_id='%27%2A%2F%3B%20DROP',route='GET%20%2Fx',traceparent='{trace}'*/");
-        assert_eq!(scope.run_sync(comment).0, Some(expected));
+        assert_eq!(scope.run_sync(sql_comment).0, Some(expected));
     }
 }

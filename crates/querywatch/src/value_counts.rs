@@ -1,16 +1,16 @@
-//! The values of a slot that is over, in few bytes: 29 of 30 slots are such, for every shape.
+//! A compact encoding of the values of a closed slot. Each shape has up to 29 of them.
 
-/// Values in ascending order and how often each was, as differences and counts of 7 bits a byte (LEB128).
+/// Ascending values and their counts, encoded as LEB128 differences and counts.
 #[derive(Debug, Default)]
-pub(crate) struct Packed(Box<[u8]>);
+pub(crate) struct ValueCounts(Box<[u8]>);
 
-impl Packed {
-    /// Packs values that ascend.
+impl ValueCounts {
+    /// Encodes ascending values.
     pub(crate) fn new(values: impl Iterator<Item = (u64, u32)>) -> Self {
         let (mut bytes, mut last) = (Vec::new(), 0);
         for (value, count) in values {
-            push(&mut bytes, value.saturating_sub(last));
-            push(&mut bytes, count.into());
+            encode(&mut bytes, value.saturating_sub(last));
+            encode(&mut bytes, count.into());
             last = value;
         }
         Self(bytes.into())
@@ -19,13 +19,13 @@ impl Packed {
     pub(crate) fn iter(&self) -> impl Iterator<Item = (u64, u32)> {
         let (mut bytes, mut value) = (self.0.iter().copied(), 0_u64);
         std::iter::from_fn(move || {
-            value = value.saturating_add(pull(&mut bytes)?);
-            Some((value, u32::try_from(pull(&mut bytes)?).unwrap_or(u32::MAX)))
+            value = value.saturating_add(decode(&mut bytes)?);
+            Some((value, u32::try_from(decode(&mut bytes)?).unwrap_or(u32::MAX)))
         })
     }
 }
 
-fn push(bytes: &mut Vec<u8>, mut number: u64) {
+fn encode(bytes: &mut Vec<u8>, mut number: u64) {
     loop {
         let [low, ..] = number.to_le_bytes();
         number >>= 7;
@@ -37,7 +37,7 @@ fn push(bytes: &mut Vec<u8>, mut number: u64) {
     }
 }
 
-fn pull(bytes: &mut impl Iterator<Item = u8>) -> Option<u64> {
+fn decode(bytes: &mut impl Iterator<Item = u8>) -> Option<u64> {
     let (mut number, mut shift) = (0, 0);
     loop {
         let byte = bytes.next()?;
@@ -59,9 +59,9 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_was_packed_comes_out(values in prop::collection::btree_map(any::<u64>(), any::<u32>(), 0..50)) {
-            let packed = Packed::new(values.clone().into_iter());
-            prop_assert_eq!(packed.iter().collect::<BTreeMap<_, _>>(), values);
+        fn values_survive_a_round_trip(values in prop::collection::btree_map(any::<u64>(), any::<u32>(), 0..50)) {
+            let encoded = ValueCounts::new(values.clone().into_iter());
+            prop_assert_eq!(encoded.iter().collect::<BTreeMap<_, _>>(), values);
         }
     }
 }

@@ -16,7 +16,8 @@
       width: box.clientWidth,
       height: 220,
       cursor: { drag: { x: false, y: false } },
-      scales: { y: { range: (_, __, max) => [0, max > 0 ? max * 1.1 : 1] } },
+      // Without a minimum, a single point has an axis of years.
+      scales: { x: { range: (_, min, max) => [Math.min(min, max - 60), max] }, y: { range: (_, __, max) => [0, max > 0 ? max * 1.1 : 1] } },
       axes: [axis, { ...axis, size: 60 }],
       series: [
         {},
@@ -81,6 +82,7 @@
       const known = key && keyed.get(key);
       const old = from.childNodes[index];
       if (known) {
+        keyed.delete(key);
         if (known !== old) from.insertBefore(known, old ?? null);
         morph(known, node);
       } else if (!old) {

@@ -50,7 +50,7 @@ pub(crate) fn table(base: &str, findings: &[Finding]) -> Markup {
             caption { "Findings, grouped by kind, route and statement; times in UTC" }
             thead { tr {
                 th scope="col" { "Finding" }
-                th scope="col" { "Statement and remedy" }
+                th scope="col" { "Route, statement and remedy" }
                 th.number scope="col" { "Statements" }
                 th.number scope="col" { "Requests" }
                 th scope="col" { "Last seen" }
@@ -59,13 +59,14 @@ pub(crate) fn table(base: &str, findings: &[Finding]) -> Markup {
             tbody {
                 @for finding in findings {
                     tr data-key=(key(finding)) {
-                        th scope="row" {
-                            span.badge { (name(finding.kind)) } br;
+                        th scope="row" { span.badge { (name(finding.kind)) } }
+                        td.wide {
                             (code_or(finding.route.as_deref(), "in the background"))
-                        }
-                        td {
-                            @if let (Some(id), Some(sql)) = (&finding.shape, &finding.sql) { (statement_link(base, id, sql)) }
-                            @else { span.muted { "all statements" } }
+                            div {
+                                @if let (Some(id), Some(sql)) = (&finding.shape, &finding.sql) {
+                                    (statement_link(base, id, sql))
+                                } @else { span.muted { "all statements" } }
+                            }
                             (Remedy::of(finding).render())
                         }
                         td.number {

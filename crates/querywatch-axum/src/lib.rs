@@ -1,6 +1,8 @@
 #![doc = include_str!("../README.md")]
 #![forbid(unsafe_code)]
 
+// Imports point to the left in this list: format; parts; chart; view, remedy, assets, page; requests; layer, source; pages;
+// shell; dashboard.
 mod assets;
 mod chart;
 mod dashboard;

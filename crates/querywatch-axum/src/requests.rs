@@ -23,7 +23,7 @@ const OTHER: &str = "(other routes)";
 ///
 /// A [`WatchLayer`](crate::WatchLayer) writes it, a [`Dashboard`](crate::Dashboard) shows it. Memory is bounded: 200
 /// routes, 50 requests, 30 shapes of a request, 120 characters of a shape. Requests without statements count for their
-/// route, and are not stored.
+/// route, and are not stored. Requests whose client disconnects before the response are not recorded.
 #[derive(Debug, Clone, Default)]
 pub struct Requests(Arc<Mutex<Log>>);
 

@@ -64,6 +64,16 @@ async fn an_open_page_shows_new_requests_and_can_pause() {
     browser.until("document.querySelector('#live-status').textContent === 'Paused.'").await;
     browser.click("#pause").await;
     browser.until("document.querySelector('#live-status').textContent === 'Live.'").await;
+
+    // Rows with the same values are rows of their own after each update.
+    browser.go(&format!("{url}/ops/slow")).await;
+    browser.find("[data-refresh]").await;
+    browser.until("document.querySelector('#live-status').textContent === 'Live.'").await;
+    for count in [5, 4] {
+        visit(count).await;
+        let rows = 13 + if count == 5 { 5 } else { 9 };
+        browser.until(&format!("document.querySelectorAll('[data-part=slow] tbody tr').length === {rows}")).await;
+    }
     let loaded = browser.run("return performance.getEntriesByType('resource').map((entry) => entry.name)").await;
     let elsewhere: Vec<_> =
         loaded.as_array().unwrap().iter().filter(|name| !name.as_str().unwrap().starts_with(&url)).collect();

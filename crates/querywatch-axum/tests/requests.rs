@@ -9,7 +9,7 @@ use axum::Router;
 use axum::body::{Body, to_bytes};
 use axum::http::{HeaderName, Request, StatusCode};
 use axum::response::Html;
-use axum::routing::get;
+use axum::routing::{any, get};
 use maud::html;
 use querywatch_axum::querywatch::FindingKind;
 use querywatch_axum::{Frame, Section, maud};
@@ -55,6 +55,26 @@ async fn a_request_id_is_bounded_and_its_header_can_be_chosen() {
         let request = Request::get("/users/7/posts").header("x-id", id).header("x-request-id", "other");
         respond(&app, request.body(Body::empty()).unwrap()).await;
         assert_eq!(service.watch.findings()[0].request_id, expected);
+    }
+}
+
+#[tokio::test]
+async fn names_of_routes_are_bounded() {
+    let comment = async || querywatch_axum::querywatch::sql_comment().unwrap_or_default();
+    let app = Router::new().route("/comment/{id}", any(comment)).fallback(comment).layer(Service::new().layer());
+    for (method, path, expected) in [
+        ("GET", "/comment/1", "GET%20%2Fcomment%2F%7Bid%7D"),
+        ("BREW", "/comment/2", "OTHER%20%2Fcomment%2F%7Bid%7D"),
+        ("GET", "/elsewhere", "%28no%20route%29"),
+        ("BREW", "/elsewhere", "%28no%20route%29"),
+    ] {
+        let request = Request::builder().method(method).uri(path).body(Body::empty()).unwrap();
+        assert_eq!(respond(&app, request).await.2, format!(" /*route='{expected}'*/"), "{method} {path}");
+    }
+    let trace = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+    for (traceparent, expected) in [(trace, true), (&trace[1..], false)] {
+        let request = Request::get("/elsewhere").header("traceparent", traceparent).body(Body::empty()).unwrap();
+        assert_eq!(respond(&app, request).await.2.contains("traceparent"), expected, "{traceparent}");
     }
 }
 

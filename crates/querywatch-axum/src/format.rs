@@ -141,6 +141,12 @@ mod tests {
     }
 
     #[test]
+    fn durations_follow_the_word_last() {
+        let ms = [500, 1_000, 60_000, 90_000, 300_000].map(std::time::Duration::from_millis);
+        assert_eq!(ms.map(words), ["500 ms", "1 s", "minute", "90 s", "5 minutes"]);
+    }
+
+    #[test]
     fn times_are_readable_and_machine_readable() {
         let expected = r#"<time datetime="2026-01-02T03:04:05Z">2026-01-02 03:04:05</time>"#;
         assert_eq!(when(1_767_323_045_000).into_string(), expected);

@@ -88,7 +88,7 @@ async fn a_route_over_its_budget_is_a_finding() {
     page(&app, "/users/5/posts").await;
     let findings = page(&app, "/ops/findings").await;
     assert!(findings.contains("Over budget") && findings.contains("GET /users/{count}/posts"), "{findings}");
-    assert!(findings.contains("of 4") && findings.contains("tests/requests.rs:"), "{findings}");
+    assert!(findings.contains("limit 4") && findings.contains("tests/requests.rs:"), "{findings}");
     // The default holds for routes without a budget.
     page(&app, "/markup/1").await;
     assert!(service.watch.findings().iter().any(|finding| (finding.calls, finding.limit) == (6, 2)));

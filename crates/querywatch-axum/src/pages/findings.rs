@@ -71,7 +71,7 @@ pub(crate) fn table(base: &str, findings: &[Finding]) -> Markup {
                         }
                         td.number {
                             (format::count(finding.calls.into())) br;
-                            span.muted { "of " (format::count(finding.limit.into())) }
+                            span.muted { "limit " (format::count(finding.limit.into())) }
                         }
                         td.number { (format::count(finding.scopes)) }
                         td {

@@ -48,7 +48,7 @@ pub(crate) fn table(source: &Source, base: &str, statements: &[SlowStatement]) -
             } }
             tbody {
                 @for statement in statements {
-                    tr data-key=(format!("{} {} {}", statement.at_ms, statement.shape, statement.duration_us)) {
+                    tr data-key=(format!("{} {}", statement.at_ms, statement.shape)) {
                         td { (format::when(statement.at_ms)) }
                         td.number { (format::time(statement.duration_us)) }
                         th scope="row" { (statement_link(base, &statement.shape, &statement.sql)) }

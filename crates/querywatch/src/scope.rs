@@ -53,6 +53,13 @@ impl Scope {
         self
     }
 
+    /// Sets the maximum number of statements, like [`budget`](Self::budget), and where it is set: for libraries that set the
+    /// budgets of their callers.
+    pub fn budget_set_at(self, statements: u32, location: &'static Location<'static>) -> Self {
+        self.0.set_budget((statements, location));
+        self
+    }
+
     /// Runs a future and returns its output with a report of its statements. A scope that is dropped before its end
     /// still reports its findings.
     ///

@@ -1,12 +1,13 @@
 //! Snapshots of a watch, for dashboards and metrics.
 
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use serde::Serialize;
 
 use crate::events::{Finding, SlowStatement, hex};
 use crate::registry::{RegistryTotals, Shape};
-use crate::stats::{MergedStats, Point, ReadTime, Stats};
+use crate::stats::{MergedStats, Point, ReadTime, SLOTS, Stats};
 use crate::watch::Watch;
 
 /// The id and text of the entry that merges the evicted shapes.
@@ -111,6 +112,21 @@ impl Watch {
     /// Returns the findings, newest first; at most 200.
     pub fn findings(&self) -> Vec<Finding> {
         self.0.finding_log.all()
+    }
+
+    /// Returns the duration from which a statement is slow.
+    pub fn slow_threshold(&self) -> Duration {
+        self.0.settings.slow_threshold
+    }
+
+    /// Returns the number of statements of one shape above which a scope has a finding.
+    pub fn repeat_limit(&self) -> u32 {
+        self.0.settings.repeat_limit
+    }
+
+    /// Returns the duration of the sliding window.
+    pub fn window(&self) -> Duration {
+        self.0.now().slot_length * u32::try_from(SLOTS).unwrap_or(1)
     }
 
     /// Returns the statistics of all shapes together. Merging the histograms of 500 shapes takes milliseconds.

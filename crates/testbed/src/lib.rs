@@ -13,6 +13,8 @@ mod process;
 pub mod redis;
 mod redis_sentinel;
 pub mod smtp;
+#[cfg(feature = "webdriver")]
+pub mod webdriver;
 
 pub use browser::Chromedriver;
 pub use endpoints::Endpoint;
@@ -22,6 +24,8 @@ pub use postgres::Postgres;
 pub use redis::{Redis, RedisCluster};
 pub use redis_sentinel::RedisSentinel;
 pub use smtp::SmtpSink;
+#[cfg(feature = "webdriver")]
+pub use webdriver::Browser;
 
 /// Returns the Debian packages of the programs that are not installed.
 pub fn missing_packages() -> Vec<&'static str> {

@@ -29,7 +29,7 @@ pub fn router(state: &AppState, further: Router) -> Router {
     let router = router
         .merge(telemetry::probes().with_state(state.telemetry.clone()))
         .merge(auth::pages().with_state(state.auth.clone()))
-        .merge(dashboard::router().with_state(state.dashboard.clone()))
+        .merge(dashboard::router(&state.dashboard))
         .merge(openapi::router(&description, &state.routes))
         .merge(further);
     middleware::wrap(router, &state.http, state.routes.clone())

@@ -16,7 +16,7 @@ use crate::background::Background;
 use crate::cache::{self, CachedStore, PageSizes};
 use crate::chat::{self, Chat, ChatState, InProgress};
 use crate::config::Config;
-use crate::dashboard::{Dashboard, DashboardSettings, DashboardState, LivePages};
+use crate::dashboard::{self, Dashboard, DashboardSettings, DashboardState, LivePages};
 use crate::exercises::{Exercises, ExercisesState};
 use crate::http::admission::Admission;
 use crate::http::client_ip::UntrustedProxies;
@@ -176,23 +176,23 @@ impl AppState {
             watch: watch.clone(),
             plans: plans.clone(),
         });
+        let dashboard_settings = DashboardSettings {
+            slow_query_threshold_ms: config.watch.slow_query_threshold_ms,
+            acquire_timeout_ms: config.database.database_acquire_timeout_ms,
+            writes_mails_to_files: config.mail.smtp_url.is_none(),
+        };
         let dashboard = DashboardState::new(Dashboard {
             auth: auth.clone(),
             operations: Arc::clone(&operations),
             store: Arc::clone(&store),
             cache: cache.clone(),
             watch: watch.clone(),
-            plans: plans.clone(),
+            statement_pages: dashboard::statement_pages(&watch, plans.clone(), dashboard_settings),
             requests: http.requests.clone(),
             llm: llm.clone(),
             mail_stats,
             routes: Arc::clone(&routes),
-            settings: DashboardSettings {
-                slow_query_threshold_ms: config.watch.slow_query_threshold_ms,
-                n_plus_one_limit: config.watch.n_plus_one_limit,
-                acquire_timeout_ms: config.database.database_acquire_timeout_ms,
-                writes_mails_to_files: config.mail.smtp_url.is_none(),
-            },
+            settings: dashboard_settings,
             background: background.clone(),
             live_pages: LivePages::default(),
         });

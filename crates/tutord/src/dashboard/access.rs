@@ -28,7 +28,7 @@ impl IntoResponse for ErrorPage {
         let page = if self.0.is_unauthenticated() {
             login::page()
         } else {
-            layout::message("Page not available", &format!("The page can't be shown: {}.", self.0.message()), false)
+            layout::message("Page not available", &format!("The page can't be shown: {}.", self.0.message()))
         };
         let mut response = page.into_response();
         // The status and headers such as Retry-After are the same as in the API.

@@ -1,20 +1,18 @@
-//! The embedded style sheets and scripts.
+//! The style sheet and the script of the log-in. Those of all pages belong to `querywatch_axum`.
 
 use std::sync::LazyLock;
 
-use axum::extract::Path;
+use axum::Router;
 use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE};
-use axum::response::{IntoResponse, Response};
+use axum::routing::get;
 use sha2::{Digest as _, Sha256};
 
-use crate::http::error::ApiError;
+use super::PREFIX;
 
 /// The name, type and text of an asset.
-const ASSETS: [(&str, &str, &str); 4] = [
-    ("style.css", "text/css; charset=utf-8", include_str!("style.css")),
-    ("script.js", "text/javascript; charset=utf-8", include_str!("script.js")),
-    ("uplot.css", "text/css; charset=utf-8", include_str!("vendor/uPlot.min.css")),
-    ("uplot.js", "text/javascript; charset=utf-8", include_str!("vendor/uPlot.iife.min.js")),
+const ASSETS: [(&str, &str, &str); 2] = [
+    ("login.css", "text/css; charset=utf-8", include_str!("login.css")),
+    ("login.js", "text/javascript; charset=utf-8", include_str!("login.js")),
 ];
 
 /// A hash over all assets.
@@ -25,15 +23,13 @@ static VERSION: LazyLock<String> = LazyLock::new(|| {
 
 /// Returns the URL of an asset. The URL contains the hash, so that browsers can cache the asset.
 pub(super) fn address(name: &str) -> String {
-    format!("/ops/assets/{name}?v={}", *VERSION)
+    format!("{PREFIX}/assets/{name}?v={}", *VERSION)
 }
 
-/// Serves `/ops/assets/{name}`. Requires no authentication, because the log-in page uses the assets.
-pub(super) async fn asset(Path(name): Path<String>) -> Response {
-    match ASSETS.iter().find(|(known, ..)| *known == name) {
-        Some((_, kind, text)) => {
-            ([(CONTENT_TYPE, *kind), (CACHE_CONTROL, "public, max-age=31536000, immutable")], *text).into_response()
-        }
-        None => ApiError::not_found("path").into_response(),
-    }
+/// Returns the routes of all assets below the prefix. They require no authentication, because the log-in page uses them.
+pub(super) fn router() -> Router {
+    ASSETS.into_iter().fold(querywatch_axum::Dashboard::assets(), |router, (name, kind, text)| {
+        let headers = [(CONTENT_TYPE, kind), (CACHE_CONTROL, "public, max-age=31536000, immutable")];
+        router.route(&format!("/assets/{name}"), get(async move || (headers, text)))
+    })
 }

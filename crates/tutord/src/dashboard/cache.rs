@@ -1,11 +1,11 @@
 //! The page Cache: hit rates, loads and the connection to Redis.
 
 use maud::{Markup, html};
+use querywatch_axum::parts::{empty, scrolling, tile};
+use querywatch_axum::{Section, View, format};
 use readthrough::{ConnectionStats, RedisStats};
 
-use super::format;
 use super::state::DashboardState;
-use super::view::{Section, View, empty, scrolling, tile};
 use crate::admin::cache::NamespaceReport;
 
 pub(super) async fn view(state: &DashboardState) -> View {

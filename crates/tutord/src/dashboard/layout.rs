@@ -4,10 +4,11 @@ use axum::http::header::{CACHE_CONTROL, CONTENT_SECURITY_POLICY};
 use axum::http::{HeaderName, HeaderValue};
 use axum::response::Html;
 use maud::{DOCTYPE, Markup, html};
+use querywatch_axum::{View, controls};
 
+use super::PREFIX;
 use super::assets;
 use super::page::{Page, PageRequest};
-use super::view::View;
 
 /// The content security policy. All files come from this server. uPlot sets styles through the DOM, which the policy
 /// permits.
@@ -20,8 +21,8 @@ const PRIVATE: HeaderValue = HeaderValue::from_static("private, no-store");
 /// An HTML document with its headers.
 pub(super) type Document = ([(HeaderName, HeaderValue); 2], Html<String>);
 
-/// Renders a page of the dashboard.
-pub(super) fn page(request: &PageRequest, view: &View) -> Document {
+/// Renders a page of the dashboard. `is_live` pages update themselves.
+pub(super) fn page(request: &PageRequest, view: &View, is_live: bool) -> Document {
     let here = request.page;
     let current = move |page: Page| match &request.shape {
         _ if page != here => None,
@@ -36,29 +37,23 @@ pub(super) fn page(request: &PageRequest, view: &View) -> Document {
             }
         } }
         div.controls {
-            p #live-status role="status" {}
-            button #pause type="button" hidden { "Pause" }
+            (controls())
             button #log-out type="button" hidden { "Log out" }
         }
     };
     let main = html! {
-        main #main tabindex="-1" data-live=(request.live()) {
-            h1 { (view.title) }
-            p.intro { (view.intro) }
-            @for section in &view.sections { (section.render()) }
-        }
+        main #main tabindex="-1" data-live=[is_live.then(|| request.live())] { (view.render()) }
     };
     document(&view.title, &header, &main)
 }
 
-/// Renders a page with a single message.
-pub(super) fn message(title: &str, text: &str, back: bool) -> Document {
+/// Renders a page with a single message for users without access.
+pub(super) fn message(title: &str, text: &str) -> Document {
     let main = html! {
         main #main tabindex="-1" {
             h1 { (title) }
             p { (text) }
-            @if back { p { a href="/ops" { "To the overview" } } }
-            @else { p { a href="/ops/login" { "Log in as another user" } } }
+            p { a href="/ops/login" { "Log in as another user" } }
         }
     };
     document(title, &html! {}, &main)
@@ -73,12 +68,11 @@ pub(super) fn document(title: &str, header: &Markup, main: &Markup) -> Document 
                 meta name="viewport" content="width=device-width, initial-scale=1";
                 title { (title) " – tutord" }
                 link rel="icon" href="data:,";
-                link rel="stylesheet" href=(assets::address("uplot.css"));
-                link rel="stylesheet" href=(assets::address("style.css"));
-                script src=(assets::address("uplot.js")) defer {}
-                script src=(assets::address("script.js")) defer {}
+                (querywatch_axum::Dashboard::head(PREFIX))
+                link rel="stylesheet" href=(assets::address("login.css"));
+                script src=(assets::address("login.js")) defer {}
             }
-            body {
+            body.querywatch {
                 a.skip href="#main" { "To the content" }
                 header {
                     p.name { "tutord" }

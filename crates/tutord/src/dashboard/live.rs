@@ -8,6 +8,7 @@ use axum::extract::State;
 use axum::response::IntoResponse;
 use axum::response::sse::{Event, Sse};
 use futures_util::stream::unfold;
+use querywatch_axum::News;
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{Semaphore, mpsc};
 use tokio::time::MissedTickBehavior;
@@ -72,7 +73,7 @@ async fn feed(state: &DashboardState, request: &PageRequest, client: &mpsc::Send
             continue;
         }
         let Some(view) = request.view(state).await else { continue };
-        match Event::default().event("snapshot").json_data(view.update(state)) {
+        match Event::default().event("snapshot").json_data(view.update(News::of(&state.watch))) {
             Ok(event) => {
                 if let Err(TrySendError::Closed(_)) = client.try_send(event) {
                     return;

@@ -1,11 +1,11 @@
 //! The page Model: requests to the model.
 
 use maud::{Markup, html};
+use querywatch_axum::parts::{empty, tile};
+use querywatch_axum::{Section, View, format};
 
-use super::format;
 use super::overview;
 use super::state::DashboardState;
-use super::view::{Section, View, empty, tile};
 
 pub(super) fn view(state: &DashboardState) -> View {
     View {

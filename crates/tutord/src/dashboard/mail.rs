@@ -1,11 +1,12 @@
 //! The page Mail: waiting and undeliverable mails.
 
 use maud::{Markup, html};
+use querywatch_axum::parts::{empty, scrolling, tile};
+use querywatch_axum::{Section, View, format};
 use tutord_core::model::FailedMail;
 
-use super::format;
+use super::parts::query_failed;
 use super::state::DashboardState;
-use super::view::{Section, View, empty, query_failed, scrolling, tile};
 
 /// The maximum number of listed mails.
 const MAX_LISTED: i64 = 20;

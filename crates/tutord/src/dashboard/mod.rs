@@ -2,14 +2,12 @@
 //!
 //! Pages render counters of the process. Only `server`, `replicas` and `mail` query the database. A view is rendered as
 //! a page (`layout`), and its parts are sent to open pages (`live`), so that both show the same content. Pages are
-//! complete without JavaScript. With JavaScript they update themselves and draw charts.
+//! complete without JavaScript. With JavaScript they update themselves and draw charts. The pages about statements, and
+//! the parts of all pages, come from `querywatch_axum` (`statements`).
 
 mod access;
 mod assets;
 mod cache;
-mod chart;
-mod findings;
-mod format;
 mod layout;
 mod live;
 mod llm;
@@ -17,60 +15,44 @@ mod login;
 mod mail;
 mod overview;
 mod page;
+mod parts;
 mod pool;
-mod queries;
 mod replicas;
 mod server;
-mod shape;
-mod slow;
 mod state;
-mod view;
+mod statements;
 
 use axum::Router;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::http::StatusCode;
-use axum::response::{IntoResponse, Response};
+use axum::response::{IntoResponse as _, Response};
 use axum::routing::get;
+use querywatch_axum::TableOrder;
 
-use crate::http::query::Query;
 use access::Viewer;
 use page::{Page, PageRequest};
-use queries::TableOrder;
 
 pub use live::LivePages;
 pub use state::{Dashboard, DashboardSettings, DashboardState};
+pub use statements::statement_pages;
+
+/// The path of the dashboard.
+const PREFIX: &str = "/ops";
 
 /// Returns the routes of the dashboard.
-pub fn router() -> Router<DashboardState> {
-    let plain = |page: Page| {
-        get(async move |State(state): State<DashboardState>, _: Viewer| {
-            show(&state, &PageRequest { page, shape: None, ordering: TableOrder::default() }).await
-        })
-    };
-    let mut router = Router::new()
-        .route("/ops/queries", get(queries))
-        .route("/ops/queries/{id}", get(shape))
-        .route("/ops/live", get(live::live))
-        .route("/ops/login", get(login::login))
-        .route("/ops/assets/{name}", get(assets::asset));
-    for page in Page::ALL.into_iter().filter(|page| *page != Page::Queries) {
+pub fn router(state: &DashboardState) -> Router {
+    let plain = |page: Page| get(async move |State(state): State<DashboardState>, _: Viewer| show(&state, page).await);
+    let mut router = Router::new().route("/ops/live", get(live::live)).route("/ops/login", get(login::login));
+    for page in Page::ALL.into_iter().filter(|page| !page.is_about_statements()) {
         router = router.route(page.path(), plain(page));
     }
-    router
+    router.with_state(state.clone()).nest(PREFIX, statements::router(state).merge(assets::router()))
 }
 
-async fn queries(State(state): State<DashboardState>, _: Viewer, Query(ordering): Query<TableOrder>) -> Response {
-    show(&state, &PageRequest { page: Page::Queries, shape: None, ordering }).await
-}
-
-async fn shape(State(state): State<DashboardState>, _: Viewer, Path(id): Path<String>) -> Response {
-    show(&state, &PageRequest { page: Page::Queries, shape: Some(id), ordering: TableOrder::default() }).await
-}
-
-async fn show(state: &DashboardState, request: &PageRequest) -> Response {
+async fn show(state: &DashboardState, page: Page) -> Response {
+    let request = PageRequest { page, shape: None, ordering: TableOrder::default() };
     match request.view(state).await {
-        Some(view) => layout::page(request, &view).into_response(),
-        None => (StatusCode::NOT_FOUND, layout::message("Not found", "No statement of this shape is recorded.", true))
-            .into_response(),
+        Some(view) => layout::page(&request, &view, true).into_response(),
+        None => StatusCode::NOT_FOUND.into_response(),
     }
 }

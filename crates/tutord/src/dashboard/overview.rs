@@ -1,11 +1,11 @@
 //! The page Overview: requests, durations and current problems.
 
 use maud::{Markup, html};
+use querywatch_axum::parts::{empty, scrolling, tile};
+use querywatch_axum::{Chart, Section, Series, View, format, milliseconds};
 
-use super::chart::{Chart, Series, milliseconds};
+use super::PREFIX;
 use super::state::DashboardState;
-use super::view::{Section, View, empty, scrolling, tile};
-use super::{findings, format, slow};
 use crate::http::recent::RequestStats;
 
 /// The number of slow statements and findings. Their own pages list all.
@@ -29,9 +29,6 @@ pub(super) fn view(state: &DashboardState) -> View {
         line("p99", |stats| milliseconds(stats.p99_us, stats.answered)),
         line("p50", |stats| milliseconds(stats.p50_us, stats.answered)),
     ];
-    let (mut slow, mut findings) = (state.watch.slow_statements(), state.watch.findings());
-    slow.truncate(MAX_NEWEST);
-    findings.truncate(MAX_NEWEST);
     View {
         title: "Overview".to_owned(),
         intro: html! {
@@ -51,22 +48,8 @@ pub(super) fn view(state: &DashboardState) -> View {
                 Chart::new("ms", &at, times, "No requests in the last five minutes."),
             ),
             Section::new("routes", "Routes", routes(state)),
-            Section::new(
-                "slow",
-                "Newest slow statements",
-                html! {
-                    (slow::table(state, &slow))
-                    @if !slow.is_empty() { p { a href="/ops/slow" { "All slow statements" } } }
-                },
-            ),
-            Section::new(
-                "findings",
-                "Newest findings",
-                html! {
-                    (findings::table(&findings))
-                    @if !findings.is_empty() { p { a href="/ops/findings" { "All findings and their remedies" } } }
-                },
-            ),
+            Section::new("slow", "Newest slow statements", state.statement_pages.newest_slow(PREFIX, MAX_NEWEST)),
+            Section::new("findings", "Newest findings", state.statement_pages.newest_findings(PREFIX, MAX_NEWEST)),
         ],
     }
 }

@@ -1,11 +1,11 @@
 //! The pages of the dashboard, and their parameters.
 
+use querywatch_axum::{TableOrder, View};
 use serde::Deserialize;
 
-use super::queries::TableOrder;
+use super::PREFIX;
 use super::state::DashboardState;
-use super::view::View;
-use super::{cache, findings, llm, mail, overview, pool, queries, replicas, server, shape, slow};
+use super::{cache, llm, mail, overview, pool, replicas, server};
 
 /// An entry of the navigation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
@@ -53,6 +53,11 @@ impl Page {
         }
     }
 
+    /// Returns `true` for the pages of `querywatch_axum`.
+    pub(super) const fn is_about_statements(self) -> bool {
+        matches!(self, Self::Queries | Self::Slow | Self::Findings)
+    }
+
     pub(super) const fn title(self) -> &'static str {
         match self {
             Self::Overview => "Overview",
@@ -83,18 +88,21 @@ pub(super) struct PageRequest {
 impl PageRequest {
     /// Returns the current content, or `None` if the shape does not exist.
     pub(super) async fn view(&self, state: &DashboardState) -> Option<View> {
-        Some(match (self.page, &self.shape) {
-            (Page::Queries, Some(id)) => shape::view(state, id)?,
-            (Page::Queries, None) => queries::view(state, &self.ordering),
-            (Page::Overview, _) => overview::view(state),
-            (Page::Slow, _) => slow::view(state),
-            (Page::Findings, _) => findings::view(state),
-            (Page::Cache, _) => cache::view(state).await,
-            (Page::Pool, _) => pool::view(state),
-            (Page::Server, _) => server::view(state).await,
-            (Page::Replicas, _) => replicas::view(state).await,
-            (Page::Llm, _) => llm::view(state),
-            (Page::Mail, _) => mail::view(state).await,
+        let of_statements = |page| state.statement_pages.view(&page, PREFIX);
+        Some(match self.page {
+            Page::Queries => match &self.shape {
+                Some(id) => of_statements(querywatch_axum::Page::Statement(id.clone()))?,
+                None => of_statements(querywatch_axum::Page::Queries(self.ordering))?,
+            },
+            Page::Slow => of_statements(querywatch_axum::Page::Slow)?,
+            Page::Findings => of_statements(querywatch_axum::Page::Findings)?,
+            Page::Overview => overview::view(state),
+            Page::Cache => cache::view(state).await,
+            Page::Pool => pool::view(state),
+            Page::Server => server::view(state).await,
+            Page::Replicas => replicas::view(state).await,
+            Page::Llm => llm::view(state),
+            Page::Mail => mail::view(state).await,
         })
     }
 
@@ -126,7 +134,8 @@ impl PageRequest {
 
 #[cfg(test)]
 mod tests {
-    use super::super::queries::{Period, SortColumn};
+    use querywatch_axum::{Period, SortColumn};
+
     use super::*;
 
     #[test]

@@ -1,11 +1,10 @@
 //! The page Pool: the database's connections.
 
 use maud::{Markup, html};
+use querywatch_axum::parts::{empty, tile};
+use querywatch_axum::{Chart, Section, Series, View, format, rates};
 
-use super::chart::{Chart, Series, rates};
-use super::format;
 use super::state::DashboardState;
-use super::view::{Section, View, empty, tile};
 
 pub(super) fn view(state: &DashboardState) -> View {
     let totals = state.watch.totals();

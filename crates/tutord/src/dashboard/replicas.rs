@@ -1,11 +1,12 @@
 //! The page Replicas: the streaming replicas, as the primary reports them.
 
 use maud::{Markup, html};
+use querywatch_axum::parts::{empty, scrolling};
+use querywatch_axum::{Section, View, format};
 use tutord_core::operations::{Replica, ReplicaProgress};
 
-use super::format;
+use super::parts::query_failed;
 use super::state::DashboardState;
-use super::view::{Section, View, empty, query_failed, scrolling};
 
 pub(super) async fn view(state: &DashboardState) -> View {
     View {

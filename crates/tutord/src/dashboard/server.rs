@@ -1,11 +1,12 @@
 //! The page Server: statements of all users, as counted by the database server.
 
 use maud::{Markup, html};
+use querywatch_axum::parts::{empty, scrolling};
+use querywatch_axum::{Section, View, format};
 use tutord_core::operations::ServerStatement;
 
-use super::format;
+use super::parts::query_failed;
 use super::state::DashboardState;
-use super::view::{Section, View, empty, query_failed, scrolling};
 
 /// The maximum number of rows of the table.
 const MAX_ROWS: i64 = 50;

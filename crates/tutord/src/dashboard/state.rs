@@ -15,7 +15,6 @@ use crate::http::route_table::RouteTable;
 use crate::http::state::SharedState;
 use crate::llm::LlmState;
 use crate::mail::MailStats;
-use crate::telemetry::plans::Plans;
 
 /// The state of the dashboard.
 pub type DashboardState = SharedState<Dashboard>;
@@ -32,8 +31,8 @@ pub struct Dashboard {
     pub cache: Cache,
     /// The observer of all SQL statements.
     pub watch: Watch,
-    /// Plans of slow statements.
-    pub plans: Plans,
+    /// The pages about SQL statements.
+    pub statement_pages: querywatch_axum::Dashboard,
     /// Counts and times of requests.
     pub requests: Requests,
     /// The model and the counts of its requests.
@@ -55,8 +54,6 @@ pub struct Dashboard {
 pub struct DashboardSettings {
     /// The threshold of slow statements in milliseconds.
     pub slow_query_threshold_ms: u64,
-    /// The maximum number of statements of one shape in a request.
-    pub n_plus_one_limit: u32,
     /// The maximum wait for a database connection in milliseconds.
     pub acquire_timeout_ms: u64,
     /// Whether mails are written to files instead of being sent.

@@ -4,20 +4,14 @@
 #[path = "../support/mod.rs"]
 #[expect(dead_code, unused_imports, reason = "the tests of the API use the rest")]
 mod support;
-mod webdriver;
-
-use std::path::Path;
 
 use serde_json::{Value, json};
+use testbed::Browser;
 
 use support::TestApp;
 use support::database::ReplicatedPostgres;
 use support::fixtures::PASSWORD;
 use support::process::{DemoClient, kill, start_demo};
-use webdriver::Browser;
-
-/// <https://github.com/dequelabs/axe-core>
-const AXE: &str = include_str!("vendor/axe.min.js");
 
 async fn start() -> (TestApp, Browser) {
     (TestApp::sqlite().slow_query_threshold_ms(1).start().await, start_browser().await)
@@ -34,33 +28,6 @@ async fn log_in(browser: &Browser, email: &str, password: &str) {
     browser.write("input[name=email]", email).await;
     browser.write("input[name=password]", password).await;
     browser.click("#log-in button").await;
-}
-
-async fn save_screenshot(browser: &Browser, name: &str) {
-    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target/screenshots");
-    std::fs::create_dir_all(&directory).unwrap();
-    std::fs::write(directory.join(format!("{name}.png")), browser.screenshot().await).unwrap();
-}
-
-/// Returns the accessibility violations that axe-core finds on the current page, in light and in dark colors.
-async fn violations(browser: &Browser) -> Vec<Value> {
-    browser.prefer("light").await;
-    browser.run(AXE).await;
-    let mut found = axe(browser, "{}").await;
-    browser.prefer("dark").await;
-    // No other rule depends on the colors.
-    found.extend(axe(browser, "{ runOnly: ['color-contrast'] }").await);
-    found
-}
-
-async fn axe(browser: &Browser, options: &str) -> Vec<Value> {
-    let script = format!(
-        "axe.run(document, {options}).then(
-             (result) => done(result.violations.map(({{ id, help, nodes }}) =>
-                 ({{ id, help, nodes: nodes.map(({{ html, failureSummary }}) => ({{ html, failureSummary }})) }}))),
-             (error) => done([String(error)]))"
-    );
-    browser.run_async(&script).await.as_array().unwrap().clone()
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -92,7 +59,7 @@ async fn a_live_page_shows_a_new_slow_statement() {
     let elsewhere: Vec<_> =
         loaded.as_array().unwrap().iter().filter(|name| !name.as_str().unwrap().starts_with(&app.base_url)).collect();
     assert_eq!(elsewhere, Vec::<&Value>::new(), "no resource of another origin");
-    save_screenshot(&browser, "statement").await;
+    browser.save_screenshot("statement").await;
 
     browser.click("#log-out").await;
     browser.find("#log-in").await;
@@ -124,7 +91,7 @@ async fn the_findings_page_shows_the_naive_list_only() {
         .await;
     let found = browser.run("return document.querySelector('[data-part=findings]').textContent").await;
     assert!(!found.as_str().unwrap().contains("/api/chat/"), "the bounded list has no finding: {found}");
-    save_screenshot(&browser, "findings").await;
+    browser.save_screenshot("findings").await;
 
     browser.go(&format!("{}/ops", client.base_url)).await;
     let rows = browser.run("return document.querySelector('[data-part=routes]').textContent").await;
@@ -148,7 +115,7 @@ async fn the_dashboard_rejects_a_student() {
     browser.find("a[href='/ops/login']").await;
     let status = browser.run("return performance.getEntriesByType('navigation')[0].responseStatus").await;
     assert_eq!(status, 403);
-    assert_eq!(violations(&browser).await, Vec::<Value>::new());
+    assert_eq!(browser.violations().await, Vec::<Value>::new());
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -161,7 +128,7 @@ async fn every_page_is_accessible() {
     student.start_conversation("hello").await;
     app.issue_slow_statement();
     browser.go(&format!("{}/ops", app.base_url)).await;
-    assert_eq!(violations(&browser).await, Vec::<Value>::new());
+    assert_eq!(browser.violations().await, Vec::<Value>::new());
     log_in(&browser, "grace@example.com", PASSWORD).await;
     browser.find("main[data-live]").await;
     let shape = format!(
@@ -170,25 +137,25 @@ async fn every_page_is_accessible() {
     );
     for page in ["", "queries", &shape, "slow", "findings", "cache", "pool", "server", "replicas", "llm", "mail"] {
         browser.go(format!("{}/ops/{page}", app.base_url).trim_end_matches('/')).await;
-        assert_eq!(violations(&browser).await, Vec::<Value>::new(), "{page}");
+        assert_eq!(browser.violations().await, Vec::<Value>::new(), "{page}");
     }
     for page in ["verify-email", "reset-password"] {
         for token in ["a".repeat(43), "stale".to_owned()] {
             browser.go(&format!("{}/{page}?token={token}", app.base_url)).await;
-            assert_eq!(violations(&browser).await, Vec::<Value>::new(), "{page}");
+            assert_eq!(browser.violations().await, Vec::<Value>::new(), "{page}");
         }
     }
     browser.go(&format!("{}/ops", app.base_url)).await;
     browser.find(".plot canvas").await;
-    save_screenshot(&browser, "overview-dark").await;
+    browser.save_screenshot("overview-dark").await;
     browser.prefer("light").await;
-    save_screenshot(&browser, "overview-light").await;
+    browser.save_screenshot("overview-light").await;
     // The width of a phone: only tables scroll horizontally.
     browser.resize(500, 900).await;
     browser.go(&format!("{}/ops", app.base_url)).await;
     let too_wide = "return document.documentElement.scrollWidth > document.documentElement.clientWidth";
     assert_eq!(browser.run(too_wide).await, false);
-    save_screenshot(&browser, "overview-phone").await;
+    browser.save_screenshot("overview-phone").await;
 }
 
 /// Two tabs share the cookies. The responses may set them in any order without a logout.
@@ -267,5 +234,5 @@ async fn the_page_of_the_description_logs_in_and_writes() {
     assert_eq!(call("users-users_update", json!({"name": "Countess"})).await, "200");
     let profile = ada.get("/api/users/me").await.assert_ok().body;
     assert_eq!(profile["name"], "Countess", "the page wrote the name");
-    save_screenshot(&browser, "api").await;
+    browser.save_screenshot("api").await;
 }

@@ -5,7 +5,7 @@ use maud::{Markup, html};
 
 /// Converts an integer to a float for rates and shares.
 #[expect(clippy::cast_precision_loss, reason = "a rate needs no 52 bits")]
-pub(super) const fn float(value: u64) -> f64 {
+pub const fn float(value: u64) -> f64 {
     value as f64
 }
 
@@ -19,7 +19,7 @@ fn digits(value: f64) -> String {
 }
 
 /// Formats microseconds in a suitable unit.
-pub(super) fn time(us: u64) -> String {
+pub fn time(us: u64) -> String {
     match us {
         0..1_000 => format!("{us} µs"),
         1_000..1_000_000 => format!("{} ms", digits(float(us) / 1e3)),
@@ -28,20 +28,30 @@ pub(super) fn time(us: u64) -> String {
 }
 
 /// Formats microseconds, or returns a dash if the count is 0.
-pub(super) fn time_of(us: u64, counted: u64) -> String {
+pub fn time_of(us: u64, counted: u64) -> String {
     if counted == 0 { "–".to_owned() } else { time(us) }
 }
 
 /// Formats milliseconds in a suitable unit.
-pub(super) fn milliseconds(ms: f64) -> String {
+pub fn milliseconds(ms: f64) -> String {
     time(
         std::time::Duration::try_from_secs_f64(ms / 1e3)
             .map_or(0, |time| u64::try_from(time.as_micros()).unwrap_or(u64::MAX)),
     )
 }
 
+/// Formats a duration in words, such as `5 minutes`.
+pub fn words(duration: std::time::Duration) -> String {
+    match duration.as_secs() {
+        60 => "minute".to_owned(),
+        seconds if seconds >= 60 && seconds.is_multiple_of(60) => format!("{} minutes", seconds / 60),
+        0 => format!("{} ms", duration.as_millis()),
+        seconds => format!("{seconds} s"),
+    }
+}
+
 /// Returns the first 120 characters of a statement.
-pub(super) fn head(sql: &str) -> String {
+pub fn head(sql: &str) -> String {
     const MAX_CHARS: usize = 120;
     let mut head: String = sql.chars().take(MAX_CHARS).collect();
     if head.len() < sql.len() {
@@ -51,7 +61,7 @@ pub(super) fn head(sql: &str) -> String {
 }
 
 /// Formats a number with separated thousands.
-pub(super) fn count(value: u64) -> String {
+pub fn count(value: u64) -> String {
     let text = value.to_string();
     let mut parted = String::with_capacity(text.len() * 4 / 3);
     for (index, digit) in text.chars().enumerate() {
@@ -64,22 +74,22 @@ pub(super) fn count(value: u64) -> String {
 }
 
 /// Formats a small number, such as a number of connections.
-pub(super) fn size(value: usize) -> String {
+pub fn size(value: usize) -> String {
     count(u64::try_from(value).unwrap_or(u64::MAX))
 }
 
 /// Formats a rate per second.
-pub(super) fn rate(per_second: f64) -> String {
+pub fn rate(per_second: f64) -> String {
     format!("{}/s", digits(per_second))
 }
 
 /// Formats a share from 0 to 1 as a percentage.
-pub(super) fn percent(share: f64) -> String {
+pub fn percent(share: f64) -> String {
     format!("{:.1} %", share * 100.0)
 }
 
 /// Formats bytes in a suitable unit.
-pub(super) fn bytes(bytes: u64) -> String {
+pub fn bytes(bytes: u64) -> String {
     match bytes {
         0..1_000 => format!("{bytes} B"),
         1_000..1_000_000 => format!("{} kB", digits(float(bytes) / 1e3)),
@@ -89,7 +99,7 @@ pub(super) fn bytes(bytes: u64) -> String {
 }
 
 /// Formats a value of a chart.
-pub(super) fn decimal(value: Option<f64>) -> String {
+pub fn decimal(value: Option<f64>) -> String {
     value.map_or_else(|| "–".to_owned(), digits)
 }
 
@@ -98,18 +108,18 @@ fn timestamp(ms: u64) -> Option<Timestamp> {
 }
 
 /// Formats the time of day, in UTC.
-pub(super) fn clock(ms: u64) -> String {
+pub fn clock(ms: u64) -> String {
     timestamp(ms).map(|at| at.strftime("%H:%M:%S").to_string()).unwrap_or_default()
 }
 
 /// Renders a date and time, in UTC.
-pub(super) fn when(ms: u64) -> Markup {
+pub fn when(ms: u64) -> Markup {
     let Some(at) = timestamp(ms) else { return html! {} };
     html! { time datetime=(at.strftime("%Y-%m-%dT%H:%M:%SZ")) { (at.strftime("%Y-%m-%d %H:%M:%S")) } }
 }
 
 /// Returns the current time in milliseconds since 1970.
-pub(super) fn now_ms() -> u64 {
+pub fn now_ms() -> u64 {
     u64::try_from(Timestamp::now().as_millisecond()).unwrap_or_default()
 }
 
@@ -128,6 +138,12 @@ mod tests {
             (percent(0.905), rate(0.5), decimal(None)),
             ("90.5 %".to_owned(), "0.50/s".to_owned(), "–".to_owned())
         );
+    }
+
+    #[test]
+    fn durations_follow_the_word_last() {
+        let ms = [500, 1_000, 60_000, 90_000, 300_000].map(std::time::Duration::from_millis);
+        assert_eq!(ms.map(words), ["500 ms", "1 s", "minute", "90 s", "5 minutes"]);
     }
 
     #[test]

@@ -1,14 +1,17 @@
 //! Charts over time. A table has the same figures, for pages without JavaScript.
 
+use std::borrow::Cow;
+
 use maud::{Markup, html};
+use querywatch::Point;
 use serde::{Serialize, Serializer};
 
-use super::format;
-use super::view::scrolling;
+use crate::format;
+use crate::parts::scrolling;
 
 /// A chart of one or more lines over time.
 #[derive(Serialize)]
-pub(super) struct Chart {
+pub struct Chart {
     unit: &'static str,
     /// The times in seconds since 1970, as uPlot expects.
     at: Vec<u64>,
@@ -16,15 +19,17 @@ pub(super) struct Chart {
     empty: bool,
     /// The text shown while there is no data.
     #[serde(skip)]
-    nothing: &'static str,
+    nothing: Cow<'static, str>,
 }
 
 /// A line of a chart. Missing values are gaps.
 #[derive(Serialize)]
-pub(super) struct Series {
-    pub(super) name: &'static str,
+pub struct Series {
+    /// The name in the legend.
+    pub name: &'static str,
+    /// A value for each time.
     #[serde(serialize_with = "rounded")]
-    pub(super) values: Vec<Option<f64>>,
+    pub values: Vec<Option<f64>>,
 }
 
 /// Rounds to three decimals to reduce the size of the response.
@@ -33,12 +38,14 @@ fn rounded<S: Serializer>(values: &[Option<f64>], serializer: S) -> Result<S::Ok
 }
 
 impl Chart {
-    pub(super) fn new(unit: &'static str, at_ms: &[u64], series: Vec<Series>, nothing: &'static str) -> Self {
+    /// Creates a chart over times in milliseconds since 1970. While no value is above 0, the page shows the text
+    /// `nothing` in its place.
+    pub fn new(unit: &'static str, at_ms: &[u64], series: Vec<Series>, nothing: impl Into<Cow<'static, str>>) -> Self {
         let empty = !series.iter().flat_map(|series| &series.values).flatten().any(|value| *value > 0.0);
-        Self { unit, at: at_ms.iter().map(|ms| ms / 1000).collect(), series, empty, nothing }
+        Self { unit, at: at_ms.iter().map(|ms| ms / 1000).collect(), series, empty, nothing: nothing.into() }
     }
 
-    pub(super) fn render(&self, id: &str, heading: &str) -> Markup {
+    pub(crate) fn render(&self, id: &str, heading: &str) -> Markup {
         let names: Vec<_> = self.series.iter().map(|series| series.name).collect();
         let label =
             format!("Chart: {heading} ({}), in {}. A table with the figures follows.", names.join(" and "), self.unit);
@@ -57,7 +64,7 @@ impl Chart {
     }
 
     /// Returns the HTML parts with their ids.
-    pub(super) fn parts(&self, id: &str) -> [(String, Markup); 2] {
+    pub(crate) fn parts(&self, id: &str) -> [(String, Markup); 2] {
         let words = html! { @if self.empty { p.empty { (self.nothing) } } };
         [(format!("{id}-note"), words), (format!("{id}-figures"), self.table())]
     }
@@ -87,18 +94,14 @@ impl Chart {
 }
 
 /// Converts microseconds to milliseconds. Returns `None` if the count is 0.
-pub(super) fn milliseconds(us: u64, counted: u64) -> Option<f64> {
+pub fn milliseconds(us: u64, counted: u64) -> Option<f64> {
     (counted > 0).then(|| format::float(us) / 1e3)
 }
 
 /// Returns the rates per second of a series. The newest slot is incomplete.
-pub(super) fn rates(
-    series: &[querywatch::Point],
-    now_ms: u64,
-    of: impl Fn(&querywatch::Point) -> u64,
-) -> Vec<Option<f64>> {
+pub fn rates(series: &[Point], now_ms: u64, of: impl Fn(&Point) -> u64) -> Vec<Option<f64>> {
     let length = series.windows(2).next().map_or(10_000, |pair| pair[1].at_ms.saturating_sub(pair[0].at_ms)).max(1_000);
-    let rate = |point: &querywatch::Point| {
+    let rate = |point: &Point| {
         let over = now_ms.saturating_sub(point.at_ms).clamp(1_000, length);
         Some(format::float(of(point)) * 1e3 / format::float(over))
     };
@@ -126,7 +129,7 @@ mod tests {
     #[test]
     fn the_rate_of_the_newest_slot_uses_its_elapsed_time() {
         let point = |at_ms, calls| {
-            let mut point = querywatch::Point::default();
+            let mut point = Point::default();
             (point.at_ms, point.calls) = (at_ms, calls);
             point
         };

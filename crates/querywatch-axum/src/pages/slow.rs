@@ -3,25 +3,37 @@
 use maud::{Markup, html};
 use querywatch::{Outcome, SlowStatement};
 
-use super::state::DashboardState;
-use super::view::{Section, View, empty, scrolling};
-use super::{format, queries};
+use crate::format;
+use crate::page::Page;
+use crate::parts::{code_or, empty, scrolling, statement_link};
+use crate::source::Source;
+use crate::view::{Section, View};
 
-pub(super) fn view(state: &DashboardState) -> View {
+pub(crate) fn view(source: &Source, base: &str) -> View {
     View {
         title: "Slow statements".to_owned(),
         intro: html! {
-            "The newest 200 statements that took longer than " (state.settings.slow_query_threshold_ms) " ms ("
-            code { "SLOW_QUERY_THRESHOLD_MS" } "). Values are not recorded. The request id identifies the request in the log."
+            "The newest statements that took " (source.slow_threshold()) " or longer ("
+            code { (source.threshold_setting) } "). Values are not recorded. The request id identifies the request in the log."
         },
-        sections: vec![Section::new("slow", "Newest first", table(state, &state.watch.slow_statements()))],
+        sections: vec![Section::new("slow", "Newest first", table(source, base, &source.watch.slow_statements()))],
     }
 }
 
-pub(super) fn table(state: &DashboardState, statements: &[SlowStatement]) -> Markup {
+/// Renders the newest slow statements, with a link to the page.
+pub(crate) fn newest(source: &Source, base: &str, max: usize) -> Markup {
+    let mut statements = source.watch.slow_statements();
+    statements.truncate(max);
+    html! {
+        (table(source, base, &statements))
+        @if !statements.is_empty() { p { a href=(Page::Slow.href(base)) { "All slow statements" } } }
+    }
+}
+
+pub(crate) fn table(source: &Source, base: &str, statements: &[SlowStatement]) -> Markup {
     if statements.is_empty() {
-        let threshold = state.settings.slow_query_threshold_ms;
-        return empty(&format!("No statement took longer than {threshold} ms since the start."));
+        let threshold = source.slow_threshold();
+        return empty(&format!("No statement took longer than {threshold} since the start."));
     }
     let table = html! {
         table {
@@ -36,10 +48,10 @@ pub(super) fn table(state: &DashboardState, statements: &[SlowStatement]) -> Mar
             } }
             tbody {
                 @for statement in statements {
-                    tr {
+                    tr data-key=(format!("{} {}", statement.at_ms, statement.shape)) {
                         td { (format::when(statement.at_ms)) }
                         td.number { (format::time(statement.duration_us)) }
-                        th scope="row" { (queries::statement_link(&statement.shape, &statement.sql)) }
+                        th scope="row" { (statement_link(base, &statement.shape, &statement.sql)) }
                         td { (code_or(statement.route.as_deref(), "in the background")) }
                         td { (code_or(statement.request_id.as_deref(), "none")) }
                         td { (outcome(statement.outcome)) }
@@ -49,13 +61,6 @@ pub(super) fn table(state: &DashboardState, statements: &[SlowStatement]) -> Mar
         }
     };
     scrolling("Slow statements", &table)
-}
-
-/// Renders a name as code, or a fallback text.
-pub(super) fn code_or(name: Option<&str>, otherwise: &str) -> Markup {
-    html! {
-        @if let Some(name) = name { code { (name) } } @else { span.muted { (otherwise) } }
-    }
 }
 
 fn outcome(outcome: Outcome) -> Markup {

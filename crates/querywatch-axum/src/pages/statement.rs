@@ -3,16 +3,18 @@
 use maud::{Markup, html};
 use querywatch::{ShapeDetail, Stats};
 
-use super::chart::{Chart, Series, milliseconds, rates};
-use super::state::DashboardState;
-use super::view::{Section, View, empty, scrolling};
-use super::{findings, format, slow};
-use crate::telemetry::plans::Plan;
+use super::{findings, slow};
+use crate::chart::{Chart, Series, milliseconds, rates};
+use crate::format;
+use crate::page::{Page, TableOrder};
+use crate::parts::{empty, scrolling};
+use crate::source::Source;
+use crate::view::{Section, View};
 
-const NO_CALLS: &str = "The statement was not issued in the last five minutes.";
-
-pub(super) fn view(state: &DashboardState, id: &str) -> Option<View> {
-    let ShapeDetail { shape, series, .. } = state.watch.shape(id)?;
+pub(crate) fn view(source: &Source, base: &str, id: &str) -> Option<View> {
+    let ShapeDetail { shape, series, .. } = source.watch.shape(id)?;
+    let window = source.window();
+    let no_calls = format!("The statement was not issued in the last {window}.");
     let at: Vec<_> = series.iter().map(|point| point.at_ms).collect();
     let now = format::now_ms();
     let rate = vec![
@@ -23,27 +25,28 @@ pub(super) fn view(state: &DashboardState, id: &str) -> Option<View> {
         Series { name: "p99", values: series.iter().map(|point| milliseconds(point.p99_us, point.calls)).collect() },
         Series { name: "p50", values: series.iter().map(|point| milliseconds(point.p50_us, point.calls)).collect() },
     ];
-    let (mut slow, mut findings) = (state.watch.slow_statements(), state.watch.findings());
+    let (mut slow, mut findings) = (source.watch.slow_statements(), source.watch.findings());
     slow.retain(|statement| statement.shape == shape.id);
     findings.retain(|finding| finding.shape.as_deref() == Some(&shape.id));
     let routes: Vec<_> = shape.routes.iter().map(|route| (route.route.as_str(), route.calls)).collect();
+    let mut sections = vec![
+        Section::new("sql", "Text", html! { pre { code { (shape.sql) } } }),
+        Section::new("figures", "Figures", figures(&window, &shape.window, &shape.since_start)),
+        Section::chart("rate", "Calls", Chart::new("calls per second", &at, rate, no_calls.clone())),
+        Section::chart("times", "Times", Chart::new("ms", &at, times, no_calls)),
+        Section::new("routes", "Routes", issuers(&routes)),
+    ];
+    sections.extend(source.statement_sections.iter().map(|section| section(&shape)));
+    sections.push(Section::new("slow", "Slow calls", slow::table(source, base, &slow)));
+    sections.push(Section::new("findings", "Findings", findings::table(base, &findings)));
     Some(View {
         title: format!("Statement {}", shape.id),
-        intro: html! { a href="/ops/queries" { "All statements" } },
-        sections: vec![
-            Section::new("sql", "Text", html! { pre { code { (shape.sql) } } }),
-            Section::new("figures", "Figures", figures(&shape.window, &shape.since_start)),
-            Section::chart("rate", "Calls", Chart::new("calls per second", &at, rate, NO_CALLS)),
-            Section::chart("times", "Times", Chart::new("ms", &at, times, NO_CALLS)),
-            Section::new("routes", "Routes", issuers(&routes)),
-            Section::new("plan", "Plan", plan(state, &shape.id)),
-            Section::new("slow", "Slow calls", slow::table(state, &slow)),
-            Section::new("findings", "Findings", findings::table(&findings)),
-        ],
+        intro: html! { a href=(Page::Queries(TableOrder::default()).href(base)) { "All statements" } },
+        sections,
     })
 }
 
-fn figures(window: &Stats, ever: &Stats) -> Markup {
+fn figures(period: &str, window: &Stats, ever: &Stats) -> Markup {
     let table = html! {
         table {
             caption { "Calls and their durations" }
@@ -54,7 +57,7 @@ fn figures(window: &Stats, ever: &Stats) -> Markup {
                 }
             } }
             tbody {
-                @for (name, stats) in [("Last five minutes", window), ("Since the start", ever)] {
+                @for (name, stats) in [(format!("Last {period}"), window), ("Since the start".to_owned(), ever)] {
                     tr {
                         th scope="row" { (name) }
                         td.number { (format::count(stats.calls)) }
@@ -70,24 +73,6 @@ fn figures(window: &Stats, ever: &Stats) -> Markup {
         }
     };
     scrolling("Figures", &table)
-}
-
-/// Renders the plan of the statement.
-fn plan(state: &DashboardState, id: &str) -> Markup {
-    let Some(Plan { text, hints }) = state.plans.plan(id) else {
-        let threshold = state.settings.slow_query_threshold_ms;
-        return empty(&format!(
-            "No plan is recorded. tutord records the plan of a statement that takes longer than {threshold} ms."
-        ));
-    };
-    html! {
-        @if hints.is_empty() {
-            p { "The plan shows no problem. Slow calls waited for a lock or for I/O, or had unusual values." }
-        } @else {
-            ul { @for hint in &hints { li.warn { (hint) } } }
-        }
-        pre { code { (text) } }
-    }
 }
 
 fn issuers(routes: &[(&str, u64)]) -> Markup {

@@ -1,0 +1,135 @@
+//! The page Findings: requests that issue too many statements.
+
+use maud::{Markup, html};
+use querywatch::{Finding, FindingKind};
+
+use crate::format;
+use crate::page::Page;
+use crate::parts::{code_or, empty, scrolling, statement_link};
+use crate::remedy::Remedy;
+use crate::source::Source;
+use crate::view::{Section, View};
+
+pub(crate) fn view(source: &Source, base: &str) -> View {
+    View {
+        title: "Findings".to_owned(),
+        intro: html! {
+            "Requests that issued one statement more than " (source.watch.repeat_limit()) " times ("
+            code { (source.repeat_setting) } "), or exceeded the statement budget of their route. A batch whose size is bounded by a constant is no problem: mark it with "
+            code { "allow_repeats" } "."
+        },
+        sections: vec![Section::new("findings", "Newest first", table(base, &source.watch.findings()))],
+    }
+}
+
+/// Renders the newest findings, with a link to the page.
+pub(crate) fn newest(source: &Source, base: &str, max: usize) -> Markup {
+    let mut newest = source.watch.findings();
+    newest.truncate(max);
+    html! {
+        (table(base, &newest))
+        @if !newest.is_empty() { p { a href=(Page::Findings.href(base)) { "All findings and their remedies" } } }
+    }
+}
+
+pub(crate) const fn name(kind: FindingKind) -> &'static str {
+    match kind {
+        FindingKind::NPlusOne => "N+1",
+        FindingKind::RepeatedQuery => "Repeated query",
+        FindingKind::BudgetExceeded => "Over budget",
+        _ => "Other",
+    }
+}
+
+pub(crate) fn table(base: &str, findings: &[Finding]) -> Markup {
+    if findings.is_empty() {
+        return empty("No findings since the start: no request repeated a statement or exceeded its budget.");
+    }
+    let table = html! {
+        table {
+            caption { "Findings, grouped by kind, route and statement; times in UTC" }
+            thead { tr {
+                th scope="col" { "Finding" }
+                th scope="col" { "Route, statement and remedy" }
+                th.number scope="col" { "Statements" }
+                th.number scope="col" { "Requests" }
+                th scope="col" { "Last seen" }
+                th scope="col" { "Where" }
+            } }
+            tbody {
+                @for finding in findings {
+                    tr data-key=(key(finding)) {
+                        th scope="row" { span.badge { (name(finding.kind)) } }
+                        td.wide {
+                            (code_or(finding.route.as_deref(), "in the background"))
+                            div {
+                                @if let (Some(id), Some(sql)) = (&finding.shape, &finding.sql) {
+                                    (statement_link(base, id, sql))
+                                } @else { span.muted { "all statements" } }
+                            }
+                            (Remedy::of(finding).render())
+                        }
+                        td.number {
+                            (format::count(finding.calls.into())) br;
+                            span.muted { "limit " (format::count(finding.limit.into())) }
+                        }
+                        td.number { (format::count(finding.scopes)) }
+                        td {
+                            (format::when(finding.last_seen_ms))
+                            @if let Some(id) = &finding.request_id { br; span.muted { "request " } code { (id) } }
+                        }
+                        td { (code_or(finding.first_call.as_deref(), "not known")) }
+                    }
+                }
+            }
+        }
+    };
+    scrolling("Findings", &table)
+}
+
+/// Returns what distinguishes a finding from others, so that an open page moves its row instead of changing it.
+fn key(finding: &Finding) -> String {
+    let [route, shape] = [&finding.route, &finding.shape].map(|name| name.as_deref().unwrap_or_default());
+    format!("{} {shape} {route}", name(finding.kind))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn finding(kind: FindingKind, sql: Option<&str>) -> Finding {
+        let mut finding = Finding::new(kind);
+        finding.route = Some("GET /x<y>".to_owned());
+        finding.shape = sql.map(|_| "a1".to_owned());
+        finding.sql = sql.map(str::to_owned);
+        (finding.calls, finding.limit, finding.scopes) = (12, 5, 1_500);
+        finding.first_call = Some("src/lib.rs:7".to_owned());
+        finding.last_seen_ms = 1_767_323_045_000;
+        finding
+    }
+
+    #[test]
+    fn each_kind_has_a_row_with_a_remedy() {
+        let findings = [
+            finding(FindingKind::NPlusOne, Some("SELECT name FROM users WHERE id = ?")),
+            finding(FindingKind::RepeatedQuery, Some("SELECT 2")),
+            finding(FindingKind::BudgetExceeded, None),
+        ];
+        let table = table("/ops", &findings).into_string();
+        let parts = [
+            ">N+1</span>",
+            ">Repeated query</span>",
+            ">Over budget</span>",
+            "GET /x&lt;y&gt;",
+            "/ops/queries/a1",
+            "all statements",
+            "1\u{202f}500",
+            "03:04:05",
+            "src/lib.rs:7",
+            "users::table.filter(users::id.eq_any(&amp;values))",
+        ];
+        for part in parts {
+            assert!(table.contains(part), "{part} is not in {table}");
+        }
+    }
+}

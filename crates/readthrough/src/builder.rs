@@ -1,15 +1,17 @@
 //! The settings of a cache.
 
+use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use crate::cache::{Cache, Inner};
-use crate::core::{Clock, Core};
+use crate::clock::Clock;
+use crate::core::Core;
 use crate::error::ConfigError;
 use crate::identity::{CurrentIdentity, Identity, validate_name};
 #[cfg(feature = "redis")]
 use crate::remote::redis::Endpoint;
-use crate::remote::supervisor::RedisSupervisor;
+use crate::remote::supervisor::{Limits, REPLAY_WINDOW, RedisSupervisor};
 use crate::remote::tier::Connector;
 use crate::version_table::VersionTable;
 
@@ -20,6 +22,7 @@ pub struct CacheBuilder {
     connector: Option<Box<dyn Connector>>,
     redis_timeout: Duration,
     l1_staleness: Duration,
+    replay_window: Duration,
     enabled: bool,
     prefix: String,
     identity: Option<Identity>,
@@ -34,6 +37,7 @@ impl Cache {
             connector: None,
             redis_timeout: Duration::from_millis(50),
             l1_staleness: Duration::from_millis(250),
+            replay_window: REPLAY_WINDOW,
             enabled: true,
             prefix: String::new(),
             identity: Some(Identity { state: String::new(), lineage: String::new() }),
@@ -62,6 +66,13 @@ impl CacheBuilder {
     /// Sets how long reads use the copies in this process without news from Redis. Default: 250 ms.
     pub const fn l1_staleness(mut self, bound: Duration) -> Self {
         self.l1_staleness = bound;
+        self
+    }
+
+    /// Sets how long this process keeps its invalidations for the replay to a new master.
+    #[cfg(test)]
+    pub(crate) const fn replay_window(mut self, window: Duration) -> Self {
+        self.replay_window = window;
         self
     }
 
@@ -127,14 +138,24 @@ impl CacheBuilder {
     pub(crate) fn build_with(self, connector: Option<Box<dyn Connector>>) -> Cache {
         let versions = Arc::new(VersionTable::new());
         let identity = Arc::new(CurrentIdentity::new(self.prefix, self.identity));
+        let clock = Arc::new(Clock::new());
+        let limits =
+            Limits { timeout: self.redis_timeout, staleness: self.l1_staleness, replay_window: self.replay_window };
         let (remote, supervision) = connector
             .map(|connector| {
                 let (versions, identity) = (Arc::clone(&versions), Arc::clone(&identity));
-                RedisSupervisor::start(connector, versions, identity, self.redis_timeout, self.l1_staleness)
+                RedisSupervisor::start(connector, versions, identity, Arc::clone(&clock), limits)
             })
             .unzip();
         Cache(Arc::new(Inner {
-            core: Arc::new(Core { versions, identity, remote, enabled: self.enabled, clock: Clock::new() }),
+            core: Arc::new(Core {
+                versions,
+                identity,
+                remote,
+                enabled: self.enabled,
+                clock,
+                invalidations: AtomicUsize::new(0),
+            }),
             _supervision: supervision,
             namespaces: Mutex::default(),
         }))

@@ -1,10 +1,12 @@
 //! The cache, which all namespaces share.
 
 use std::any::Any;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use crate::core::{Core, Invalidation, Target};
-use crate::error::ConfigError;
+use crate::error::{ConfigError, UnsentInvalidations};
 use crate::identity::Identity;
 use crate::namespace::{Namespace, NamespaceOptions};
 #[cfg(feature = "redis")]
@@ -23,7 +25,46 @@ pub(crate) struct Inner {
     pub(crate) namespaces: Mutex<Vec<Arc<dyn StatsSource>>>,
 }
 
+impl Inner {
+    /// Returns the invalidations that Redis has not received.
+    fn unsent(&self) -> Option<UnsentInvalidations> {
+        let (names, is_flush) = self.core.remote.as_ref()?.pending();
+        (names > 0 || is_flush).then_some(UnsentInvalidations { names, is_flush })
+    }
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        if let Some(unsent) = self.unsent() {
+            crate::trace::warn!("cache dropped: {unsent}");
+        }
+    }
+}
+
 impl Cache {
+    /// Waits until Redis has received all invalidations, up to `limit`. Call it before the process exits.
+    ///
+    /// An invalidation that was [`Deferred`](crate::Invalidation::Deferred) exists only in this process until Redis
+    /// responds. [`coherence`](crate::coherence#writers-that-exit) describes how a caller with an outbox hands it over.
+    ///
+    /// # Errors
+    /// Returns the number of invalidations that are lost if the process exits now.
+    pub async fn close(&self, limit: Duration) -> Result<(), UnsentInvalidations> {
+        let sent = async {
+            while self.0.core.invalidations.load(Ordering::Acquire) > 0 {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+            if let Some(remote) = &self.0.core.remote {
+                remote.until_sent().await;
+            }
+        };
+        let _ = tokio::time::timeout(limit, sent).await;
+        match self.0.unsent() {
+            Some(unsent) => Err(unsent),
+            None => Ok(()),
+        }
+    }
+
     /// Sets which data the values belong to from now on; `None` while that is unknown.
     ///
     /// Call it before the first read of data that may differ from the data before: as soon as a connection to the

@@ -6,15 +6,25 @@
 //! [`Complete`](crate::Invalidation::Complete) after the commit. A read that begins later returns the value of that write
 //! or of a newer one:
 //!
-//! | the read runs | bound |
-//! |---|---|
-//! | in the same process | none; this holds for [`Deferred`](crate::Invalidation::Deferred) invalidations too |
-//! | in another process, in a namespace [without L1](crate::NamespaceOptions::without_l1) | none |
-//! | in another process, with L1 | about the time of one message; at most [`l1_staleness`](crate::CacheBuilder::l1_staleness), 250 ms, after which reads stop using L1 without a response from Redis |
-//! | while Redis is down | every read loads; L1 is used for at most `l1_staleness` |
-//! | after a restart or a failover, single server or Sentinel | none: values from before are misses, whatever the new server has lost |
-//! | after a failover in a Cluster | about 1 s, until the process detects it |
-//! | in another process, after a *deferred* invalidation | none if that process lost Redis too; otherwise until the writer reaches Redis, or another invalidation (such as a database outbox) reaches it, or the value expires |
+//! | case | how long a read may return an older value | test |
+//! |---|---|---|
+//! | the same process | not at all, also after a [`Deferred`](crate::Invalidation::Deferred) invalidation | `simulation::no_read_is_stale_*` |
+//! | another process, [without L1](crate::NamespaceOptions::without_l1) | not at all | `simulation::no_read_is_stale_without_l1` |
+//! | another process, with L1 | the time of one message, at most [`l1_staleness`](crate::CacheBuilder::l1_staleness), 250 ms | `simulation::no_read_is_stale_with_l1`, `redis::soak` |
+//! | a [flush](crate::Cache::flush), in another process | as with L1, also in a namespace without L1 | `simulation::no_read_is_stale_*`, `redis::failover::a_load_that_began_before_a_flush_is_not_stored` |
+//! | Redis is down or hangs | every read loads after the breaker has opened; L1 for at most `l1_staleness` | `redis::faults`, `simulation::directed` |
+//! | Redis was restarted | not at all: values from before are misses | `simulation::no_read_is_stale_*`, `redis::faults` |
+//! | a failover, with `min-replicas-to-write` 1 or more | at most `l1_staleness` | `simulation::no_read_is_stale_in_a_failover_with_min_replicas`, `redis::failover::reads_under_load_are_fresh_after_failovers` |
+//! | a failover by Sentinel, without that setting | until the processes on the old master learn of the new one, which each asks its Sentinel every `l1_staleness`, and have replayed their invalidations of the last 60 s: about a second | `simulation::reads_in_a_failover_without_min_replicas_are_stale_for_a_bounded_time`, `redis::failover::a_planned_failover_is_followed_before_the_old_master_is_demoted` |
+//! | a failover without that setting and without Sentinel, or a partition that separates processes with the old master from all Sentinels | until the old master is demoted or unreachable; logged once as a warning | none |
+//! | a process that dies after a complete invalidation on an old master that accepts writes, before the replay | until the value expires | none |
+//! | failing back to a master that was neither restarted nor demoted | as for a failover; a process that starts in the same second, and has used no other master, can read values from before the failover until another process connects | `simulation::reads_in_a_failover_*` |
+//! | a failover in a Cluster | about 250 ms, until the process reads the replication ids of all masters | none |
+//! | one server of a Cluster fails, or a slot migrates | the other keys as before; reads of its keys load, their invalidations are deferred. The servers of the two keys `readthrough:invalidations` and `readthrough:epochs` stop the use of Redis, and a process that starts waits for all servers | `redis::faults::one_dead_server_of_a_cluster_costs_its_own_keys` |
+//! | a deferred invalidation, in another process | not at all if that process lost Redis too; otherwise until the writer reaches Redis, or an outbox does, or the value expires | `simulation::directed::values_that_were_replaced_during_a_hang_are_not_read` |
+//! | a writer that exits while an invalidation is deferred | until an outbox sends it, or the value expires; [`close`](crate::Cache::close) waits and returns the number | `simulation::directed::close_sends_deferred_invalidations_or_returns_their_number` |
+//! | keys of the library are evicted or deleted, `FLUSHALL` | not at all; processes share values again within a second | `simulation::directed::lost_housekeeping_keys_*`, `redis::failover::lost_housekeeping_keys_*` |
+//! | clocks of machines differ or jump | not at all; values are shared as before | `simulation::directed::clocks_that_differ_or_jump_do_not_cost_sharing` |
 //!
 //! The program has two duties. Loaders read committed writes at once, so not from a replica that lags. Every write is
 //! followed by the invalidation of the values that it changed.
@@ -78,13 +88,45 @@
 //! messages must be assumed lost too when the connection breaks; a stream works the same way in a Cluster, and a response
 //! proves that it is alive.
 //!
+//! A poll also reads the newest event. If the stream does not continue from the position of the process, because it was
+//! evicted or created again with a lower id, all copies are invalidated.
+//!
 //! # Outages of Redis
 //!
-//! The first command that fails or exceeds its time limit opens the circuit breaker of the process; one task probes Redis.
-//! Names whose invalidation failed are *pending*; reads of this process do not use Redis before they are sent. After an
-//! outage reads wait for one more second, so that the other processes, which probe every 250 ms, send their pending
-//! invalidations. Every stored value has an *epoch*, computed from the server's run id and the numbers of flushed
-//! namespaces: values that a restarted server or a promoted replica kept from before are misses.
+//! A command that fails opens the circuit breaker of the process; one task probes Redis. One slow command does not: time-outs
+//! open the breaker when no command has succeeded for 250 ms, or when half of the commands in 5 s exceed their limit. Names
+//! whose invalidation failed are *pending*; reads of these names in this process do not use Redis before they are sent. After
+//! an outage reads wait for one more second, so that the other processes, which probe every 250 ms, send their pending
+//! invalidations.
+//!
+//! # Epochs and failovers
+//!
+//! Every stored value has an *epoch*, computed from a random number of the server and the numbers of flushed namespaces. The
+//! server keeps its number together with its *lineage*, the replication id, which a restart and a promotion change. A process
+//! that connects begins a new epoch if there is none, if the lineage is another one, or if the epoch does not come after the
+//! one that the process used last (the server lists the predecessors of its epoch). Numbers are never given twice, so values
+//! from before stay misses, whatever a promoted replica lacks, and whichever master returns.
+//!
+//! Each poll of the stream sends a write in the same round trip: the removal of a key that does not exist. A replica rejects
+//! it, and so does a master with `min-replicas-to-write` that has lost its replicas. L1 is used for 250 ms after the last
+//! such proof, Redis for one second. (With one replica only, a new master rejects writes too, until the old one follows it;
+//! with two it stays available.) Each poll reads the replication id, too, and with Sentinel the process asks for the
+//! master every `l1_staleness`. When the master changes, the process first sends its invalidations of the last 60 s (beyond
+//! 20,000 names: a flush) to the new one, because the old one may have received them in vain.
+//!
+//! # Clocks
+//!
+//! The time of expiry in a stored value is a time of the server: every poll reads its clock. The clocks of the machines are
+//! not compared. If the clock of the server is set back, values live longer by as much.
+//!
+//! # Writers that exit
+//!
+//! A deferred invalidation exists only in the memory of its process. Before exit, [`close`](crate::Cache::close) waits until
+//! Redis has received all of them, or returns their number; a cache that is dropped with pending invalidations logs it.
+//!
+//! A caller with an outbox hands them over: it records what a write invalidates in the transaction of the write, invalidates,
+//! and deletes the record only after [`Complete`](crate::Invalidation::Complete). After `Deferred`, or if the process dies in
+//! between, the record stays, and another process invalidates it. Invalidating twice is harmless.
 //!
 //! # Change of the data
 //!
@@ -99,6 +141,9 @@
 //!
 //! # Evidence
 //!
-//! The tests run all of this, unchanged, on a simulated server and a paused clock through random schedules of readers,
-//! writers, evictions, lost commands, late commands, hangs, restarts with old data, and restarts of processes. With the
-//! leases switched off, the same schedules find a stale read. A soak test runs on a real server and a real Cluster.
+//! The simulation runs all of this, unchanged, on simulated servers and a paused clock through random schedules of readers,
+//! writers, flushes, evictions, lost commands, late commands, hangs, restarts, failovers to a replica that lags, failbacks,
+//! jumps of the clock, and restarts of processes. `without_a_part_of_the_protocol_a_stale_read_is_found` switches off one part
+//! at a time (leases, flush numbers, lineages, predecessors, the write in a poll, the replay), and
+//! the schedules find a stale read each time; the tests in `simulation::directed` have their own controls. Soak tests run on a real server, a real Cluster and a real Sentinel;
+//! `READTHROUGH_FAILOVERS=10` fails over ten times.

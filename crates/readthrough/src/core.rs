@@ -1,11 +1,11 @@
 //! State that a cache shares with its namespaces.
 
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
-use tokio::time::Instant;
-
+use crate::clock::Clock;
 use crate::identity::CurrentIdentity;
+use crate::key::Names;
 use crate::remote::connection::ConnectionHandle;
 use crate::remote::supervisor::RedisSupervisor;
 use crate::stats::{Counters, add};
@@ -38,7 +38,9 @@ pub(crate) struct Core {
     /// The connection to Redis, if one is configured.
     pub(crate) remote: Option<Arc<RedisSupervisor>>,
     pub(crate) enabled: bool,
-    pub(crate) clock: Clock,
+    pub(crate) clock: Arc<Clock>,
+    /// The number of invalidations in progress.
+    pub(crate) invalidations: AtomicUsize,
 }
 
 impl Core {
@@ -47,10 +49,10 @@ impl Core {
         self.identity.is_known() && self.remote.as_ref().is_none_or(|remote| remote.is_l1_fresh())
     }
 
-    /// Returns the connection that reads may use.
-    pub(crate) fn reader(&self) -> Option<(&Arc<RedisSupervisor>, ConnectionHandle)> {
+    /// Returns the connection that reads of an entry may use.
+    pub(crate) fn reader(&self, names: &Names) -> Option<(&Arc<RedisSupervisor>, ConnectionHandle)> {
         let remote = self.remote.as_ref()?;
-        Some((remote, remote.reader()?))
+        Some((remote, remote.reader_of(names)?))
     }
 
     /// Invalidates the targets in Redis, then in this process.
@@ -63,6 +65,7 @@ impl Core {
             return Invalidation::Complete;
         };
         let core = Arc::clone(self);
+        core.invalidations.fetch_add(1, Ordering::AcqRel);
         // A separate task: dropping the caller's future must not leave the invalidation half done.
         let is_complete = tokio::spawn(async move {
             let names = targets.iter().map(|target| target.name.clone()).collect();
@@ -73,25 +76,9 @@ impl Core {
                 add(&target.counters.invalidations, 1);
                 add(&target.counters.deferred, u64::from(!is_complete));
             }
+            core.invalidations.fetch_sub(1, Ordering::AcqRel);
             is_complete
         });
         if is_complete.await.unwrap_or(false) { Invalidation::Complete } else { Invalidation::Deferred }
-    }
-}
-
-/// Milliseconds since 1970 that advance with tokio's clock, which tests can pause.
-pub(crate) struct Clock {
-    began: Instant,
-    began_ms: u64,
-}
-
-impl Clock {
-    pub(crate) fn new() -> Self {
-        let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-        Self { began: Instant::now(), began_ms: u64::try_from(since.as_millis()).unwrap_or(0) }
-    }
-
-    pub(crate) fn now_ms(&self) -> u64 {
-        self.began_ms + u64::try_from(self.began.elapsed().as_millis()).unwrap_or(0)
     }
 }

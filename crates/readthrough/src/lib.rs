@@ -11,6 +11,7 @@ mod namespace;
 mod core;
 mod remote;
 
+mod clock;
 mod entry;
 mod error;
 mod identity;
@@ -32,7 +33,7 @@ pub use crate::core::{Invalidation, Target};
 pub use ::redis;
 pub use builder::CacheBuilder;
 pub use cache::Cache;
-pub use error::ConfigError;
+pub use error::{ConfigError, UnsentInvalidations};
 pub use identity::Identity;
 pub use key::{Key, KeyPart};
 pub use namespace::{Namespace, NamespaceOptions, Snapshot};

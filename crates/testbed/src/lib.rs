@@ -11,6 +11,7 @@ pub mod nginx;
 pub mod postgres;
 mod process;
 pub mod redis;
+mod redis_sentinel;
 pub mod smtp;
 
 pub use browser::Chromedriver;
@@ -19,6 +20,7 @@ pub use model::FakeModel;
 pub use nginx::Nginx;
 pub use postgres::Postgres;
 pub use redis::{Redis, RedisCluster};
+pub use redis_sentinel::RedisSentinel;
 pub use smtp::SmtpSink;
 
 /// Returns the Debian packages of the programs that are not installed.

@@ -23,7 +23,7 @@ impl Redis {
         Self::with(&[]).await
     }
 
-    async fn with(more: &[&str]) -> anyhow::Result<Self> {
+    pub(crate) async fn with(more: &[&str]) -> anyhow::Result<Self> {
         let program = program()?.display().to_string();
         let home = directory("testbed-redis-")?;
         let port = free_port()?;
@@ -40,6 +40,10 @@ impl Redis {
     /// Returns the URL, such as `redis://127.0.0.1:6379`.
     pub fn url(&self) -> String {
         format!("redis://127.0.0.1:{}", self.port)
+    }
+
+    pub(crate) const fn port(&self) -> u16 {
+        self.port
     }
 
     /// Kills the server as in a crash: connections break, and all keys are lost.
@@ -95,7 +99,17 @@ impl RedisCluster {
         let mut nodes = Vec::new();
         for _ in 0..3 {
             let bus = free_port()?.to_string();
-            nodes.push(Redis::with(&["--cluster-enabled", "yes", "--cluster-port", &bus]).await?);
+            nodes.push(
+                Redis::with(&[
+                    "--cluster-enabled",
+                    "yes",
+                    "--cluster-port",
+                    &bus,
+                    "--cluster-require-full-coverage",
+                    "no",
+                ])
+                .await?,
+            );
         }
         let cluster = Self { nodes };
         let addresses = cluster.addresses();
@@ -116,6 +130,25 @@ impl RedisCluster {
         Ok(cluster)
     }
 
+    /// Returns the index, 0 to 2, of the server that holds a key.
+    ///
+    /// # Errors
+    /// Returns an error if the first server does not respond.
+    pub async fn server_of(&self, key: &str) -> anyhow::Result<usize> {
+        let port = self.nodes[0].port.to_string();
+        let slot: usize = cli(&["-p", &port, "cluster", "keyslot", key]).await?.trim().parse()?;
+        // `create` splits the slots evenly, in the order of the servers.
+        Ok((0..3).rev().find(|index| slot * 3 >= index * 16_384).unwrap_or(0))
+    }
+
+    /// Kills one of the servers.
+    ///
+    /// # Errors
+    /// Returns an error if its supervisor has ended.
+    pub fn kill(&mut self, server: usize) -> anyhow::Result<()> {
+        self.nodes[server].kill()
+    }
+
     fn addresses(&self) -> Vec<String> {
         self.nodes.iter().map(|node| format!("127.0.0.1:{}", node.port)).collect()
     }
@@ -126,7 +159,7 @@ impl RedisCluster {
     }
 }
 
-async fn cli(arguments: &[&str]) -> anyhow::Result<String> {
+pub(crate) async fn cli(arguments: &[&str]) -> anyhow::Result<String> {
     let program = process::program("redis-cli", &[], "redis-tools")?;
     let output = tokio::process::Command::new(program).args(arguments).output().await?;
     let text = String::from_utf8_lossy(&output.stdout).into_owned();

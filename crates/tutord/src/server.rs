@@ -34,6 +34,8 @@ use crate::state::AppState;
 
 /// The backlog of the listener; the kernel limits it to `net.core.somaxconn`, by default 4,096.
 const BACKLOG: u32 = 65_535;
+/// The time in which pending invalidations are sent at shutdown.
+const CACHE_GRACE: Duration = Duration::from_secs(1);
 /// The time that streams get at shutdown to store what they received.
 const STREAMS_GRACE: Duration = Duration::from_secs(2);
 /// The pause before the next accept when the process has no file descriptor left.
@@ -86,13 +88,16 @@ pub async fn serve(state: AppState, listener: TcpListener, further: Router) {
     stop(state).await;
 }
 
-/// Stops the background tasks and waits for them.
+/// Stops the background tasks and waits for them; then sends the pending invalidations.
 pub(crate) async fn stop(state: AppState) {
-    let background = state.background.clone();
+    let (background, cache) = (state.background.clone(), state.cache.clone());
     background.shutdown.cancel();
     drop(state);
     if tokio::time::timeout(STREAMS_GRACE, background.wait()).await.is_err() {
         tracing::warn!("background tasks were still running at the shutdown deadline");
+    }
+    if let Err(unsent) = cache.close(CACHE_GRACE).await {
+        tracing::warn!("{unsent}");
     }
 }
 

@@ -83,20 +83,12 @@ impl<V: Send + Sync + 'static> Inner<V> {
 
     /// Tries once to acquire the lease of an entry.
     pub(super) async fn try_acquire_lease(&self, names: &Names) -> LeaseResult<V> {
-        let Some(tier) = self.tier() else { return LeaseResult::Denied };
+        let Some(tier) = self.tier(names) else { return LeaseResult::Denied };
         let (token, epoch) = (rand::random(), tier.handle.epoch(self.options.name));
-        let Some((LeaseResponse { is_granted, generation, bytes }, tags)) = self.request(&tier, names, token).await
-        else {
-            return LeaseResult::Denied;
-        };
-        let stored = bytes.and_then(|bytes| self.decoded(&tier, &bytes, generation, &tags));
-        let stored = stored.filter(|entry| !entry.is_expired(self.core.clock.now_ms()));
-        if !is_granted {
-            return stored.map_or(LeaseResult::Denied, LeaseResult::Stored);
-        }
-        let lease = Lease {
+        let response = self.request(&tier, names, token).await;
+        let lease = |generation: u64, tags: Vec<u64>| Lease {
             supervisor: Arc::clone(tier.supervisor),
-            handle: tier.handle,
+            handle: tier.handle.clone(),
             names: names.clone(),
             token,
             generation,
@@ -105,6 +97,17 @@ impl<V: Send + Sync + 'static> Inner<V> {
             renewed_at: Arc::new(Mutex::new(Instant::now())),
             is_held: true,
         };
+        let Some((LeaseResponse { is_granted, generation, bytes }, tags)) = response else {
+            // The server may still grant the lease: nobody would renew it, and readers would wait for its expiry.
+            drop(lease(0, Vec::new()));
+            return LeaseResult::Denied;
+        };
+        let stored = bytes.and_then(|bytes| self.decoded(&tier, &bytes, generation, &tags));
+        let stored = stored.filter(|entry| !entry.is_expired(self.core.clock.now_ms()));
+        if !is_granted {
+            return stored.map_or(LeaseResult::Denied, LeaseResult::Stored);
+        }
+        let lease = lease(generation, tags);
         match stored {
             // Stored between the lookup and the request. The lease is released.
             Some(entry) if !entry.should_refresh(self.core.clock.now_ms()) => LeaseResult::Stored(entry),
@@ -119,7 +122,7 @@ impl<V: Send + Sync + 'static> Inner<V> {
         loop {
             match self.try_acquire_lease(names).await {
                 LeaseResult::Stored(_) if is_early => return LeaseResult::Denied,
-                LeaseResult::Denied if !is_early && self.tier().is_some() => {}
+                LeaseResult::Denied if !is_early && self.tier(names).is_some() => {}
                 result => return result,
             }
             if began.elapsed() >= self.options.lease_wait {
@@ -230,8 +233,9 @@ impl<V: Send + Sync + 'static> Inner<V> {
         let entry = Arc::new(Entry { header, value: loaded.value.map(Arc::new), bytes });
         let left = entry.left(self.core.clock.now_ms(), self.options.longest_ttl());
         let Some(encoded) = encoded.filter(|_| !left.is_zero()) else { return entry };
-        if !lease.supervisor.is_current(&lease.handle) {
-            // The data that were read are unknown. The lease is released.
+        let is_flushed = lease.handle.epoch(self.options.name) != lease.epoch;
+        if is_flushed || !lease.supervisor.is_current(&lease.handle) {
+            // A flush or a change of the identity came after the load began. The lease is released.
             add(&self.counters.fills_refused, 1);
             return entry;
         }

@@ -93,7 +93,7 @@ impl<V: Send + Sync + 'static> Inner<V> {
     /// known of it.
     async fn replace_older(&self, names: &Names, value: V) -> bool {
         let Some(version) = self.options.value_version else { return false };
-        let Some(tier) = self.tier() else { return false };
+        let Some(tier) = self.tier(names) else { return false };
         if tier.handle.term != 0 {
             return false;
         }
@@ -148,7 +148,8 @@ impl<V: Send + Sync + 'static> Inner<V> {
         value: Option<&V>,
         name: &str,
     ) -> Option<usize> {
-        let tier = self.tier()?;
+        let tier = self.tier(names)?;
+        tier.supervisor.record(name);
         let bytes = self.encoded(header, value)?;
         let left = header.expires_ms.saturating_sub(self.core.clock.now_ms());
         let replacement = Replacement {

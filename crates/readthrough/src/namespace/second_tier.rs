@@ -25,20 +25,28 @@ impl<V: Send + Sync + 'static> Inner<V> {
         self.core.remote.is_some() && self.options.codec.is_some()
     }
 
-    /// Returns the second tier if reads may use it.
-    pub(super) fn tier(&self) -> Option<Tier<'_, V>> {
+    /// Returns the second tier if reads of an entry may use it.
+    pub(super) fn tier(&self, names: &Names) -> Option<Tier<'_, V>> {
         let codec = self.options.codec?;
-        let (supervisor, handle) = self.core.reader()?;
+        let (supervisor, handle) = self.core.reader(names)?;
         Some(Tier { supervisor, handle, codec })
     }
 
-    /// Returns the stored entries of these names, fresh or stale, if the second tier may be read.
+    /// Returns the stored entries of these names, fresh or stale, as far as the second tier is available for them.
     pub(super) async fn stored(&self, names: &[&Names]) -> Vec<Option<Arc<Entry<V>>>> {
-        let mut entries = Vec::with_capacity(names.len());
-        for batch in names.chunks(BATCH) {
-            match self.tier() {
-                Some(tier) => entries.extend(self.fetch(&tier, batch).await),
-                None => entries.extend(batch.iter().map(|_| None)),
+        let mut entries: Vec<_> = names.iter().map(|_| None).collect();
+        let (mut readable, mut available) = (Vec::new(), None);
+        for (index, names) in names.iter().enumerate() {
+            if let Some(tier) = self.tier(names) {
+                available.get_or_insert(tier);
+                readable.push((index, *names));
+            }
+        }
+        let Some(tier) = available else { return entries };
+        for batch in readable.chunks(BATCH) {
+            let names: Vec<&Names> = batch.iter().map(|(_, names)| *names).collect();
+            for ((index, _), entry) in batch.iter().zip(self.fetch(&tier, &names).await) {
+                entries[*index] = entry;
             }
         }
         entries

@@ -1,16 +1,17 @@
 //! The state of the connection, and the circuit breaker.
 
-use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use super::fault::RedisFault;
-use super::tier::{RemoteTier, ServerState};
+use super::tier::{Epochs, RemoteTier, ServerState};
 
 /// A connection that requests use.
 #[derive(Clone)]
 pub(crate) struct ConnectionHandle {
     pub(crate) tier: Arc<dyn RemoteTier>,
     server: Arc<RwLock<ServerState>>,
+    flushes: Arc<AtomicU64>,
     /// The number of the connection; each has its own.
     pub(crate) number: u64,
     /// The term of the identity whose values the connection reads.
@@ -19,30 +20,52 @@ pub(crate) struct ConnectionHandle {
 
 impl ConnectionHandle {
     pub(crate) fn new(tier: Arc<dyn RemoteTier>, server: ServerState, number: u64, term: u64) -> Self {
-        Self { tier, server: Arc::new(RwLock::new(server)), number, term }
+        Self { tier, server: Arc::new(RwLock::new(server)), flushes: Arc::default(), number, term }
     }
 
     /// Returns the epoch that valid entries of a namespace carry.
     pub(crate) fn epoch(&self, namespace: &str) -> u64 {
-        let server = self.server.read().unwrap_or_else(PoisonError::into_inner);
-        epoch(&server.identity, &server.epochs, namespace)
-    }
-
-    /// Stores the state of the server.
-    pub(crate) fn set_server(&self, server: ServerState) {
-        *self.server.write().unwrap_or_else(PoisonError::into_inner) = server;
+        epoch(&self.server.read().unwrap_or_else(PoisonError::into_inner).epochs, namespace)
     }
 
     /// Returns the state of the server as it was last read.
     pub(crate) fn server(&self) -> ServerState {
         self.server.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
+
+    pub(crate) fn set_server(&self, server: ServerState) {
+        *self.server.write().unwrap_or_else(PoisonError::into_inner) = server;
+    }
+
+    /// Stores the epochs after a flush of this process.
+    pub(crate) fn set_flushed(&self, epochs: Epochs) {
+        let mut server = self.server.write().unwrap_or_else(PoisonError::into_inner);
+        server.epochs = epochs;
+        self.flushes.fetch_add(1, Ordering::AcqRel);
+    }
+
+    /// Returns the number of flushes of this process.
+    pub(crate) fn flushes(&self) -> u64 {
+        self.flushes.load(Ordering::Acquire)
+    }
+
+    /// Stores epochs that were read when the number of flushes was `flushes`. Returns whether they changed; `None` if a flush
+    /// of this process has ended since, as they may be from before it.
+    pub(crate) fn set_epochs(&self, epochs: Epochs, flushes: u64) -> Option<bool> {
+        let mut server = self.server.write().unwrap_or_else(PoisonError::into_inner);
+        if self.flushes() != flushes {
+            return None;
+        }
+        let is_changed = server.epochs != epochs;
+        server.epochs = epochs;
+        Some(is_changed)
+    }
 }
 
 /// Computes an epoch. All processes must compute the same number, whatever compiled them: no `std` hasher.
-fn epoch(identity: &str, epochs: &HashMap<String, String>, namespace: &str) -> u64 {
-    let number = |key: &str| epochs.get(key).map_or("", String::as_str);
-    let parts = [identity, number("*"), number(namespace)];
+fn epoch(epochs: &Epochs, namespace: &str) -> u64 {
+    let number = |key: &str| epochs.namespaces.get(key).map_or("", String::as_str);
+    let parts = [&epochs.server, number("*"), number(namespace)];
     // FNV-1a, with a byte between the parts that none of them contains.
     parts
         .iter()

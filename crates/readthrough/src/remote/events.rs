@@ -5,112 +5,165 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::tier::{Event, StreamPosition};
+use super::tier::{Poll, StreamPosition};
 use crate::trace::info;
 use crate::version_table::VersionTable;
 
-/// The time until which reads may use the copies in this process.
+/// Without a proof for this long, reads stop using the second tier.
+const REMOTE_BOUND: Duration = Duration::from_secs(1);
+
+/// The time up to which this process is known to have missed no invalidation.
 ///
-/// Each response to a read of the stream proves that no invalidation was missed up to the time of the request. Without a
-/// response for the bound, reads stop using the copies, whatever the reason.
+/// Each poll proves that the server was the master and that no invalidation was missed, up to the time of the request.
+/// Without a proof for the bound, reads stop using the copies in this process, whatever the reason; without one for a
+/// second, they stop using the second tier.
 #[derive(Debug)]
-pub(crate) struct FreshnessDeadline {
+pub(crate) struct Freshness {
     began: Instant,
     bound: Duration,
-    until_micros: AtomicU64,
+    /// Microseconds from `began` to the proof; 0 without one.
+    proved_micros: AtomicU64,
 }
 
-impl FreshnessDeadline {
+impl Freshness {
     pub(crate) fn new(bound: Duration) -> Self {
-        Self { began: Instant::now(), bound, until_micros: AtomicU64::new(0) }
+        Self { began: Instant::now(), bound, proved_micros: AtomicU64::new(0) }
     }
 
     fn micros(&self, at: Instant) -> u64 {
         u64::try_from(at.saturating_duration_since(self.began).as_micros()).unwrap_or(u64::MAX)
     }
 
-    /// Extends the deadline: no invalidation was missed up to `requested`.
-    pub(crate) fn extend(&self, requested: Instant) {
-        self.until_micros.store(self.micros(requested + self.bound), Ordering::Release);
+    /// Records that no invalidation was missed up to `requested`.
+    pub(crate) fn prove(&self, requested: Instant) {
+        self.proved_micros.store(self.micros(requested) + 1, Ordering::Release);
     }
 
-    /// Ends the use of the copies.
+    /// Ends the use of the copies and of the second tier.
     pub(crate) fn expire(&self) {
-        self.until_micros.store(0, Ordering::Release);
+        self.proved_micros.store(0, Ordering::Release);
     }
 
-    pub(crate) fn is_fresh(&self) -> bool {
-        self.micros(Instant::now()) < self.until_micros.load(Ordering::Acquire)
+    fn is_proved_within(&self, bound: Duration) -> bool {
+        let proved = self.proved_micros.load(Ordering::Acquire);
+        let bound = u64::try_from(bound.as_micros()).unwrap_or(u64::MAX);
+        proved > 0 && self.micros(Instant::now()) < (proved - 1).saturating_add(bound)
+    }
+
+    /// Returns whether reads may use the copies in this process.
+    pub(crate) fn is_l1_fresh(&self) -> bool {
+        self.is_proved_within(self.bound)
+    }
+
+    /// Returns whether reads may use the second tier.
+    pub(crate) fn is_remote_fresh(&self) -> bool {
+        self.is_proved_within(REMOTE_BOUND.max(self.bound))
     }
 }
 
-/// What remains to be done after an event was applied.
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) enum FollowUp {
-    None,
-    /// Epochs changed and must be read again.
-    ReadEpochs,
-}
-
-/// Applies an event to the copies. If its sequence number is not the next one, events were lost and all copies are
-/// invalidated.
-pub(crate) fn apply(versions: &VersionTable, node: u64, position: &mut StreamPosition, event: Event) -> FollowUp {
-    let expected = position.sequence + 1;
-    if event.position.sequence != expected {
-        info!(expected, received = event.position.sequence, "invalidation events lost; all L1 copies dropped");
-        versions.invalidate_all();
-    }
-    *position = event.position;
-    if event.names.is_empty() {
-        return FollowUp::ReadEpochs;
-    }
-    // A process applies its own invalidations before it returns from them.
-    if event.node != node {
-        for name in &event.names {
-            versions.increment(name);
+/// Applies a poll of the stream to the copies, and moves the position.
+///
+/// All copies are invalidated if an event is not the next in the sequence, or if the stream does not continue from the
+/// position: events were trimmed, or the stream was evicted.
+pub(crate) fn apply(versions: &VersionTable, node: u64, position: &mut StreamPosition, poll: &mut Poll) {
+    // The newest event is the last one that this process has applied, or among the ones that it receives now.
+    let is_continued = match &poll.tail {
+        Some(tail) => tail == position || poll.events.iter().any(|event| event.position == *tail),
+        None => position.sequence == 0,
+    };
+    let is_empty = poll.events.is_empty();
+    for event in std::mem::take(&mut poll.events) {
+        let expected = position.sequence + 1;
+        if event.position.sequence != expected {
+            info!(expected, received = event.position.sequence, "invalidation events lost; L1 copies dropped");
+            versions.invalidate_all();
+        }
+        *position = event.position;
+        // A process applies its own invalidations before it returns from them.
+        if event.node != node {
+            for name in &event.names {
+                versions.increment(name);
+            }
         }
     }
-    FollowUp::None
+    if !is_continued {
+        info!(sequence = position.sequence, "the stream of invalidations was lost; L1 copies dropped");
+        versions.invalidate_all();
+        if is_empty {
+            *position = poll.tail.take().unwrap_or_default();
+        }
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::remote::tier::Event;
 
-    fn event(sequence: u64, node: u64, names: &[&str]) -> Event {
-        let position = StreamPosition { id: format!("{sequence}-0"), sequence };
-        Event { position, node, names: names.iter().map(|&name| name.to_owned()).collect() }
+    fn at(ms: u64, sequence: u64) -> StreamPosition {
+        StreamPosition { id: format!("{ms}-0"), sequence }
+    }
+
+    fn poll(tail: Option<StreamPosition>, events: &[(u64, u64, u64, &str)]) -> Poll {
+        let event = |&(ms, sequence, node, name): &(u64, u64, u64, &str)| Event {
+            position: at(ms, sequence),
+            node,
+            names: vec![name.to_owned()],
+        };
+        Poll { tail, events: events.iter().map(event).collect(), ..Poll::default() }
+    }
+
+    /// Applies polls from the position (5, 5). Returns whether the copies of `a` and `b` stay valid.
+    fn apply_all(polls: impl IntoIterator<Item = Poll>) -> (bool, bool) {
+        let table = VersionTable::new();
+        let mut position = at(5, 5);
+        let before = (table.read("a", None), table.read("b", None));
+        for mut poll in polls {
+            apply(&table, 1, &mut position, &mut poll);
+        }
+        (table.read("a", None) == before.0, table.read("b", None) == before.1)
     }
 
     #[test]
-    fn a_gap_in_the_sequence_invalidates_all_copies() {
+    fn events_of_other_processes_invalidate_their_names() {
+        assert_eq!(apply_all([poll(Some(at(5, 5)), &[])]), (true, true));
+        assert_eq!(apply_all([poll(Some(at(5, 5)), &[(6, 6, 2, "a")])]), (false, true));
+        assert_eq!(
+            apply_all([poll(Some(at(6, 6)), &[(6, 6, 1, "a"), (7, 7, 2, "b")])]),
+            (true, false),
+            "its own event"
+        );
+    }
+
+    #[test]
+    fn lost_events_invalidate_all_copies() {
+        let lost = [
+            ("trimmed", poll(Some(at(7, 7)), &[(7, 7, 1, "c")])),
+            ("the stream was created again", poll(Some(at(6, 1)), &[(6, 1, 1, "c")])),
+            ("the stream was evicted", poll(None, &[])),
+        ];
+        for (what, poll) in lost {
+            assert_eq!(apply_all([poll]), (false, false), "{what}");
+        }
+        // The read returns nothing, because the ids of the new stream are lower.
         let table = VersionTable::new();
-        let mut position = StreamPosition::default();
-        let before = table.read("a", None);
-        assert_eq!(apply(&table, 1, &mut position, event(1, 2, &["b"])), FollowUp::None);
-        assert_eq!(apply(&table, 1, &mut position, event(2, 1, &["a"])), FollowUp::None);
-        assert_eq!(table.read("a", None), before, "another name, and an event of this process");
-        apply(&table, 1, &mut position, event(3, 2, &["a"]));
-        let after = table.read("a", None);
-        assert_ne!(after, before);
-        apply(&table, 1, &mut position, event(5, 2, &["b"]));
-        assert_ne!(table.read("a", None), after, "the fourth event was lost");
-        let newest = table.read("a", None);
-        // The stream was evicted and created again: it begins with 1.
-        apply(&table, 1, &mut position, event(1, 2, &["b"]));
-        assert_ne!(table.read("a", None), newest);
-        assert_eq!(apply(&table, 1, &mut position, event(2, 2, &[])), FollowUp::ReadEpochs);
+        let (mut position, before) = (at(5, 5), table.read("a", None));
+        apply(&table, 1, &mut position, &mut poll(Some(at(3, 1)), &[]));
+        assert_eq!((position.clone(), table.read("a", None) == before), (at(3, 1), false));
     }
 
     #[tokio::test(start_paused = true)]
-    async fn copies_are_stale_without_a_response() {
-        let deadline = FreshnessDeadline::new(Duration::from_millis(250));
-        assert!(!deadline.is_fresh());
+    async fn nothing_is_fresh_without_a_proof() {
+        let freshness = Freshness::new(Duration::from_millis(250));
+        assert!(!freshness.is_l1_fresh() && !freshness.is_remote_fresh());
         let requested = Instant::now();
         tokio::time::advance(Duration::from_millis(100)).await;
-        deadline.extend(requested);
-        assert!(deadline.is_fresh());
+        freshness.prove(requested);
+        assert!(freshness.is_l1_fresh());
         tokio::time::advance(Duration::from_millis(150)).await;
-        assert!(!deadline.is_fresh(), "the bound counts from the request, not from the response");
+        assert!(!freshness.is_l1_fresh(), "the bound counts from the request, not from the response");
+        assert!(freshness.is_remote_fresh());
+        tokio::time::advance(Duration::from_millis(750)).await;
+        assert!(!freshness.is_remote_fresh());
     }
 }

@@ -4,13 +4,17 @@
 //! - [`redis`]: the operations on Redis: single server, Sentinel, Cluster.
 //! - [`supervisor`]: connects, watches the connection, reconnects.
 //! - [`connection`]: the state of the connection, and the circuit breaker.
+//! - [`latency`]: when slow commands are an outage.
 //! - [`pending`]: invalidations that Redis has not received.
+//! - [`recent`]: invalidations that are replayed to a new master.
 //! - [`events`]: the invalidations of other processes.
 
 pub(crate) mod connection;
 pub(crate) mod events;
 pub(crate) mod fault;
+pub(crate) mod latency;
 pub(crate) mod pending;
+pub(crate) mod recent;
 #[cfg(feature = "redis")]
 pub(crate) mod redis;
 pub(crate) mod stats;

@@ -78,6 +78,10 @@ impl RedisStats {
             let policy = &stats.maxmemory_policy;
             stats.warnings.push(format!("maxmemory-policy is {policy}: set allkeys-lru or allkeys-lfu for a cache"));
         }
+        // Redis reports the number of good replicas only if the setting is above 0.
+        if number("connected_slaves") > 0 && !info.contains_key("min_slaves_good_slaves") {
+            stats.warnings.push("min-replicas-to-write is 0: an isolated master serves old values".to_owned());
+        }
         stats
     }
 }

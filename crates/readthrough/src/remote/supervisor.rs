@@ -4,11 +4,14 @@
 //! requests then stop waiting for Redis, and the supervisor probes it at once and every [`PROBE_INTERVAL`]. Before reads
 //! use a new connection,
 //!
-//! 1. the supervisor sends the pending invalidations of this process, and
+//! 1. the supervisor sends the pending invalidations of this process, and after a failover the recent ones, and
 //! 2. waits for [`QUARANTINE`] so that the other processes, which probe as often, send theirs.
+//!
+//! While the connection is in use, the supervisor polls the stream of invalidations, each time with a proof that the server
+//! is the master, and asks Sentinel for the master as often as copies may be stale.
 
-use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::Notify;
@@ -16,12 +19,16 @@ use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, timeout};
 
 use super::connection::{CircuitBreaker, ConnectionHandle};
-use super::events::{FollowUp, FreshnessDeadline, apply};
+use super::events::{Freshness, apply};
 use super::fault::RedisFault;
+use super::latency::LatencyWindow;
 use super::pending::{Batch, PendingInvalidations};
+use super::recent::{RecentInvalidations, Replay};
 use super::stats::{CommandCounters, ConnectionStats};
 use super::tier::{Connector, RemoteError, RemoteTier, Result, StreamPosition};
+use crate::clock::Clock;
 use crate::identity::CurrentIdentity;
+use crate::key::Names;
 use crate::stats::add;
 use crate::trace::{info, warn};
 use crate::version_table::VersionTable;
@@ -32,8 +39,8 @@ pub(crate) const PROBE_INTERVAL: Duration = Duration::from_millis(250);
 pub(crate) const QUARANTINE: Duration = Duration::from_millis(1_000);
 /// How long a read of the stream waits at the server for an event.
 const STREAM_WAIT: Duration = Duration::from_millis(50);
-/// How often the supervisor reads the identity of a server that can change without a broken connection.
-const IDENTITY_INTERVAL: Duration = Duration::from_secs(1);
+/// How long invalidations are kept for the replay to a new master.
+pub(crate) const REPLAY_WINDOW: Duration = Duration::from_secs(60);
 /// The time limit of each step of connecting.
 const CONNECT_TIMEOUT: Duration = Duration::from_millis(500);
 /// The most names in one invalidation command.
@@ -47,10 +54,37 @@ pub(crate) struct RedisSupervisor {
     pub(crate) node: u64,
     timeout: Duration,
     breaker: CircuitBreaker,
-    freshness: FreshnessDeadline,
+    staleness: Duration,
+    latency: LatencyWindow,
+    freshness: Freshness,
     pending: PendingInvalidations,
+    recent: RecentInvalidations,
+    clock: Arc<Clock>,
+    /// The server of the last connection.
+    last: Mutex<Option<LastServer>>,
+    has_warned: AtomicBool,
+    flushing: tokio::sync::Mutex<()>,
     wake: Notify,
     counters: CommandCounters,
+}
+
+/// The server that a connection used.
+#[derive(Clone)]
+struct LastServer {
+    prefix: String,
+    lineage: String,
+    epoch: String,
+}
+
+/// The times that bound the supervision.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Limits {
+    /// The time limit of a command.
+    pub(crate) timeout: Duration,
+    /// The age of the copies in this process.
+    pub(crate) staleness: Duration,
+    /// How long invalidations are kept for the replay to a new master.
+    pub(crate) replay_window: Duration,
 }
 
 /// Aborts a task when it is dropped.
@@ -62,25 +96,36 @@ impl Drop for AbortOnDrop {
     }
 }
 
+/// Returns whether an error may concern a part of the keys only: a slot in migration, or one server of several.
+fn is_partial(tier: &dyn RemoteTier, error: &RemoteError) -> bool {
+    tier.is_partitioned() && RedisFault::of(&error.0) == RedisFault::Unreachable
+}
+
 impl RedisSupervisor {
-    /// Spawns the supervision task, which connects in the background. `staleness` bounds the age of the copies in this
-    /// process.
+    /// Spawns the supervision task, which connects in the background.
     pub(crate) fn start(
         connector: Box<dyn Connector>,
         versions: Arc<VersionTable>,
         identity: Arc<CurrentIdentity>,
-        timeout: Duration,
-        staleness: Duration,
+        clock: Arc<Clock>,
+        limits: Limits,
     ) -> (Arc<Self>, AbortOnDrop) {
         let supervisor = Arc::new(Self {
             connector,
             versions,
             identity,
             node: rand::random(),
-            timeout,
+            timeout: limits.timeout,
+            staleness: limits.staleness,
+            latency: LatencyWindow::default(),
             breaker: CircuitBreaker::new(),
-            freshness: FreshnessDeadline::new(staleness),
+            freshness: Freshness::new(limits.staleness),
             pending: PendingInvalidations::default(),
+            recent: RecentInvalidations::new(limits.replay_window),
+            clock,
+            last: Mutex::default(),
+            has_warned: AtomicBool::new(false),
+            flushing: tokio::sync::Mutex::default(),
             wake: Notify::new(),
             counters: CommandCounters::default(),
         });
@@ -90,15 +135,21 @@ impl RedisSupervisor {
 
     /// Returns whether reads may use the copies in this process.
     pub(crate) fn is_l1_fresh(&self) -> bool {
-        self.freshness.is_fresh()
+        self.freshness.is_l1_fresh()
     }
 
-    /// Returns the connection if reads may use it.
-    pub(crate) fn reader(&self) -> Option<ConnectionHandle> {
-        if self.pending.any() {
-            return None;
-        }
-        self.breaker.available().filter(|handle| self.is_current(handle))
+    /// Returns the connection if reads of an entry may use it.
+    pub(crate) fn reader_of(&self, names: &Names) -> Option<ConnectionHandle> {
+        self.available().filter(|_| !self.pending.affects(names))
+    }
+
+    fn available(&self) -> Option<ConnectionHandle> {
+        self.breaker.available().filter(|handle| self.is_current(handle) && self.freshness.is_remote_fresh())
+    }
+
+    /// Returns whether reads use the second tier, and no invalidation is pending.
+    fn is_available(&self) -> bool {
+        !self.pending.any() && self.available().is_some()
     }
 
     /// Returns the connection if it leads to the values of the current identity.
@@ -128,37 +179,61 @@ impl RedisSupervisor {
 
     /// Waits until reads may use the second tier.
     pub(crate) async fn until_available(&self) {
-        while self.reader().is_none() {
+        while !self.is_available() {
             sleep(Duration::from_millis(5)).await;
         }
     }
 
-    /// Waits for a command up to the time limit. A failure opens the circuit breaker.
+    /// Waits until no invalidation is pending.
+    pub(crate) async fn until_sent(&self) {
+        while self.pending.any() {
+            self.wake.notify_one();
+            sleep(Duration::from_millis(5)).await;
+        }
+    }
+
+    /// Returns the number of pending names, and whether a flush is pending.
+    pub(crate) fn pending(&self) -> (usize, bool) {
+        self.pending.count()
+    }
+
+    /// Waits for a command up to the time limit. A failure opens the circuit breaker, and so do time-outs that amount to an
+    /// outage.
     pub(crate) async fn call<T>(
         &self,
         handle: &ConnectionHandle,
         command: impl Future<Output = Result<T>>,
     ) -> Option<T> {
         add(&self.counters.commands, 1);
+        let sent = Instant::now();
         let error = match timeout(self.timeout, command).await {
-            Ok(Ok(response)) => return Some(response),
-            Ok(Err(error)) => error,
-            Err(_) => RemoteError(format!("no response within {:?}", self.timeout)),
+            Ok(Ok(response)) => {
+                self.latency.record_success();
+                return Some(response);
+            }
+            Ok(Err(error)) if !is_partial(handle.tier.as_ref(), &error) => Some(error),
+            _ => {
+                // In a cluster, the stream tells whether all of it is out of reach.
+                let is_outage = self.latency.record_timeout(sent) && !handle.tier.is_partitioned();
+                is_outage.then(|| RemoteError(format!("commands have no response within {:?}", self.timeout)))
+            }
         };
         add(&self.counters.failures, 1);
-        self.open_breaker(handle.number, &error);
+        if let Some(error) = error {
+            self.open_breaker(handle.number, &error);
+        }
         None
     }
 
     /// Returns the state of the connection.
     pub(crate) fn stats(&self) -> ConnectionStats {
         ConnectionStats {
-            is_available: self.reader().is_some(),
+            is_available: self.is_available(),
             is_l1_fresh: self.is_l1_fresh(),
             commands: self.counters.commands.load(Ordering::Relaxed),
             failures: self.counters.failures.load(Ordering::Relaxed),
             breaks: self.counters.breaks.load(Ordering::Relaxed),
-            pending: self.pending.len(),
+            pending: self.pending.count().0,
             fault: self.breaker.fault(),
         }
     }
@@ -173,8 +248,15 @@ impl RedisSupervisor {
         }
     }
 
+    /// Records an invalidation for the replay to a new master, before the connection sends it.
+    pub(crate) fn record(&self, name: &str) {
+        self.recent.add_names(&[name.to_owned()]);
+    }
+
     /// Invalidates names in the second tier. Returns `false` if they are pending.
     pub(crate) async fn invalidate(&self, names: Vec<String>) -> bool {
+        // Before the connection is chosen: a new master gets the name by this invalidation or by the replay.
+        self.recent.add_names(&names);
         if let Some(handle) = self.writer() {
             let mut is_complete = true;
             for batch in names.chunks(BATCH) {
@@ -192,11 +274,13 @@ impl RedisSupervisor {
 
     /// Invalidates all values of a namespace, or of all with `*`. Returns `false` if the flush is pending.
     pub(crate) async fn flush(&self, namespace: &str) -> bool {
+        self.recent.add_flush();
+        // One at a time: the response to an earlier flush must not replace that to a later one.
+        let _flush = self.flushing.lock().await;
         if let Some(handle) = self.writer()
-            && self.call(&handle, handle.tier.flush(namespace, self.node)).await.is_some()
-            && let Some(server) = self.call(&handle, handle.tier.state()).await
+            && let Some(epochs) = self.call(&handle, handle.tier.flush(namespace, self.node)).await
         {
-            handle.set_server(server);
+            handle.set_flushed(epochs);
             return true;
         }
         self.pending.add_flush();
@@ -205,18 +289,43 @@ impl RedisSupervisor {
     }
 
     /// Sends the pending invalidations.
-    async fn flush_pending(&self, tier: &dyn RemoteTier) -> Result<()> {
-        while let Some(batch) = self.pending.take_batch(BATCH) {
-            let sent = match &batch {
-                Batch::Flush => self.within_limit(tier.flush("*", self.node)).await,
-                Batch::Names(names) => self.within_limit(tier.invalidate(names, self.node)).await,
-            };
-            if let Err(error) = sent {
-                self.pending.restore(batch);
-                return Err(error);
+    async fn flush_pending(&self, handle: &ConnectionHandle) -> Result<()> {
+        let tier = handle.tier.as_ref();
+        while let Some(batch) = self.pending.batch(BATCH) {
+            match &batch {
+                // Each by itself, so that the names on a server that has failed hold up no others.
+                Batch::Names(names) if tier.is_partitioned() => {
+                    let mut failure = None;
+                    for name in names {
+                        match self.within_limit(tier.invalidate(std::slice::from_ref(&name.0), self.node)).await {
+                            Ok(()) => self.pending.confirm(&Batch::Names(vec![name.clone()])),
+                            Err(error) => failure = Some(error),
+                        }
+                    }
+                    if let Some(error) = failure {
+                        return Err(error);
+                    }
+                }
+                Batch::Flush(_) => {
+                    let _flush = self.flushing.lock().await;
+                    handle.set_flushed(self.within_limit(tier.flush("*", self.node)).await?);
+                }
+                Batch::Names(names) => {
+                    let names: Vec<String> = names.iter().map(|(name, _)| name.clone()).collect();
+                    self.within_limit(tier.invalidate(&names, self.node)).await?;
+                }
             }
+            self.pending.confirm(&batch);
         }
         Ok(())
+    }
+
+    /// Sends the pending invalidations of a new connection. In a cluster, names on a server that has failed stay pending.
+    async fn flush_before_use(&self, handle: &ConnectionHandle) -> Result<()> {
+        match self.flush_pending(handle).await {
+            Err(error) if !is_partial(handle.tier.as_ref(), &error) => Err(error),
+            _ => Ok(()),
+        }
     }
 
     async fn within_limit<T>(&self, command: impl Future<Output = Result<T>>) -> Result<T> {
@@ -270,37 +379,83 @@ impl RedisSupervisor {
             return Ok(None);
         };
         let prefix = self.identity.key_prefix(&identity.state);
-        let open = async || {
-            let tier = self.within_limit(self.connector.connect(&prefix)).await?;
-            let server = self.within_limit(tier.state()).await?;
-            Ok::<_, RemoteError>((tier, server))
-        };
-        let (tier, server) = open().await?;
-        // The follower has a connection of its own: its reads block at the server.
-        let (follower, _) = open().await?;
+        let last = self.last.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let last = last.filter(|last| last.prefix == prefix);
+        let predecessor = last.as_ref().map(|last| last.epoch.as_str());
+        let tier = self.within_limit(self.connector.connect(&prefix)).await?;
+        // The follower has a connection of its own: its polls block at the server.
+        let follower = self.within_limit(self.connector.connect(&prefix)).await?;
+        let server = self.within_limit(tier.open_epoch(predecessor)).await?;
+        let is_failover = last.is_some_and(|last| last.lineage != server.lineage);
+        self.warn_of_isolated_writes(server.accepts_isolated_writes);
+        self.synchronize_clock(server.time_ms);
         let handle = ConnectionHandle::new(tier, server, number, term);
         self.breaker.set_recovering(handle.clone());
-        self.flush_pending(handle.tier.as_ref()).await?;
-        if is_reconnect {
-            sleep(QUARANTINE).await;
-            self.flush_pending(handle.tier.as_ref()).await?;
+        if is_failover {
+            // The new master may lack invalidations that the old one has received.
+            match self.recent.replay() {
+                Replay::Names(names) => self.pending.add_names(names),
+                Replay::Flush => self.pending.add_flush(),
+            }
         }
-        // Read again: a pending flush has changed the epochs.
-        let server = self.within_limit(follower.state()).await?;
-        let newest = server.newest.clone();
+        self.flush_before_use(&handle).await?;
+        if is_reconnect {
+            let until = Instant::now() + QUARANTINE;
+            let newest = handle.server().newest.unwrap_or_default();
+            while Instant::now() < until {
+                // The proof that the server is the master; the events are of no interest yet.
+                self.within_limit(follower.poll(&newest, STREAM_WAIT)).await?;
+                sleep(Duration::from_millis(10)).await;
+            }
+            self.flush_before_use(&handle).await?;
+        }
+        // Read again by the connection of the follower: a pending flush has changed the epochs.
+        let requested = Instant::now();
+        let server = self.within_limit(follower.open_epoch(Some(&handle.server().epochs.server))).await?;
+        if server.lineage != handle.server().lineage {
+            return Err(RemoteError("the server changed during recovery".to_owned()));
+        }
+        let from = server.newest.clone().unwrap_or_default();
+        *self.last.lock().unwrap_or_else(PoisonError::into_inner) =
+            Some(LastServer { prefix, lineage: server.lineage.clone(), epoch: server.epochs.server.clone() });
         handle.set_server(server);
-        // Invalidations before `newest` are unknown to this process.
+        // Invalidations before `from` are unknown to this process.
         self.versions.invalidate_all();
+        self.latency.reset();
+        self.freshness.prove(requested);
         if !self.breaker.close(&handle, || self.is_current(&handle)) {
             return Err(RemoteError("the connection failed during recovery".to_owned()));
         }
-        info!(is_reconnect, "redis is available");
+        info!(is_reconnect, is_failover, "redis is available");
         let supervisor = Arc::clone(self);
         Ok(Some(AbortOnDrop(tokio::spawn(async move {
-            if let Err(error) = supervisor.follow(follower.as_ref(), &handle, newest).await {
+            let polls = supervisor.follow(follower.as_ref(), &handle, from);
+            let checks = supervisor.check_master(follower.as_ref());
+            let ended = tokio::select! {
+                ended = polls => ended,
+                ended = checks => ended,
+            };
+            if let Err(error) = ended {
                 supervisor.open_breaker(number, &error);
             }
         }))))
+    }
+
+    /// Sets the clock to a time of the server, if it is known.
+    fn synchronize_clock(&self, time_ms: u64) {
+        if time_ms > 0 {
+            self.clock.set(time_ms);
+        }
+    }
+
+    /// Logs once that an isolated master accepts writes.
+    fn warn_of_isolated_writes(&self, accepts_isolated_writes: bool) {
+        if accepts_isolated_writes && !self.has_warned.swap(true, Ordering::Relaxed) {
+            warn!(
+                "redis has replicas and min-replicas-to-write is 0: processes on an isolated master read old values until \
+                 they learn of the new one; set min-replicas-to-write to 1"
+            );
+        }
     }
 
     /// Sends pending invalidations until the connection fails or the identity changes.
@@ -312,8 +467,12 @@ impl RedisSupervisor {
             };
             if self.identity.is_known()
                 && self.pending.any()
-                && let Err(error) = self.flush_pending(handle.tier.as_ref()).await
+                && let Err(error) = self.flush_pending(&handle).await
             {
+                if is_partial(handle.tier.as_ref(), &error) {
+                    sleep(PROBE_INTERVAL).await;
+                    continue;
+                }
                 self.open_breaker(number, &error);
                 return;
             }
@@ -324,32 +483,47 @@ impl RedisSupervisor {
     /// Applies the invalidations of other processes until the connection fails.
     async fn follow(&self, tier: &dyn RemoteTier, handle: &ConnectionHandle, from: StreamPosition) -> Result<()> {
         let mut position = from;
-        let mut identified = Instant::now();
         loop {
             let requested = Instant::now();
-            let events = timeout(STREAM_WAIT + CONNECT_TIMEOUT, tier.events(&position, STREAM_WAIT))
+            let flushes = handle.flushes();
+            let mut poll = timeout(STREAM_WAIT + CONNECT_TIMEOUT, tier.poll(&position, STREAM_WAIT))
                 .await
                 .unwrap_or_else(|_| Err(RemoteError("the stream of invalidations does not respond".to_owned())))?;
-            let mut read_state = tier.survives_failover() && identified.elapsed() > IDENTITY_INTERVAL;
-            for event in events {
-                read_state |= apply(&self.versions, self.node, &mut position, event) == FollowUp::ReadEpochs;
+            self.latency.record_success();
+            let known = handle.server();
+            if poll.lineage.as_ref().is_some_and(|lineage| *lineage != known.lineage) {
+                return Err(RemoteError("the server was restarted or its role changed".to_owned()));
             }
-            if read_state {
-                let server = self.within_limit(tier.state()).await?;
-                identified = Instant::now();
-                let known = handle.server();
-                if known.identity != server.identity {
-                    return Err(RemoteError("a server was replaced or restarted".to_owned()));
-                }
-                if known.epochs != server.epochs {
-                    handle.set_server(server);
-                    self.versions.invalidate_all();
-                }
+            self.synchronize_clock(poll.time_ms);
+            apply(&self.versions, self.node, &mut position, &mut poll);
+            let epochs = match poll.epochs.take() {
+                Some(epochs) => epochs,
+                None => self.within_limit(tier.open_epoch(Some(&known.epochs.server))).await?.epochs,
+            };
+            if let Some(last) = &mut *self.last.lock().unwrap_or_else(PoisonError::into_inner) {
+                last.epoch.clone_from(&epochs.server);
             }
             if !self.is_current(handle) {
                 return Ok(());
             }
-            self.freshness.extend(requested);
+            // After a flush of this process, the next poll reads the epochs.
+            if let Some(is_changed) = handle.set_epochs(epochs, flushes) {
+                if is_changed {
+                    self.versions.invalidate_all();
+                }
+                self.freshness.prove(requested);
+            }
+        }
+    }
+
+    /// Fails when clients should use another server.
+    async fn check_master(&self, tier: &dyn RemoteTier) -> Result<()> {
+        loop {
+            sleep(self.staleness.max(Duration::from_millis(10))).await;
+            // Without an answer nothing is known of another master.
+            if matches!(timeout(CONNECT_TIMEOUT, tier.is_current_master()).await, Ok(Ok(false))) {
+                return Err(RemoteError("another server is the master".to_owned()));
+            }
         }
     }
 }

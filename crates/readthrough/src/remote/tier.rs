@@ -19,12 +19,39 @@ pub(crate) type Result<T> = std::result::Result<T, RemoteError>;
 /// The state of the server at the beginning of a connection.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct ServerState {
-    /// The identity of the server. A restart or a failover, which may lose invalidations, changes it.
-    pub(crate) identity: String,
-    /// A number for each namespace that was flushed, and one for all namespaces under `*`.
-    pub(crate) epochs: HashMap<String, String>,
+    /// The replication history of the server. A restart and a promotion, which may lose invalidations, begin a new one.
+    pub(crate) lineage: String,
+    pub(crate) epochs: Epochs,
     /// The position of the newest event.
-    pub(crate) newest: StreamPosition,
+    pub(crate) newest: Option<StreamPosition>,
+    /// The clock of the server, in milliseconds since 1970; 0 if unknown.
+    pub(crate) time_ms: u64,
+    /// Whether a master that has lost its replicas still accepts writes.
+    pub(crate) accepts_isolated_writes: bool,
+}
+
+/// The random numbers that values in Redis must carry.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Epochs {
+    /// The epoch of the server.
+    pub(crate) server: String,
+    /// A number for each namespace that was flushed, and one for all namespaces under `*`.
+    pub(crate) namespaces: HashMap<String, String>,
+}
+
+/// News from the stream, with the proof that the server is the master.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Poll {
+    /// The replication history; `None` if this poll did not read it.
+    pub(crate) lineage: Option<String>,
+    /// The epochs; `None` if the server has lost them.
+    pub(crate) epochs: Option<Epochs>,
+    /// The newest event before the events were read; `None` if the stream does not exist.
+    pub(crate) tail: Option<StreamPosition>,
+    /// The clock of the server, in milliseconds since 1970; 0 if unknown.
+    pub(crate) time_ms: u64,
+    /// The events after the requested position, in order.
+    pub(crate) events: Vec<Event>,
 }
 
 /// A position in the stream of invalidations.
@@ -48,7 +75,7 @@ pub(crate) struct Event {
     pub(crate) position: StreamPosition,
     /// The process that invalidated.
     pub(crate) node: u64,
-    /// Names of entries and groups; empty if epochs changed.
+    /// Names of entries and groups; empty if epochs changed, which wakes the readers of the stream.
     pub(crate) names: Vec<String>,
 }
 
@@ -104,7 +131,10 @@ pub(crate) type Info = HashMap<String, String>;
 #[async_trait]
 pub(crate) trait RemoteTier: Any + Send + Sync {
     /// Reads the state of the server, after a test of the commands that the protocol needs.
-    async fn state(&self) -> Result<ServerState>;
+    ///
+    /// Begins a new epoch if the server has none, if its lineage is not that in which the epoch began, or if the epoch does
+    /// not come after `predecessor`, the epoch that this process used last.
+    async fn open_epoch(&self, predecessor: Option<&str>) -> Result<ServerState>;
 
     /// Reads the bytes under each name of an entry or a group, in one round trip.
     async fn get(&self, names: &[&str]) -> Result<Vec<Option<Vec<u8>>>>;
@@ -133,19 +163,26 @@ pub(crate) trait RemoteTier: Any + Send + Sync {
     /// Appends an event with the names and removes nothing.
     async fn announce(&self, names: &[String], node: u64) -> Result<()>;
 
-    /// Gives a namespace, or all with `*`, a new epoch; then appends an event without names.
-    async fn flush(&self, namespace: &str, node: u64) -> Result<()>;
+    /// Gives a namespace, or all with `*`, a new number; then appends an event without names. Returns the new epochs.
+    async fn flush(&self, namespace: &str, node: u64) -> Result<Epochs>;
 
-    /// Reads all events after a position, in order. Waits up to `wait` for the first one.
-    async fn events(&self, after: &StreamPosition, wait: Duration) -> Result<Vec<Event>>;
+    /// Reads all events after a position. Waits up to `wait` for the first one.
+    ///
+    /// Before it reads, it sends a write that a replica refuses, and a master that has too few replicas.
+    async fn poll(&self, after: &StreamPosition, wait: Duration) -> Result<Poll>;
+
+    /// Returns whether clients should still use this server.
+    async fn is_current_master(&self) -> Result<bool> {
+        Ok(true)
+    }
+
+    /// Returns whether the keys are on several servers, of which one can fail alone.
+    fn is_partitioned(&self) -> bool {
+        false
+    }
 
     /// Reads the statistics of the server.
     async fn info(&self) -> Result<Info>;
-
-    /// Returns whether the identity of the server can change while the connection stays open.
-    fn survives_failover(&self) -> bool {
-        false
-    }
 }
 
 /// Opens connections.

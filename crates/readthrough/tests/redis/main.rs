@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 mod entries;
+mod failover;
 mod faults;
 mod keys;
 mod namespaces;

@@ -1,6 +1,7 @@
 //! The address of Redis.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use async_trait::async_trait;
 #[cfg(feature = "cluster")]
@@ -11,14 +12,15 @@ use redis::{AsyncConnectionConfig, Client, IntoConnectionInfo as _, ProtocolVers
 #[cfg(feature = "sentinel")]
 use tokio::sync::Mutex;
 
+use super::sentinel::{SentinelWatch, Sentinels};
 use super::{Connection, Transport};
-use crate::remote::tier::{Connector, RemoteError, RemoteTier, Result};
+use crate::remote::tier::{Connector, RemoteError, RemoteTier};
 
 /// The address of Redis.
 pub(crate) enum Endpoint {
     Single(Client),
     #[cfg(feature = "sentinel")]
-    Sentinel(Mutex<SentinelClient>),
+    Sentinel(Mutex<SentinelClient>, Arc<Sentinels>),
     #[cfg(feature = "cluster")]
     Cluster(ClusterClient),
 }
@@ -26,7 +28,7 @@ pub(crate) enum Endpoint {
 impl Endpoint {
     /// Parses a URL: `redis://` and `rediss://` (TLS); `redis+sentinel://host,host/master` and
     /// `redis+cluster://host,host`, and both with `rediss`.
-    pub(crate) fn parse(text: &str) -> Result<Self> {
+    pub(crate) fn parse(text: &str) -> Result<Self, RemoteError> {
         let invalid = |reason: &str| RemoteError(format!("the Redis URL {reason}"));
         let (scheme, rest) = text.split_once("://").ok_or_else(|| invalid("has no scheme"))?;
         let tls = scheme.starts_with("rediss");
@@ -64,8 +66,10 @@ impl Endpoint {
                     info = info.set_tls_mode(redis::TlsMode::Secure);
                 }
                 let sentinels: Vec<String> = hosts.split(',').map(|host| format!("{plain}://{host}")).collect();
+                let clients = sentinels.iter().map(|url| Client::open(url.as_str())).collect::<Result<_, _>>()?;
+                let watched = Arc::new(Sentinels::new(clients, master));
                 let client = SentinelClient::build(sentinels, master, Some(info), SentinelServerType::Master)?;
-                Ok(Self::Sentinel(Mutex::new(client)))
+                Ok(Self::Sentinel(Mutex::new(client), watched))
             }
             #[cfg(not(feature = "cluster"))]
             Some("cluster") => Err(invalid("needs the feature `cluster` of readthrough")),
@@ -78,20 +82,28 @@ impl Endpoint {
 
 #[async_trait]
 impl Connector for Endpoint {
-    async fn connect(&self, prefix: &str) -> Result<Arc<dyn RemoteTier>> {
+    async fn connect(&self, prefix: &str) -> Result<Arc<dyn RemoteTier>, RemoteError> {
         // The supervisor has its own time limits, and reads of the stream block longer than any default.
         let config = AsyncConnectionConfig::new().set_response_timeout(None);
+        let mut sentinels = None;
         let transport = match self {
             Self::Single(client) => {
                 Transport::Single(client.get_multiplexed_async_connection_with_config(&config).await?)
             }
             #[cfg(feature = "sentinel")]
-            Self::Sentinel(client) => {
-                Transport::Single(client.lock().await.get_async_connection_with_config(&config).await?)
+            Self::Sentinel(client, watched) => {
+                let client = client.lock().await.async_get_client().await?;
+                sentinels = SentinelWatch::new(Arc::clone(watched), client.get_connection_info().addr());
+                Transport::Single(client.get_multiplexed_async_connection_with_config(&config).await?)
             }
             #[cfg(feature = "cluster")]
             Self::Cluster(client) => Transport::Cluster(client.get_async_connection().await?),
         };
-        Ok(Arc::new(Connection { transport, prefix: prefix.to_owned() }))
+        Ok(Arc::new(Connection {
+            transport,
+            prefix: prefix.to_owned(),
+            sentinels,
+            lineage_read: std::sync::Mutex::new(Instant::now()),
+        }))
     }
 }

@@ -3,12 +3,14 @@
 mod endpoint;
 mod lent;
 mod scripts;
+mod sentinel;
 
 use std::collections::HashMap;
-use std::time::Duration;
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
-use futures_util::future::try_join_all;
+use futures_util::future::{try_join_all, try_join3};
 use redis::aio::{ConnectionLike, MultiplexedConnection};
 #[cfg(feature = "cluster")]
 use redis::cluster_async::ClusterConnection;
@@ -16,18 +18,24 @@ use redis::streams::{StreamId, StreamRangeReply, StreamReadReply};
 use redis::{Cmd, Pipeline, RedisFuture, Script, Value, cmd};
 
 use super::tier::{
-    Event, Fill, Info, LeaseRequest, LeaseResponse, RemoteError, RemoteTier, Replacement, Result, ServerState,
-    StreamPosition,
+    Epochs, Event, Fill, Info, LeaseRequest, LeaseResponse, Poll, RemoteError, RemoteTier, Replacement, Result,
+    ServerState, StreamPosition,
 };
 use crate::key::{self, Names};
 pub(crate) use endpoint::Endpoint;
 pub use lent::RedisConnection;
-use scripts::{ACQUIRE, FILL, GENERATION, INVALIDATE, PROBE, RELEASE, RENEW, REPLACE};
+use scripts::{ACQUIRE, FILL, GENERATION, INVALIDATE, OPEN_EPOCH, PROBE, RELEASE, RENEW, REPLACE};
+#[cfg(feature = "sentinel")]
+use sentinel::SentinelWatch;
 
 /// The stream of invalidations; the key follows the prefix.
 const STREAM: &str = "readthrough:invalidations";
-/// The numbers of flushed namespaces.
+/// A hash of the epoch with its lineage and predecessors, and the numbers of flushed namespaces.
 const EPOCHS: &str = "readthrough:epochs";
+/// The first part of the fields of flushed namespaces.
+const NAMESPACE: &str = "namespace:";
+/// How often the lineages of all masters of a cluster are read.
+const LINEAGE_INTERVAL: Duration = Duration::from_millis(250);
 /// The key of the probe.
 const PROBE_KEY: &str = "readthrough:probe";
 /// The approximate number of events that the stream keeps for processes that lag.
@@ -48,6 +56,8 @@ impl From<redis::RedisError> for RemoteError {
 struct Connection {
     transport: Transport,
     prefix: String,
+    sentinels: Option<SentinelWatch>,
+    lineage_read: Mutex<Instant>,
 }
 
 #[derive(Clone)]
@@ -105,6 +115,32 @@ impl Connection {
         [&self.prefix, EPOCHS].concat()
     }
 
+    /// Returns a key that never exists, in the slot of the stream.
+    fn proof_key(&self) -> String {
+        [PROBE_KEY, ":{", &self.stream(), "}"].concat()
+    }
+
+    /// Returns the command that reads the newest event.
+    fn newest(&self) -> Cmd {
+        let mut command = cmd("XREVRANGE");
+        command.arg(self.stream()).arg("+").arg("-").arg("COUNT").arg(1);
+        command
+    }
+
+    /// Reads the lineages of a cluster, at an interval.
+    async fn cluster_lineage(&self) -> Result<Option<String>> {
+        {
+            let mut read = self.lineage_read.lock().unwrap_or_else(PoisonError::into_inner);
+            if matches!(self.transport, Transport::Single(_)) || read.elapsed() < LINEAGE_INTERVAL {
+                return Ok(None);
+            }
+            *read = Instant::now();
+        }
+        // While a master does not respond, its replica may take over: the lineages are read when all respond.
+        let info = cmd("INFO").arg("replication").query_async(&mut self.transport()).await;
+        Ok(info.ok().map(|info: Value| replication_info(&info).lineage))
+    }
+
     /// Returns the keys to remove for a name, which are in one slot.
     fn keys_to_remove(&self, name: &str) -> Vec<String> {
         let mut keys = vec![[&self.prefix, name].concat()];
@@ -149,27 +185,21 @@ impl Connection {
 
 #[async_trait]
 impl RemoteTier for Connection {
-    async fn state(&self) -> Result<ServerState> {
+    async fn open_epoch(&self, predecessor: Option<&str>) -> Result<ServerState> {
         let mut connection = self.transport();
         self.probe().await?;
-        // If the hash was evicted, a new random number keeps values from before an old flush invalid.
-        let number = rand::random::<u64>();
-        cmd("HSETNX").arg(self.epochs()).arg("*").arg(number).query_async::<()>(&mut connection).await?;
+        let replication: Value = cmd("INFO").arg("replication").query_async(&mut connection).await?;
+        let Replication { lineage, accepts_isolated_writes } = replication_info(&replication);
+        let mut open = OPEN_EPOCH.key(self.epochs());
+        open.arg(rand::random::<u64>()).arg(&lineage).arg(predecessor.unwrap_or_default());
+        open.invoke_async::<()>(&mut connection).await?;
         let epochs: HashMap<String, String> = cmd("HGETALL").arg(self.epochs()).query_async(&mut connection).await?;
-        let mut newest = cmd("XREVRANGE");
-        newest.arg(self.stream()).arg("+").arg("-").arg("COUNT").arg(1);
-        let newest: StreamRangeReply = newest.query_async(&mut connection).await?;
-        let newest = newest.ids.into_iter().next().and_then(event).map(|event| event.position).unwrap_or_default();
-        let info: Value = cmd("INFO").arg("server").query_async(&mut connection).await?;
-        let mut runs = Vec::new();
-        for_each_line(&info, &mut |line| {
-            if let Some(run) = line.strip_prefix("run_id:") {
-                runs.push(run.to_owned());
-            }
-        });
-        // A cluster has several servers, in any order.
-        runs.sort_unstable();
-        Ok(ServerState { identity: runs.join(","), epochs, newest })
+        // With the stream, so that all processes of a cluster read the same clock.
+        let mut read = redis::pipe();
+        read.add_command(self.newest()).cmd("TIME");
+        let (newest, time): (StreamRangeReply, (u64, u64)) = read.query_async(&mut connection).await?;
+        let epochs = parse_epochs(epochs).ok_or_else(|| RemoteError("the epochs were evicted at once".to_owned()))?;
+        Ok(ServerState { lineage, epochs, newest: position(newest), time_ms: time_ms(time), accepts_isolated_writes })
     }
 
     async fn get(&self, names: &[&str]) -> Result<Vec<Option<Vec<u8>>>> {
@@ -238,19 +268,59 @@ impl RemoteTier for Connection {
         self.remove(Vec::new(), names, node).await
     }
 
-    async fn flush(&self, namespace: &str, node: u64) -> Result<()> {
-        let number = rand::random::<u64>();
-        cmd("HSET").arg(self.epochs()).arg(namespace).arg(number).query_async::<()>(&mut self.transport()).await?;
-        self.remove(Vec::new(), &[], node).await
+    async fn flush(&self, namespace: &str, node: u64) -> Result<Epochs> {
+        let mut connection = self.transport();
+        let (key, number) = (self.epochs(), rand::random::<u64>());
+        let field = [NAMESPACE, namespace].concat();
+        // An evicted epoch is replaced. Without a lineage, the next connection begins another one.
+        cmd("HSETNX").arg(&key).arg("epoch").arg(rand::random::<u64>()).query_async::<()>(&mut connection).await?;
+        cmd("HSET").arg(&key).arg(field).arg(number).query_async::<()>(&mut connection).await?;
+        let epochs: HashMap<String, String> = cmd("HGETALL").arg(&key).query_async(&mut connection).await?;
+        self.remove(Vec::new(), &[], node).await?;
+        parse_epochs(epochs).ok_or_else(|| RemoteError("the epochs were evicted at once".to_owned()))
     }
 
-    async fn events(&self, after: &StreamPosition, wait: Duration) -> Result<Vec<Event>> {
+    async fn poll(&self, after: &StreamPosition, wait: Duration) -> Result<Poll> {
+        // A replica refuses the removal of a key that does not exist, and so does a master with too few replicas.
+        let mut poll = redis::pipe();
+        poll.cmd("UNLINK").arg(self.proof_key()).ignore();
+        poll.cmd("TIME").cmd("INFO").arg("replication").add_command(self.newest());
         // Without COUNT: a truncated response would not prove that nothing was missed up to the request.
-        let mut read = cmd("XREAD");
-        read.arg("BLOCK").arg(millis(wait)).arg("STREAMS").arg(self.stream()).arg(&after.id);
-        let reply: Option<StreamReadReply> = read.query_async(&mut self.transport()).await?;
-        let streams = reply.map(|reply| reply.keys).unwrap_or_default();
-        Ok(streams.into_iter().flat_map(|stream| stream.ids).filter_map(event).collect())
+        poll.cmd("XREAD").arg("BLOCK").arg(millis(wait)).arg("STREAMS").arg(self.stream()).arg(&after.id);
+        let (mut stream, mut hash) = (self.transport(), self.transport());
+        let mut read_epochs = cmd("HGETALL");
+        read_epochs.arg(self.epochs());
+        type Answer = ((u64, u64), Value, StreamRangeReply, Option<StreamReadReply>);
+        let (lineage, epochs, answer) = try_join3(
+            self.cluster_lineage(),
+            async { Ok::<HashMap<String, String>, RemoteError>(read_epochs.query_async(&mut hash).await?) },
+            async { Ok::<Answer, RemoteError>(poll.query_async(&mut stream).await?) },
+        )
+        .await?;
+        let (time, replication, tail, events) = answer;
+        let lineage = match self.transport {
+            Transport::Single(_) => Some(replication_info(&replication).lineage),
+            Transport::Cluster(_) => lineage,
+        };
+        let streams = events.map(|reply| reply.keys).unwrap_or_default();
+        Ok(Poll {
+            lineage,
+            epochs: parse_epochs(epochs),
+            tail: position(tail),
+            time_ms: time_ms(time),
+            events: streams.into_iter().flat_map(|stream| stream.ids).filter_map(event).collect(),
+        })
+    }
+
+    fn is_partitioned(&self) -> bool {
+        matches!(self.transport, Transport::Cluster(_))
+    }
+
+    async fn is_current_master(&self) -> Result<bool> {
+        match &self.sentinels {
+            Some(sentinels) => sentinels.is_current().await,
+            None => Ok(true),
+        }
     }
 
     async fn info(&self) -> Result<Info> {
@@ -263,10 +333,41 @@ impl RemoteTier for Connection {
         });
         Ok(fields)
     }
+}
 
-    fn survives_failover(&self) -> bool {
-        !matches!(self.transport, Transport::Single(_))
-    }
+/// The fields of `INFO replication`.
+struct Replication {
+    lineage: String,
+    accepts_isolated_writes: bool,
+}
+
+/// Reads the replication id of a server, or of all masters of a cluster.
+fn replication_info(info: &Value) -> Replication {
+    let (mut lineages, mut replicas, mut has_minimum) = (Vec::new(), false, false);
+    for_each_line(info, &mut |line| match line.split_once(':') {
+        Some(("master_replid", id)) => lineages.push(id.trim().to_owned()),
+        Some(("connected_slaves", count)) => replicas |= count.trim() != "0",
+        Some(("min_slaves_good_slaves", _)) => has_minimum = true,
+        _ => {}
+    });
+    // The masters of a cluster respond in any order.
+    lineages.sort_unstable();
+    Replication { lineage: lineages.join(","), accepts_isolated_writes: replicas && !has_minimum }
+}
+
+/// Splits the hash of epochs; `None` if it has no epoch of the server.
+fn parse_epochs(mut fields: HashMap<String, String>) -> Option<Epochs> {
+    let server = fields.remove("epoch")?;
+    let namespace = |(field, number): (String, String)| Some((field.strip_prefix(NAMESPACE)?.to_owned(), number));
+    Some(Epochs { server, namespaces: fields.into_iter().filter_map(namespace).collect() })
+}
+
+fn time_ms((seconds, micros): (u64, u64)) -> u64 {
+    seconds * 1_000 + micros / 1_000
+}
+
+fn position(newest: StreamRangeReply) -> Option<StreamPosition> {
+    newest.ids.into_iter().next().and_then(event).map(|event| event.position)
 }
 
 fn event(id: StreamId) -> Option<Event> {

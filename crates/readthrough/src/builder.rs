@@ -57,6 +57,13 @@ impl CacheBuilder {
         self
     }
 
+    /// Sets the second tier through which processes share values, in place of Redis: see
+    /// [`second_tier`](crate::second_tier).
+    pub fn second_tier(mut self, connector: impl Connector + 'static) -> Self {
+        self.connector = Some(Box::new(connector));
+        self
+    }
+
     /// Sets the time limit of one Redis command. Default: 50 ms.
     pub const fn redis_timeout(mut self, timeout: Duration) -> Self {
         self.redis_timeout = timeout;
@@ -125,8 +132,8 @@ impl CacheBuilder {
     /// # Errors
     /// Returns an error if the URL cannot be parsed, or if the prefix has characters that a key may not begin with.
     ///
-    /// # Panics
-    /// Panics if Redis is configured and no tokio runtime runs.
+    /// The cache can be built outside a tokio runtime, and outlives the runtime that it was built on, so that it can be a
+    /// static: it connects again on the runtime of the next use.
     pub fn build(mut self) -> Result<Cache, ConfigError> {
         self.prefix = validate_name(self.prefix)?;
         let endpoint = self.endpoint()?;

@@ -12,7 +12,7 @@ use crate::namespace::{Namespace, NamespaceOptions};
 #[cfg(feature = "redis")]
 use crate::remote::redis::RedisConnection;
 use crate::remote::stats::{ConnectionStats, RedisStats};
-use crate::remote::supervisor::AbortOnDrop;
+use crate::remote::supervisor::Supervision;
 use crate::stats::{NamespaceStats, StatsSource};
 
 /// A cache of two tiers: the memory of this process (L1), and Redis (L2) if one is configured. Clones share one cache.
@@ -21,7 +21,7 @@ pub struct Cache(pub(crate) Arc<Inner>);
 
 pub(crate) struct Inner {
     pub(crate) core: Arc<Core>,
-    pub(crate) _supervision: Option<AbortOnDrop>,
+    pub(crate) _supervision: Option<Supervision>,
     pub(crate) namespaces: Mutex<Vec<Arc<dyn StatsSource>>>,
 }
 

@@ -106,14 +106,16 @@ impl Key {
     }
 }
 
-/// The names of an entry in this process. In the second tier they stand behind a scope. The part in braces is the hash
-/// tag of Redis Cluster: all names of a group lie in one slot, so that one script can touch them.
+/// The names of an entry. In the second tier they stand behind a prefix. The part in braces is the hash tag of Redis
+/// Cluster: the names of an entry, of its lease and of its group lie in one slot, so that one script can touch them.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Names {
-    pub(crate) entry: String,
-    pub(crate) group: Option<String>,
-    /// The groups that the entry belongs to by its tags.
-    pub(crate) tags: Vec<String>,
+pub struct Names {
+    /// The name of the entry.
+    pub entry: String,
+    /// The name of its group.
+    pub group: Option<String>,
+    /// The groups that the entry belongs to by its tags, in any slots.
+    pub tags: Vec<String>,
 }
 
 impl Names {
@@ -132,30 +134,45 @@ impl Names {
         }
     }
 
-    /// The keys of the entry, of its lease and of its group, which begin with `scope`.
-    pub(crate) fn keys(&self, scope: &str) -> Keys {
-        let group = self.group.as_ref().map(|group| [scope, group].concat());
-        Keys { entry: [scope, &self.entry].concat(), lease: lease(scope, &self.entry), group }
+    /// Returns the keys of the entry, of its lease and of its group, which begin with `prefix`.
+    pub fn keys(&self, prefix: &str) -> Keys {
+        let group = self.group.as_ref().map(|group| [prefix, group].concat());
+        Keys { entry: [prefix, &self.entry].concat(), lease: lease(prefix, &self.entry), group }
     }
 }
 
 /// The keys of an entry in the second tier.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Keys {
-    pub(crate) entry: String,
+pub struct Keys {
+    /// The key of the entry.
+    pub entry: String,
     /// The key of the token of the process that may fill the entry.
-    pub(crate) lease: String,
-    pub(crate) group: Option<String>,
+    pub lease: String,
+    /// The key of the generation of the group.
+    pub group: Option<String>,
 }
+
+/// Returns the keys to remove when a name is invalidated: of an entry and its lease, or of the generation of a group.
+/// They lie in one slot.
+pub fn keys_of(prefix: &str, name: &str) -> Vec<String> {
+    let mut keys = vec![[prefix, name].concat()];
+    if !name.starts_with(GROUP) {
+        keys.push(lease(prefix, name));
+    }
+    keys
+}
+
+/// The first part of the names of groups.
+const GROUP: &str = "group:";
 
 /// Returns the name of a group's generation.
 pub(crate) fn group(prefix: &str, id: &KeyPart) -> String {
-    ["group:", prefix, ":{", id.as_str(), "}"].concat()
+    [GROUP, prefix, ":{", id.as_str(), "}"].concat()
 }
 
 /// Returns the key of an entry's lease.
-pub(crate) fn lease(scope: &str, entry: &str) -> String {
-    [scope, "lease:", entry].concat()
+fn lease(prefix: &str, entry: &str) -> String {
+    [prefix, "lease:", entry].concat()
 }
 
 #[cfg(test)]

@@ -23,8 +23,11 @@ mod trace;
 mod version_table;
 
 pub mod coherence;
+#[cfg(feature = "conformance")]
+pub mod conformance;
 #[cfg(feature = "metrics")]
 mod metrics;
+pub mod second_tier;
 #[cfg(test)]
 mod simulation;
 

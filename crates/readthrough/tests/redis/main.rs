@@ -8,6 +8,8 @@ mod failover;
 mod faults;
 mod keys;
 mod namespaces;
+mod runtimes;
+mod second_tier;
 mod soak;
 
 /// The time limit of Redis commands in tests that are not about it: a busy machine must not look like a fault.

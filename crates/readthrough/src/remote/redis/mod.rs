@@ -3,6 +3,7 @@
 mod endpoint;
 mod lent;
 mod scripts;
+#[cfg(feature = "sentinel")]
 mod sentinel;
 
 use std::collections::HashMap;
@@ -18,10 +19,10 @@ use redis::streams::{StreamId, StreamRangeReply, StreamReadReply};
 use redis::{Cmd, Pipeline, RedisFuture, Script, Value, cmd};
 
 use super::tier::{
-    Epochs, Event, Fill, Info, LeaseRequest, LeaseResponse, Poll, RemoteError, RemoteTier, Replacement, Result,
-    ServerState, StreamPosition,
+    Epochs, Event, Fill, Info, LeaseRequest, LeaseResponse, Poll, Replacement, Result, SecondTier, ServerState,
+    StreamPosition, TierError,
 };
-use crate::key::{self, Names};
+use crate::key::{Names, keys_of};
 pub(crate) use endpoint::Endpoint;
 pub use lent::RedisConnection;
 use scripts::{ACQUIRE, FILL, GENERATION, INVALIDATE, OPEN_EPOCH, PROBE, RELEASE, RENEW, REPLACE};
@@ -41,7 +42,7 @@ const PROBE_KEY: &str = "readthrough:probe";
 /// The approximate number of events that the stream keeps for processes that lag.
 const STREAM_LENGTH: u64 = 10_000;
 
-impl From<redis::RedisError> for RemoteError {
+impl From<redis::RedisError> for TierError {
     fn from(error: redis::RedisError) -> Self {
         let text = error.to_string();
         // For some errors the client omits the code of the server.
@@ -56,6 +57,7 @@ impl From<redis::RedisError> for RemoteError {
 struct Connection {
     transport: Transport,
     prefix: String,
+    #[cfg(feature = "sentinel")]
     sentinels: Option<SentinelWatch>,
     lineage_read: Mutex<Instant>,
 }
@@ -141,15 +143,6 @@ impl Connection {
         Ok(info.ok().map(|info: Value| replication_info(&info).lineage))
     }
 
-    /// Returns the keys to remove for a name, which are in one slot.
-    fn keys_to_remove(&self, name: &str) -> Vec<String> {
-        let mut keys = vec![[&self.prefix, name].concat()];
-        if !name.starts_with("group:") {
-            keys.push(key::lease(&self.prefix, name));
-        }
-        keys
-    }
-
     /// Fails if a command of the scripts would fail for lack of memory or of a permission.
     async fn probe(&self) -> Result<()> {
         let mut connection = self.transport();
@@ -184,7 +177,7 @@ impl Connection {
 }
 
 #[async_trait]
-impl RemoteTier for Connection {
+impl SecondTier for Connection {
     async fn open_epoch(&self, predecessor: Option<&str>) -> Result<ServerState> {
         let mut connection = self.transport();
         self.probe().await?;
@@ -198,7 +191,7 @@ impl RemoteTier for Connection {
         let mut read = redis::pipe();
         read.add_command(self.newest()).cmd("TIME");
         let (newest, time): (StreamRangeReply, (u64, u64)) = read.query_async(&mut connection).await?;
-        let epochs = parse_epochs(epochs).ok_or_else(|| RemoteError("the epochs were evicted at once".to_owned()))?;
+        let epochs = parse_epochs(epochs).ok_or_else(|| TierError("the epochs were evicted at once".to_owned()))?;
         Ok(ServerState { lineage, epochs, newest: position(newest), time_ms: time_ms(time), accepts_isolated_writes })
     }
 
@@ -253,12 +246,12 @@ impl RemoteTier for Connection {
 
     async fn invalidate(&self, names: &[String], node: u64) -> Result<()> {
         if matches!(self.transport, Transport::Single(_)) {
-            return self.remove(names.iter().flat_map(|name| self.keys_to_remove(name)).collect(), names, node).await;
+            return self.remove(names.iter().flat_map(|name| keys_of(&self.prefix, name)).collect(), names, node).await;
         }
         // The names are in many slots. All are removed before the event: a process that receives the event first could
         // fetch the old value again. One command removes an entry and its lease: a fill between two commands would stay.
         try_join_all(names.iter().map(async |name| {
-            cmd("UNLINK").arg(self.keys_to_remove(name)).query_async::<()>(&mut self.transport()).await
+            cmd("UNLINK").arg(keys_of(&self.prefix, name)).query_async::<()>(&mut self.transport()).await
         }))
         .await?;
         self.remove(Vec::new(), names, node).await
@@ -277,7 +270,7 @@ impl RemoteTier for Connection {
         cmd("HSET").arg(&key).arg(field).arg(number).query_async::<()>(&mut connection).await?;
         let epochs: HashMap<String, String> = cmd("HGETALL").arg(&key).query_async(&mut connection).await?;
         self.remove(Vec::new(), &[], node).await?;
-        parse_epochs(epochs).ok_or_else(|| RemoteError("the epochs were evicted at once".to_owned()))
+        parse_epochs(epochs).ok_or_else(|| TierError("the epochs were evicted at once".to_owned()))
     }
 
     async fn poll(&self, after: &StreamPosition, wait: Duration) -> Result<Poll> {
@@ -293,13 +286,14 @@ impl RemoteTier for Connection {
         type Answer = ((u64, u64), Value, StreamRangeReply, Option<StreamReadReply>);
         let (lineage, epochs, answer) = try_join3(
             self.cluster_lineage(),
-            async { Ok::<HashMap<String, String>, RemoteError>(read_epochs.query_async(&mut hash).await?) },
-            async { Ok::<Answer, RemoteError>(poll.query_async(&mut stream).await?) },
+            async { Ok::<HashMap<String, String>, TierError>(read_epochs.query_async(&mut hash).await?) },
+            async { Ok::<Answer, TierError>(poll.query_async(&mut stream).await?) },
         )
         .await?;
         let (time, replication, tail, events) = answer;
         let lineage = match self.transport {
             Transport::Single(_) => Some(replication_info(&replication).lineage),
+            #[cfg(feature = "cluster")]
             Transport::Cluster(_) => lineage,
         };
         let streams = events.map(|reply| reply.keys).unwrap_or_default();
@@ -313,9 +307,10 @@ impl RemoteTier for Connection {
     }
 
     fn is_partitioned(&self) -> bool {
-        matches!(self.transport, Transport::Cluster(_))
+        !matches!(self.transport, Transport::Single(_))
     }
 
+    #[cfg(feature = "sentinel")]
     async fn is_current_master(&self) -> Result<bool> {
         match &self.sentinels {
             Some(sentinels) => sentinels.is_current().await,

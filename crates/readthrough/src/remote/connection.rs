@@ -4,12 +4,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use super::fault::RedisFault;
-use super::tier::{Epochs, RemoteTier, ServerState};
+use super::tier::{Epochs, SecondTier, ServerState};
 
 /// A connection that requests use.
 #[derive(Clone)]
 pub(crate) struct ConnectionHandle {
-    pub(crate) tier: Arc<dyn RemoteTier>,
+    pub(crate) tier: Arc<dyn SecondTier>,
     server: Arc<RwLock<ServerState>>,
     flushes: Arc<AtomicU64>,
     /// The number of the connection; each has its own.
@@ -19,7 +19,7 @@ pub(crate) struct ConnectionHandle {
 }
 
 impl ConnectionHandle {
-    pub(crate) fn new(tier: Arc<dyn RemoteTier>, server: ServerState, number: u64, term: u64) -> Self {
+    pub(crate) fn new(tier: Arc<dyn SecondTier>, server: ServerState, number: u64, term: u64) -> Self {
         Self { tier, server: Arc::new(RwLock::new(server)), flushes: Arc::default(), number, term }
     }
 

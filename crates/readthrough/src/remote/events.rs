@@ -6,6 +6,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::tier::{Poll, StreamPosition};
+use crate::trace::info;
 use crate::version_table::VersionTable;
 
 /// Without a proof for this long, reads stop using the second tier.
@@ -74,7 +75,7 @@ pub(crate) fn apply(versions: &VersionTable, node: u64, position: &mut StreamPos
     for event in std::mem::take(&mut poll.events) {
         let expected = position.sequence + 1;
         if event.position.sequence != expected {
-            tracing::info!(expected, received = event.position.sequence, "invalidation events lost; L1 copies dropped");
+            info!(expected, received = event.position.sequence, "invalidation events lost; L1 copies dropped");
             versions.invalidate_all();
         }
         *position = event.position;
@@ -86,7 +87,7 @@ pub(crate) fn apply(versions: &VersionTable, node: u64, position: &mut StreamPos
         }
     }
     if !is_continued {
-        tracing::info!(sequence = position.sequence, "the stream of invalidations was lost; L1 copies dropped");
+        info!(sequence = position.sequence, "the stream of invalidations was lost; L1 copies dropped");
         versions.invalidate_all();
         if is_empty {
             *position = poll.tail.take().unwrap_or_default();

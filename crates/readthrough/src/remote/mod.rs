@@ -1,7 +1,8 @@
 //! The second tier.
 //!
 //! - [`tier`]: the operations that the protocol needs, which a test server can implement.
-//! - [`redis`]: the operations on Redis: single server, Sentinel, Cluster.
+//! - [`memory`]: the operations in memory, for tests.
+//! - `redis`: the operations on Redis: single server, Sentinel, Cluster.
 //! - [`supervisor`]: connects, watches the connection, reconnects.
 //! - [`connection`]: the state of the connection, and the circuit breaker.
 //! - [`latency`]: when slow commands are an outage.
@@ -13,8 +14,10 @@ pub(crate) mod connection;
 pub(crate) mod events;
 pub(crate) mod fault;
 pub(crate) mod latency;
+pub(crate) mod memory;
 pub(crate) mod pending;
 pub(crate) mod recent;
+#[cfg(feature = "redis")]
 pub(crate) mod redis;
 pub(crate) mod stats;
 pub(crate) mod supervisor;

@@ -56,7 +56,7 @@ impl PendingInvalidations {
         }
         let content = self.content();
         let contains = |name: &String| content.names.contains_key(name);
-        content.flush.is_some() || contains(&names.entry) || names.group.as_ref().is_some_and(contains)
+        content.flush.is_some() || contains(&names.entry) || names.group.iter().chain(&names.tags).any(contains)
     }
 
     /// Returns the number of pending names, and whether a flush is pending.

@@ -10,10 +10,11 @@
 //! While the connection is in use, the supervisor polls the stream of invalidations, each time with a proof that the server
 //! is the master, and asks Sentinel for the master as often as copies may be stale.
 
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
+use tokio::runtime::Handle;
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, timeout};
@@ -25,11 +26,12 @@ use super::latency::LatencyWindow;
 use super::pending::{Batch, PendingInvalidations};
 use super::recent::{RecentInvalidations, Replay};
 use super::stats::{CommandCounters, ConnectionStats};
-use super::tier::{Connector, RemoteError, RemoteTier, Result, StreamPosition};
+use super::tier::{Connector, Result, SecondTier, StreamPosition, TierError};
 use crate::clock::Clock;
 use crate::identity::CurrentIdentity;
 use crate::key::Names;
 use crate::stats::add;
+use crate::trace::{info, warn};
 use crate::version_table::VersionTable;
 
 /// The pause between two probes of a server that does not respond.
@@ -65,6 +67,38 @@ pub(crate) struct RedisSupervisor {
     flushing: tokio::sync::Mutex<()>,
     wake: Notify,
     counters: CommandCounters,
+    /// The number of the newest connection.
+    connections: AtomicU64,
+    task: Mutex<TaskState>,
+    /// Whether the supervision task runs. It ends with its runtime.
+    is_running: Arc<AtomicBool>,
+    this: Weak<Self>,
+}
+
+#[derive(Default)]
+struct TaskState {
+    _handle: Option<AbortOnDrop>,
+    /// Whether the cache was dropped.
+    is_stopped: bool,
+}
+
+/// Stops the supervision when it is dropped.
+pub(crate) struct Supervision(Arc<RedisSupervisor>);
+
+impl Drop for Supervision {
+    fn drop(&mut self) {
+        let stopped = TaskState { _handle: None, is_stopped: true };
+        *self.0.task.lock().unwrap_or_else(PoisonError::into_inner) = stopped;
+    }
+}
+
+/// Tells that the supervision task has ended, whatever ended it.
+struct RunningGuard(Arc<AtomicBool>);
+
+impl Drop for RunningGuard {
+    fn drop(&mut self) {
+        self.0.store(false, Ordering::Release);
+    }
 }
 
 /// The server that a connection used.
@@ -96,20 +130,20 @@ impl Drop for AbortOnDrop {
 }
 
 /// Returns whether an error may concern a part of the keys only: a slot in migration, or one server of several.
-fn is_partial(tier: &dyn RemoteTier, error: &RemoteError) -> bool {
+fn is_partial(tier: &dyn SecondTier, error: &TierError) -> bool {
     tier.is_partitioned() && RedisFault::of(&error.0) == RedisFault::Unreachable
 }
 
 impl RedisSupervisor {
-    /// Spawns the supervision task, which connects in the background.
+    /// Creates a supervisor. Its task connects in the background; without a runtime, from the first use within one on.
     pub(crate) fn start(
         connector: Box<dyn Connector>,
         versions: Arc<VersionTable>,
         identity: Arc<CurrentIdentity>,
         clock: Arc<Clock>,
         limits: Limits,
-    ) -> (Arc<Self>, AbortOnDrop) {
-        let supervisor = Arc::new(Self {
+    ) -> (Arc<Self>, Supervision) {
+        let supervisor = Arc::new_cyclic(|this| Self {
             connector,
             versions,
             identity,
@@ -127,13 +161,43 @@ impl RedisSupervisor {
             flushing: tokio::sync::Mutex::default(),
             wake: Notify::new(),
             counters: CommandCounters::default(),
+            connections: AtomicU64::new(0),
+            task: Mutex::default(),
+            is_running: Arc::default(),
+            this: Weak::clone(this),
         });
-        let task = AbortOnDrop(tokio::spawn(Arc::clone(&supervisor).run()));
-        (supervisor, task)
+        supervisor.ensure_running();
+        (Arc::clone(&supervisor), Supervision(supervisor))
+    }
+
+    /// Spawns the supervision task if it does not run: at the start, and after its runtime has ended, such as that of another
+    /// test of the same program.
+    fn ensure_running(&self) {
+        if !self.is_running.load(Ordering::Acquire) {
+            self.spawn();
+        }
+    }
+
+    #[cold]
+    fn spawn(&self) {
+        let (Ok(runtime), Some(supervisor)) = (Handle::try_current(), self.this.upgrade()) else { return };
+        let mut task = self.task.lock().unwrap_or_else(PoisonError::into_inner);
+        if task.is_stopped || self.is_running.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        // The old connections ended with their runtime.
+        self.breaker.set_disconnected();
+        self.freshness.expire();
+        let guard = RunningGuard(Arc::clone(&self.is_running));
+        task._handle = Some(AbortOnDrop(runtime.spawn(async move {
+            let _guard = guard;
+            supervisor.run().await;
+        })));
     }
 
     /// Returns whether reads may use the copies in this process.
     pub(crate) fn is_l1_fresh(&self) -> bool {
+        self.ensure_running();
         self.freshness.is_l1_fresh()
     }
 
@@ -143,6 +207,7 @@ impl RedisSupervisor {
     }
 
     fn available(&self) -> Option<ConnectionHandle> {
+        self.ensure_running();
         self.breaker.available().filter(|handle| self.is_current(handle) && self.freshness.is_remote_fresh())
     }
 
@@ -158,6 +223,7 @@ impl RedisSupervisor {
 
     /// Returns the connection if there is one.
     pub(crate) fn connection(&self) -> Option<ConnectionHandle> {
+        self.ensure_running();
         self.breaker.connection()
     }
 
@@ -214,7 +280,7 @@ impl RedisSupervisor {
             _ => {
                 // In a cluster, the stream tells whether all of it is out of reach.
                 let is_outage = self.latency.record_timeout(sent) && !handle.tier.is_partitioned();
-                is_outage.then(|| RemoteError(format!("commands have no response within {:?}", self.timeout)))
+                is_outage.then(|| TierError(format!("commands have no response within {:?}", self.timeout)))
             }
         };
         add(&self.counters.failures, 1);
@@ -237,12 +303,12 @@ impl RedisSupervisor {
         }
     }
 
-    fn open_breaker(&self, number: u64, error: &RemoteError) {
+    fn open_breaker(&self, number: u64, error: &TierError) {
         if self.breaker.open(number) {
             self.freshness.expire();
             add(&self.counters.breaks, 1);
             self.breaker.set_fault(Some(RedisFault::of(&error.0)));
-            tracing::warn!(%error, "redis failed; reads use the loader until redis responds again");
+            warn!(%error, "redis failed; reads use the loader until redis responds again");
             self.wake.notify_one();
         }
     }
@@ -329,15 +395,14 @@ impl RedisSupervisor {
 
     async fn within_limit<T>(&self, command: impl Future<Output = Result<T>>) -> Result<T> {
         let limit = CONNECT_TIMEOUT;
-        timeout(limit, command).await.unwrap_or_else(|_| Err(RemoteError(format!("no response within {limit:?}"))))
+        timeout(limit, command).await.unwrap_or_else(|_| Err(TierError(format!("no response within {limit:?}"))))
     }
 
     /// Connects, watches the connection, and connects again.
     async fn run(self: Arc<Self>) {
-        let mut number = 0;
-        let mut is_reconnect = false;
+        let mut is_reconnect = self.connections.load(Ordering::Relaxed) > 0;
         loop {
-            number += 1;
+            let number = self.connections.fetch_add(1, Ordering::Relaxed) + 1;
             let term = self.identity.term();
             match self.connect(number, is_reconnect).await {
                 Ok(Some(follower)) => {
@@ -356,7 +421,7 @@ impl RedisSupervisor {
                 Err(error) => {
                     let fault = RedisFault::of(&error.0);
                     if self.breaker.set_fault(Some(fault)) {
-                        tracing::warn!(%error, "{fault}; retrying every {PROBE_INTERVAL:?}");
+                        warn!(%error, "{fault}; retrying every {PROBE_INTERVAL:?}");
                     }
                     self.breaker.set_disconnected();
                     self.freshness.expire();
@@ -412,7 +477,7 @@ impl RedisSupervisor {
         let requested = Instant::now();
         let server = self.within_limit(follower.open_epoch(Some(&handle.server().epochs.server))).await?;
         if server.lineage != handle.server().lineage {
-            return Err(RemoteError("the server changed during recovery".to_owned()));
+            return Err(TierError("the server changed during recovery".to_owned()));
         }
         let from = server.newest.clone().unwrap_or_default();
         *self.last.lock().unwrap_or_else(PoisonError::into_inner) =
@@ -423,9 +488,9 @@ impl RedisSupervisor {
         self.latency.reset();
         self.freshness.prove(requested);
         if !self.breaker.close(&handle, || self.is_current(&handle)) {
-            return Err(RemoteError("the connection failed during recovery".to_owned()));
+            return Err(TierError("the connection failed during recovery".to_owned()));
         }
-        tracing::info!(is_reconnect, is_failover, "redis is available");
+        info!(is_reconnect, is_failover, "redis is available");
         let supervisor = Arc::clone(self);
         Ok(Some(AbortOnDrop(tokio::spawn(async move {
             let polls = supervisor.follow(follower.as_ref(), &handle, from);
@@ -450,7 +515,7 @@ impl RedisSupervisor {
     /// Logs once that an isolated master accepts writes.
     fn warn_of_isolated_writes(&self, accepts_isolated_writes: bool) {
         if accepts_isolated_writes && !self.has_warned.swap(true, Ordering::Relaxed) {
-            tracing::warn!(
+            warn!(
                 "redis has replicas and min-replicas-to-write is 0: processes on an isolated master read old values until \
                  they learn of the new one; set min-replicas-to-write to 1"
             );
@@ -480,18 +545,18 @@ impl RedisSupervisor {
     }
 
     /// Applies the invalidations of other processes until the connection fails.
-    async fn follow(&self, tier: &dyn RemoteTier, handle: &ConnectionHandle, from: StreamPosition) -> Result<()> {
+    async fn follow(&self, tier: &dyn SecondTier, handle: &ConnectionHandle, from: StreamPosition) -> Result<()> {
         let mut position = from;
         loop {
             let requested = Instant::now();
             let flushes = handle.flushes();
             let mut poll = timeout(STREAM_WAIT + CONNECT_TIMEOUT, tier.poll(&position, STREAM_WAIT))
                 .await
-                .unwrap_or_else(|_| Err(RemoteError("the stream of invalidations does not respond".to_owned())))?;
+                .unwrap_or_else(|_| Err(TierError("the stream of invalidations does not respond".to_owned())))?;
             self.latency.record_success();
             let known = handle.server();
             if poll.lineage.as_ref().is_some_and(|lineage| *lineage != known.lineage) {
-                return Err(RemoteError("the server was restarted or its role changed".to_owned()));
+                return Err(TierError("the server was restarted or its role changed".to_owned()));
             }
             self.synchronize_clock(poll.time_ms);
             apply(&self.versions, self.node, &mut position, &mut poll);
@@ -516,12 +581,12 @@ impl RedisSupervisor {
     }
 
     /// Fails when clients should use another server.
-    async fn check_master(&self, tier: &dyn RemoteTier) -> Result<()> {
+    async fn check_master(&self, tier: &dyn SecondTier) -> Result<()> {
         loop {
             sleep(self.staleness.max(Duration::from_millis(10))).await;
             // Without an answer nothing is known of another master.
             if matches!(timeout(CONNECT_TIMEOUT, tier.is_current_master()).await, Ok(Ok(false))) {
-                return Err(RemoteError("another server is the master".to_owned()));
+                return Err(TierError("another server is the master".to_owned()));
             }
         }
     }

@@ -1,65 +1,75 @@
 //! The operations that the protocol needs of a second tier.
 
+use std::any::Any;
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
 
-use crate::key::Names;
+pub use crate::key::{Keys, Names, keys_of};
 
 /// Why a command failed. The server may have executed it all the same.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
-pub(crate) struct RemoteError(pub(crate) String);
+pub struct TierError(pub(crate) String);
 
-pub(crate) type Result<T> = std::result::Result<T, RemoteError>;
+impl TierError {
+    /// Creates an error. [`RedisFault`](crate::RedisFault) is derived from the error codes of Redis in its text.
+    pub fn new(text: impl Into<String>) -> Self {
+        Self(text.into())
+    }
+}
+
+/// The result of an operation.
+pub type Result<T> = std::result::Result<T, TierError>;
 
 /// The state of the server at the beginning of a connection.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(crate) struct ServerState {
+pub struct ServerState {
     /// The replication history of the server. A restart and a promotion, which may lose invalidations, begin a new one.
-    pub(crate) lineage: String,
-    pub(crate) epochs: Epochs,
+    pub lineage: String,
+    /// The epochs.
+    pub epochs: Epochs,
     /// The position of the newest event.
-    pub(crate) newest: Option<StreamPosition>,
+    pub newest: Option<StreamPosition>,
     /// The clock of the server, in milliseconds since 1970; 0 if unknown.
-    pub(crate) time_ms: u64,
+    pub time_ms: u64,
     /// Whether a master that has lost its replicas still accepts writes.
-    pub(crate) accepts_isolated_writes: bool,
+    pub accepts_isolated_writes: bool,
 }
 
 /// The random numbers that values in Redis must carry.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(crate) struct Epochs {
+pub struct Epochs {
     /// The epoch of the server.
-    pub(crate) server: String,
+    pub server: String,
     /// A number for each namespace that was flushed, and one for all namespaces under `*`.
-    pub(crate) namespaces: HashMap<String, String>,
+    pub namespaces: HashMap<String, String>,
 }
 
 /// News from the stream, with the proof that the server is the master.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(crate) struct Poll {
+pub struct Poll {
     /// The replication history; `None` if this poll did not read it.
-    pub(crate) lineage: Option<String>,
+    pub lineage: Option<String>,
     /// The epochs; `None` if the server has lost them.
-    pub(crate) epochs: Option<Epochs>,
+    pub epochs: Option<Epochs>,
     /// The newest event before the events were read; `None` if the stream does not exist.
-    pub(crate) tail: Option<StreamPosition>,
+    pub tail: Option<StreamPosition>,
     /// The clock of the server, in milliseconds since 1970; 0 if unknown.
-    pub(crate) time_ms: u64,
+    pub time_ms: u64,
     /// The events after the requested position, in order.
-    pub(crate) events: Vec<Event>,
+    pub events: Vec<Event>,
 }
 
 /// A position in the stream of invalidations.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct StreamPosition {
+pub struct StreamPosition {
     /// The id of the stream entry, which increases even if the stream is created again.
-    pub(crate) id: String,
+    pub id: String,
     /// The sequence number of the event. The first event has 1, each later one the next number.
-    pub(crate) sequence: u64,
+    pub sequence: u64,
 }
 
 impl Default for StreamPosition {
@@ -70,65 +80,75 @@ impl Default for StreamPosition {
 
 /// An invalidation in the stream.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Event {
-    pub(crate) position: StreamPosition,
+pub struct Event {
+    /// The position in the stream.
+    pub position: StreamPosition,
     /// The process that invalidated.
-    pub(crate) node: u64,
+    pub node: u64,
     /// Names of entries and groups; empty if epochs changed, which wakes the readers of the stream.
-    pub(crate) names: Vec<String>,
+    pub names: Vec<String>,
 }
 
 /// The response to a request for a lease.
 #[derive(Debug)]
-pub(crate) struct LeaseResponse {
+pub struct LeaseResponse {
     /// Whether the lease was granted.
-    pub(crate) is_granted: bool,
+    pub is_granted: bool,
     /// The generation of the group; 0 for a single entry.
-    pub(crate) generation: u64,
+    pub generation: u64,
     /// The stored entry.
-    pub(crate) bytes: Option<Vec<u8>>,
+    pub bytes: Option<Vec<u8>>,
 }
 
 /// A request for the permission to store an entry.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct LeaseRequest {
-    pub(crate) token: u64,
-    pub(crate) ttl: Duration,
+pub struct LeaseRequest {
+    /// A random number that identifies the lease.
+    pub token: u64,
+    /// The time to live of the lease.
+    pub ttl: Duration,
     /// The generation that the group gets if it has none.
-    pub(crate) generation: u64,
-    pub(crate) generation_ttl: Duration,
+    pub generation: u64,
+    /// The time to live of the generation.
+    pub generation_ttl: Duration,
 }
 
 /// An entry to store.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Fill<'a> {
+pub struct Fill<'a> {
     /// The token of the lease.
-    pub(crate) token: u64,
+    pub token: u64,
     /// The generation of the group when the lease was granted.
-    pub(crate) generation: u64,
-    pub(crate) bytes: &'a [u8],
-    pub(crate) ttl: Duration,
-    pub(crate) generation_ttl: Duration,
+    pub generation: u64,
+    /// The entry.
+    pub bytes: &'a [u8],
+    /// The time to live of the entry.
+    pub ttl: Duration,
+    /// The time to live of the generation.
+    pub generation_ttl: Duration,
 }
 
 /// An entry that replaces another.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Replacement<'a> {
+pub struct Replacement<'a> {
     /// The first bytes of the stored entry.
-    pub(crate) expected: &'a [u8],
+    pub expected: &'a [u8],
     /// The expected generation of the group, and its new one.
-    pub(crate) generations: (u64, u64),
-    pub(crate) bytes: &'a [u8],
-    pub(crate) ttl: Duration,
-    pub(crate) generation_ttl: Duration,
+    pub generations: (u64, u64),
+    /// The entry.
+    pub bytes: &'a [u8],
+    /// The time to live of the entry.
+    pub ttl: Duration,
+    /// The time to live of the generation.
+    pub generation_ttl: Duration,
 }
 
 /// The fields of the server's `INFO`.
-pub(crate) type Info = HashMap<String, String>;
+pub type Info = HashMap<String, String>;
 
 /// One connection to the second tier.
 #[async_trait]
-pub(crate) trait RemoteTier: Send + Sync {
+pub trait SecondTier: Any + Send + Sync {
     /// Reads the state of the server, after a test of the commands that the protocol needs.
     ///
     /// Begins a new epoch if the server has none, if its lineage is not that in which the epoch began, or if the epoch does
@@ -140,6 +160,9 @@ pub(crate) trait RemoteTier: Send + Sync {
 
     /// Grants the lease of an entry unless it is held, atomically with the response.
     async fn acquire(&self, names: &Names, request: LeaseRequest) -> Result<LeaseResponse>;
+
+    /// Reads the generation of each group, and gives `generation` to those that have none, atomically for each group.
+    async fn generations(&self, groups: &[String], generation: u64, ttl: Duration) -> Result<Vec<u64>>;
 
     /// Stores an entry if the token and the generation still match, atomically, and releases the lease.
     async fn fill(&self, names: &Names, fill: Fill<'_>) -> Result<bool>;
@@ -179,14 +202,11 @@ pub(crate) trait RemoteTier: Send + Sync {
 
     /// Reads the statistics of the server.
     async fn info(&self) -> Result<Info>;
-
-    /// Runs a script of the caller.
-    async fn script(&self, script: &str, key: &str, arguments: &[i64]) -> Result<Vec<i64>>;
 }
 
 /// Opens connections.
 #[async_trait]
-pub(crate) trait Connector: Send + Sync {
-    /// Opens a connection. All its keys except those of scripts begin with `prefix`.
-    async fn connect(&self, prefix: &str) -> Result<Arc<dyn RemoteTier>>;
+pub trait Connector: Send + Sync {
+    /// Opens a connection. All its keys begin with `prefix`.
+    async fn connect(&self, prefix: &str) -> Result<Arc<dyn SecondTier>>;
 }

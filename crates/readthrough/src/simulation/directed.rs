@@ -15,7 +15,7 @@ fn run(test: impl Future<Output = ()>) {
 fn open(deployment: &Arc<Deployment>) -> (Cache, Namespace<u64>) {
     let cache = Cache::builder().build_with(Some(Deployment::connector(deployment)));
     let options = NamespaceOptions::<u64>::new("n").ttl(Duration::from_secs(20)).without_l1();
-    (cache.clone(), cache.namespace(options))
+    (cache.clone(), cache.namespace(options).unwrap())
 }
 
 async fn read(values: &Namespace<u64>, stored: u64) -> u64 {

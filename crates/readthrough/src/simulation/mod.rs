@@ -26,6 +26,9 @@ use server::{Deployment, Protocol};
 /// Each odd key is a member of a group.
 const KEYS: usize = 6;
 const GROUP: &str = "g";
+/// The first two keys have a tag.
+const TAG: &str = "t";
+const TAGGED: usize = 2;
 const NODES: usize = 3;
 /// The bound of L1, and of a flush.
 const BOUND: Duration = Duration::from_millis(250);
@@ -175,12 +178,13 @@ impl World {
             .lease(Duration::from_millis(400))
             .lease_wait(Duration::from_millis(60))
             .value_version(|version| *version);
-        let values = cache.namespace(if self.options.l1 { options } else { options.without_l1() });
+        let values = cache.namespace(if self.options.l1 { options } else { options.without_l1() }).unwrap();
         Node { cache, values, incarnation, known: Arc::default() }
     }
 
     fn key(key: usize) -> Key {
-        if key % 2 == 1 { Key::in_group(GROUP, key) } else { Key::new(key) }
+        let plain = if key % 2 == 1 { Key::in_group(GROUP, key) } else { Key::new(key) };
+        if key < TAGGED { plain.tag(TAG) } else { plain }
     }
 
     /// Returns the least version that a read on this node may return if it begins now.
@@ -214,7 +218,10 @@ impl World {
             let keys = [Self::key(key)];
             reader
                 .values
-                .get_many_or_load(&keys, |_| async move { load().await.map(|value| vec![value]) })
+                .get_many_or_load(&keys, |_| {
+                    let load = load.clone();
+                    async move { load().await.map(|value| vec![value]) }
+                })
                 .await
                 .map(|mut values| values.remove(0))
         } else {
@@ -245,9 +252,12 @@ impl World {
         let writer = self.nodes.lock().unwrap()[node].clone();
         sleep(Duration::from_millis(self.draw(10))).await;
         let is_flush = self.options.flushes && self.draw(12) == 0;
-        let whole_group = !is_flush && key % 2 == 1 && self.draw(3) == 0;
+        let whole_tag = !is_flush && key < TAGGED && self.draw(4) == 0;
+        let whole_group = !is_flush && !whole_tag && key % 2 == 1 && self.draw(3) == 0;
         let keys: Vec<usize> = if is_flush {
             (0..KEYS).collect()
+        } else if whole_tag {
+            (0..TAGGED).collect()
         } else if whole_group {
             (1..KEYS).step_by(2).collect()
         } else {
@@ -280,6 +290,8 @@ impl World {
         } else if let Some(before) = before.filter(|before| *before.value() + 1 == versions[0]) {
             let left = *before.value() + 1;
             writer.values.replace_if_unchanged(before, left).await
+        } else if whole_tag {
+            writer.values.invalidate_group(TAG).await
         } else if whole_group {
             writer.values.invalidate_group(GROUP).await
         } else if self.draw(4) == 0 {

@@ -9,10 +9,10 @@ use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
 use tokio::time::{Instant, sleep, sleep_until};
 
-use crate::key::{self, Names};
+use crate::key::{Names, keys_of};
 use crate::remote::tier::{
-    Connector, Epochs, Event, Fill, Info, LeaseRequest, LeaseResponse, Poll, RemoteError, RemoteTier, Replacement,
-    Result, ServerState, StreamPosition,
+    Connector, Epochs, Event, Fill, Info, LeaseRequest, LeaseResponse, Poll, Replacement, Result, SecondTier,
+    ServerState, StreamPosition, TierError,
 };
 
 /// The parts of the protocol, each of which can be switched off as a negative control.
@@ -264,7 +264,7 @@ struct DeploymentConnector(Arc<Deployment>);
 
 #[async_trait]
 impl Connector for DeploymentConnector {
-    async fn connect(&self, prefix: &str) -> Result<Arc<dyn RemoteTier>> {
+    async fn connect(&self, prefix: &str) -> Result<Arc<dyn SecondTier>> {
         let (server, run) = {
             let state = self.0.state.lock().unwrap();
             (state.master, state.servers[state.master].run)
@@ -312,11 +312,11 @@ impl Link {
             let time_ms = state.time_ms + u64::try_from(state.began.elapsed().as_millis()).unwrap();
             let server = &mut state.servers[self.server];
             if server.run != self.run || lost == 0 {
-                return Err(RemoteError("the connection broke".to_owned()));
+                return Err(TierError("the connection broke".to_owned()));
             }
             let refuses = server.role == Role::Isolated && self.deployment.protocol.min_replicas;
             if is_write && (refuses || server.role == Role::Replica) {
-                return Err(RemoteError("NOREPLICAS: too few replicas".to_owned()));
+                return Err(TierError("NOREPLICAS: too few replicas".to_owned()));
             }
             let now = Instant::now();
             server.content.data.retain(|_, (_, until)| *until > now);
@@ -329,7 +329,7 @@ impl Link {
             std::future::pending::<()>().await;
         }
         if self.deployment.state.lock().unwrap().servers[self.server].run != self.run || lost == 1 {
-            return Err(RemoteError("the response was lost".to_owned()));
+            return Err(TierError("the response was lost".to_owned()));
         }
         Ok(answer)
     }
@@ -398,7 +398,7 @@ fn number(id: &str) -> u64 {
 }
 
 #[async_trait]
-impl RemoteTier for Connection {
+impl SecondTier for Connection {
     async fn open_epoch(&self, predecessor: Option<&str>) -> Result<ServerState> {
         let (prefix, protocol) = (self.prefix(), self.protocol());
         let predecessor = predecessor.map(str::to_owned);
@@ -447,6 +447,20 @@ impl RemoteTier for Connection {
                 content.set(keys.lease, request.token.to_string().into_bytes(), request.ttl);
             }
             LeaseResponse { is_granted, generation, bytes: content.get(&keys.entry) }
+        })
+        .await
+    }
+
+    async fn generations(&self, groups: &[String], generation: u64, ttl: Duration) -> Result<Vec<u64>> {
+        let keys: Vec<String> = groups.iter().map(|group| self.prefix() + group).collect();
+        self.send(true, move |Context { content, .. }| {
+            let generation_of = |key: String| {
+                let known = content.get(&key).map(|bytes| String::from_utf8(bytes).unwrap().parse().unwrap());
+                let generation = known.unwrap_or(generation);
+                content.set(key, generation.to_string().into_bytes(), ttl);
+                generation
+            };
+            keys.into_iter().map(generation_of).collect()
         })
         .await
     }
@@ -517,9 +531,8 @@ impl RemoteTier for Connection {
     async fn invalidate(&self, names: &[String], node: u64) -> Result<()> {
         let (names, prefix) = (names.to_vec(), self.prefix());
         self.send(true, move |Context { content, .. }| {
-            for name in &names {
-                content.data.remove(&(prefix.clone() + name));
-                content.data.remove(&key::lease(&prefix, name));
+            for key in names.iter().flat_map(|name| keys_of(&prefix, name)) {
+                content.data.remove(&key);
             }
             content.append(&prefix, node, names);
         })
@@ -591,9 +604,5 @@ impl RemoteTier for Connection {
 
     async fn info(&self) -> Result<Info> {
         Ok(Info::default())
-    }
-
-    async fn script(&self, _script: &str, _key: &str, _arguments: &[i64]) -> Result<Vec<i64>> {
-        Err(RemoteError("no program runs on this server".to_owned()))
     }
 }

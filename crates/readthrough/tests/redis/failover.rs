@@ -9,7 +9,7 @@ use testbed::{Redis, RedisSentinel};
 
 async fn open(url: &str) -> (Cache, Namespace<u64>) {
     let cache = Cache::builder().redis(url).redis_timeout(Duration::from_millis(500)).build().unwrap();
-    let values = cache.namespace(NamespaceOptions::new("n"));
+    let values = cache.namespace(NamespaceOptions::new("n")).unwrap();
     cache.until_connected().await;
     (cache, values)
 }

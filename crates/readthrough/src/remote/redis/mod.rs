@@ -1,7 +1,9 @@
 //! The operations on Redis: single server, Sentinel, Cluster.
 
 mod endpoint;
+mod lent;
 mod scripts;
+#[cfg(feature = "sentinel")]
 mod sentinel;
 
 use std::collections::HashMap;
@@ -11,17 +13,20 @@ use std::time::{Duration, Instant};
 use async_trait::async_trait;
 use futures_util::future::{try_join_all, try_join3};
 use redis::aio::{ConnectionLike, MultiplexedConnection};
+#[cfg(feature = "cluster")]
 use redis::cluster_async::ClusterConnection;
 use redis::streams::{StreamId, StreamRangeReply, StreamReadReply};
 use redis::{Cmd, Pipeline, RedisFuture, Script, Value, cmd};
 
 use super::tier::{
-    Epochs, Event, Fill, Info, LeaseRequest, LeaseResponse, Poll, RemoteError, RemoteTier, Replacement, Result,
-    ServerState, StreamPosition,
+    Epochs, Event, Fill, Info, LeaseRequest, LeaseResponse, Poll, Replacement, Result, SecondTier, ServerState,
+    StreamPosition, TierError,
 };
-use crate::key::{self, Names};
+use crate::key::{Names, keys_of};
 pub(crate) use endpoint::Endpoint;
-use scripts::{ACQUIRE, FILL, INVALIDATE, OPEN_EPOCH, PROBE, RELEASE, RENEW, REPLACE};
+pub use lent::RedisConnection;
+use scripts::{ACQUIRE, FILL, GENERATION, INVALIDATE, OPEN_EPOCH, PROBE, RELEASE, RENEW, REPLACE};
+#[cfg(feature = "sentinel")]
 use sentinel::SentinelWatch;
 
 /// The stream of invalidations; the key follows the prefix.
@@ -37,7 +42,7 @@ const PROBE_KEY: &str = "readthrough:probe";
 /// The approximate number of events that the stream keeps for processes that lag.
 const STREAM_LENGTH: u64 = 10_000;
 
-impl From<redis::RedisError> for RemoteError {
+impl From<redis::RedisError> for TierError {
     fn from(error: redis::RedisError) -> Self {
         let text = error.to_string();
         // For some errors the client omits the code of the server.
@@ -52,6 +57,7 @@ impl From<redis::RedisError> for RemoteError {
 struct Connection {
     transport: Transport,
     prefix: String,
+    #[cfg(feature = "sentinel")]
     sentinels: Option<SentinelWatch>,
     lineage_read: Mutex<Instant>,
 }
@@ -59,6 +65,7 @@ struct Connection {
 #[derive(Clone)]
 enum Transport {
     Single(MultiplexedConnection),
+    #[cfg(feature = "cluster")]
     Cluster(ClusterConnection),
 }
 
@@ -66,6 +73,7 @@ impl ConnectionLike for Transport {
     fn req_packed_command<'a>(&'a mut self, cmd: &'a Cmd) -> RedisFuture<'a, Value> {
         match self {
             Self::Single(connection) => connection.req_packed_command(cmd),
+            #[cfg(feature = "cluster")]
             Self::Cluster(connection) => connection.req_packed_command(cmd),
         }
     }
@@ -78,6 +86,7 @@ impl ConnectionLike for Transport {
     ) -> RedisFuture<'a, Vec<Value>> {
         match self {
             Self::Single(connection) => connection.req_packed_commands(pipeline, offset, count),
+            #[cfg(feature = "cluster")]
             Self::Cluster(connection) => connection.req_packed_commands(pipeline, offset, count),
         }
     }
@@ -85,6 +94,7 @@ impl ConnectionLike for Transport {
     fn get_db(&self) -> i64 {
         match self {
             Self::Single(connection) => connection.get_db(),
+            #[cfg(feature = "cluster")]
             Self::Cluster(connection) => connection.get_db(),
         }
     }
@@ -133,15 +143,6 @@ impl Connection {
         Ok(info.ok().map(|info: Value| replication_info(&info).lineage))
     }
 
-    /// Returns the keys to remove for a name, which are in one slot.
-    fn keys_to_remove(&self, name: &str) -> Vec<String> {
-        let mut keys = vec![[&self.prefix, name].concat()];
-        if !name.starts_with("group:") {
-            keys.push(key::lease(&self.prefix, name));
-        }
-        keys
-    }
-
     /// Fails if a command of the scripts would fail for lack of memory or of a permission.
     async fn probe(&self) -> Result<()> {
         let mut connection = self.transport();
@@ -160,7 +161,7 @@ impl Connection {
         for key in keys {
             call.key(key);
         }
-        call.key(self.stream()).arg(STREAM_LENGTH).arg(node).arg(names.join("\n"));
+        call.key(self.stream()).arg(STREAM_LENGTH).arg(node).arg(names);
         Ok(call.invoke_async::<()>(&mut self.transport()).await?)
     }
 
@@ -176,7 +177,7 @@ impl Connection {
 }
 
 #[async_trait]
-impl RemoteTier for Connection {
+impl SecondTier for Connection {
     async fn open_epoch(&self, predecessor: Option<&str>) -> Result<ServerState> {
         let mut connection = self.transport();
         self.probe().await?;
@@ -190,7 +191,7 @@ impl RemoteTier for Connection {
         let mut read = redis::pipe();
         read.add_command(self.newest()).cmd("TIME");
         let (newest, time): (StreamRangeReply, (u64, u64)) = read.query_async(&mut connection).await?;
-        let epochs = parse_epochs(epochs).ok_or_else(|| RemoteError("the epochs were evicted at once".to_owned()))?;
+        let epochs = parse_epochs(epochs).ok_or_else(|| TierError("the epochs were evicted at once".to_owned()))?;
         Ok(ServerState { lineage, epochs, newest: position(newest), time_ms: time_ms(time), accepts_isolated_writes })
     }
 
@@ -209,6 +210,15 @@ impl RemoteTier for Connection {
         call.arg(request.generation).arg(millis(request.generation_ttl));
         let (granted, generation, bytes): (u8, u64, Option<Vec<u8>>) = call.invoke_async(&mut self.transport()).await?;
         Ok(LeaseResponse { is_granted: granted == 1, generation, bytes })
+    }
+
+    async fn generations(&self, groups: &[String], generation: u64, ttl: Duration) -> Result<Vec<u64>> {
+        try_join_all(groups.iter().map(async |group| {
+            let mut call = GENERATION.key([&self.prefix, group.as_str()].concat());
+            call.arg(generation).arg(millis(ttl));
+            Ok(call.invoke_async(&mut self.transport()).await?)
+        }))
+        .await
     }
 
     async fn fill(&self, names: &Names, fill: Fill<'_>) -> Result<bool> {
@@ -235,13 +245,13 @@ impl RemoteTier for Connection {
     }
 
     async fn invalidate(&self, names: &[String], node: u64) -> Result<()> {
-        if let Transport::Single(_) = self.transport {
-            return self.remove(names.iter().flat_map(|name| self.keys_to_remove(name)).collect(), names, node).await;
+        if matches!(self.transport, Transport::Single(_)) {
+            return self.remove(names.iter().flat_map(|name| keys_of(&self.prefix, name)).collect(), names, node).await;
         }
         // The names are in many slots. All are removed before the event: a process that receives the event first could
         // fetch the old value again. One command removes an entry and its lease: a fill between two commands would stay.
         try_join_all(names.iter().map(async |name| {
-            cmd("UNLINK").arg(self.keys_to_remove(name)).query_async::<()>(&mut self.transport()).await
+            cmd("UNLINK").arg(keys_of(&self.prefix, name)).query_async::<()>(&mut self.transport()).await
         }))
         .await?;
         self.remove(Vec::new(), names, node).await
@@ -260,7 +270,7 @@ impl RemoteTier for Connection {
         cmd("HSET").arg(&key).arg(field).arg(number).query_async::<()>(&mut connection).await?;
         let epochs: HashMap<String, String> = cmd("HGETALL").arg(&key).query_async(&mut connection).await?;
         self.remove(Vec::new(), &[], node).await?;
-        parse_epochs(epochs).ok_or_else(|| RemoteError("the epochs were evicted at once".to_owned()))
+        parse_epochs(epochs).ok_or_else(|| TierError("the epochs were evicted at once".to_owned()))
     }
 
     async fn poll(&self, after: &StreamPosition, wait: Duration) -> Result<Poll> {
@@ -276,13 +286,14 @@ impl RemoteTier for Connection {
         type Answer = ((u64, u64), Value, StreamRangeReply, Option<StreamReadReply>);
         let (lineage, epochs, answer) = try_join3(
             self.cluster_lineage(),
-            async { Ok::<HashMap<String, String>, RemoteError>(read_epochs.query_async(&mut hash).await?) },
-            async { Ok::<Answer, RemoteError>(poll.query_async(&mut stream).await?) },
+            async { Ok::<HashMap<String, String>, TierError>(read_epochs.query_async(&mut hash).await?) },
+            async { Ok::<Answer, TierError>(poll.query_async(&mut stream).await?) },
         )
         .await?;
         let (time, replication, tail, events) = answer;
         let lineage = match self.transport {
             Transport::Single(_) => Some(replication_info(&replication).lineage),
+            #[cfg(feature = "cluster")]
             Transport::Cluster(_) => lineage,
         };
         let streams = events.map(|reply| reply.keys).unwrap_or_default();
@@ -296,9 +307,10 @@ impl RemoteTier for Connection {
     }
 
     fn is_partitioned(&self) -> bool {
-        matches!(self.transport, Transport::Cluster(_))
+        !matches!(self.transport, Transport::Single(_))
     }
 
+    #[cfg(feature = "sentinel")]
     async fn is_current_master(&self) -> Result<bool> {
         match &self.sentinels {
             Some(sentinels) => sentinels.is_current().await,
@@ -315,15 +327,6 @@ impl RemoteTier for Connection {
             }
         });
         Ok(fields)
-    }
-
-    async fn script(&self, script: &str, key: &str, arguments: &[i64]) -> Result<Vec<i64>> {
-        let script = Script::new(script);
-        let mut call = script.key(key);
-        for argument in arguments {
-            call.arg(argument);
-        }
-        Ok(call.invoke_async(&mut self.transport()).await?)
     }
 }
 
@@ -364,8 +367,7 @@ fn position(newest: StreamRangeReply) -> Option<StreamPosition> {
 
 fn event(id: StreamId) -> Option<Event> {
     let sequence = id.get("number")?;
-    let names: String = id.get("names")?;
-    let names = names.lines().map(str::to_owned).collect();
+    let names = id.map.keys().filter(|field| !matches!(field.as_str(), "number" | "node")).cloned().collect();
     Some(Event { node: id.get("node")?, names, position: StreamPosition { id: id.id, sequence } })
 }
 

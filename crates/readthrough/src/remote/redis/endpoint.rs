@@ -41,7 +41,13 @@ impl Endpoint {
         match scheme.split_once('+').map(|(_, kind)| kind) {
             Some("cluster") => {
                 let nodes: Vec<String> = hosts.split(',').map(|host| format!("{plain}://{at}{host}")).collect();
-                let client = ClusterClient::builder(nodes).use_protocol(ProtocolVersion::RESP3).retries(2).build()?;
+                // The pauses stay below the time limit of a command.
+                let client = ClusterClient::builder(nodes)
+                    .use_protocol(ProtocolVersion::RESP3)
+                    .retries(2)
+                    .min_retry_wait(2)
+                    .max_retry_wait(10)
+                    .build()?;
                 Ok(Self::Cluster(client))
             }
             Some("sentinel") => {

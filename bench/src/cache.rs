@@ -232,7 +232,9 @@ pub(crate) async fn invalidations(quick: bool) -> anyhow::Result<Vec<(u32, f64, 
                 redis::Script::new(script).arg(first).invoke_async::<()>(&mut redis).await?;
             }
             for _ in 0..7 {
-                values.get_or_load(&Key::in_group("g", "page"), || async { Ok::<_, std::convert::Infallible>(Some(1)) }).await?;
+                values
+                    .get_or_load(&Key::in_group("g", "page"), || async { Ok::<_, std::convert::Infallible>(Some(1)) })
+                    .await?;
                 let began = Instant::now();
                 let reached = values.invalidate_group("g").await;
                 record(&mut by_generation, began.elapsed());

@@ -22,7 +22,7 @@ impl Identity {
     ///
     /// `state` names the present state of the data and changes when the data are replaced or rolled back. All keys of
     /// cached values begin with it. `lineage` stays the same over such events; the keys of
-    /// [`Cache::script`](crate::Cache::script) begin with it.
+    /// `Cache::redis_connection` begin with it.
     ///
     /// # Errors
     /// Returns an error if a name is longer than 64 bytes, or has characters other than ASCII letters, digits, `-`, `_`

@@ -115,7 +115,7 @@ fn copies_are_dropped_when_the_stream_is_lost() {
                 let deployment = Deployment::new(seed, protocol, false);
                 let with_l1 = || {
                     let cache = Cache::builder().build_with(Some(Deployment::connector(&deployment)));
-                    (cache.clone(), cache.namespace(NamespaceOptions::<u64>::new("n")))
+                    (cache.clone(), cache.namespace(NamespaceOptions::<u64>::new("n")).unwrap())
                 };
                 let ((a_cache, a), (b_cache, b)) = (with_l1(), with_l1());
                 a_cache.until_connected().await;

@@ -1,4 +1,4 @@
-//! What each way through the cache costs. `cargo bench -p readthrough` starts a Redis of its own.
+//! The latency of each path through the cache. `cargo bench -p readthrough` starts a Redis server.
 #![expect(clippy::unwrap_used, reason = "a benchmark")]
 
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -43,7 +43,7 @@ fn cache(criterion: &mut Criterion) {
     }
 }
 
-/// Members of the group, written by the server itself.
+/// Adds members to the group with a script.
 async fn fill(redis: &Redis, members: u64) {
     let client = redis::Client::open(redis.url()).unwrap();
     let config = redis::AsyncConnectionConfig::new().set_response_timeout(None);

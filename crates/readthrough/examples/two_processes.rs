@@ -1,4 +1,4 @@
-//! Two caches, as two processes would have them, on one Redis: `two_processes redis://127.0.0.1`.
+//! Two caches on one Redis, as in two processes: `two_processes redis://127.0.0.1`.
 
 use std::time::{Duration, Instant};
 
@@ -10,7 +10,7 @@ fn open(url: &str) -> Result<(Cache, Namespace<String>), Box<dyn std::error::Err
     Ok((cache, profiles))
 }
 
-/// What a database would do, slowly.
+/// Simulates a slow query.
 async fn load(name: &str) -> Result<Option<String>, std::io::Error> {
     tokio::time::sleep(Duration::from_millis(20)).await;
     println!("  loaded {name}");
@@ -22,7 +22,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let url = std::env::args().nth(1).unwrap_or_else(|| "redis://127.0.0.1".to_owned());
     let ((first_cache, first), (second_cache, second)) = (open(&url)?, open(&url)?);
     if tokio::time::timeout(Duration::from_secs(3), first_cache.until_connected()).await.is_err() {
-        println!("{url} does not answer: every read loads");
+        println!("no response from {url}: every read loads");
     } else {
         second_cache.until_connected().await;
     }

@@ -1,4 +1,4 @@
-//! A cached value: in this process, and as bytes in Redis.
+//! A cached value in this process, and its encoding in Redis.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,25 +7,25 @@ use rand::RngExt as _;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-/// The first byte of an entry; another number is another layout, and a miss.
+/// The first byte of an entry. An entry with another number has another layout and is a miss.
 const FORMAT: u8 = 1;
 /// Format, kind, epoch, generation, version, time of the load, expiry.
 pub(crate) const HEADER: usize = 1 + 1 + 8 + 8 + 8 + 4 + 8;
 
-/// What stands before the value.
+/// The metadata before the encoded value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Header {
-    /// That the loader found nothing.
+    /// Whether the loader found no value.
     pub(crate) absent: bool,
-    /// The state of Redis that the value was stored in: see [`crate::remote`].
+    /// The epoch of the namespace in which the value was stored: see [`crate::coherence`].
     pub(crate) epoch: u64,
-    /// The generation of its group; a random number for an entry by itself.
+    /// The generation of the group; a random number for a single entry.
     pub(crate) generation: u64,
-    /// The value's own version; 0 where the namespace has none.
+    /// The version of the value; 0 if the namespace defines none.
     pub(crate) version: u64,
-    /// How long its load took.
+    /// The duration of the load, in microseconds.
     pub(crate) load_micros: u32,
-    /// When it expires, in milliseconds since 1970.
+    /// The time of expiry, in milliseconds since 1970.
     pub(crate) expires_ms: u64,
 }
 
@@ -42,7 +42,7 @@ impl Header {
         bytes
     }
 
-    /// The header and what follows it; `None` when these are no bytes of ours.
+    /// Splits bytes into the header and the encoded value; `None` if the layout is unknown.
     pub(crate) fn split(bytes: &[u8]) -> Option<(Self, &[u8])> {
         let (header, payload) = bytes.split_at_checked(HEADER)?;
         let eight = |from: usize| Some(u64::from_be_bytes(header[from..from + 8].try_into().ok()?));
@@ -59,25 +59,25 @@ impl Header {
     }
 }
 
-/// A value that was found, or that there is none.
+/// A value, or the fact that no value exists.
 #[derive(Debug)]
 pub(crate) struct Entry<V> {
     pub(crate) header: Header,
     pub(crate) value: Option<Arc<V>>,
-    /// Of its encoded form.
+    /// The size of the encoded entry.
     pub(crate) bytes: usize,
 }
 
 impl<V> Entry<V> {
-    /// Whether this reader should load the value anew although it has not expired.
+    /// Decides at random whether this reader refreshes the value before it expires.
     ///
-    /// "XFetch" of Vattani, Chierichetti, Lowenstein, "Optimal Probabilistic Cache Stampede Prevention" (VLDB 2015),
-    /// with beta = 1: the longer a load takes and the nearer the expiry, the likelier, so that of many
-    /// readers about one goes early and none finds the value gone.
-    pub(crate) fn due(&self, now_ms: u64) -> bool {
+    /// The rule is "XFetch" of Vattani, Chierichetti, Lowenstein, "Optimal Probabilistic Cache Stampede Prevention" (VLDB
+    /// 2015), with beta = 1: the probability grows with the duration of the load and towards the expiry. About one of many
+    /// readers refreshes the value.
+    pub(crate) fn should_refresh(&self, now_ms: u64) -> bool {
         let left = self.header.expires_ms.saturating_sub(now_ms);
         let load_ms = f64::from(self.header.load_micros) / 1_000.0;
-        // Further away than any draw reaches (e^-40): no need for one.
+        // Beyond the reach of any draw (e^-40).
         #[expect(clippy::cast_precision_loss, reason = "a time to live in milliseconds is far below 2^52")]
         let left = left as f64;
         if left > load_ms * 40.0 {
@@ -87,13 +87,13 @@ impl<V> Entry<V> {
         load_ms * -draw.ln() >= left
     }
 
-    /// How long it is still good, at most `bound` whatever another machine's clock said.
-    pub(crate) fn left(&self, now_ms: u64, bound: Duration) -> Duration {
+    /// Returns the time to the expiry, at most `bound` whatever the clock of another machine says.
+    pub(crate) fn remaining(&self, now_ms: u64, bound: Duration) -> Duration {
         Duration::from_millis(self.header.expires_ms.saturating_sub(now_ms)).min(bound)
     }
 }
 
-/// MessagePack with field names: compact, and told apart from another shape when it is read.
+/// Encodes a value as MessagePack with field names, which distinguish it from a value of another shape.
 pub(crate) fn encode<V: Serialize>(value: &V) -> Option<Vec<u8>> {
     rmp_serde::to_vec_named(value).ok()
 }
@@ -111,7 +111,7 @@ mod tests {
     }
 
     #[test]
-    fn a_header_is_read_as_it_was_written_and_nothing_else_is() {
+    fn only_encoded_headers_are_decoded() {
         let mut bytes = header().to_bytes().to_vec();
         bytes.extend(b"rest");
         assert_eq!(Header::split(&bytes), Some((header(), &b"rest"[..])));
@@ -136,19 +136,19 @@ mod tests {
     }
 
     #[test]
-    fn early_refreshes_come_near_the_expiry_and_with_slow_loads() {
-        let due = |load_micros: u32, left: u64| {
+    fn early_refreshes_depend_on_the_expiry_and_the_load_time() {
+        let refreshes = |load_micros: u32, left: u64| {
             let entry = Entry::<()> {
                 header: Header { load_micros, expires_ms: 1_000 + left, ..header() },
                 value: None,
                 bytes: 0,
             };
-            (0..2_000).filter(|_| entry.due(1_000)).count()
+            (0..2_000).filter(|_| entry.should_refresh(1_000)).count()
         };
-        assert_eq!(due(1_000, 1_000), 0);
-        assert_eq!(due(1_000, 0), 2_000);
+        assert_eq!(refreshes(1_000, 1_000), 0);
+        assert_eq!(refreshes(1_000, 0), 2_000);
         // e^-1 of the readers, one load time before the expiry.
-        let near = due(100_000, 100);
+        let near = refreshes(100_000, 100);
         assert!((600..900).contains(&near), "{near}");
     }
 }

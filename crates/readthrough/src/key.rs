@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::fmt::Display;
 
-/// Which value of a namespace: one by itself, or a member of a group that can be invalidated as a whole.
+/// Identifies a value of a namespace: a single value, or a member of a group that can be invalidated as a whole.
 ///
 /// ```
 /// use readthrough::Key;
@@ -19,19 +19,21 @@ pub struct Key {
 }
 
 impl Key {
-    /// A value by itself.
+    /// Creates the key of a single value.
     pub fn new(id: impl Display) -> Self {
         Self { id: id.to_string(), member: None }
     }
 
-    /// A member of a group.
+    /// Creates the key of a member of a group.
     pub fn in_group(group: impl Display, member: impl Display) -> Self {
         Self { id: group.to_string(), member: Some(member.to_string()) }
     }
 }
 
-/// The name of one value in this process, and in Redis behind a scope. The part in braces is Redis Cluster's hash tag: all
-/// names of a group are in one slot, so that one script may touch them.
+/// The names of one value in this process; in Redis they follow the key prefix.
+///
+/// The part in braces is the hash tag of Redis Cluster: all names of a group are in one slot, so that one script can use
+/// them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Names {
     pub(crate) entry: String,
@@ -39,10 +41,10 @@ pub(crate) struct Names {
 }
 
 impl Names {
-    /// `prefix` is version and namespace, such as `v1:user:profile`.
+    /// Creates the names. `prefix` is the version and the namespace, such as `v1:user:profile`.
     pub(crate) fn new(prefix: &str, key: &Key) -> Self {
-        let id = tag(&key.id);
-        // Every read makes these: `concat` allocates once, and formats nothing.
+        let id = escape_tag(&key.id);
+        // Every read creates these: `concat` allocates once and formats nothing.
         match &key.member {
             None => Self { entry: [prefix, ":{", &id, "}"].concat(), group: None },
             Some(member) => {
@@ -51,34 +53,34 @@ impl Names {
         }
     }
 
-    /// The keys of the entry, of its lease and of its group, which all begin with `scope`.
+    /// Returns the keys of the entry, of its lease and of its group, which all begin with `scope`.
     pub(crate) fn keys(&self, scope: &str) -> Keys {
         let group = self.group.as_ref().map(|group| [scope, group].concat());
         Keys { entry: [scope, &self.entry].concat(), lease: lease(scope, &self.entry), group }
     }
 }
 
-/// What Redis knows an entry by.
+/// The keys of an entry in Redis.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Keys {
     pub(crate) entry: String,
-    /// Who may fill it.
+    /// The lease, which permits a load to store its value.
     pub(crate) lease: String,
     pub(crate) group: Option<String>,
 }
 
-/// The name of a group's generation.
+/// Returns the name of a group's generation.
 pub(crate) fn group(prefix: &str, id: &str) -> String {
-    ["group:", prefix, ":{", &tag(id), "}"].concat()
+    ["group:", prefix, ":{", &escape_tag(id), "}"].concat()
 }
 
-/// The key of an entry's lease.
+/// Returns the key of an entry's lease.
 pub(crate) fn lease(scope: &str, entry: &str) -> String {
     [scope, "lease:", entry].concat()
 }
 
-/// An id without what ends a hash tag.
-fn tag(id: &str) -> Cow<'_, str> {
+/// Escapes the characters that delimit a hash tag.
+fn escape_tag(id: &str) -> Cow<'_, str> {
     if id.contains(['{', '}', '%']) {
         Cow::Owned(id.replace('%', "%25").replace('{', "%7B").replace('}', "%7D"))
     } else {

@@ -1,4 +1,4 @@
-//! What the cache counts.
+//! Counters of a namespace.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -10,15 +10,16 @@ macro_rules! counters {
             $(pub(crate) $name: AtomicU64,)+
         }
 
-        /// The counts of one namespace since its start, in this process.
+        /// Counters of one namespace in this process, since it was opened.
         #[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize)]
+        #[non_exhaustive]
         pub struct NamespaceStats {
-            /// The namespace.
+            /// The name of the namespace.
             pub name: &'static str,
             $($(#[$doc])* pub $name: u64,)+
-            /// Values in L1 now.
+            /// Values in L1.
             pub l1_entries: u64,
-            /// Their size in bytes, about.
+            /// Approximate size of the values in L1, in bytes.
             pub l1_bytes: u64,
         }
 
@@ -36,61 +37,68 @@ macro_rules! counters {
 }
 
 counters! {
-    /// Reads that the process's own memory answered.
+    /// Reads that the memory of this process answered.
     l1_hits,
     /// Reads that Redis answered.
     l2_hits,
     /// Reads that neither tier answered.
     misses,
-    /// Reads that waited for another's load in this process.
+    /// Reads that waited for a load of another reader in this process.
     coalesced,
-    /// Times that a reader waited for a load in another process.
+    /// Reads that waited for a load in another process.
     lease_waits,
     /// Calls of loaders.
     loads,
-    /// Loads that failed.
+    /// Calls of loaders that failed.
     load_errors,
-    /// Time spent in loaders.
+    /// Total time in loaders, in microseconds.
     load_micros,
-    /// The longest load.
+    /// Duration of the longest load, in microseconds.
     load_micros_max,
-    /// Loads before the expiry, so that no reader finds the value gone.
+    /// Loads that refreshed a value before it expired.
     early_refreshes,
-    /// Loaded values that were not stored, as an invalidation came after the load had begun.
+    /// Loaded values that were rejected because an invalidation came after the load began.
     fills_refused,
-    /// Keys and groups that were invalidated here.
+    /// Entries and groups that this process invalidated.
     invalidations,
-    /// Those of them in whose place a writer put what it left.
+    /// Invalidations that replaced the value instead of removing it.
     puts,
-    /// Invalidations that Redis could not be told of at once.
+    /// Invalidations that did not reach Redis at once.
     deferred,
-    /// Values that L1 dropped for want of room.
+    /// Values that L1 evicted to free memory.
     evictions,
-    /// Bytes in Redis that were no value of this namespace and version.
+    /// Values in Redis that this namespace and version could not decode.
     undecodable,
 }
 
+/// A namespace as the cache sees it, whatever the type of its values.
+pub(crate) trait StatsSource: Send + Sync {
+    fn name(&self) -> &'static str;
+    fn stats(&self) -> NamespaceStats;
+}
+
 impl Counters {
-    pub(crate) fn load(&self, took: Duration) {
-        let micros = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
+    /// Counts one call of a loader.
+    pub(crate) fn add_load(&self, duration: Duration) {
+        let micros = u64::try_from(duration.as_micros()).unwrap_or(u64::MAX);
         add(&self.loads, 1);
         add(&self.load_micros, micros);
         self.load_micros_max.fetch_max(micros, Ordering::Relaxed);
     }
 }
 
-/// Relaxed: counts order nothing.
+/// Adds to a counter. The ordering is relaxed because counters synchronise nothing.
 pub(crate) fn add(counter: &AtomicU64, count: u64) {
     counter.fetch_add(count, Ordering::Relaxed);
 }
 
 impl NamespaceStats {
-    /// Reads that a tier or another's load answered.
+    /// Returns the number of reads that a tier or the load of another reader answered.
     pub const fn hits(&self) -> u64 {
         self.l1_hits + self.l2_hits + self.coalesced
     }
 
-    /// The share of reads that needed no load of their own, from 0 to 1; `None` before the first read.
+    /// Returns the share of reads that needed no load of their own, from 0 to 1; `None` before the first read.
     pub fn hit_rate(&self) -> Option<f64> {
         let reads = self.hits() + self.misses;
         #[expect(clippy::cast_precision_loss, reason = "a share needs no 52 bits")]

@@ -1,47 +1,47 @@
-//! Why Redis is not used, by kind.
+//! The reasons why reads do not use Redis.
 
 use std::fmt;
 
 use serde::Serialize;
 
-/// Why Redis is not used at the moment.
+/// The reason why reads do not use Redis.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum RedisFault {
-    /// It can't be reached, or does not answer in time.
+    /// Redis is unreachable or exceeds the time limit.
     Unreachable,
-    /// It needs a password, and none was given (`NOAUTH`).
+    /// Redis requires a password and the URL has none (`NOAUTH`).
     PasswordMissing,
-    /// The user or the password is wrong (`WRONGPASS`).
+    /// Redis rejected the user or the password (`WRONGPASS`).
     WrongPassword,
-    /// The user may not issue a command or use a key that the cache needs (`NOPERM`).
+    /// The user lacks the permission for a command or a key of the cache (`NOPERM`).
     PermissionMissing,
-    /// It is a replica (`READONLY`).
+    /// The server is a replica (`READONLY`).
     ReadOnly,
-    /// Its memory is full, and its policy evicts nothing (`OOM`).
+    /// The memory is full and the policy evicts nothing (`OOM`).
     Full,
-    /// It refuses writes because it can't store its data (`MISCONF`).
+    /// The server rejects writes because it cannot save its data (`MISCONF`).
     DiskFailure,
-    /// Fewer replicas follow it than it was told to write with (`NOREPLICAS`).
+    /// The server has fewer replicas than `min-replicas-to-write` (`NOREPLICAS`).
     TooFewReplicas,
-    /// The address names a database that it does not have.
+    /// The URL names a database that the server does not have.
     WrongDatabase,
-    /// A key of the cache holds what the cache did not write (`WRONGTYPE`).
+    /// A key of the cache holds data of another program (`WRONGTYPE`).
     ForeignKey,
-    /// It is reading its data, or waits for its primary (`LOADING`, `MASTERDOWN`).
+    /// The server loads its data or waits for its primary (`LOADING`, `MASTERDOWN`).
     Starting,
 }
 
 impl RedisFault {
-    /// The kind of a failure. Redis's error codes are in capitals and in no language.
-    pub(crate) fn of(failure: &str) -> Self {
+    /// Derives the fault from an error text, by the error codes of Redis.
+    pub(crate) fn of(error: &str) -> Self {
         const CODES: [(&str, RedisFault); 13] = [
             ("NOAUTH", RedisFault::PasswordMissing),
             ("WRONGPASS", RedisFault::WrongPassword),
-            // What the client makes of a refused AUTH.
+            // The client reports a rejected AUTH so.
             ("AuthenticationFailed", RedisFault::WrongPassword),
             ("NOPERM", RedisFault::PermissionMissing),
-            // What a script answers whose user lacks a command.
+            // The response to a script whose user lacks a command.
             ("can't run this command or subcommand", RedisFault::PermissionMissing),
             ("NOREPLICAS", RedisFault::TooFewReplicas),
             ("DB index is out of range", RedisFault::WrongDatabase),
@@ -52,24 +52,26 @@ impl RedisFault {
             ("LOADING", RedisFault::Starting),
             ("MASTERDOWN", RedisFault::Starting),
         ];
-        CODES.iter().find(|(code, _)| failure.contains(code)).map_or(Self::Unreachable, |(_, fault)| *fault)
+        CODES.iter().find(|(code, _)| error.contains(code)).map_or(Self::Unreachable, |(_, fault)| *fault)
     }
 }
 
 impl fmt::Display for RedisFault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::Unreachable => "Redis can't be reached or does not answer in time",
-            Self::PasswordMissing => "Redis needs a password (NOAUTH): put it into the address",
-            Self::WrongPassword => "Redis refused the user or the password (WRONGPASS)",
-            Self::PermissionMissing => "the Redis user lacks a command or a key (NOPERM): see ACL SETUSER",
-            Self::ReadOnly => "Redis is a replica and takes no writes (READONLY): name the primary, or its Sentinels",
-            Self::Full => "Redis has no memory left and evicts nothing (OOM): set maxmemory-policy or raise maxmemory",
-            Self::DiskFailure => "Redis can't store its data and refuses writes (MISCONF)",
-            Self::TooFewReplicas => "Redis has too few replicas to write (NOREPLICAS): see min-replicas-to-write",
-            Self::WrongDatabase => "Redis has no database of this number: correct the address",
-            Self::ForeignKey => "a key of the cache holds what another program wrote (WRONGTYPE): set another prefix",
-            Self::Starting => "Redis is loading its data or waits for its primary",
+            Self::Unreachable => "redis is unreachable or exceeds the time limit",
+            Self::PasswordMissing => "redis requires a password (NOAUTH): add it to the URL",
+            Self::WrongPassword => "redis rejected the user or the password (WRONGPASS)",
+            Self::PermissionMissing => "the redis user lacks a permission (NOPERM): see ACL SETUSER",
+            Self::ReadOnly => "redis is a replica (READONLY): use the URL of the primary or of its Sentinels",
+            Self::Full => "redis is out of memory (OOM): set maxmemory-policy or raise maxmemory",
+            Self::DiskFailure => "redis cannot save its data and rejects writes (MISCONF)",
+            Self::TooFewReplicas => {
+                "redis has too few replicas and rejects writes (NOREPLICAS): see min-replicas-to-write"
+            }
+            Self::WrongDatabase => "redis has no database of this number: correct the URL",
+            Self::ForeignKey => "a key of the cache holds data of another program (WRONGTYPE): set another prefix",
+            Self::Starting => "redis loads its data or waits for its primary",
         })
     }
 }
@@ -79,7 +81,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn codes_decide() {
+    fn error_codes_determine_the_fault() {
         for (text, fault) in [
             ("NOAUTH: Authentication required.", RedisFault::PasswordMissing),
             ("Password authentication failed - AuthenticationFailed", RedisFault::WrongPassword),

@@ -1,12 +1,17 @@
 //! The second tier.
 //!
-//! - [`wire`]: the few commands that the protocol needs of a server; what a test can put its own server behind.
-//! - [`redis`]: these commands for Redis: single, Sentinel, Cluster.
-//! - [`link`]: when the second tier may be used at all: time-outs, reconnects, invalidations that are still owed.
-//! - [`follow`]: what other processes invalidate.
+//! - [`tier`]: the operations that the protocol needs, which a test server can implement.
+//! - [`redis`]: the operations on Redis: single server, Sentinel, Cluster.
+//! - [`supervisor`]: connects, watches the connection, reconnects.
+//! - [`connection`]: the state of the connection, and the circuit breaker.
+//! - [`pending`]: invalidations that Redis has not received.
+//! - [`events`]: the invalidations of other processes.
 
+pub(crate) mod connection;
+pub(crate) mod events;
 pub(crate) mod fault;
-pub(crate) mod follow;
-pub(crate) mod link;
+pub(crate) mod pending;
 pub(crate) mod redis;
-pub(crate) mod wire;
+pub(crate) mod stats;
+pub(crate) mod supervisor;
+pub(crate) mod tier;

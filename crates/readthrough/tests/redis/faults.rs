@@ -29,15 +29,16 @@ async fn a_killed_server_fails_no_read_and_what_was_written_meanwhile_is_seen() 
     let ((a_cache, a), (b_cache, b)) = (process(&redis).await, process(&redis).await);
     assert_eq!((read(&a, 1).await, read(&b, 9).await), (1, 1));
     redis.kill().unwrap();
-    until(|| !a_cache.link().unwrap().up && !b_cache.link().unwrap().up).await;
+    until(|| !a_cache.connection_stats().unwrap().is_available && !b_cache.connection_stats().unwrap().is_available)
+        .await;
     assert_eq!((read(&a, 2).await, read(&b, 2).await), (2, 2), "loaded: nobody knows what others wrote");
     assert_eq!(a.invalidate(&Key::new(1)).await, Invalidation::Deferred);
-    assert_eq!(a_cache.link().unwrap().owed, 1);
+    assert_eq!(a_cache.connection_stats().unwrap().pending, 1);
     assert_eq!((read(&a, 3).await, read(&b, 3).await), (3, 3));
     redis.restart().await.unwrap();
     a_cache.until_connected().await;
     b_cache.until_connected().await;
-    assert_eq!(a_cache.link().unwrap().owed, 0);
+    assert_eq!(a_cache.connection_stats().unwrap().pending, 0);
     assert_eq!((read(&a, 4).await, read(&b, 9).await), (4, 4), "shared again");
 }
 
@@ -48,16 +49,16 @@ async fn a_paused_server_is_not_waited_for_twice() {
     assert_eq!((read(&a, 1).await, read(&b, 9).await), (1, 1));
     redis.pause().unwrap();
     assert_eq!(a.invalidate(&Key::new(1)).await, Invalidation::Deferred);
-    let failures = a_cache.link().unwrap().failures;
+    let failures = a_cache.connection_stats().unwrap().failures;
     for stored in 2..1_000 {
         assert_eq!(read(&a, stored).await, stored);
     }
-    assert_eq!(a_cache.link().unwrap().failures, failures, "none of the thousand asked Redis");
-    until(|| !b_cache.link().unwrap().up).await;
+    assert_eq!(a_cache.connection_stats().unwrap().failures, failures, "none of the thousand asked Redis");
+    until(|| !b_cache.connection_stats().unwrap().is_available).await;
     assert_eq!(read(&b, 1_000).await, 1_000);
     redis.resume().unwrap();
     // It has the old value still, and neither process may read that.
-    while !(a_cache.link().unwrap().up && b_cache.link().unwrap().up) {
+    while !(a_cache.connection_stats().unwrap().is_available && b_cache.connection_stats().unwrap().is_available) {
         assert_eq!((read(&a, 1_000).await, read(&b, 1_000).await), (1_000, 1_000));
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
@@ -81,7 +82,7 @@ async fn administer(url: &str, commands: &[&str]) {
 
 /// Until the link says why Redis is not used.
 async fn until_fault(cache: &Cache, fault: RedisFault) {
-    until(|| cache.link().unwrap().fault == Some(fault)).await;
+    until(|| cache.connection_stats().unwrap().fault == Some(fault)).await;
 }
 
 fn connect(url: &str) -> (Cache, Namespace<u64>) {
@@ -105,7 +106,7 @@ async fn a_server_that_takes_no_writes_is_not_used_until_it_does() {
         // A full server still deletes: it is the fill that fails.
         let invalidated = values.invalidate(&Key::new(1)).await;
         assert!(fault == RedisFault::Full || invalidated == Invalidation::Deferred, "{fault}");
-        while cache.link().unwrap().fault != Some(fault) {
+        while cache.connection_stats().unwrap().fault != Some(fault) {
             let _ = values.invalidate(&Key::new(1)).await;
             assert_eq!(read(&values, 7).await, 7, "loaded: {fault}");
         }
@@ -114,7 +115,7 @@ async fn a_server_that_takes_no_writes_is_not_used_until_it_does() {
         }
         administer(&redis.url(), mended).await;
         cache.until_connected().await;
-        assert_eq!(cache.link().unwrap().fault, None);
+        assert_eq!(cache.connection_stats().unwrap().fault, None);
         assert_eq!((read(&values, 60).await, read(&values, 61).await), (60, 60), "shared again");
         let _ = values.invalidate(&Key::new(1)).await;
     }
@@ -142,7 +143,7 @@ async fn a_server_that_refuses_the_user_fails_no_read_and_is_named() {
     ] {
         let (cache, values) = connect(&url);
         until_fault(&cache, fault).await;
-        assert!(!cache.link().unwrap().up);
+        assert!(!cache.connection_stats().unwrap().is_available);
         assert_eq!((read(&values, 1).await, read(&values, 2).await), (1, 2), "loaded: {url}");
     }
     let (cache, _values) = connect(&format!("redis://:secret@{host}"));

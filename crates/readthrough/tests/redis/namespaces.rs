@@ -39,14 +39,14 @@ async fn two_processes(url: &str) {
         ["new", "new", "new", "old"]
     );
     for (key, same_group) in [(&keys[1], Some(&keys[2])), (&keys[0], None)] {
-        let (before, late) = (a.before_write(key).await.unwrap(), b.before_write(key).await.unwrap());
+        let (before, late) = (a.snapshot(key).await.unwrap(), b.snapshot(key).await.unwrap());
         let left = format!("{} and more", before.value());
-        assert_eq!(a.put_changed(before, left.clone()).await, Invalidation::Complete);
+        assert_eq!(a.replace_if_unchanged(before, left.clone()).await, Invalidation::Complete);
         assert_eq!(read(&a, key, "not loaded").await.unwrap(), left);
         if let Some(member) = same_group {
             assert_eq!(read(&a, member, "loaded").await.unwrap(), "loaded", "the rest of the group is unusable");
         }
-        assert_eq!(b.put_changed(late, "of an old value".to_owned()).await, Invalidation::Complete);
+        assert_eq!(b.replace_if_unchanged(late, "of an old value".to_owned()).await, Invalidation::Complete);
         assert_eq!(read(&b, key, "new").await.unwrap(), "new", "nothing of it was kept");
     }
     assert_eq!((a_cache.stats()[0].puts, b_cache.stats()[0].puts), (2, 0));
@@ -229,9 +229,9 @@ async fn the_value_of_a_newer_write_stays() {
         rows.get_or_load(&key, || async { Ok::<_, ()>(Some(row(stored))) }).await.unwrap().unwrap().0
     };
     assert_eq!(read(&a, 1).await, 1);
-    assert_eq!(a.put_if_newer(&key, row(3)).await, Invalidation::Complete);
+    assert_eq!(a.replace_if_newer(&key, row(3)).await, Invalidation::Complete);
     assert_eq!(read(&b, 9).await, 3, "put, not loaded");
-    assert_eq!(b.put_if_newer(&key, row(2)).await, Invalidation::Complete);
+    assert_eq!(b.replace_if_newer(&key, row(2)).await, Invalidation::Complete);
     assert_eq!(read(&a, 3).await, 3, "the older write did not replace it");
 }
 
@@ -252,7 +252,7 @@ async fn another_shape_under_the_same_key_is_a_miss() {
 async fn a_server_without_a_bound_is_warned_of() {
     let redis = Redis::start().await.unwrap();
     let (cache, _) = process(&redis.url()).await;
-    let stats = cache.redis().await.unwrap();
+    let stats = cache.redis_stats().await.unwrap();
     assert!(stats.used_memory > 0 && stats.version.starts_with(|first: char| first.is_ascii_digit()), "{stats:?}");
     assert!(stats.warnings.len() == 2 && stats.warnings[0].contains("maxmemory"), "{stats:?}");
 }

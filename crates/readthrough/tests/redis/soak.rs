@@ -53,11 +53,11 @@ impl Oracle {
     }
 
     async fn write(&self, values: &Namespace<u64>, index: usize) {
-        let before = values.before_write(&Self::key(index)).await;
+        let before = values.snapshot(&Self::key(index)).await;
         let version = self.versions[index].fetch_add(1, Ordering::SeqCst) + 1;
         let before = before.filter(|before| *before.value() + 1 == version && !version.is_multiple_of(5));
         let told = if let Some(before) = before {
-            values.put_changed(before, version).await
+            values.replace_if_unchanged(before, version).await
         } else if index % 2 == 1 && version.is_multiple_of(3) {
             values.invalidate_group("odd").await
         } else {

@@ -1,7 +1,7 @@
 //! The route `/api/admin/cache`: statistics of the cache, for admins.
 
 use axum::extract::State;
-use readthrough::{LinkStats, NamespaceStats, RedisStats};
+use readthrough::{ConnectionStats, NamespaceStats, RedisStats};
 use serde::Serialize;
 use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
@@ -30,7 +30,7 @@ struct CacheReport {
     namespaces: Vec<NamespaceReport>,
     /// The connection to Redis; null without Redis.
     #[schema(value_type = Option<Object>)]
-    link: Option<LinkStats>,
+    link: Option<ConnectionStats>,
     /// The statistics of Redis; null if Redis does not respond.
     #[schema(value_type = Option<Object>)]
     redis: Option<RedisStats>,
@@ -77,7 +77,7 @@ async fn cache(State(state): State<AdminState>, Admin(_admin): Admin) -> axum::J
     axum::Json(CacheReport {
         enabled: state.cache.is_enabled(),
         namespaces: state.cache.stats().into_iter().map(NamespaceReport::from).collect(),
-        link: state.cache.link(),
-        redis: state.cache.redis().await,
+        link: state.cache.connection_stats(),
+        redis: state.cache.redis_stats().await,
     })
 }

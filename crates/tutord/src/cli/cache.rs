@@ -83,7 +83,7 @@ async fn stats(config: &CacheSettings) -> anyhow::Result<()> {
     let cache = config.build("redis", None).context("REDIS_URL")?;
     let answer = async {
         loop {
-            match cache.redis().await {
+            match cache.redis_stats().await {
                 Some(stats) => return stats,
                 None => tokio::time::sleep(Duration::from_millis(20)).await,
             }

@@ -148,7 +148,7 @@ async fn check_redis(config: &Config) -> CheckResult {
         return CheckResult::Skipped("CACHE_ENABLED is false");
     }
     match tokio::time::timeout(REDIS_TIMEOUT, cache.until_connected()).await {
-        Ok(()) => match cache.redis().await {
+        Ok(()) => match cache.redis_stats().await {
             Some(stats) if stats.warnings.is_empty() => {
                 CheckResult::Ok(format!("connected, version {}", stats.version))
             }
@@ -159,7 +159,7 @@ async fn check_redis(config: &Config) -> CheckResult {
             )),
             None => CheckResult::Failed("redis responded once and then stopped responding".to_owned()),
         },
-        Err(_) => CheckResult::Failed(match cache.link().and_then(|link| link.fault) {
+        Err(_) => CheckResult::Failed(match cache.connection_stats().and_then(|link| link.fault) {
             Some(fault) => fault.to_string(),
             None => format!("no response within {REDIS_TIMEOUT:?}"),
         }),

@@ -1,7 +1,7 @@
 //! The page Cache: hit rates, loads and the connection to Redis.
 
 use maud::{Markup, html};
-use readthrough::{LinkStats, RedisStats};
+use readthrough::{ConnectionStats, RedisStats};
 
 use super::format;
 use super::state::DashboardState;
@@ -9,8 +9,8 @@ use super::view::{Section, View, empty, scrolling, tile};
 use crate::admin::cache::NamespaceReport;
 
 pub(super) async fn view(state: &DashboardState) -> View {
-    let link = state.cache.link();
-    let redis = state.cache.redis().await;
+    let link = state.cache.connection_stats();
+    let redis = state.cache.redis_stats().await;
     let namespaces: Vec<_> = state.cache.stats().into_iter().map(NamespaceReport::from).collect();
     View {
         title: "Cache".to_owned(),
@@ -108,21 +108,21 @@ fn loads(namespaces: &[NamespaceReport]) -> Markup {
     scrolling("Loads and memory", &table)
 }
 
-fn link_to_redis(link: Option<&LinkStats>, redis: Option<&RedisStats>) -> Markup {
+fn link_to_redis(link: Option<&ConnectionStats>, redis: Option<&RedisStats>) -> Markup {
     let Some(link) = link else {
         return empty("REDIS_URL is not set. Values are cached only in the memory of this process.");
     };
     html! {
-        @if !link.up {
+        @if !link.is_available {
             p.bad { "Redis does not respond. Requests continue without it, and tutord retries the connection." }
         }
         dl.tiles {
-            (tile("Connection", &html! { @if link.up { span.good { "up" } } @else { span.bad { "down" } } }))
-            (tile("L1 cache", &html! { @if link.l1_trusted { "used" } @else { span.warn { "not used" } } }))
+            (tile("Connection", &html! { @if link.is_available { span.good { "up" } } @else { span.bad { "down" } } }))
+            (tile("L1 cache", &html! { @if link.is_l1_fresh { "used" } @else { span.warn { "not used" } } }))
             (tile("Commands", &html! { (format::count(link.commands)) }))
             (tile("Failed or timed out", &html! { span.warn[link.failures > 0] { (format::count(link.failures)) } }))
             (tile("Circuit opened", &html! { span.warn[link.breaks > 0] { (format::count(link.breaks)) } }))
-            (tile("Pending invalidations", &html! { span.warn[link.owed > 0] { (format::size(link.owed)) } }))
+            (tile("Pending invalidations", &html! { span.warn[link.pending > 0] { (format::size(link.pending)) } }))
             @if let Some(redis) = redis {
                 (tile("Version", &html! { (redis.version) }))
                 (tile("Memory", &html! {

@@ -114,12 +114,12 @@ fn unavailable(error: &Error) -> Value {
 }
 
 async fn cache(state: &TelemetryState) -> Value {
-    if state.cache.link().is_none() {
+    if state.cache.connection_stats().is_none() {
         return json!({"status": "disabled"});
     }
     let began = Instant::now();
-    let answered = state.cache.redis().await.is_some();
-    let fault = state.cache.link().and_then(|link| link.fault);
+    let answered = state.cache.redis_stats().await.is_some();
+    let fault = state.cache.connection_stats().and_then(|link| link.fault);
     if answered && fault.is_none() {
         return json!({"status": "ok", "latency_ms": rounded(began)});
     }

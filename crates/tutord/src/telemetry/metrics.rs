@@ -182,8 +182,8 @@ impl Collector {
             "Changes of the database's identity, each of which empties the cache",
             [(vec![], state.cache.identity_changes())],
         );
-        if let Some(link) = state.cache.link() {
-            self.gauges("cache_redis_up", "1 while Redis is used", [(vec![], u64::from(link.up))]);
+        if let Some(link) = state.cache.connection_stats() {
+            self.gauges("cache_redis_up", "1 while Redis is used", [(vec![], u64::from(link.is_available))]);
             self.counters("cache_redis_breaks", "Times that the circuit to Redis opened", [(vec![], link.breaks)]);
         }
     }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use futures_util::future::join;
-use readthrough::{Before, Key, Namespace};
+use readthrough::{Key, Namespace, Snapshot};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tutord_core::Result;
@@ -25,8 +25,8 @@ struct FirstPages {
     user: i64,
     sizes: PageSizes,
     namespaces: Arc<Namespaces>,
-    list: Option<Before<Page<Conversation>>>,
-    messages: Option<Before<ConversationPage>>,
+    list: Option<Snapshot<Page<Conversation>>>,
+    messages: Option<Snapshot<ConversationPage>>,
 }
 
 impl FirstPages {
@@ -53,16 +53,16 @@ impl FirstPages {
 /// Replaces a cached value with the result of `after`, if the value is cached and `after` returns one.
 fn replacement<V>(
     namespace: &Namespace<V>,
-    before: Option<Before<V>>,
+    snapshot: Option<Snapshot<V>>,
     after: impl FnOnce(&V) -> Option<V>,
 ) -> Option<Replacement>
 where
     V: Serialize + DeserializeOwned + Send + Sync + 'static,
 {
-    let before = before?;
-    let value = after(before.value())?;
+    let snapshot = snapshot?;
+    let value = after(snapshot.value())?;
     let namespace = namespace.clone();
-    Some(Box::pin(async move { namespace.put_changed(before, value).await }))
+    Some(Box::pin(async move { namespace.replace_if_unchanged(snapshot, value).await }))
 }
 
 impl CachedStore {
@@ -70,10 +70,10 @@ impl CachedStore {
     async fn first_pages(&self, user: i64, conversation: Option<i64>) -> FirstPages {
         let namespaces = Arc::clone(&self.namespaces);
         let list = list_key(user, &PageRequest::first(self.pages.conversations));
-        let list = namespaces.conversations.before_write(&list);
+        let list = namespaces.conversations.snapshot(&list);
         let messages = async {
             let key = messages_key(user, conversation?, Order::default(), self.pages.messages);
-            namespaces.messages.before_write(&key).await
+            namespaces.messages.snapshot(&key).await
         };
         let (list, messages) = join(list, messages).await;
         FirstPages { user, sizes: self.pages, namespaces, list, messages }

@@ -176,7 +176,7 @@ impl CachedStore {
             };
             begun.close();
             begun.wait().await;
-            if self.cache.link().is_none_or(|link| !link.up) {
+            if self.cache.connection_stats().is_none_or(|link| !link.is_available) {
                 // The follower invalidates these changes.
                 return Ok(());
             }

@@ -192,7 +192,7 @@ impl RateLimits {
     /// Creates a rate limiter with empty counts, or with the counts in the cache's Redis.
     pub fn new(settings: RateLimitSettings, cache: readthrough::Cache) -> Self {
         let counts = Cache::builder().max_capacity(MAX_SUBJECTS).time_to_idle(2 * window::DAY).build();
-        Self { settings, counts, is_shared: cache.link().is_some(), cache }
+        Self { settings, counts, is_shared: cache.connection_stats().is_some(), cache }
     }
 
     /// Counts a request.

@@ -10,8 +10,9 @@ use rand::{RngExt as _, SeedableRng as _};
 use tokio::time::{Instant, sleep, sleep_until};
 
 use crate::key::{self, Names};
-use crate::remote::wire::{
-    Acquired, Connect, Event, Failure, Fill, Hello, Info, LeaseRequest, Position, Replacement, Result, Wire,
+use crate::remote::tier::{
+    Connector, Event, Fill, Info, LeaseRequest, LeaseResponse, RemoteError, RemoteTier, Replacement, Result,
+    ServerState, StreamPosition,
 };
 
 type Data = BTreeMap<String, (Vec<u8>, Instant)>;
@@ -26,7 +27,7 @@ struct State {
     run: u64,
     data: Data,
     snapshot: Data,
-    /// By scope.
+    /// By prefix.
     journals: BTreeMap<String, Journal>,
     /// Of the newest event ever: ids increase even when the stream is made anew.
     newest_id: u64,
@@ -57,8 +58,8 @@ impl Server {
         })
     }
 
-    pub(crate) fn connect(server: &Arc<Self>) -> Box<dyn Connect> {
-        Box::new(Connector(Arc::clone(server)))
+    pub(crate) fn connect(server: &Arc<Self>) -> Box<dyn Connector> {
+        Box::new(ServerConnector(Arc::clone(server)))
     }
 
     pub(crate) fn forget_a_key(&self, number: u64) {
@@ -110,13 +111,13 @@ impl Server {
     }
 }
 
-struct Connector(Arc<Server>);
+struct ServerConnector(Arc<Server>);
 
 #[async_trait]
-impl Connect for Connector {
-    async fn connect(&self, scope: &str) -> Result<Arc<dyn Wire>> {
+impl Connector for ServerConnector {
+    async fn connect(&self, prefix: &str) -> Result<Arc<dyn RemoteTier>> {
         let run = self.0.state.lock().unwrap().run;
-        let connection = Connection { server: Arc::clone(&self.0), run, scope: scope.to_owned() };
+        let connection = Connection { server: Arc::clone(&self.0), run, prefix: prefix.to_owned() };
         connection.carry_out(|_| ()).await?;
         Ok(Arc::new(connection))
     }
@@ -125,7 +126,7 @@ impl Connect for Connector {
 struct Connection {
     server: Arc<Server>,
     run: u64,
-    scope: String,
+    prefix: String,
 }
 
 impl Connection {
@@ -147,7 +148,7 @@ impl Connection {
         let answer = {
             let mut state = self.server.state.lock().unwrap();
             if state.run != self.run || lost == 0 {
-                return Err(Failure("the connection broke".to_owned()));
+                return Err(RemoteError("the connection broke".to_owned()));
             }
             let now = Instant::now();
             state.data.retain(|_, (_, until)| *until > now);
@@ -155,14 +156,14 @@ impl Connection {
         };
         sleep(Duration::from_millis(after)).await;
         if self.server.state.lock().unwrap().run != self.run || lost == 1 {
-            return Err(Failure("the answer got lost".to_owned()));
+            return Err(RemoteError("the answer got lost".to_owned()));
         }
         Ok(answer)
     }
 
     /// A command that reaches the server although its caller may have given up meanwhile.
     async fn send<T: Send + 'static>(&self, command: impl FnOnce(&mut State) -> T + Send + 'static) -> Result<T> {
-        let connection = Self { server: Arc::clone(&self.server), run: self.run, scope: self.scope.clone() };
+        let connection = Self { server: Arc::clone(&self.server), run: self.run, prefix: self.prefix.clone() };
         tokio::spawn(async move { connection.carry_out(command).await }).await.unwrap()
     }
 }
@@ -176,44 +177,44 @@ impl State {
         self.data.insert(key, (bytes, Instant::now() + ttl));
     }
 
-    fn journal(&mut self, scope: &str) -> &mut Journal {
-        self.journals.entry(scope.to_owned()).or_default()
+    fn journal(&mut self, prefix: &str) -> &mut Journal {
+        self.journals.entry(prefix.to_owned()).or_default()
     }
 
-    fn append(&mut self, scope: &str, node: u64, names: Vec<String>) {
+    fn append(&mut self, prefix: &str, node: u64, names: Vec<String>) {
         self.newest_id += 1;
         let id = format!("{:09}", self.newest_id);
-        let events = &mut self.journal(scope).events;
-        let number = events.last().map_or(1, |event| event.at.number + 1);
-        events.push(Event { at: Position { id, number }, node, names });
+        let events = &mut self.journal(prefix).events;
+        let number = events.last().map_or(1, |event| event.position.sequence + 1);
+        events.push(Event { position: StreamPosition { id, sequence: number }, node, names });
     }
 }
 
 #[async_trait]
-impl Wire for Connection {
-    async fn hello(&self) -> Result<Hello> {
-        let (run, scope) = (self.run, self.scope.clone());
+impl RemoteTier for Connection {
+    async fn state(&self) -> Result<ServerState> {
+        let (run, prefix) = (self.run, self.prefix.clone());
         self.send(move |state| {
             let number = state.random.random_range(0..u64::MAX).to_string();
             let newest_id = state.newest_id;
-            let journal = state.journal(&scope);
+            let journal = state.journal(&prefix);
             journal.epochs.entry("*".to_owned()).or_insert(number);
-            let newest = journal
-                .events
-                .last()
-                .map_or_else(|| Position { id: format!("{newest_id:09}"), number: 0 }, |event| event.at.clone());
-            Hello { identity: run.to_string(), epochs: journal.epochs.clone(), newest }
+            let newest = journal.events.last().map_or_else(
+                || StreamPosition { id: format!("{newest_id:09}"), sequence: 0 },
+                |event| event.position.clone(),
+            );
+            ServerState { identity: run.to_string(), epochs: journal.epochs.clone(), newest }
         })
         .await
     }
 
     async fn get(&self, names: &[&str]) -> Result<Vec<Option<Vec<u8>>>> {
-        let keys: Vec<String> = names.iter().map(|name| [&self.scope, *name].concat()).collect();
+        let keys: Vec<String> = names.iter().map(|name| [&self.prefix, *name].concat()).collect();
         self.send(move |state| keys.iter().map(|key| state.get(key)).collect()).await
     }
 
-    async fn acquire(&self, names: &Names, request: LeaseRequest) -> Result<Acquired> {
-        let keys = names.keys(&self.scope);
+    async fn acquire(&self, names: &Names, request: LeaseRequest) -> Result<LeaseResponse> {
+        let keys = names.keys(&self.prefix);
         self.send(move |state| {
             let generation = keys.group.as_ref().map_or(0, |group| {
                 let known = state.get(group).map(|bytes| String::from_utf8(bytes).unwrap().parse().unwrap());
@@ -227,13 +228,13 @@ impl Wire for Connection {
             if granted {
                 state.set(keys.lease, request.token.to_string().into_bytes(), request.ttl);
             }
-            Acquired { granted, generation, bytes: state.get(&keys.entry) }
+            LeaseResponse { is_granted: granted, generation, bytes: state.get(&keys.entry) }
         })
         .await
     }
 
     async fn fill(&self, names: &Names, fill: Fill<'_>) -> Result<bool> {
-        let (keys, bytes, tokens) = (names.keys(&self.scope), fill.bytes.to_vec(), self.server.tokens);
+        let (keys, bytes, tokens) = (names.keys(&self.prefix), fill.bytes.to_vec(), self.server.tokens);
         let (token, generation) = (fill.token.to_string(), fill.generation.to_string());
         let ttl = fill.ttl;
         self.send(move |state| {
@@ -253,7 +254,7 @@ impl Wire for Connection {
     }
 
     async fn renew(&self, names: &Names, token: u64, ttl: Duration) -> Result<()> {
-        let lease = names.keys(&self.scope).lease;
+        let lease = names.keys(&self.prefix).lease;
         self.send(move |state| {
             let token = token.to_string().into_bytes();
             if state.get(&lease).as_ref() == Some(&token) {
@@ -264,7 +265,7 @@ impl Wire for Connection {
     }
 
     async fn release(&self, names: &Names, token: u64) -> Result<()> {
-        let lease = names.keys(&self.scope).lease;
+        let lease = names.keys(&self.prefix).lease;
         self.send(move |state| {
             if state.get(&lease) == Some(token.to_string().into_bytes()) {
                 state.data.remove(&lease);
@@ -276,7 +277,7 @@ impl Wire for Connection {
     async fn replace(&self, names: &Names, replacement: Replacement<'_>) -> Result<bool> {
         let Replacement { generations: (old, new), ttl, generation_ttl, .. } = replacement;
         let (keys, expected, bytes) =
-            (names.keys(&self.scope), replacement.expected.to_vec(), replacement.bytes.to_vec());
+            (names.keys(&self.prefix), replacement.expected.to_vec(), replacement.bytes.to_vec());
         let tokens = self.server.tokens;
         self.send(move |state| {
             state.data.remove(&keys.lease);
@@ -296,38 +297,44 @@ impl Wire for Connection {
     }
 
     async fn invalidate(&self, names: &[String], node: u64) -> Result<()> {
-        let (names, scope) = (names.to_vec(), self.scope.clone());
+        let (names, prefix) = (names.to_vec(), self.prefix.clone());
         self.send(move |state| {
             for name in &names {
-                state.data.remove(&(scope.clone() + name));
-                state.data.remove(&key::lease(&scope, name));
+                state.data.remove(&(prefix.clone() + name));
+                state.data.remove(&key::lease(&prefix, name));
             }
-            state.append(&scope, node, names);
+            state.append(&prefix, node, names);
         })
         .await
     }
 
     async fn announce(&self, names: &[String], node: u64) -> Result<()> {
-        let (names, scope) = (names.to_vec(), self.scope.clone());
-        self.send(move |state| state.append(&scope, node, names)).await
+        let (names, prefix) = (names.to_vec(), self.prefix.clone());
+        self.send(move |state| state.append(&prefix, node, names)).await
     }
 
     async fn flush(&self, namespace: &str, node: u64) -> Result<()> {
-        let (namespace, scope) = (namespace.to_owned(), self.scope.clone());
+        let (namespace, prefix) = (namespace.to_owned(), self.prefix.clone());
         self.send(move |state| {
             let number = state.random.random_range(0..u64::MAX).to_string();
-            state.journal(&scope).epochs.insert(namespace, number);
-            state.append(&scope, node, Vec::new());
+            state.journal(&prefix).epochs.insert(namespace, number);
+            state.append(&prefix, node, Vec::new());
         })
         .await
     }
 
-    async fn events(&self, after: &Position, wait: Duration) -> Result<Vec<Event>> {
+    async fn events(&self, after: &StreamPosition, wait: Duration) -> Result<Vec<Event>> {
         let until = Instant::now() + wait;
         loop {
-            let (after, scope) = (after.id.clone(), self.scope.clone());
+            let (after, prefix) = (after.id.clone(), self.prefix.clone());
             let events = self.send(move |state| {
-                state.journal(&scope).events.iter().filter(|event| event.at.id > after).cloned().collect::<Vec<_>>()
+                state
+                    .journal(&prefix)
+                    .events
+                    .iter()
+                    .filter(|event| event.position.id > after)
+                    .cloned()
+                    .collect::<Vec<_>>()
             });
             let events = events.await?;
             if !events.is_empty() || Instant::now() >= until {
@@ -342,6 +349,6 @@ impl Wire for Connection {
     }
 
     async fn script(&self, _script: &str, _key: &str, _arguments: &[i64]) -> Result<Vec<i64>> {
-        Err(Failure("no program runs on this server".to_owned()))
+        Err(RemoteError("no program runs on this server".to_owned()))
     }
 }

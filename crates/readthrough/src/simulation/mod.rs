@@ -131,7 +131,7 @@ impl World {
     }
 
     fn node(&self, incarnation: u64) -> Node {
-        let cache = Cache::builder().identity(None).connected(Some(Server::connect(&self.server)));
+        let cache = Cache::builder().identity(None).build_with(Some(Server::connect(&self.server)));
         let options = NamespaceOptions::new("n")
             .ttl(Duration::from_millis(1_500))
             .negative_ttl(Duration::from_millis(500))
@@ -200,7 +200,7 @@ impl World {
         let whole_group = key % 2 == 1 && self.draw(3) == 0;
         let keys: Vec<usize> = if whole_group { (1..KEYS).step_by(2).collect() } else { vec![key] };
         let before = match self.draw(2) {
-            0 if !whole_group => writer.values.before_write(&Self::key(key)).await,
+            0 if !whole_group => writer.values.snapshot(&Self::key(key)).await,
             _ => None,
         };
         let state = self.connect(&writer);
@@ -222,11 +222,11 @@ impl World {
         // What the write did tells whether it was done to the value from before.
         let told = if let Some(before) = before.filter(|before| *before.value() + 1 == versions[0]) {
             let left = *before.value() + 1;
-            writer.values.put_changed(before, left).await
+            writer.values.replace_if_unchanged(before, left).await
         } else if whole_group {
             writer.values.invalidate_group(GROUP).await
         } else if self.draw(4) == 0 {
-            writer.values.put_if_newer(&Self::key(key), versions[0]).await
+            writer.values.replace_if_newer(&Self::key(key), versions[0]).await
         } else {
             writer.values.invalidate(&Self::key(key)).await
         };
@@ -292,7 +292,7 @@ impl World {
             tally.early += stats.early_refreshes;
             tally.puts += stats.puts;
         }
-        tally.breaks += node.cache.link().map_or(0, |link| link.breaks);
+        tally.breaks += node.cache.connection_stats().map_or(0, |connection| connection.breaks);
     }
 }
 
@@ -425,7 +425,7 @@ fn what_was_written_while_the_server_hung_is_not_read_back() {
         for seed in 0..50 {
             let server = Server::new(seed, true, false);
             let open = || {
-                let cache = Cache::builder().connected(Some(Server::connect(&server)));
+                let cache = Cache::builder().build_with(Some(Server::connect(&server)));
                 let values = cache.namespace(NamespaceOptions::<u64>::new("n").without_l1());
                 (cache, values)
             };
@@ -446,7 +446,10 @@ fn what_was_written_while_the_server_hung_is_not_read_back() {
                 assert_eq!((read(&a, 2).await, read(&b, 2).await), (2, 2), "seed {seed}");
                 sleep(Duration::from_millis(7)).await;
             }
-            assert!(b_cache.link().unwrap().up && b_cache.stats()[0].l2_hits > 1, "the server is used again");
+            assert!(
+                b_cache.connection_stats().unwrap().is_available && b_cache.stats()[0].l2_hits > 1,
+                "the server is used again"
+            );
         }
     });
 }

@@ -1,0 +1,127 @@
+//! The settings of a cache.
+
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use crate::cache::{Cache, Inner};
+use crate::core::{Clock, Core};
+use crate::error::ConfigError;
+use crate::identity::{CurrentIdentity, Identity, validate_name};
+use crate::remote::redis::Endpoint;
+use crate::remote::supervisor::RedisSupervisor;
+use crate::remote::tier::Connector;
+use crate::version_table::VersionTable;
+
+/// Configures a [`Cache`]; [`build`](Self::build) creates it.
+#[derive(Debug)]
+pub struct CacheBuilder {
+    redis: Option<String>,
+    redis_timeout: Duration,
+    l1_staleness: Duration,
+    enabled: bool,
+    prefix: String,
+    identity: Option<Identity>,
+}
+
+impl Cache {
+    /// Returns a builder with the default settings.
+    pub fn builder() -> CacheBuilder {
+        CacheBuilder {
+            redis: None,
+            redis_timeout: Duration::from_millis(50),
+            l1_staleness: Duration::from_millis(250),
+            enabled: true,
+            prefix: String::new(),
+            identity: Some(Identity { state: String::new(), lineage: String::new() }),
+        }
+    }
+}
+
+impl CacheBuilder {
+    /// Sets the URL of the Redis (or Valkey) through which processes share values.
+    ///
+    /// Schemes: `redis://[user:password@]host[:port][/database]`, `rediss://` with TLS,
+    /// `redis+sentinel://host:port,host:port/master`, `redis+cluster://host:port,host:port`. Default: none; values stay in
+    /// this process.
+    pub fn redis(mut self, url: impl Into<String>) -> Self {
+        self.redis = Some(url.into());
+        self
+    }
+
+    /// Sets the time limit of one Redis command. Default: 50 ms.
+    pub const fn redis_timeout(mut self, timeout: Duration) -> Self {
+        self.redis_timeout = timeout;
+        self
+    }
+
+    /// Sets how long reads use the copies in this process without news from Redis. Default: 250 ms.
+    pub const fn l1_staleness(mut self, bound: Duration) -> Self {
+        self.l1_staleness = bound;
+        self
+    }
+
+    /// Turns the cache on or off. While it is off, every read loads. Default: `true`.
+    pub const fn enabled(mut self, enabled: bool) -> Self {
+        self.enabled = enabled;
+        self
+    }
+
+    /// Sets the first part of all keys in Redis, before the identity, for programs that share a Redis. Default: empty.
+    pub fn prefix(mut self, prefix: impl Into<String>) -> Self {
+        self.prefix = prefix.into();
+        self
+    }
+
+    /// Sets which data the values belong to; `None` until [`Cache::set_identity`] sets it.
+    ///
+    /// While the identity is unknown, every read loads and nothing is stored. Default: an identity with empty names, for
+    /// a Redis that serves one set of data.
+    pub fn identity(mut self, identity: Option<Identity>) -> Self {
+        self.identity = identity;
+        self
+    }
+
+    /// Validates the settings without a runtime.
+    ///
+    /// # Errors
+    /// Returns an error if the URL cannot be parsed, or if the prefix has characters that a key may not begin with.
+    pub fn check(&self) -> Result<(), ConfigError> {
+        validate_name(self.prefix.clone())?;
+        self.endpoint().map(drop)
+    }
+
+    fn endpoint(&self) -> Result<Option<Endpoint>, ConfigError> {
+        let parse = |url| Endpoint::parse(url).map_err(|error| ConfigError(error.to_string()));
+        self.redis.as_deref().filter(|_| self.enabled).map(parse).transpose()
+    }
+
+    /// Creates the cache. It connects to Redis in the background; reads load until Redis responds.
+    ///
+    /// # Errors
+    /// Returns an error if the URL cannot be parsed, or if the prefix has characters that a key may not begin with.
+    ///
+    /// # Panics
+    /// Panics if Redis is configured and no tokio runtime runs.
+    pub fn build(mut self) -> Result<Cache, ConfigError> {
+        self.prefix = validate_name(self.prefix)?;
+        let endpoint = self.endpoint()?;
+        Ok(self.build_with(endpoint.map(|endpoint| Box::new(endpoint) as Box<dyn Connector>)))
+    }
+
+    /// Creates a cache whose second tier is behind this connector.
+    pub(crate) fn build_with(self, connector: Option<Box<dyn Connector>>) -> Cache {
+        let versions = Arc::new(VersionTable::new());
+        let identity = Arc::new(CurrentIdentity::new(self.prefix, self.identity));
+        let (remote, supervision) = connector
+            .map(|connector| {
+                let (versions, identity) = (Arc::clone(&versions), Arc::clone(&identity));
+                RedisSupervisor::start(connector, versions, identity, self.redis_timeout, self.l1_staleness)
+            })
+            .unzip();
+        Cache(Arc::new(Inner {
+            core: Arc::new(Core { versions, identity, remote, enabled: self.enabled, clock: Clock::new() }),
+            _supervision: supervision,
+            namespaces: Mutex::default(),
+        }))
+    }
+}

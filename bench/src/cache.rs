@@ -219,7 +219,7 @@ pub(crate) async fn invalidations(quick: bool) -> anyhow::Result<Vec<(u32, f64, 
     let server = Redis::start().await?;
     let mut redis = connect(&server).await?;
     let cache = Cache::builder().redis(server.url()).redis_timeout(Duration::from_secs(2)).build()?;
-    let values = cache.namespace(NamespaceOptions::<u64>::new("bench"));
+    let values = cache.namespace(NamespaceOptions::<u64>::new("bench"))?;
     cache.until_connected().await;
     let sizes = if quick { vec![1_000, 10_000, 100_000] } else { vec![1_000, 10_000, 100_000, 1_000_000] };
     let mut rows = Vec::new();

@@ -16,8 +16,8 @@ fn cache(criterion: &mut Criterion) {
     let redis = runtime.block_on(Redis::start()).unwrap();
     let _guard = runtime.enter();
     let cache = Cache::builder().redis(redis.url()).build().unwrap();
-    let l1 = cache.namespace(NamespaceOptions::<Vec<u8>>::new("l1"));
-    let l2 = cache.namespace(NamespaceOptions::<Vec<u8>>::new("l2").without_l1());
+    let l1 = cache.namespace(NamespaceOptions::<Vec<u8>>::new("l1")).unwrap();
+    let l2 = cache.namespace(NamespaceOptions::<Vec<u8>>::new("l2").without_l1()).unwrap();
     runtime.block_on(cache.until_connected());
     let number = AtomicU64::new(0);
     let fresh = || Key::new(number.fetch_add(1, Ordering::Relaxed));

@@ -6,7 +6,7 @@ use readthrough::{Cache, Key, Namespace, NamespaceOptions};
 
 fn open(url: &str) -> Result<(Cache, Namespace<String>), Box<dyn std::error::Error>> {
     let cache = Cache::builder().redis(url).build()?;
-    let profiles = cache.namespace(NamespaceOptions::new("example:profile").ttl(Duration::from_secs(60)));
+    let profiles = cache.namespace(NamespaceOptions::new("example:profile").ttl(Duration::from_secs(60)))?;
     Ok((cache, profiles))
 }
 

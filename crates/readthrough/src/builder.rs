@@ -7,15 +7,17 @@ use crate::cache::{Cache, Inner};
 use crate::core::{Clock, Core};
 use crate::error::ConfigError;
 use crate::identity::{CurrentIdentity, Identity, validate_name};
+#[cfg(feature = "redis")]
 use crate::remote::redis::Endpoint;
 use crate::remote::supervisor::RedisSupervisor;
 use crate::remote::tier::Connector;
 use crate::version_table::VersionTable;
 
 /// Configures a [`Cache`]; [`build`](Self::build) creates it.
-#[derive(Debug)]
 pub struct CacheBuilder {
+    #[cfg(feature = "redis")]
     redis: Option<String>,
+    connector: Option<Box<dyn Connector>>,
     redis_timeout: Duration,
     l1_staleness: Duration,
     enabled: bool,
@@ -27,7 +29,9 @@ impl Cache {
     /// Returns a builder with the default settings.
     pub fn builder() -> CacheBuilder {
         CacheBuilder {
+            #[cfg(feature = "redis")]
             redis: None,
+            connector: None,
             redis_timeout: Duration::from_millis(50),
             l1_staleness: Duration::from_millis(250),
             enabled: true,
@@ -40,9 +44,10 @@ impl Cache {
 impl CacheBuilder {
     /// Sets the URL of the Redis (or Valkey) through which processes share values.
     ///
-    /// Schemes: `redis://[user:password@]host[:port][/database]`, `rediss://` with TLS,
-    /// `redis+sentinel://host:port,host:port/master`, `redis+cluster://host:port,host:port`. Default: none; values stay in
-    /// this process.
+    /// Schemes: `redis://[user:password@]host[:port][/database]`, `rediss://` with TLS (feature `tls`),
+    /// `redis+sentinel://host:port,host:port/master` (feature `sentinel`), `redis+cluster://host:port,host:port` (feature
+    /// `cluster`). Default: none; values stay in this process.
+    #[cfg(feature = "redis")]
     pub fn redis(mut self, url: impl Into<String>) -> Self {
         self.redis = Some(url.into());
         self
@@ -90,9 +95,18 @@ impl CacheBuilder {
         self.endpoint().map(drop)
     }
 
-    fn endpoint(&self) -> Result<Option<Endpoint>, ConfigError> {
-        let parse = |url| Endpoint::parse(url).map_err(|error| ConfigError(error.to_string()));
-        self.redis.as_deref().filter(|_| self.enabled).map(parse).transpose()
+    #[cfg(feature = "redis")]
+    fn endpoint(&self) -> Result<Option<Box<dyn Connector>>, ConfigError> {
+        let parse = |url| match Endpoint::parse(url) {
+            Ok(endpoint) => Ok(Box::new(endpoint) as Box<dyn Connector>),
+            Err(error) => Err(ConfigError(error.to_string())),
+        };
+        self.redis.as_deref().map(parse).transpose()
+    }
+
+    #[cfg(not(feature = "redis"))]
+    fn endpoint(&self) -> Result<Option<Box<dyn Connector>>, ConfigError> {
+        Ok(None)
     }
 
     /// Creates the cache. It connects to Redis in the background; reads load until Redis responds.
@@ -105,7 +119,8 @@ impl CacheBuilder {
     pub fn build(mut self) -> Result<Cache, ConfigError> {
         self.prefix = validate_name(self.prefix)?;
         let endpoint = self.endpoint()?;
-        Ok(self.build_with(endpoint.map(|endpoint| Box::new(endpoint) as Box<dyn Connector>)))
+        let connector = self.connector.take().or(endpoint).filter(|_| self.enabled);
+        Ok(self.build_with(connector))
     }
 
     /// Creates a cache whose second tier is behind this connector.
@@ -123,5 +138,16 @@ impl CacheBuilder {
             _supervision: supervision,
             namespaces: Mutex::default(),
         }))
+    }
+}
+
+impl std::fmt::Debug for CacheBuilder {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        // The URL contains a password.
+        f.debug_struct("CacheBuilder")
+            .field("enabled", &self.enabled)
+            .field("prefix", &self.prefix)
+            .field("identity", &self.identity)
+            .finish_non_exhaustive()
     }
 }

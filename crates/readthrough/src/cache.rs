@@ -1,14 +1,14 @@
 //! The cache, which all namespaces share.
 
+use std::any::Any;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-
-use serde::Serialize;
-use serde::de::DeserializeOwned;
 
 use crate::core::{Core, Invalidation, Target};
 use crate::error::ConfigError;
 use crate::identity::Identity;
 use crate::namespace::{Namespace, NamespaceOptions};
+#[cfg(feature = "redis")]
+use crate::remote::redis::RedisConnection;
 use crate::remote::stats::{ConnectionStats, RedisStats};
 use crate::remote::supervisor::AbortOnDrop;
 use crate::stats::{NamespaceStats, StatsSource};
@@ -47,14 +47,25 @@ impl Cache {
         self.0.core.identity.term()
     }
 
-    /// Opens a namespace for values of one type. Open each namespace once.
-    pub fn namespace<V: Serialize + DeserializeOwned + Send + Sync + 'static>(
+    /// Opens a namespace for values of one type. A second opening with the same type and options returns the same
+    /// namespace.
+    ///
+    /// # Errors
+    /// Returns an error if the namespace is open with another type or other options.
+    pub fn namespace<V: Send + Sync + 'static>(
         &self,
         options: NamespaceOptions<V>,
-    ) -> Namespace<V> {
+    ) -> Result<Namespace<V>, ConfigError> {
+        let name = options.name();
+        let mut namespaces = self.namespaces();
+        if let Some(open) = namespaces.iter().find(|open| open.name() == name) {
+            let open = Arc::clone(open) as Arc<dyn Any + Send + Sync>;
+            return Namespace::reopen(open, &options)
+                .ok_or_else(|| ConfigError(format!("namespace {name} is open with another type or other options")));
+        }
         let namespace = Namespace::new(Arc::clone(&self.0.core), options);
-        self.namespaces().push(namespace.stats_source());
-        namespace
+        namespaces.push(namespace.stats_source());
+        Ok(namespace)
     }
 
     fn namespaces(&self) -> MutexGuard<'_, Vec<Arc<dyn StatsSource>>> {
@@ -100,19 +111,16 @@ impl Cache {
         }
     }
 
-    /// Runs a Lua script on Redis with the same time limit and circuit breaker as the cache.
+    /// Lends the supervised connection to Redis, for commands of the program itself: small state that the processes
+    /// share, such as counters.
     ///
-    /// The script has one key, which follows the prefix and the identity's lineage, and returns integers. Use it for small
-    /// state that processes share, such as counters.
-    ///
-    /// Returns `None` if no Redis is configured, if Redis does not respond, if the identity is unknown, or if the command
-    /// fails. Callers need a fallback.
-    pub async fn script(&self, script: &str, key: &str, arguments: &[i64]) -> Option<Vec<i64>> {
+    /// Returns `None` if no Redis is configured, if Redis does not respond, or if the identity is unknown. Callers need a
+    /// fallback.
+    #[cfg(feature = "redis")]
+    pub fn redis_connection(&self) -> Option<RedisConnection> {
         let remote = self.0.core.remote.as_ref()?;
-        let handle = remote.connection()?;
         let identity = self.0.core.identity.current().1?;
-        let key = self.0.core.identity.key_prefix(&identity.lineage) + key;
-        remote.call(&handle, handle.tier.script(script, &key, arguments)).await
+        RedisConnection::new(Arc::clone(remote), self.0.core.identity.key_prefix(&identity.lineage))
     }
 
     /// Returns whether the cache is on.

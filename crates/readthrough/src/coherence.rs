@@ -38,6 +38,17 @@
 //! The leases are those of Nishtala et al., "Scaling Memcache at Facebook" (NSDI 2013), section 3.2.1; the generations are
 //! leases of a group.
 //!
+//! # Tags
+//!
+//! A [tag](crate::Key::tag) is a further group of an entry, in another slot of a cluster than the entry, so no script can
+//! compare its generation with the entry's. The reader requests the generations of the tags before it loads, and stores
+//! them with the value. A later reader fetches the entry and the generations of its tags, and takes the entry only if they
+//! are equal.
+//!
+//! *Correctness.* Let a write be committed before the invalidation of a tag removes its generation at time t. A read that
+//! begins after t fetches a generation that was made after t. An entry with that generation was loaded after the generation
+//! was requested, so after the commit.
+//!
 //! # Values of writers
 //!
 //! [`replace_if_unchanged`](crate::Namespace::replace_if_unchanged) invalidates a group and stores one member, which the

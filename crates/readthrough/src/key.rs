@@ -1,77 +1,156 @@
-//! Names of cached values.
+//! The names of cached values.
 
-use std::borrow::Cow;
 use std::fmt::Display;
 
-/// Identifies a value of a namespace: a single value, or a member of a group that can be invalidated as a whole.
+/// A part of a key: an id, a group, a member or a tag. Any bytes, of any length.
+///
+/// Everything that implements [`Display`] converts into it; [`KeyPart::from_bytes`] takes bytes that are not text.
+///
+/// ```
+/// use readthrough::{Key, KeyPart};
+///
+/// assert_eq!(Key::new("two\nlines"), Key::new(KeyPart::from_bytes(b"two\nlines")));
+/// assert_ne!(Key::new("a%0Ab"), Key::new("a\nb"));
+/// ```
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct KeyPart(String);
+
+impl KeyPart {
+    /// Creates a part from bytes. Equal bytes give equal parts, whether or not they are text.
+    pub fn from_bytes(bytes: impl AsRef<[u8]>) -> Self {
+        Self(escape(bytes.as_ref()))
+    }
+
+    /// The escaped text of the part.
+    pub(crate) fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl<T: Display> From<T> for KeyPart {
+    fn from(value: T) -> Self {
+        let text = value.to_string();
+        if !text.is_empty() && text.bytes().all(is_plain) { Self(text) } else { Self(escape(text.as_bytes())) }
+    }
+}
+
+/// Returns whether a byte stands for itself: printable ASCII except `%` and the braces of a hash tag. A name therefore
+/// contains no white space, no control character and, outside its hash tag, no brace.
+const fn is_plain(byte: u8) -> bool {
+    byte.is_ascii_graphic() && !matches!(byte, b'%' | b'{' | b'}')
+}
+
+/// Escapes all other bytes as `%` and two hexadecimal digits. No part is empty, since Redis Cluster ignores an empty
+/// hash tag: the empty part is a lone `%`, which no other part is.
+fn escape(bytes: &[u8]) -> String {
+    const DIGITS: &[u8; 16] = b"0123456789ABCDEF";
+    if bytes.is_empty() {
+        return "%".to_owned();
+    }
+    let mut text = String::with_capacity(bytes.len() + 16);
+    for &byte in bytes {
+        if is_plain(byte) {
+            text.push(char::from(byte));
+        } else {
+            let digit = |half: u8| char::from(DIGITS[usize::from(half & 0xf)]);
+            text.extend(['%', digit(byte >> 4), digit(byte)]);
+        }
+    }
+    text
+}
+
+/// The key of a value in its namespace. An entry stands by itself, or belongs to a group that is invalidated as a whole;
+/// either may carry tags.
 ///
 /// ```
 /// use readthrough::Key;
 ///
-/// let profile = Key::new(42);                           // v1:user:profile:{42}
-/// let page = Key::in_group(42, "completed:20:0");       // v1:exercise:list:{42}:completed:20:0
+/// let profile = Key::new(42);                            // v1:user:profile:{42}
+/// let page = Key::in_group(42, "completed:20:0");        // v1:exercise:list:{42}:completed:20:0
+/// let article = Key::new(7).tag("author:1").tag("home"); // v1:article:{7}
 /// assert_ne!(profile, page);
+/// assert_ne!(article, Key::new(7));
 /// ```
+///
+/// A *tag* is a further group of the entry: [`invalidate_group`](crate::Namespace::invalidate_group) invalidates the
+/// members of a group and all entries with that tag. A group is the cheaper of the two: its entries share a slot of
+/// Redis Cluster and one command. Each tag adds a lookup to every read from the second tier, in the same round trip.
+/// The tags of a key are part of what a reader asks for: an entry that was stored with other tags is a miss.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Key {
-    id: String,
-    member: Option<String>,
+    id: KeyPart,
+    member: Option<KeyPart>,
+    /// Sorted, without duplicates.
+    tags: Vec<KeyPart>,
 }
 
 impl Key {
-    /// Creates the key of a single value.
-    pub fn new(id: impl Display) -> Self {
-        Self { id: id.to_string(), member: None }
+    /// Creates the key of an entry by itself.
+    pub fn new(id: impl Into<KeyPart>) -> Self {
+        Self { id: id.into(), member: None, tags: Vec::new() }
     }
 
     /// Creates the key of a member of a group.
-    pub fn in_group(group: impl Display, member: impl Display) -> Self {
-        Self { id: group.to_string(), member: Some(member.to_string()) }
+    pub fn in_group(group: impl Into<KeyPart>, member: impl Into<KeyPart>) -> Self {
+        Self { id: group.into(), member: Some(member.into()), tags: Vec::new() }
+    }
+
+    /// Adds a tag. The order of the tags and duplicates don't matter.
+    #[must_use]
+    pub fn tag(mut self, tag: impl Into<KeyPart>) -> Self {
+        let tag = tag.into();
+        if let Err(place) = self.tags.binary_search(&tag) {
+            self.tags.insert(place, tag);
+        }
+        self
     }
 }
 
-/// The names of one value in this process; in Redis they follow the key prefix.
-///
-/// The part in braces is the hash tag of Redis Cluster: all names of a group are in one slot, so that one script can use
-/// them.
+/// The names of an entry in this process. In the second tier they stand behind a scope. The part in braces is the hash
+/// tag of Redis Cluster: all names of a group lie in one slot, so that one script can touch them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Names {
     pub(crate) entry: String,
     pub(crate) group: Option<String>,
+    /// The groups that the entry belongs to by its tags.
+    pub(crate) tags: Vec<String>,
 }
 
 impl Names {
-    /// Creates the names. `prefix` is the version and the namespace, such as `v1:user:profile`.
+    /// Creates the names of a key. `prefix` consists of version and namespace, such as `v1:user:profile`.
     pub(crate) fn new(prefix: &str, key: &Key) -> Self {
-        let id = escape_tag(&key.id);
-        // Every read creates these: `concat` allocates once and formats nothing.
+        let id = key.id.as_str();
+        let tags = key.tags.iter().map(|tag| group(prefix, tag)).collect();
+        // Every read makes these: `concat` allocates once, and formats nothing.
         match &key.member {
-            None => Self { entry: [prefix, ":{", &id, "}"].concat(), group: None },
-            Some(member) => {
-                Self { entry: [prefix, ":{", &id, "}:", member].concat(), group: Some(group(prefix, &key.id)) }
-            }
+            None => Self { entry: [prefix, ":{", id, "}"].concat(), group: None, tags },
+            Some(member) => Self {
+                entry: [prefix, ":{", id, "}:", member.as_str()].concat(),
+                group: Some(group(prefix, &key.id)),
+                tags,
+            },
         }
     }
 
-    /// Returns the keys of the entry, of its lease and of its group, which all begin with `scope`.
+    /// The keys of the entry, of its lease and of its group, which begin with `scope`.
     pub(crate) fn keys(&self, scope: &str) -> Keys {
         let group = self.group.as_ref().map(|group| [scope, group].concat());
         Keys { entry: [scope, &self.entry].concat(), lease: lease(scope, &self.entry), group }
     }
 }
 
-/// The keys of an entry in Redis.
+/// The keys of an entry in the second tier.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Keys {
     pub(crate) entry: String,
-    /// The lease, which permits a load to store its value.
+    /// The key of the token of the process that may fill the entry.
     pub(crate) lease: String,
     pub(crate) group: Option<String>,
 }
 
 /// Returns the name of a group's generation.
-pub(crate) fn group(prefix: &str, id: &str) -> String {
-    ["group:", prefix, ":{", &escape_tag(id), "}"].concat()
+pub(crate) fn group(prefix: &str, id: &KeyPart) -> String {
+    ["group:", prefix, ":{", id.as_str(), "}"].concat()
 }
 
 /// Returns the key of an entry's lease.
@@ -79,17 +158,12 @@ pub(crate) fn lease(scope: &str, entry: &str) -> String {
     [scope, "lease:", entry].concat()
 }
 
-/// Escapes the characters that delimit a hash tag.
-fn escape_tag(id: &str) -> Cow<'_, str> {
-    if id.contains(['{', '}', '%']) {
-        Cow::Owned(id.replace('%', "%25").replace('{', "%7B").replace('}', "%7D"))
-    } else {
-        Cow::Borrowed(id)
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use std::collections::HashMap;
+
+    use proptest::prelude::*;
+
     use super::*;
 
     fn entry(key: &Key) -> String {
@@ -99,26 +173,50 @@ mod tests {
     #[test]
     fn names_keep_their_documented_form() {
         assert_eq!(entry(&Key::new(42)), "v1:user:profile:{42}");
-        let page = Names::new("v2:exercise:list", &Key::in_group(42, "completed:20:0"));
+        let page = Names::new("v2:exercise:list", &Key::in_group(42, "completed:20:0").tag("b").tag("a").tag("b"));
         assert_eq!(page.entry, "v2:exercise:list:{42}:completed:20:0");
+        assert_eq!(page.tags, ["group:v2:exercise:list:{a}", "group:v2:exercise:list:{b}"]);
         let keys = page.keys("prod:1f:");
         assert_eq!(keys.entry, "prod:1f:v2:exercise:list:{42}:completed:20:0");
         assert_eq!(keys.lease, "prod:1f:lease:v2:exercise:list:{42}:completed:20:0");
         assert_eq!(keys.group.as_deref(), Some("prod:1f:group:v2:exercise:list:{42}"));
+        assert_eq!(entry(&Key::in_group("two\nlines {}", "\0")), "v1:user:profile:{two%0Alines%20%7B%7D}:%00");
+        assert_eq!(entry(&Key::new("")), "v1:user:profile:{%}");
     }
 
-    #[test]
-    fn different_keys_have_different_names() {
-        let keys = [
-            Key::new("a"),
-            Key::new("a}:b"),
-            Key::in_group("a", "b}"),
-            Key::in_group("a", "b"),
-            Key::new("a%7D:b"),
-            Key::in_group("a", ""),
-        ];
-        for (index, key) in keys.iter().enumerate() {
-            assert!(keys[..index].iter().all(|other| entry(other) != entry(key)), "{key:?}");
+    fn parts() -> impl Strategy<Value = Vec<u8>> {
+        // Few different bytes, so that equal and nearly equal parts occur.
+        prop::collection::vec(prop::sample::select(&b"a:%{}25\n\0\xff"[..]), 0..5)
+    }
+
+    proptest! {
+        /// Two keys have one name only if they are equal, and no name contains a byte that a text protocol or a hash
+        /// tag could stumble over.
+        #[test]
+        fn different_keys_have_different_names(
+            keys in prop::collection::vec((parts(), prop::option::of(parts())), 1..40),
+        ) {
+            let mut seen: HashMap<String, Key> = HashMap::new();
+            for (id, member) in keys {
+                let id = KeyPart::from_bytes(id);
+                let key = match member {
+                    None => Key { id, member: None, tags: Vec::new() },
+                    Some(member) => Key { id, member: Some(KeyPart::from_bytes(member)), tags: Vec::new() },
+                };
+                let names = Names::new("v1:n", &key);
+                for name in [Some(&names.entry), names.group.as_ref()].into_iter().flatten() {
+                    prop_assert!(name.bytes().all(|byte| byte.is_ascii_graphic()), "{name}");
+                    let tag = name.split('{').nth(1).and_then(|rest| rest.split('}').next());
+                    prop_assert!(name.matches('{').count() == 1 && tag.is_some_and(|tag| !tag.is_empty()), "{name}");
+                }
+                let other = seen.entry(names.entry).or_insert_with(|| key.clone());
+                prop_assert_eq!(&*other, &key);
+            }
+        }
+
+        #[test]
+        fn text_and_its_bytes_are_one_part(text in ".{0,12}") {
+            prop_assert_eq!(KeyPart::from(&text), KeyPart::from_bytes(&text));
         }
     }
 }

@@ -1,5 +1,6 @@
 //! Counters of a namespace.
 
+use std::any::Any;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
@@ -11,7 +12,8 @@ macro_rules! counters {
         }
 
         /// Counters of one namespace in this process, since it was opened.
-        #[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize)]
+        #[derive(Debug, Clone, Default, PartialEq, Eq)]
+        #[cfg_attr(feature = "serde", derive(serde::Serialize))]
         #[non_exhaustive]
         pub struct NamespaceStats {
             /// The name of the namespace.
@@ -21,6 +23,13 @@ macro_rules! counters {
             pub l1_entries: u64,
             /// Approximate size of the values in L1, in bytes.
             pub l1_bytes: u64,
+        }
+
+        impl NamespaceStats {
+            /// Returns the counters with their names. `load_micros_max`, a maximum, is among them.
+            pub fn counters(&self) -> impl Iterator<Item = (&'static str, u64)> {
+                [$((stringify!($name), self.$name)),+].into_iter()
+            }
         }
 
         impl Counters {
@@ -49,7 +58,11 @@ counters! {
     lease_waits,
     /// Calls of loaders.
     loads,
-    /// Calls of loaders that failed.
+    /// Times that a reader waited for a load in this process longer than the soft time-out.
+    soft_timeouts,
+    /// Reads that returned an expired value, because the load failed or took too long.
+    stale_reads,
+    /// Calls of loaders that failed or timed out.
     load_errors,
     /// Total time in loaders, in microseconds.
     load_micros,
@@ -72,7 +85,7 @@ counters! {
 }
 
 /// A namespace as the cache sees it, whatever the type of its values.
-pub(crate) trait StatsSource: Send + Sync {
+pub(crate) trait StatsSource: Any + Send + Sync {
     fn name(&self) -> &'static str;
     fn stats(&self) -> NamespaceStats;
 }
@@ -85,6 +98,11 @@ impl Counters {
         add(&self.load_micros, micros);
         self.load_micros_max.fetch_max(micros, Ordering::Relaxed);
     }
+}
+
+/// Converts the length of a collection.
+pub(crate) fn count(length: usize) -> u64 {
+    u64::try_from(length).unwrap_or(u64::MAX)
 }
 
 /// Adds to a counter. The ordering is relaxed because counters synchronise nothing.

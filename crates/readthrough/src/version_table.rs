@@ -2,6 +2,8 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use crate::key::Names;
+
 /// The number of counters. Names that share a counter cause an additional miss, never a stale read.
 const SLOTS: usize = 1 << 16;
 
@@ -15,12 +17,15 @@ pub(crate) struct VersionTable {
     slots: Box<[AtomicU64]>,
 }
 
-/// The counters of an entry and of its group at one moment.
+/// The counters of an entry, of its group and of its tags at one moment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Versions {
     all: u64,
     entry: u64,
     group: u64,
+    /// The sum of the counters of the tags and of the hashes of their names. Counters only grow, so that the sum is the same
+    /// only if no tag was invalidated, and other tags have another sum.
+    tags: u64,
 }
 
 impl VersionTable {
@@ -29,10 +34,8 @@ impl VersionTable {
     }
 
     fn slot(&self, name: &str) -> &AtomicU64 {
-        // FNV-1a (Fowler, Noll, Vo 1991). The upper half of the hash is folded into the few bits of the index.
-        let hash = name
-            .bytes()
-            .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3));
+        // The upper half of the hash is folded into the few bits of the index.
+        let hash = hash(name);
         &self.slots[usize::try_from((hash ^ (hash >> 32)) & (SLOTS as u64 - 1)).unwrap_or_default()]
     }
 
@@ -43,7 +46,18 @@ impl VersionTable {
             all: self.all.load(Ordering::Acquire),
             entry: self.slot(entry).load(Ordering::Acquire),
             group: group.map_or(0, |group| self.slot(group).load(Ordering::Acquire)),
+            tags: 0,
         }
+    }
+
+    /// Reads the counters of all names of an entry.
+    pub(crate) fn of(&self, names: &Names) -> Versions {
+        let versions = self.read(&names.entry, names.group.as_deref());
+        let tags = names
+            .tags
+            .iter()
+            .fold(0_u64, |sum, tag| sum.wrapping_add(hash(tag)).wrapping_add(self.slot(tag).load(Ordering::Acquire)));
+        Versions { tags, ..versions }
     }
 
     /// Invalidates all copies of an entry or of a group.
@@ -73,9 +87,32 @@ impl VersionTable {
     }
 }
 
+/// FNV-1a (Fowler, Noll, Vo 1991).
+fn hash(name: &str) -> u64 {
+    name.bytes().fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::key::Key;
+
+    #[test]
+    fn each_tag_changes_the_versions_and_other_tags_have_others() {
+        let table = VersionTable::new();
+        let names = |key: Key| Names::new("v1:n", &key);
+        let tagged = names(Key::new(1).tag("a").tag("b"));
+        let mut seen = vec![table.of(&tagged)];
+        for tag in &tagged.tags {
+            table.increment(tag);
+            seen.push(table.of(&tagged));
+        }
+        seen.extend([table.of(&names(Key::new(1).tag("a"))), table.of(&names(Key::new(1)))]);
+        for (index, versions) in seen.iter().enumerate() {
+            assert!(!seen[..index].contains(versions));
+        }
+        assert_eq!(table.of(&tagged), seen[2]);
+    }
 
     #[test]
     fn an_entry_its_group_and_a_flush_each_change_the_versions() {

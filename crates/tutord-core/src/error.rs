@@ -1,14 +1,16 @@
 //! The errors of the store.
 
 use std::fmt;
+use std::sync::Arc;
 
 use diesel::result::{DatabaseErrorKind, Error as Diesel};
 
 /// The result of a store call.
 pub type Result<T> = std::result::Result<T, Error>;
 
-/// The error of a store call. A missing row is not an error: such calls return `Option`.
-#[derive(Debug, thiserror::Error)]
+/// The error of a store call. A missing row is not an error: such calls return `Option`. Callers that wait for one call
+/// share its error, so it can be cloned.
+#[derive(Debug, Clone, thiserror::Error)]
 pub enum Error {
     /// A unique constraint rejected the row; the text names the constraint or its columns.
     #[error("a unique constraint rejects the row: {0}")]
@@ -44,7 +46,7 @@ pub enum Error {
     },
     /// Any other error of the database: a defect of a query or of the schema.
     #[error("query failed: {0}")]
-    Query(#[source] Diesel),
+    Query(#[source] Arc<Diesel>),
 }
 
 /// The reason why a database refuses a valid statement.
@@ -191,7 +193,7 @@ impl From<Diesel> for Error {
                 Diesel::BrokenTransactionManager => {
                     Self::Refused(Refusal::ConnectionLost, "the connection broke inside a transaction".to_owned())
                 }
-                other => Self::Query(other),
+                other => Self::Query(Arc::new(other)),
             };
         };
         match kind {
@@ -208,9 +210,9 @@ impl From<Diesel> for Error {
             DatabaseErrorKind::Unknown if info.message().contains("database is locked") => Self::Overloaded,
             DatabaseErrorKind::Unknown => match Refusal::from_sqlite(info.message()) {
                 Some(refusal) => Self::Refused(refusal, info.message().to_owned()),
-                None => Self::Query(error),
+                None => Self::Query(Arc::new(error)),
             },
-            _ => Self::Query(error),
+            _ => Self::Query(Arc::new(error)),
         }
     }
 }
@@ -221,7 +223,7 @@ mod tests {
 
     #[test]
     fn a_sqlstate_decides_whatever_the_language_of_the_text() {
-        let failed = || Error::Query(Diesel::NotFound);
+        let failed = || Error::Query(Arc::new(Diesel::NotFound));
         for (code, expected) in [
             ("25006", Refusal::ReadOnly),
             ("53100", Refusal::DiskFull),

@@ -95,7 +95,7 @@ impl AppState {
     ) -> anyhow::Result<Self> {
         let operations: Arc<dyn Operations> = Arc::clone(&database) as Arc<dyn Operations>;
         let cache = cache_of(&config, operations.as_ref())?;
-        let cached = CachedStore::new(database, cache.clone(), &config.cache, PAGE_SIZES);
+        let cached = CachedStore::new(database, cache.clone(), &config.cache, PAGE_SIZES)?;
         let cached = Arc::new(cached);
         let store: Arc<dyn Store> = Arc::clone(&cached) as Arc<dyn Store>;
         let background = Background::default();

@@ -1,48 +1,52 @@
-//! The permission to store a loaded value, and its use.
+//! Leases, and what a load stores.
 
 use std::pin::pin;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use serde::Serialize;
-use serde::de::DeserializeOwned;
+use futures_util::future::join;
 use tokio::time::{Instant, sleep, timeout};
 
 use super::Inner;
-use crate::entry::{Entry, Header, encode};
+use super::second_tier::Tier;
+use crate::entry::{Entry, Header};
 use crate::key::Names;
+use crate::reading::Loaded;
 use crate::remote::connection::ConnectionHandle;
 use crate::remote::supervisor::RedisSupervisor;
 use crate::remote::tier::{Fill, LeaseRequest, LeaseResponse};
+use crate::single_flight::Leader;
 use crate::stats::add;
+use crate::trace::{debug, error, warn};
 use crate::version_table::Versions;
 
-/// The random share of a time to live, so that values that were stored together do not expire together.
-const JITTER: f64 = 0.1;
-/// The first pause of a reader that waits for a load in another process. Each pause doubles, up to the longest.
-const FIRST_PAUSE: Duration = Duration::from_millis(5);
+/// The first pause of a reader that waits for a load in another process. Each is twice the one before, up to the longest.
+const PAUSE: Duration = Duration::from_millis(5);
 const LONGEST_PAUSE: Duration = Duration::from_millis(250);
-/// The number of renewals before a lease would expire.
+/// A lease is renewed this many times before it would expire.
 const RENEWALS: u32 = 3;
 
-/// A lease, which is released when it is dropped.
+/// A lease, which is released when its holder goes away.
 pub(super) struct Lease {
-    remote: Arc<RedisSupervisor>,
+    supervisor: Arc<RedisSupervisor>,
     handle: ConnectionHandle,
     names: Names,
     token: u64,
     generation: u64,
-    /// The epoch before the load. A flush during the load thus invalidates its value.
+    tags: Vec<u64>,
+    /// The epoch before the load: a flush during the load invalidates its value, too.
     epoch: u64,
+    /// The time of the last successful request for it.
+    renewed_at: Arc<Mutex<Instant>>,
     is_held: bool,
 }
 
 impl Drop for Lease {
     fn drop(&mut self) {
         if let (true, Ok(runtime)) = (self.is_held, tokio::runtime::Handle::try_current()) {
-            let (remote, handle) = (Arc::clone(&self.remote), self.handle.clone());
+            let (supervisor, handle) = (Arc::clone(&self.supervisor), self.handle.clone());
             let (names, token) = (self.names.clone(), self.token);
-            runtime.spawn(async move { remote.call(&handle, handle.tier.release(&names, token)).await });
+            runtime.spawn(async move { supervisor.call(&handle, handle.tier.release(&names, token)).await });
         }
     }
 }
@@ -50,172 +54,220 @@ impl Drop for Lease {
 /// The result of a request for a lease.
 pub(super) enum LeaseResult<V> {
     Granted(Lease),
-    /// Another process has stored a value meanwhile.
-    AlreadyStored(Arc<Entry<V>>),
-    /// Another process holds the lease, or Redis does not respond. The loaded value will not be stored.
-    Unavailable,
+    /// Another process stored a value meanwhile.
+    Stored(Arc<Entry<V>>),
+    /// Another process loads, or the second tier does not respond: the value will not be stored.
+    Denied,
 }
 
-impl<V: Serialize + DeserializeOwned + Send + Sync + 'static> Inner<V> {
-    async fn request_lease(
-        &self,
-        remote: &RedisSupervisor,
-        handle: &ConnectionHandle,
-        names: &Names,
-        token: u64,
-    ) -> Option<LeaseResponse> {
-        let request = LeaseRequest {
-            token,
-            ttl: self.options.lease,
-            generation: rand::random::<u64>() | 1,
-            generation_ttl: self.generation_ttl(),
-        };
-        remote.call(handle, handle.tier.acquire(names, request)).await
-    }
-
-    /// Returns a time to live longer than that of any entry: an expired generation invalidates all its entries.
+impl<V: Send + Sync + 'static> Inner<V> {
+    /// Returns the time to live of generations. It exceeds that of all entries: with a generation all its entries
+    /// expire.
     pub(super) fn generation_ttl(&self) -> Duration {
-        self.options.ttl.max(self.options.negative_ttl) * 2
+        (self.options.longest_ttl() + self.options.stale_if_error) * 2
     }
 
-    /// Requests the lease once.
+    /// Requests the lease of an entry, and the generations of its tags before it.
+    async fn request(&self, tier: &Tier<'_, V>, names: &Names, token: u64) -> Option<(LeaseResponse, Vec<u64>)> {
+        let (supervisor, handle) = (tier.supervisor, &tier.handle);
+        let (generation, generation_ttl) = (rand::random::<u64>() | 1, self.generation_ttl());
+        let request = LeaseRequest { token, ttl: self.options.lease, generation, generation_ttl };
+        let acquire = supervisor.call(handle, handle.tier.acquire(names, request));
+        if names.tags.is_empty() {
+            return Some((acquire.await?, Vec::new()));
+        }
+        let capture = supervisor.call(handle, handle.tier.generations(&names.tags, generation, generation_ttl));
+        let (tags, acquired) = join(capture, acquire).await;
+        Some((acquired?, tags?))
+    }
+
+    /// Tries once to acquire the lease of an entry.
     pub(super) async fn try_acquire_lease(&self, names: &Names) -> LeaseResult<V> {
-        let Some((remote, handle)) = self.core.reader() else {
-            return LeaseResult::Unavailable;
+        let Some(tier) = self.tier() else { return LeaseResult::Denied };
+        let (token, epoch) = (rand::random(), tier.handle.epoch(self.options.name));
+        let Some((LeaseResponse { is_granted, generation, bytes }, tags)) = self.request(&tier, names, token).await
+        else {
+            return LeaseResult::Denied;
         };
-        let (token, epoch) = (rand::random(), handle.epoch(self.options.name));
-        match self.request_lease(remote, &handle, names, token).await {
-            Some(LeaseResponse { is_granted: true, generation, bytes }) => {
-                let (remote, names) = (Arc::clone(remote), names.clone());
-                let lease = Lease { remote, handle, names, token, generation, epoch, is_held: true };
-                match bytes.and_then(|bytes| self.decode_valid(&lease.handle, &bytes, generation)) {
-                    // The value was stored between the read and the request. Dropping the lease releases it.
-                    Some(entry) if !entry.should_refresh(self.core.clock.now_ms()) => LeaseResult::AlreadyStored(entry),
-                    _ => LeaseResult::Granted(lease),
-                }
-            }
-            Some(LeaseResponse { is_granted: false, generation, bytes }) => {
-                match bytes.and_then(|bytes| self.decode_valid(&handle, &bytes, generation)) {
-                    Some(entry) => LeaseResult::AlreadyStored(entry),
-                    None => LeaseResult::Unavailable,
-                }
-            }
-            None => LeaseResult::Unavailable,
+        let stored = bytes.and_then(|bytes| self.decoded(&tier, &bytes, generation, &tags));
+        let stored = stored.filter(|entry| !entry.is_expired(self.core.clock.now_ms()));
+        if !is_granted {
+            return stored.map_or(LeaseResult::Denied, LeaseResult::Stored);
+        }
+        let lease = Lease {
+            supervisor: Arc::clone(tier.supervisor),
+            handle: tier.handle,
+            names: names.clone(),
+            token,
+            generation,
+            tags,
+            epoch,
+            renewed_at: Arc::new(Mutex::new(Instant::now())),
+            is_held: true,
+        };
+        match stored {
+            // Stored between the lookup and the request. The lease is released.
+            Some(entry) if !entry.should_refresh(self.core.clock.now_ms()) => LeaseResult::Stored(entry),
+            _ => LeaseResult::Granted(lease),
         }
     }
 
-    /// Requests the lease until it is granted, a value appears, or the wait ends; once for an early refresh.
-    pub(super) async fn acquire_lease(&self, names: &Names, early: bool) -> LeaseResult<V> {
+    /// Tries until the lease is granted, a value is stored, or the wait is over; once for an early refresh.
+    pub(super) async fn acquire_lease(&self, names: &Names, is_early: bool) -> LeaseResult<V> {
         let began = Instant::now();
-        let mut pause = FIRST_PAUSE;
+        let mut pause = PAUSE;
         loop {
             match self.try_acquire_lease(names).await {
-                LeaseResult::AlreadyStored(_) if early => return LeaseResult::Unavailable,
-                LeaseResult::Unavailable if !early && self.core.reader().is_some() => {}
+                LeaseResult::Stored(_) if is_early => return LeaseResult::Denied,
+                LeaseResult::Denied if !is_early && self.tier().is_some() => {}
                 result => return result,
             }
             if began.elapsed() >= self.options.lease_wait {
-                return LeaseResult::Unavailable;
+                return LeaseResult::Denied;
             }
-            add(&self.counters.lease_waits, u64::from(pause == FIRST_PAUSE));
+            add(&self.counters.lease_waits, u64::from(pause == PAUSE));
             sleep(pause).await;
             pause = (pause * 2).min(LONGEST_PAUSE);
         }
     }
 
-    /// Runs a load and renews its leases meanwhile.
-    pub(super) async fn with_lease_renewal<T>(&self, leases: &[&LeaseResult<V>], load: impl Future<Output = T>) -> T {
+    /// Runs a load and renews its leases meanwhile, as long as their holders lead.
+    pub(super) async fn renewing<T>(
+        &self,
+        leases: &[(&LeaseResult<V>, &Leader<V>)],
+        load: impl Future<Output = T>,
+    ) -> T {
         let mut load = pin!(load);
         loop {
             let pause = self.options.lease / RENEWALS;
             if let Ok(loaded) = timeout(pause, &mut load).await {
                 return loaded;
             }
-            for lease in leases {
-                if let LeaseResult::Granted(lease) = lease {
-                    let (remote, handle) = (Arc::clone(&lease.remote), lease.handle.clone());
-                    let names = lease.names.clone();
-                    let (token, ttl) = (lease.token, self.options.lease);
-                    // In a task of its own: a slow Redis must not delay the load.
-                    tokio::spawn(async move { remote.call(&handle, handle.tier.renew(&names, token, ttl)).await });
+            for (lease, leader) in leases {
+                if let LeaseResult::Granted(lease) = lease
+                    && leader.leads()
+                {
+                    self.renew(lease);
                 }
             }
         }
     }
 
-    /// Builds the entry of a value, and its bytes; the bytes have only the header if the value cannot be encoded.
-    pub(super) fn encode_entry(
-        &self,
-        epoch: u64,
-        generation: u64,
-        value: Option<V>,
-        load: Duration,
-    ) -> (Entry<V>, Vec<u8>) {
-        let header = self.header(epoch, generation, value.as_ref(), load);
-        let mut bytes = header.to_bytes().to_vec();
-        match value.as_ref().map(encode) {
-            Some(Some(payload)) => bytes.extend(payload),
-            Some(None) => {
-                tracing::error!(namespace = self.options.name, "value cannot be encoded; other processes load it")
+    /// Renews a lease in the background: a slow second tier must not delay the load.
+    fn renew(&self, lease: &Lease) {
+        let (supervisor, handle) = (Arc::clone(&lease.supervisor), lease.handle.clone());
+        let (names, renewed_at) = (lease.names.clone(), Arc::clone(&lease.renewed_at));
+        let (token, ttl) = (lease.token, self.options.lease);
+        tokio::spawn(async move {
+            let began = Instant::now();
+            if supervisor.call(&handle, handle.tier.renew(&names, token, ttl)).await.is_some() {
+                *renewed_at.lock().unwrap_or_else(PoisonError::into_inner) = began;
             }
-            None => {}
-        }
-        (Entry { header, value: value.map(Arc::new), bytes: bytes.len() }, bytes)
+        });
     }
 
-    fn header(&self, epoch: u64, generation: u64, value: Option<&V>, load: Duration) -> Header {
+    /// Returns the header of a loaded value.
+    pub(super) fn header(
+        &self,
+        (epoch, generation): (u64, u64),
+        tags: Vec<u64>,
+        loaded: &Loaded<V>,
+        took: Duration,
+    ) -> Header {
+        let value = loaded.value.as_ref();
         let ttl = if value.is_some() { self.options.ttl } else { self.options.negative_ttl };
-        let ttl = ttl.mul_f64(1.0 - JITTER * rand::random::<f64>());
+        let ttl = loaded.ttl.unwrap_or(ttl).min(self.options.longest_ttl());
+        let ttl = ttl.mul_f64(1.0 - self.options.jitter * rand::random::<f64>());
         Header {
             absent: value.is_none(),
             epoch,
             generation,
             version: self.options.value_version.zip(value).map_or(0, |(version, value)| version(value)),
-            load_micros: u32::try_from(load.as_micros()).unwrap_or(u32::MAX),
+            load_micros: u32::try_from(took.as_micros()).unwrap_or(u32::MAX),
             expires_ms: self.core.clock.now_ms() + u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX / 2),
+            tags,
         }
     }
 
-    /// Stores a loaded value in each tier that accepts it.
+    /// Encodes an entry. Returns `None` if the value can't be encoded.
+    pub(super) fn encoded(&self, header: &Header, value: Option<&V>) -> Option<Vec<u8>> {
+        let mut bytes = header.to_bytes();
+        if let Some(value) = value {
+            let payload = self.options.codec.and_then(|codec| (codec.encode)(value));
+            if payload.is_none() {
+                error!(namespace = self.options.name, "a value can't be encoded and is not cached");
+            }
+            bytes.extend(payload?);
+        }
+        Some(bytes)
+    }
+
+    /// Stores a loaded value in the tiers that may have it.
     pub(super) async fn store(
         &self,
         names: &Names,
         versions: Versions,
         lease: LeaseResult<V>,
-        value: Option<V>,
-        duration: Duration,
+        loaded: Loaded<V>,
+        took: Duration,
     ) -> Arc<Entry<V>> {
         let LeaseResult::Granted(mut lease) = lease else {
-            let entry = Arc::new(self.encode_entry(0, 0, value, duration).0);
-            // With Redis, L1 stores only values that Redis has accepted.
-            if self.core.remote.is_none() {
-                self.store_copy(names, versions, &entry);
+            let header = self.header((0, 0), Vec::new(), &loaded, took);
+            let is_local = !self.is_shared();
+            let bytes = if is_local { self.weight(loaded.value.as_ref(), None) } else { 0 };
+            let entry = Arc::new(Entry { header, value: loaded.value.map(Arc::new), bytes });
+            // Of a shared namespace, this process copies only what the second tier has.
+            if is_local {
+                self.copy(names, versions, &entry);
             }
             return entry;
         };
-        // A single entry gets a random generation, so that no two headers are equal: see `replace_snapshot`.
+        // An entry by itself has its own generation, so that no two headers are equal: see `replace_snapshot`.
         let generation = if lease.generation == 0 { rand::random() } else { lease.generation };
-        let (entry, bytes) = self.encode_entry(lease.epoch, generation, value, duration);
-        let entry = Arc::new(entry);
-        let fill = Fill {
-            token: lease.token,
-            generation: lease.generation,
-            bytes: &bytes,
-            ttl: entry.remaining(self.core.clock.now_ms(), self.options.ttl.max(self.options.negative_ttl)),
-            generation_ttl: self.generation_ttl(),
-        };
-        if !lease.remote.is_current(&lease.handle) {
-            // The identity has changed: the value may belong to other data. Dropping the lease releases it.
+        let header = self.header((lease.epoch, generation), std::mem::take(&mut lease.tags), &loaded, took);
+        let encoded = self.encoded(&header, loaded.value.as_ref());
+        let bytes = self.weight(loaded.value.as_ref(), Some(encoded.as_ref().map_or(0, Vec::len)));
+        let entry = Arc::new(Entry { header, value: loaded.value.map(Arc::new), bytes });
+        let left = entry.left(self.core.clock.now_ms(), self.options.longest_ttl());
+        let Some(encoded) = encoded.filter(|_| !left.is_zero()) else { return entry };
+        if !lease.supervisor.is_current(&lease.handle) {
+            // The data that were read are unknown. The lease is released.
             add(&self.counters.fills_refused, 1);
             return entry;
         }
-        // The fill releases the lease, whatever its result.
+        let fill = Fill {
+            token: lease.token,
+            generation: lease.generation,
+            bytes: &encoded,
+            ttl: left + self.options.stale_if_error,
+            generation_ttl: self.generation_ttl(),
+        };
+        // The fill ends the lease, whether or not it is accepted.
         lease.is_held = false;
-        match lease.remote.call(&lease.handle, lease.handle.tier.fill(names, fill)).await {
-            Some(true) => self.store_copy(names, versions, &entry),
-            Some(false) => add(&self.counters.fills_refused, 1),
+        match lease.supervisor.call(&lease.handle, lease.handle.tier.fill(names, fill)).await {
+            Some(true) => self.copy(names, versions, &entry),
+            Some(false) => {
+                add(&self.counters.fills_refused, 1);
+                self.explain(&lease, took);
+            }
             None => {}
         }
         entry
+    }
+
+    /// Logs why a value was not stored.
+    fn explain(&self, lease: &Lease, took: Duration) {
+        let renewed_at = *lease.renewed_at.lock().unwrap_or_else(PoisonError::into_inner);
+        let namespace = self.options.name;
+        if renewed_at.elapsed() >= self.options.lease {
+            warn!(
+                namespace,
+                ?took,
+                lease = ?self.options.lease,
+                "a loaded value is not cached: its lease expired, as renewals failed or another load took over"
+            );
+        } else {
+            debug!(namespace, ?took, "a loaded value is not cached: it was invalidated during the load");
+        }
     }
 }

@@ -1,180 +1,255 @@
-//! Reads from the tiers, and loads.
+//! Reads of one value.
 
+use std::future::Future;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
-use std::time::Duration;
 
-use serde::Serialize;
-use serde::de::DeserializeOwned;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 
 use super::lease::LeaseResult;
-use super::{Inner, LocalCopy};
-use crate::entry::{Entry, Header, decode};
-use crate::key::Names;
-use crate::remote::connection::ConnectionHandle;
-use crate::remote::supervisor::RedisSupervisor;
-use crate::single_flight::{Leader, LoadOutcome};
+use super::{Inner, Local, Namespace};
+use crate::entry::Entry;
+use crate::key::{Key, Names};
+use crate::reading::{Loaded, Reading};
+use crate::single_flight::{Leader, LoadError, LoadOutcome, Role, Waited};
 use crate::stats::add;
-use crate::version_table::Versions;
 
-impl<V: Serialize + DeserializeOwned + Send + Sync + 'static> Inner<V> {
-    /// Returns the present versions, and the copy in this process if it is valid.
-    pub(super) fn local_copy(&self, names: &Names) -> (Versions, Option<Arc<Entry<V>>>) {
-        // The freshness first: it states that all invalidations up to some time have incremented the counters. If it were
-        // read afterwards, it could be extended, and a counter incremented, after the counters were read.
-        let is_fresh = self.core.is_l1_fresh();
-        let versions = self.core.versions.read(&names.entry, names.group.as_deref());
-        let copy = self.l1.as_ref().filter(|_| is_fresh).and_then(|l1| l1.get(&names.entry));
-        let valid = copy.filter(|copy| copy.versions == versions && copy.until > Instant::now());
-        (versions, valid.map(|copy| copy.entry))
-    }
-
-    /// Returns whether no invalidation has reached this process since the versions were read.
-    fn is_unchanged(&self, names: &Names, versions: Versions) -> bool {
-        self.core.versions.read(&names.entry, names.group.as_deref()) == versions
-    }
-
-    /// Stores a copy in this process with the versions from before the fetch.
-    pub(super) fn store_copy(&self, names: &Names, versions: Versions, entry: &Arc<Entry<V>>) {
-        if let Some(l1) = &self.l1 {
-            let until = Instant::now() + entry.remaining(self.core.clock.now_ms(), self.options.ttl);
-            l1.insert(names.entry.clone(), LocalCopy { entry: Arc::clone(entry), versions, until });
-        }
-    }
-
-    /// Runs a loader and counts it. Returns the value and the duration of the load.
-    pub(super) async fn run_loader<T, E>(&self, load: impl Future<Output = Result<T, E>>) -> Result<(T, Duration), E> {
-        let began = Instant::now();
-        let loaded = load.await;
-        let duration = began.elapsed();
-        self.counters.add_load(duration);
-        match loaded {
-            Ok(value) => Ok((value, duration)),
-            Err(error) => {
-                add(&self.counters.load_errors, 1);
-                Err(error)
-            }
-        }
-    }
-
-    /// Reads from Redis or loads, as the first of several readers of a key. If the load fails, `known` is the result.
-    pub(super) async fn load_as_leader<E, F, L>(
-        &self,
-        names: &Names,
-        versions: Versions,
-        mut known: Option<Arc<Entry<V>>>,
-        leader: Leader<V>,
-        load: F,
-    ) -> Result<Option<Arc<V>>, E>
+impl<V: Send + Sync + 'static> Namespace<V> {
+    /// Returns a value. If no tier has it, loads it and caches it.
+    ///
+    /// `load` returns `None` for a value that does not exist, which is cached for the negative time to live. It should
+    /// read from a place where writes are visible as soon as they are committed: not from a replica that lags. Readers
+    /// of the same key wait for one load, and share its error if it fails; errors are not cached.
+    ///
+    /// # Errors
+    /// Returns the error of the load, or that it timed out. A second tier that is slow or down causes no errors, but
+    /// loads.
+    pub async fn get_or_load<E, F, L>(&self, key: &Key, load: F) -> Result<Option<Arc<V>>, LoadError<E>>
     where
         F: FnOnce() -> L + Send,
         L: Future<Output = Result<Option<V>, E>> + Send,
-        E: Send,
+        E: Send + Sync + 'static,
     {
-        let end = |leader: Leader<V>, entry: Arc<Entry<V>>, counter: &AtomicU64| {
-            add(counter, 1);
-            let value = entry.value.clone();
-            leader.finish(LoadOutcome::Found(entry));
-            Ok(value)
-        };
-        if known.is_none()
-            && let Some(entry) = self.read_remote(&[names]).await.into_iter().next().flatten()
-        {
-            self.store_copy(names, versions, &entry);
-            if !entry.should_refresh(self.core.clock.now_ms()) {
-                return end(leader, entry, &self.counters.l2_hits);
-            }
-            known = Some(entry);
-        }
-        let lease = match (self.acquire_lease(names, known.is_some()).await, &known) {
-            (LeaseResult::AlreadyStored(entry), None) => {
-                self.store_copy(names, versions, &entry);
-                return end(leader, entry, &self.counters.l2_hits);
-            }
-            (LeaseResult::Unavailable, Some(known))
-                if self.core.remote.is_some() && self.is_unchanged(names, versions) =>
-            {
-                // Another process refreshes the value.
-                return end(leader, Arc::clone(known), &self.counters.l2_hits);
-            }
-            (lease, _) => lease,
-        };
-        match (self.run_loader(self.with_lease_renewal(&[&lease], load())).await, known) {
-            (Ok((value, duration)), known) => {
-                let counter = if known.is_some() { &self.counters.early_refreshes } else { &self.counters.misses };
-                let entry = self.store(names, versions, lease, value, duration).await;
-                end(leader, entry, counter)
-            }
-            // The value has not expired.
-            (Err(_), Some(known)) if self.is_unchanged(names, versions) => end(leader, known, &self.counters.l2_hits),
-            (Err(error), _) => {
-                add(&self.counters.misses, 1);
-                leader.finish(LoadOutcome::Failed);
-                Err(error)
-            }
-        }
+        let load = || async { load().await.map(Loaded::new) };
+        self.0.read(key, false, load).await.map(Reading::into_value)
     }
 
-    /// Reads entries from Redis if it is available.
-    pub(super) async fn read_remote(&self, names: &[&Names]) -> Vec<Option<Arc<Entry<V>>>> {
-        match self.core.reader() {
-            Some((remote, handle)) if !names.is_empty() => self.fetch(remote, &handle, names).await,
-            _ => names.iter().map(|_| None).collect(),
+    /// Returns a value like [`get_or_load`](Self::get_or_load), where the loader chooses its time to live, and the
+    /// reader learns whether it has expired: see [`stale_if_error`](crate::NamespaceOptions::stale_if_error).
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use readthrough::{Cache, Key, Loaded, NamespaceOptions, Reading};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let cache = Cache::builder().build()?;
+    /// let tokens = cache.namespace(NamespaceOptions::<String>::local("token").stale_if_error(Duration::from_secs(60)))?;
+    /// let load = || async { Ok::<_, std::io::Error>(Loaded::new(Some("abc".to_owned())).ttl(Duration::from_secs(20))) };
+    /// match tokens.get_or_load_entry(&Key::new(1), load).await? {
+    ///     Reading::Fresh(token) => assert_eq!(token.unwrap().as_str(), "abc"),
+    ///     Reading::Stale { expired_for, .. } => println!("expired {expired_for:?} ago"),
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// Returns the error of the load, or that it timed out, unless there is a stale value.
+    pub async fn get_or_load_entry<E, F, L>(&self, key: &Key, load: F) -> Result<Reading<V>, LoadError<E>>
+    where
+        F: FnOnce() -> L + Send,
+        L: Future<Output = Result<Loaded<V>, E>> + Send,
+        E: Send + Sync + 'static,
+    {
+        self.0.read(key, true, load).await
+    }
+
+    /// Returns the cached value without loading it: `None` if nothing is cached, `Some(None)` if the value is known not
+    /// to exist. Counts as a hit or a miss.
+    pub async fn get(&self, key: &Key) -> Option<Option<Arc<V>>> {
+        let shared = &self.0;
+        if !shared.core.enabled {
+            return None;
         }
-    }
-
-    pub(super) async fn fetch(
-        &self,
-        remote: &RedisSupervisor,
-        handle: &ConnectionHandle,
-        names: &[&Names],
-    ) -> Vec<Option<Arc<Entry<V>>>> {
-        let keys: Vec<&str> =
-            names.iter().flat_map(|names| [Some(names.entry.as_str()), names.group.as_deref()]).flatten().collect();
-        let mut values = remote.call(handle, handle.tier.get(&keys)).await.unwrap_or_default().into_iter();
-        names
-            .iter()
-            .map(|names| {
-                let bytes = values.next().flatten();
-                let generation = match &names.group {
-                    // A group without a generation has no valid members.
-                    Some(_) => parse_number(values.next().flatten().as_deref()),
-                    None => Some(0),
-                };
-                self.decode_valid(handle, &bytes?, generation?)
-            })
-            .collect()
-    }
-
-    /// Decodes an entry if it is valid in the present epoch and generation. A single entry has the generation 0 here, which
-    /// matches any.
-    pub(super) fn decode_valid(
-        &self,
-        handle: &ConnectionHandle,
-        bytes: &[u8],
-        generation: u64,
-    ) -> Option<Arc<Entry<V>>> {
-        let Some((header, payload)) = Header::split(bytes) else {
-            add(&self.counters.undecodable, 1);
+        let names = shared.names(key);
+        let local = shared.local(&names);
+        if let Some(entry) = local.fresh {
+            add(&shared.counters.l1_hits, 1);
+            return Some(entry.value.clone());
+        }
+        let stored = shared.stored_one(&names).await;
+        let Some(entry) = stored.filter(|entry| !entry.is_expired(shared.core.clock.now_ms())) else {
+            add(&shared.counters.misses, 1);
             return None;
         };
-        let is_valid = self.core.remote.as_ref().is_some_and(|remote| remote.is_current(handle))
-            && header.epoch == handle.epoch(self.options.name)
-            && (generation == 0 || header.generation == generation)
-            && header.expires_ms > self.core.clock.now_ms();
-        if !is_valid {
-            return None;
-        }
-        let value = if header.absent { None } else { decode(payload).map(Arc::new) };
-        if value.is_none() && !header.absent {
-            add(&self.counters.undecodable, 1);
-            return None;
-        }
-        Some(Arc::new(Entry { header, value, bytes: bytes.len() }))
+        shared.copy(&names, local.versions, &entry);
+        add(&shared.counters.l2_hits, 1);
+        Some(entry.value.clone())
     }
 }
 
-fn parse_number(bytes: Option<&[u8]>) -> Option<u64> {
-    std::str::from_utf8(bytes?).ok()?.parse().ok()
+impl<V: Send + Sync + 'static> Inner<V> {
+    async fn read<E, F, L>(&self, key: &Key, accepts_stale: bool, load: F) -> Result<Reading<V>, LoadError<E>>
+    where
+        F: FnOnce() -> L + Send,
+        L: Future<Output = Result<Loaded<V>, E>> + Send,
+        E: Send + Sync + 'static,
+    {
+        if !self.core.enabled {
+            return self.load_alone(load).await;
+        }
+        let names = self.names(key);
+        let began = Instant::now();
+        let (mut has_waited, mut overdue) = (false, None);
+        loop {
+            let local = self.local(&names);
+            if let Some(entry) = &local.fresh
+                && (has_waited || !entry.should_refresh(self.core.clock.now_ms()))
+            {
+                add(if has_waited { &self.counters.coalesced } else { &self.counters.l1_hits }, 1);
+                return Ok(Reading::Fresh(entry.value.clone()));
+            }
+            let waiter = match self.flights.join(&names.entry, local.versions, overdue) {
+                Role::Lead(leader) => return self.lead(&names, local, leader, accepts_stale, load).await,
+                Role::Wait(waiter) => waiter,
+            };
+            if let Some(entry) = local.fresh {
+                // Another reader refreshes it early.
+                add(&self.counters.l1_hits, 1);
+                return Ok(Reading::Fresh(entry.value.clone()));
+            }
+            // A load that was in progress before may have read what another process has replaced since. Only a load that
+            // began after this reader did is an answer, and the next one is.
+            let is_answer = has_waited || self.core.remote.is_none();
+            has_waited = true;
+            match waiter.wait(self.options.soft_timeout).await {
+                Waited::Ended(outcome) => match &*outcome {
+                    LoadOutcome::Loaded(entry) if is_answer => {
+                        add(&self.counters.coalesced, 1);
+                        return Ok(Reading::Fresh(entry.value.clone()));
+                    }
+                    LoadOutcome::Loaded(_) => {}
+                    // The next load tells whether that value is still valid.
+                    LoadOutcome::Failed { stale: Some(_), .. } if accepts_stale && !is_answer => {}
+                    LoadOutcome::Failed { stale: Some(entry), .. } if accepts_stale => return Ok(self.stale(entry)),
+                    LoadOutcome::Failed { failure, .. } => {
+                        add(&self.counters.misses, 1);
+                        return match LoadError::of(failure) {
+                            Some(error) => Err(error),
+                            None => self.load_alone(load).await,
+                        };
+                    }
+                },
+                Waited::Abandoned => {}
+                Waited::TimedOut(number) => {
+                    add(&self.counters.soft_timeouts, 1);
+                    if let Some(entry) =
+                        local.stale.filter(|_| accepts_stale && self.is_current(&names, local.versions))
+                    {
+                        return Ok(self.stale(&entry));
+                    }
+                    if began.elapsed() >= self.options.hard_timeout {
+                        add(&self.counters.misses, 1);
+                        return Err(LoadError::TimedOut(self.options.hard_timeout));
+                    }
+                    overdue = Some(number);
+                }
+            }
+        }
+    }
+
+    fn stale(&self, entry: &Entry<V>) -> Reading<V> {
+        add(&self.counters.stale_reads, 1);
+        let expired_ms = self.core.clock.now_ms().saturating_sub(entry.header.expires_ms);
+        Reading::Stale { value: entry.value.clone(), expired_for: std::time::Duration::from_millis(expired_ms) }
+    }
+
+    /// SingleFlight for one reader, without caching.
+    async fn load_alone<E, F, L>(&self, load: F) -> Result<Reading<V>, LoadError<E>>
+    where
+        F: FnOnce() -> L + Send,
+        L: Future<Output = Result<Loaded<V>, E>> + Send,
+    {
+        let (loaded, _) = self.timed(self.bounded(load())).await?;
+        Ok(Reading::Fresh(loaded.value.map(Arc::new)))
+    }
+
+    /// Runs a load, at most for the hard time-out.
+    pub(super) async fn bounded<T, E>(&self, load: impl Future<Output = Result<T, E>>) -> Result<T, LoadError<E>> {
+        match timeout(self.options.hard_timeout, load).await {
+            Ok(loaded) => loaded.map_err(|error| LoadError::Failed(Arc::new(error))),
+            Err(_) => Err(LoadError::TimedOut(self.options.hard_timeout)),
+        }
+    }
+
+    /// Reads for all readers of a key in this process.
+    async fn lead<E, F, L>(
+        &self,
+        names: &Names,
+        local: Local<V>,
+        leader: Leader<V>,
+        accepts_stale: bool,
+        load: F,
+    ) -> Result<Reading<V>, LoadError<E>>
+    where
+        F: FnOnce() -> L + Send,
+        L: Future<Output = Result<Loaded<V>, E>> + Send,
+        E: Send + Sync + 'static,
+    {
+        let Local { versions, mut fresh, mut stale } = local;
+        let end = |leader: Leader<V>, entry: Arc<Entry<V>>, counter: &AtomicU64| {
+            add(counter, 1);
+            let value = entry.value.clone();
+            leader.end(LoadOutcome::Loaded(entry));
+            Ok(Reading::Fresh(value))
+        };
+        if fresh.is_none()
+            && let Some(entry) = self.stored_one(names).await
+        {
+            let now = self.core.clock.now_ms();
+            if entry.is_expired(now) {
+                stale = Some(entry);
+            } else {
+                self.copy(names, versions, &entry);
+                if !entry.should_refresh(now) {
+                    return end(leader, entry, &self.counters.l2_hits);
+                }
+                fresh = Some(entry);
+            }
+        }
+        let lease = match (self.acquire_lease(names, fresh.is_some()).await, &fresh) {
+            (LeaseResult::Stored(entry), None) => {
+                self.copy(names, versions, &entry);
+                return end(leader, entry, &self.counters.l2_hits);
+            }
+            (LeaseResult::Denied, Some(entry)) if self.is_shared() && self.is_current(names, versions) => {
+                // Another process refreshes it.
+                return end(leader, Arc::clone(entry), &self.counters.l2_hits);
+            }
+            (lease, _) => lease,
+        };
+        let loaded = {
+            let load = self.bounded(load());
+            self.timed(self.renewing(&[(&lease, &leader)], load)).await
+        };
+        match (loaded, fresh) {
+            (Ok((loaded, took)), fresh) => {
+                let counter = if fresh.is_some() { &self.counters.early_refreshes } else { &self.counters.misses };
+                let entry = self.store(names, versions, lease, loaded, took).await;
+                end(leader, entry, counter)
+            }
+            // The value has not expired yet.
+            (Err(_), Some(entry)) if self.is_current(names, versions) => end(leader, entry, &self.counters.l2_hits),
+            (Err(error), _) => {
+                add(&self.counters.misses, 1);
+                let stale = stale.filter(|_| self.is_current(names, versions));
+                leader.end(LoadOutcome::Failed { failure: error.to_failure(), stale: stale.clone() });
+                match stale {
+                    Some(entry) if accepts_stale => Ok(self.stale(&entry)),
+                    _ => Err(error),
+                }
+            }
+        }
+    }
 }

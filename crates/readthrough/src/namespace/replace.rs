@@ -1,20 +1,18 @@
-//! Values that writers store in place of older ones.
+//! Values that writers store in the place of older ones.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use serde::Serialize;
-use serde::de::DeserializeOwned;
-
 use super::{Inner, Namespace};
 use crate::core::{Invalidation, Target};
-use crate::entry::{Entry, Header, encode};
+use crate::entry::{Entry, Header};
 use crate::key::{Key, Names};
+use crate::reading::Loaded;
 use crate::remote::tier::Replacement;
 use crate::stats::add;
 use crate::version_table::Versions;
 
-/// A cached value before a write: see [`Namespace::snapshot`].
+/// A cached value from before a write: see [`Namespace::snapshot`].
 pub struct Snapshot<V> {
     names: Names,
     versions: Versions,
@@ -35,19 +33,19 @@ impl<V> std::fmt::Debug for Snapshot<V> {
     }
 }
 
-impl<V: Serialize + DeserializeOwned + Send + Sync + 'static> Namespace<V> {
-    /// Replaces an older stored value by the value of a committed write; otherwise invalidates the entry.
-    ///
-    /// No later read finds the old value. [`value_version`](crate::NamespaceOptions::value_version) determines which value is
-    /// newer; the value of a newer write stays. If no value is stored, the value is not stored either: an even newer write
-    /// may have invalidated the entry. After a change of the identity by
-    /// [`Cache::set_identity`](crate::Cache::set_identity), every call invalidates, because the written data are unknown.
+impl<V: Send + Sync + 'static> Namespace<V> {
+    /// Stores the result of a committed write in the place of an older cached value, and otherwise invalidates the entry.
+    /// Either way no reader finds the old value afterwards. The value of a newer write is not replaced by that of an
+    /// older one, as [`value_version`](crate::NamespaceOptions::value_version) defines. Where nothing is cached the value
+    /// is not stored, since an even newer write may have invalidated the entry. After
+    /// [`Cache::set_identity`](crate::Cache::set_identity) has changed the identity no value is stored any more, because
+    /// nobody knows which data were written.
     pub async fn replace_if_newer(&self, key: &Key, value: V) -> Invalidation {
-        let names = Names::new(&self.0.prefix, key);
+        let names = self.0.names(key);
         let shared = Arc::clone(&self.0);
-        // A separate task, as for invalidations.
+        // A task of its own, as for invalidations.
         if self.0.core.enabled
-            && self.0.core.remote.is_some()
+            && self.0.is_shared()
             && tokio::spawn(async move { shared.replace_older(&names, value).await }).await.unwrap_or(false)
         {
             return Invalidation::Complete;
@@ -55,34 +53,34 @@ impl<V: Serialize + DeserializeOwned + Send + Sync + 'static> Namespace<V> {
         self.invalidate(key).await
     }
 
-    /// Takes a snapshot of the cached value before a write; `None` if no value is cached.
-    ///
-    /// The writer computes the new value from the snapshot and the result of the write, for
-    /// [`replace_if_unchanged`](Self::replace_if_unchanged).
+    /// Returns the cached value before a write begins that will change it, or `None` if nothing is cached. From it and
+    /// from the result of the write the caller can make a value for [`replace_if_unchanged`](Self::replace_if_unchanged).
     pub async fn snapshot(&self, key: &Key) -> Option<Snapshot<V>> {
         let shared = &self.0;
         if !shared.core.enabled {
             return None;
         }
-        let names = Names::new(&shared.prefix, key);
-        let (versions, known) = shared.local_copy(&names);
-        let entry = match known {
-            Some(known) => known,
-            None => shared.read_remote(&[&names]).await.into_iter().next().flatten()?,
+        let names = shared.names(key);
+        let local = shared.local(&names);
+        let entry = match local.fresh {
+            Some(entry) => entry,
+            None => shared.stored_one(&names).await.filter(|entry| !entry.is_expired(shared.core.clock.now_ms()))?,
         };
         let value = entry.value.clone()?;
-        Some(Snapshot { names, versions, entry, value })
+        Some(Snapshot { names, versions: local.versions, entry, value })
     }
 
-    /// Invalidates the group of the snapshot, or the entry if it has no group, and stores the new value in the same step.
+    /// Invalidates the group of a value, or the value if it is in no group, and stores this value in the same step: the
+    /// result of the write, made from the value of the snapshot. If anything of the group was invalidated since the
+    /// snapshot, by any process, the value is not stored.
     ///
-    /// If any process has invalidated the group since the snapshot, the value is not stored. The stored value expires when
-    /// the snapshot would have expired. [`coherence`](crate::coherence#values-of-writers) has the argument for correctness.
+    /// The value expires when the value of the snapshot would have. [`coherence`](crate::coherence) explains why no other
+    /// write can be missing in it for longer than in a loaded value.
     pub async fn replace_if_unchanged(&self, snapshot: Snapshot<V>, value: V) -> Invalidation {
         let shared = Arc::clone(&self.0);
         let name = snapshot.names.group.as_ref().unwrap_or(&snapshot.names.entry).clone();
         let target = Target { name, counters: Arc::clone(&shared.counters) };
-        // A separate task, as for invalidations.
+        // A task of its own, as for invalidations.
         if tokio::spawn(async move { shared.replace_snapshot(snapshot, value).await }).await.unwrap_or(false) {
             return Invalidation::Complete;
         }
@@ -90,74 +88,84 @@ impl<V: Serialize + DeserializeOwned + Send + Sync + 'static> Namespace<V> {
     }
 }
 
-impl<V: Serialize + DeserializeOwned + Send + Sync + 'static> Inner<V> {
-    /// Replaces an older value in Redis. Returns `false` if no older value is known.
+impl<V: Send + Sync + 'static> Inner<V> {
+    /// Stores a value in the place of an older one in the second tier. Returns `false` if there is none, or nothing is
+    /// known of it.
     async fn replace_older(&self, names: &Names, value: V) -> bool {
         let Some(version) = self.options.value_version else { return false };
-        let Some((remote, handle)) = self.core.reader() else {
-            return false;
-        };
-        if handle.term != 0 {
+        let Some(tier) = self.tier() else { return false };
+        if tier.handle.term != 0 {
             return false;
         }
-        let old = self.fetch(remote, &handle, &[names]).await.into_iter().next().flatten();
+        let old = self.fetch(&tier, &[names]).await.into_iter().next().flatten();
         let Some(old) = old.filter(|old| old.header.version < version(&value)) else { return false };
-        let load = Duration::from_micros(old.header.load_micros.into());
-        let epoch = handle.epoch(self.options.name);
-        let (entry, bytes) = self.encode_entry(epoch, old.header.generation, Some(value), load);
-        let is_replaced = self.replace(names, &old.header, &entry, &bytes, &names.entry).await;
+        let took = Duration::from_micros(old.header.load_micros.into());
+        let epoch = tier.handle.epoch(self.options.name);
+        let loaded = Loaded::new(Some(value));
+        let header = self.header((epoch, old.header.generation), old.header.tags.clone(), &loaded, took);
+        let told = self.replace(names, &old.header, &header, loaded.value.as_ref(), &names.entry).await.is_some();
         self.core.versions.increment(&names.entry);
-        is_replaced
+        told
     }
 
-    /// Replaces the value of a snapshot. Returns `false` if it is no longer stored.
+    /// Stores a value in the place of the one that it was made of. Returns `false` if that is not stored any more.
     async fn replace_snapshot(&self, snapshot: Snapshot<V>, value: V) -> bool {
         let Snapshot { names, versions, entry: old, .. } = snapshot;
         let name = names.group.as_ref().unwrap_or(&names.entry);
         let version = self.options.value_version.map_or(0, |version| version(&value));
-        // The expiry of the snapshot stays, because only the snapshot was loaded from the database. The random generation
-        // distinguishes this value from any value that was stored and removed meanwhile.
-        let header = Header { version, generation: rand::random::<u64>() | 1, ..old.header };
-        let Some(payload) = encode(&value) else { return false };
-        let bytes = [&header.to_bytes()[..], &payload].concat();
-        let entry = Arc::new(Entry { header, value: Some(Arc::new(value)), bytes: bytes.len() });
-        if self.core.remote.is_some() {
-            if !self.replace(&names, &old.header, &entry, &bytes, name).await {
-                return false;
+        // The old value tells when it was last known to be what the database has. The random generation makes sure that no
+        // value which was stored since, and is gone again, is taken for it.
+        let header = Header { version, generation: rand::random::<u64>() | 1, ..old.header.clone() };
+        let encoded = if self.is_shared() {
+            match self.replace(&names, &old.header, &header, Some(&value), name).await {
+                Some(length) => Some(length),
+                None => return false,
             }
+        } else if self.core.remote.is_some() {
+            // The other processes have copies, too.
+            return false;
         } else {
             add(&self.counters.invalidations, 1);
             add(&self.counters.puts, 1);
-        }
-        // Stored in L1 only if no invalidation has reached this process since the snapshot.
-        let is_group = names.group.is_some();
-        if let Some(versions) = self.core.versions.increment_if_unchanged(name, is_group, versions) {
-            self.store_copy(&names, versions, &entry);
+            None
+        };
+        let bytes = self.weight(Some(&value), encoded);
+        let entry = Arc::new(Entry { header, value: Some(Arc::new(value)), bytes });
+        // Copied only if nothing was invalidated here since the old value was read.
+        if let Some(versions) = self.core.versions.increment_if_unchanged(name, names.group.is_some(), versions) {
+            self.copy(&names, versions, &entry);
         }
         true
     }
 
-    /// Replaces the entry with this header, and the generation by that of the new entry; then announces `name` to the other
-    /// processes. Returns whether both succeeded.
-    async fn replace(&self, names: &Names, old: &Header, entry: &Entry<V>, bytes: &[u8], name: &String) -> bool {
-        let Some((remote, handle)) = self.core.reader() else {
-            return false;
-        };
+    /// Replaces the entry that is stored under the header `old`, and the generation of its group by the one of `header`,
+    /// and tells the other processes that `name` has changed. Returns the size of the entry if both succeeded.
+    async fn replace(
+        &self,
+        names: &Names,
+        old: &Header,
+        header: &Header,
+        value: Option<&V>,
+        name: &str,
+    ) -> Option<usize> {
+        let tier = self.tier()?;
+        let bytes = self.encoded(header, value)?;
+        let left = header.expires_ms.saturating_sub(self.core.clock.now_ms());
         let replacement = Replacement {
             expected: &old.to_bytes(),
-            generations: (old.generation, entry.header.generation),
-            bytes,
-            ttl: entry.remaining(self.core.clock.now_ms(), self.options.ttl),
+            generations: (old.generation, header.generation),
+            bytes: &bytes,
+            ttl: Duration::from_millis(left).min(self.options.longest_ttl()) + self.options.stale_if_error,
             generation_ttl: self.generation_ttl(),
         };
-        if remote.call(&handle, handle.tier.replace(names, replacement)).await != Some(true) {
-            return false;
+        let (supervisor, handle) = (tier.supervisor, &tier.handle);
+        if supervisor.call(handle, handle.tier.replace(names, replacement)).await != Some(true) {
+            return None;
         }
-        // Redis has the new value; the copies of other processes remain.
-        let announce = handle.tier.announce(std::slice::from_ref(name), remote.node);
-        let is_announced = remote.call(&handle, announce).await.is_some();
-        add(&self.counters.invalidations, u64::from(is_announced));
-        add(&self.counters.puts, u64::from(is_announced));
-        is_announced
+        // The second tier has the new value. The copies in other processes remain to be invalidated.
+        supervisor.call(handle, handle.tier.announce(&[name.to_owned()], supervisor.node)).await?;
+        add(&self.counters.invalidations, 1);
+        add(&self.counters.puts, 1);
+        Some(bytes.len())
     }
 }

@@ -6,6 +6,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::tier::{Event, StreamPosition};
+use crate::trace::info;
 use crate::version_table::VersionTable;
 
 /// The time until which reads may use the copies in this process.
@@ -56,7 +57,7 @@ pub(crate) enum FollowUp {
 pub(crate) fn apply(versions: &VersionTable, node: u64, position: &mut StreamPosition, event: Event) -> FollowUp {
     let expected = position.sequence + 1;
     if event.position.sequence != expected {
-        tracing::info!(expected, received = event.position.sequence, "invalidation events lost; all L1 copies dropped");
+        info!(expected, received = event.position.sequence, "invalidation events lost; all L1 copies dropped");
         versions.invalidate_all();
     }
     *position = event.position;

@@ -2,11 +2,9 @@
 
 use std::fmt;
 
-use serde::Serialize;
-
 /// The reason why reads do not use Redis.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize), serde(rename_all = "snake_case"))]
 pub enum RedisFault {
     /// Redis is unreachable or exceeds the time limit.
     Unreachable,

@@ -11,6 +11,7 @@ pub(crate) mod connection;
 pub(crate) mod events;
 pub(crate) mod fault;
 pub(crate) mod pending;
+#[cfg(feature = "redis")]
 pub(crate) mod redis;
 pub(crate) mod stats;
 pub(crate) mod supervisor;

@@ -3,8 +3,6 @@
 use std::collections::HashMap;
 use std::sync::atomic::AtomicU64;
 
-use serde::Serialize;
-
 use super::fault::RedisFault;
 
 /// Counters of the commands that requests wait for.
@@ -16,14 +14,15 @@ pub(crate) struct CommandCounters {
 }
 
 /// The state of this process's connection to Redis.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct ConnectionStats {
     /// Whether reads use Redis.
-    #[serde(rename = "up")]
+    #[cfg_attr(feature = "serde", serde(rename = "up"))]
     pub is_available: bool,
     /// Whether reads use the copies in this process.
-    #[serde(rename = "l1_trusted")]
+    #[cfg_attr(feature = "serde", serde(rename = "l1_trusted"))]
     pub is_l1_fresh: bool,
     /// Commands that requests waited for.
     pub commands: u64,
@@ -32,14 +31,15 @@ pub struct ConnectionStats {
     /// How often the circuit breaker opened.
     pub breaks: u64,
     /// Names whose invalidation Redis has not received yet.
-    #[serde(rename = "owed")]
+    #[cfg_attr(feature = "serde", serde(rename = "owed"))]
     pub pending: usize,
     /// Why reads do not use Redis; `None` while they do.
     pub fault: Option<RedisFault>,
 }
 
 /// Statistics that the Redis server reports.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct RedisStats {
     /// The version of the server.

@@ -23,6 +23,7 @@ use super::stats::{CommandCounters, ConnectionStats};
 use super::tier::{Connector, RemoteError, RemoteTier, Result, StreamPosition};
 use crate::identity::CurrentIdentity;
 use crate::stats::add;
+use crate::trace::{info, warn};
 use crate::version_table::VersionTable;
 
 /// The pause between two probes of a server that does not respond.
@@ -167,7 +168,7 @@ impl RedisSupervisor {
             self.freshness.expire();
             add(&self.counters.breaks, 1);
             self.breaker.set_fault(Some(RedisFault::of(&error.0)));
-            tracing::warn!(%error, "redis failed; reads use the loader until redis responds again");
+            warn!(%error, "redis failed; reads use the loader until redis responds again");
             self.wake.notify_one();
         }
     }
@@ -247,7 +248,7 @@ impl RedisSupervisor {
                 Err(error) => {
                     let fault = RedisFault::of(&error.0);
                     if self.breaker.set_fault(Some(fault)) {
-                        tracing::warn!(%error, "{fault}; retrying every {PROBE_INTERVAL:?}");
+                        warn!(%error, "{fault}; retrying every {PROBE_INTERVAL:?}");
                     }
                     self.breaker.set_disconnected();
                     self.freshness.expire();
@@ -293,7 +294,7 @@ impl RedisSupervisor {
         if !self.breaker.close(&handle, || self.is_current(&handle)) {
             return Err(RemoteError("the connection failed during recovery".to_owned()));
         }
-        tracing::info!(is_reconnect, "redis is available");
+        info!(is_reconnect, "redis is available");
         let supervisor = Arc::clone(self);
         Ok(Some(AbortOnDrop(tokio::spawn(async move {
             if let Err(error) = supervisor.follow(follower.as_ref(), &handle, newest).await {

@@ -1,5 +1,6 @@
 //! The operations that the protocol needs of a second tier.
 
+use std::any::Any;
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -101,7 +102,7 @@ pub(crate) type Info = HashMap<String, String>;
 
 /// One connection to the second tier.
 #[async_trait]
-pub(crate) trait RemoteTier: Send + Sync {
+pub(crate) trait RemoteTier: Any + Send + Sync {
     /// Reads the state of the server, after a test of the commands that the protocol needs.
     async fn state(&self) -> Result<ServerState>;
 
@@ -110,6 +111,9 @@ pub(crate) trait RemoteTier: Send + Sync {
 
     /// Grants the lease of an entry unless it is held, atomically with the response.
     async fn acquire(&self, names: &Names, request: LeaseRequest) -> Result<LeaseResponse>;
+
+    /// Reads the generation of each group, and gives `generation` to those that have none, atomically for each group.
+    async fn generations(&self, groups: &[String], generation: u64, ttl: Duration) -> Result<Vec<u64>>;
 
     /// Stores an entry if the token and the generation still match, atomically, and releases the lease.
     async fn fill(&self, names: &Names, fill: Fill<'_>) -> Result<bool>;
@@ -138,9 +142,6 @@ pub(crate) trait RemoteTier: Send + Sync {
     /// Reads the statistics of the server.
     async fn info(&self) -> Result<Info>;
 
-    /// Runs a script of the caller.
-    async fn script(&self, script: &str, key: &str, arguments: &[i64]) -> Result<Vec<i64>>;
-
     /// Returns whether the identity of the server can change while the connection stays open.
     fn survives_failover(&self) -> bool {
         false
@@ -150,6 +151,6 @@ pub(crate) trait RemoteTier: Send + Sync {
 /// Opens connections.
 #[async_trait]
 pub(crate) trait Connector: Send + Sync {
-    /// Opens a connection. All its keys except those of scripts begin with `prefix`.
+    /// Opens a connection. All its keys begin with `prefix`.
     async fn connect(&self, prefix: &str) -> Result<Arc<dyn RemoteTier>>;
 }

@@ -23,6 +23,9 @@ use server::Server;
 /// Each odd key is a member of a group.
 const KEYS: usize = 6;
 const GROUP: &str = "g";
+/// The first two keys have a tag.
+const TAG: &str = "t";
+const TAGGED: usize = 2;
 const NODES: usize = 3;
 /// How old a value may be that another process has replaced, where L1 is on.
 const BOUND: Duration = Duration::from_millis(250);
@@ -138,12 +141,13 @@ impl World {
             .lease(Duration::from_millis(400))
             .lease_wait(Duration::from_millis(60))
             .value_version(|version| *version);
-        let values = cache.namespace(if self.options.l1 { options } else { options.without_l1() });
+        let values = cache.namespace(if self.options.l1 { options } else { options.without_l1() }).unwrap();
         Node { cache, values, incarnation, told: Arc::default() }
     }
 
     fn key(key: usize) -> Key {
-        if key % 2 == 1 { Key::in_group(GROUP, key) } else { Key::new(key) }
+        let plain = if key % 2 == 1 { Key::in_group(GROUP, key) } else { Key::new(key) };
+        if key < TAGGED { plain.tag(TAG) } else { plain }
     }
 
     /// The least version that a read on this node may return, if it begins now.
@@ -178,7 +182,10 @@ impl World {
             let keys = [Self::key(key)];
             reader
                 .values
-                .get_many_or_load(&keys, |_| async move { load().await.map(|value| vec![value]) })
+                .get_many_or_load(&keys, |_| {
+                    let load = load.clone();
+                    async move { load().await.map(|value| vec![value]) }
+                })
                 .await
                 .map(|mut values| values.remove(0))
         } else {
@@ -197,10 +204,15 @@ impl World {
     async fn write(&self, node: usize, key: usize) {
         let writer = self.nodes.lock().unwrap()[node].clone();
         sleep(Duration::from_millis(self.draw(10))).await;
-        let whole_group = key % 2 == 1 && self.draw(3) == 0;
-        let keys: Vec<usize> = if whole_group { (1..KEYS).step_by(2).collect() } else { vec![key] };
+        let whole_tag = key < TAGGED && self.draw(4) == 0;
+        let whole_group = !whole_tag && key % 2 == 1 && self.draw(3) == 0;
+        let keys: Vec<usize> = match () {
+            () if whole_tag => (0..TAGGED).collect(),
+            () if whole_group => (1..KEYS).step_by(2).collect(),
+            () => vec![key],
+        };
         let before = match self.draw(2) {
-            0 if !whole_group => writer.values.snapshot(&Self::key(key)).await,
+            0 if keys.len() == 1 => writer.values.snapshot(&Self::key(key)).await,
             _ => None,
         };
         let state = self.connect(&writer);
@@ -223,6 +235,8 @@ impl World {
         let told = if let Some(before) = before.filter(|before| *before.value() + 1 == versions[0]) {
             let left = *before.value() + 1;
             writer.values.replace_if_unchanged(before, left).await
+        } else if whole_tag {
+            writer.values.invalidate_group(TAG).await
         } else if whole_group {
             writer.values.invalidate_group(GROUP).await
         } else if self.draw(4) == 0 {
@@ -426,7 +440,7 @@ fn what_was_written_while_the_server_hung_is_not_read_back() {
             let server = Server::new(seed, true, false);
             let open = || {
                 let cache = Cache::builder().build_with(Some(Server::connect(&server)));
-                let values = cache.namespace(NamespaceOptions::<u64>::new("n").without_l1());
+                let values = cache.namespace(NamespaceOptions::<u64>::new("n").without_l1()).unwrap();
                 (cache, values)
             };
             let ((a_cache, a), (b_cache, b)) = (open(), open());

@@ -233,6 +233,20 @@ impl RemoteTier for Connection {
         .await
     }
 
+    async fn generations(&self, groups: &[String], generation: u64, ttl: Duration) -> Result<Vec<u64>> {
+        let keys: Vec<String> = groups.iter().map(|group| [&self.prefix, group.as_str()].concat()).collect();
+        self.send(move |state| {
+            let generation_of = |key: String| {
+                let known = state.get(&key).map(|bytes| String::from_utf8(bytes).unwrap().parse().unwrap());
+                let generation = known.unwrap_or(generation);
+                state.set(key, generation.to_string().into_bytes(), ttl);
+                generation
+            };
+            keys.into_iter().map(generation_of).collect()
+        })
+        .await
+    }
+
     async fn fill(&self, names: &Names, fill: Fill<'_>) -> Result<bool> {
         let (keys, bytes, tokens) = (names.keys(&self.prefix), fill.bytes.to_vec(), self.server.tokens);
         let (token, generation) = (fill.token.to_string(), fill.generation.to_string());
@@ -346,9 +360,5 @@ impl RemoteTier for Connection {
 
     async fn info(&self) -> Result<Info> {
         Ok(Info::default())
-    }
-
-    async fn script(&self, _script: &str, _key: &str, _arguments: &[i64]) -> Result<Vec<i64>> {
-        Err(RemoteError("no program runs on this server".to_owned()))
     }
 }

@@ -8,7 +8,7 @@ use testbed::Redis;
 async fn process(redis: &Redis) -> (Cache, Namespace<u64>) {
     // Longer than by default: a busy machine must not look like one of the faults.
     let cache = Cache::builder().redis(redis.url()).redis_timeout(Duration::from_millis(500)).build().unwrap();
-    let values = cache.namespace(NamespaceOptions::new("n"));
+    let values = cache.namespace(NamespaceOptions::new("n")).unwrap();
     cache.until_connected().await;
     (cache, values)
 }
@@ -87,7 +87,7 @@ async fn until_fault(cache: &Cache, fault: RedisFault) {
 
 fn connect(url: &str) -> (Cache, Namespace<u64>) {
     let cache = Cache::builder().redis(url).redis_timeout(Duration::from_millis(500)).build().unwrap();
-    let values = cache.namespace(NamespaceOptions::new("n"));
+    let values = cache.namespace(NamespaceOptions::new("n")).unwrap();
     (cache, values)
 }
 

@@ -4,13 +4,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use readthrough::{Cache, Invalidation, Key, Namespace, NamespaceOptions};
+use readthrough::{Cache, Invalidation, Key, LoadError, Namespace, NamespaceOptions};
 use testbed::{Redis, RedisCluster};
 
 /// Opens a cache as another process would.
 async fn process(url: &str) -> (Cache, Namespace<String>) {
     let cache = Cache::builder().redis(url).redis_timeout(Duration::from_secs(5)).build().unwrap();
-    let values = cache.namespace(NamespaceOptions::new("thing"));
+    let values = cache.namespace(NamespaceOptions::new("thing")).unwrap();
     cache.until_connected().await;
     (cache, values)
 }
@@ -70,7 +70,7 @@ async fn processes_share_values_on_a_cluster() {
 #[tokio::test(flavor = "multi_thread")]
 async fn without_redis_everything_stays_in_the_process() {
     let cache = Cache::builder().build().unwrap();
-    let values = cache.namespace(NamespaceOptions::<String>::new("thing"));
+    let values = cache.namespace(NamespaceOptions::<String>::new("thing")).unwrap();
     let key = Key::in_group("g", 1);
     assert_eq!(read(&values, &key, "old").await.unwrap(), "old");
     assert_eq!(read(&values, &key, "not loaded").await.unwrap(), "old");
@@ -87,7 +87,7 @@ async fn what_does_not_exist_is_remembered_and_errors_are_not() {
     let key = Key::new(1);
     assert_eq!(
         values.get_or_load(&key, || async { Err::<Option<String>, _>("no database") }).await,
-        Err("no database")
+        Err(LoadError::Failed(Arc::new("no database")))
     );
     assert_eq!(values.get_or_load(&key, || async { Ok::<_, ()>(None) }).await, Ok(None));
     assert_eq!(read(&values, &key, "not loaded").await, None);
@@ -105,7 +105,7 @@ async fn many_readers_of_a_key_share_one_load() {
     let open = async || {
         let cache = Cache::builder().redis(redis.url()).redis_timeout(Duration::from_secs(5)).build().unwrap();
         let options = NamespaceOptions::new("thing").lease(Duration::from_secs(60)).lease_wait(Duration::from_secs(60));
-        let values = cache.namespace::<String>(options);
+        let values = cache.namespace::<String>(options).unwrap();
         cache.until_connected().await;
         (cache, values)
     };
@@ -141,7 +141,7 @@ async fn a_lease_lasts_as_long_as_its_load_and_not_much_longer_than_its_process(
     let open = async || {
         let cache = Cache::builder().redis(redis.url()).redis_timeout(Duration::from_secs(5)).build().unwrap();
         let options = NamespaceOptions::new("thing").lease(Duration::from_millis(300));
-        let values = cache.namespace::<String>(options.lease_wait(Duration::from_secs(600)));
+        let values = cache.namespace::<String>(options.lease_wait(Duration::from_secs(600))).unwrap();
         cache.until_connected().await;
         (cache, values)
     };
@@ -218,7 +218,7 @@ async fn the_value_of_a_newer_write_stays() {
     let open = || async {
         let cache = Cache::builder().redis(redis.url()).redis_timeout(Duration::from_secs(5)).build().unwrap();
         let options = NamespaceOptions::<(u64, String)>::new("row").value_version(|row| row.0).without_l1();
-        let rows = cache.namespace(options);
+        let rows = cache.namespace(options).unwrap();
         cache.until_connected().await;
         (cache, rows)
     };
@@ -242,7 +242,7 @@ async fn another_shape_under_the_same_key_is_a_miss() {
     let key = Key::new(1);
     assert_eq!(read(&texts, &key, "text").await.unwrap(), "text");
     let cache = Cache::builder().redis(redis.url()).redis_timeout(Duration::from_secs(5)).build().unwrap();
-    let numbers = cache.namespace(NamespaceOptions::<u64>::new("thing"));
+    let numbers = cache.namespace(NamespaceOptions::<u64>::new("thing")).unwrap();
     cache.until_connected().await;
     assert_eq!(*numbers.get_or_load(&key, || async { Ok::<_, ()>(Some(7)) }).await.unwrap().unwrap(), 7);
     assert_eq!((cache.stats()[0].undecodable > 0, cache.stats()[0].l2_hits), (true, 0));

@@ -84,7 +84,7 @@ async fn soak(url: &str, l1: bool) {
         // A busy machine is no reason to give Redis up here: the faults have tests of their own.
         let cache = Cache::builder().redis(url).redis_timeout(Duration::from_secs(2)).build().unwrap();
         let options = NamespaceOptions::new("n").ttl(Duration::from_millis(700));
-        let values = cache.namespace(if l1 { options } else { options.without_l1() });
+        let values = cache.namespace(if l1 { options } else { options.without_l1() }).unwrap();
         cache.until_connected().await;
         processes.push((cache, values));
     }

@@ -1,6 +1,7 @@
 //! The namespaces of the cache.
 
-use readthrough::{Cache, Namespace, NamespaceOptions};
+use readthrough::{Cache, ConfigError, Namespace, NamespaceOptions};
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use tutord_core::Timestamp;
 use tutord_core::model::progress::{Activity, ActivityHistory, LeaderboardEntry, ProgressOverview, TopicSkill};
@@ -59,23 +60,23 @@ pub(super) struct Namespaces {
 }
 
 impl Namespaces {
-    pub(super) fn open(cache: &Cache, config: &CacheSettings) -> Self {
-        fn options<V>(name: &'static str, (ttl, l1): (u64, bool)) -> NamespaceOptions<V> {
+    pub(super) fn open(cache: &Cache, config: &CacheSettings) -> Result<Self, ConfigError> {
+        fn options<V: Serialize + DeserializeOwned>(name: &'static str, (ttl, l1): (u64, bool)) -> NamespaceOptions<V> {
             let options = NamespaceOptions::new(name).ttl(std::time::Duration::from_secs(ttl));
             if l1 { options } else { options.without_l1() }
         }
         let l1 = config.has_l1();
-        Self {
-            profiles: cache.namespace(options("user:profile", (config.user_profile_ttl, l1)).version(2)),
-            tokens: cache.namespace(options("session:token", (config.session_ttl, l1))),
-            sessions: cache.namespace(options("session", (config.session_ttl, l1))),
-            exercises: cache.namespace(options("exercise", (config.exercise_ttl, l1)).version(2)),
-            own_exercises: cache.namespace(options("exercise:own", (config.exercise_ttl, l1)).version(2)),
-            exercise_lists: cache.namespace(options("exercise:list", (config.exercise_list_ttl, l1)).version(2)),
-            conversations: cache.namespace(options("conversation:list", (config.conversation_ttl, l1))),
-            messages: cache.namespace(options("conversation:messages", (config.conversation_ttl, l1))),
-            progress: cache.namespace(options("progress", (config.progress_ttl, l1))),
-            leaderboards: cache.namespace(options("leaderboard", (config.leaderboard_ttl, l1))),
-        }
+        Ok(Self {
+            profiles: cache.namespace(options("user:profile", (config.user_profile_ttl, l1)).version(2))?,
+            tokens: cache.namespace(options("session:token", (config.session_ttl, l1)))?,
+            sessions: cache.namespace(options("session", (config.session_ttl, l1)))?,
+            exercises: cache.namespace(options("exercise", (config.exercise_ttl, l1)).version(2))?,
+            own_exercises: cache.namespace(options("exercise:own", (config.exercise_ttl, l1)).version(2))?,
+            exercise_lists: cache.namespace(options("exercise:list", (config.exercise_list_ttl, l1)).version(2))?,
+            conversations: cache.namespace(options("conversation:list", (config.conversation_ttl, l1)))?,
+            messages: cache.namespace(options("conversation:messages", (config.conversation_ttl, l1)))?,
+            progress: cache.namespace(options("progress", (config.progress_ttl, l1)))?,
+            leaderboards: cache.namespace(options("leaderboard", (config.leaderboard_ttl, l1)))?,
+        })
     }
 }

@@ -61,12 +61,12 @@ pub(super) async fn run(command: CacheCommand) -> anyhow::Result<()> {
     match command {
         CacheCommand::Stats(_) => {}
         CacheCommand::Warm(args) => {
-            let store = CachedStore::new(store, cache, &args.cache, PAGE_SIZES);
+            let store = CachedStore::new(store, cache, &args.cache, PAGE_SIZES)?;
             say!("Warmed {} values.", store.warm().await.context("warming the cache")?);
         }
         CacheCommand::Flush { namespace, args } => {
             // Opening the store registers the namespaces.
-            let _store = CachedStore::new(store, cache.clone(), &args.cache, PAGE_SIZES);
+            let _store = CachedStore::new(store, cache.clone(), &args.cache, PAGE_SIZES)?;
             match cache.flush(&namespace).await? {
                 Invalidation::Complete => say!("Flushed {namespace}."),
                 Invalidation::Deferred => {

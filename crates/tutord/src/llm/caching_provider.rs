@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use futures_util::stream::{BoxStream, StreamExt, iter};
-use readthrough::{Cache, Key, Namespace, NamespaceOptions};
+use readthrough::{Cache, Key, LoadError, Namespace, NamespaceOptions};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
@@ -45,7 +45,7 @@ struct CachedReply {
 }
 
 /// A load whose result is not cached.
-enum LoadError {
+enum Uncached {
     Failed(LlmError),
     /// A reply that the model did not finish.
     Partial(Reply),
@@ -59,10 +59,23 @@ impl fmt::Debug for CachingProvider {
 
 impl CachingProvider {
     /// Creates the cache of a provider's replies.
-    pub fn new(provider: Arc<dyn Provider>, cache: &Cache, options: ReplyCacheOptions) -> Self {
-        let namespace =
-            NamespaceOptions::new("llm:reply").ttl(options.ttl).lease(LEASE_TTL).lease_wait(options.timeout);
-        Self { provider, replies: cache.namespace(namespace), max_temperature: options.max_temperature }
+    ///
+    /// # Errors
+    /// Returns an error if the cache has such a namespace with other options.
+    pub fn new(
+        provider: Arc<dyn Provider>,
+        cache: &Cache,
+        options: ReplyCacheOptions,
+    ) -> Result<Self, readthrough::ConfigError> {
+        // The provider ends a request after its time limit, before the cache does.
+        let limit = options.timeout * 2;
+        let namespace = NamespaceOptions::new("llm:reply")
+            .ttl(options.ttl)
+            .lease(LEASE_TTL)
+            .lease_wait(options.timeout)
+            .soft_timeout(limit)
+            .hard_timeout(limit);
+        Ok(Self { provider, replies: cache.namespace(namespace)?, max_temperature: options.max_temperature })
     }
 
     /// Returns the cache key of a request, or `None` if its reply must not be cached.
@@ -118,13 +131,12 @@ impl Provider for CachingProvider {
         // The reply with its token count, if this request ran the loader.
         let fresh = std::sync::Mutex::new(None);
         let load = async || {
-            let reply = self.provider.complete(request).await.map_err(LoadError::Failed)?;
+            let reply = self.provider.complete(request).await.map_err(Uncached::Failed)?;
+            *fresh.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = Some(reply.clone());
             if !is_finished(&reply.finish_reason) {
-                return Err(LoadError::Partial(reply));
+                return Err(Uncached::Partial(reply));
             }
-            let cached = CachedReply { content: reply.content.clone(), model: reply.model.clone() };
-            *fresh.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = Some(reply);
-            Ok(Some(cached))
+            Ok(Some(CachedReply { content: reply.content, model: reply.model }))
         };
         let outcome = self.replies.get_or_load(&key, load).await;
         if let Some(reply) = fresh.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner) {
@@ -141,8 +153,12 @@ impl Provider for CachingProvider {
             }),
             // The loader always returns a reply.
             Ok(None) => Err(LlmError::Protocol("no reply".to_owned())),
-            Err(LoadError::Partial(reply)) => Ok(reply),
-            Err(LoadError::Failed(error)) => Err(error),
+            Err(LoadError::Failed(uncached)) => match uncached.as_ref() {
+                // Another request ran the loader and counts the tokens.
+                Uncached::Partial(reply) => Ok(Reply { tokens_used: 0, cached: true, ..reply.clone() }),
+                Uncached::Failed(error) => Err(error.clone()),
+            },
+            Err(_) => Err(LlmError::Timeout(began.elapsed())),
         }
     }
 
@@ -175,7 +191,8 @@ impl Provider for CachingProvider {
             async move {
                 if let Some(reply) = whole {
                     let load = async || Ok::<_, std::convert::Infallible>(Some(reply));
-                    let Ok(_) = replies.get_or_load(&key, load).await;
+                    // This loader neither fails nor waits.
+                    let _ = replies.get_or_load(&key, load).await;
                 }
                 chunk
             }

@@ -121,7 +121,7 @@ pub enum Chunk {
 }
 
 /// An error of a model request. The messages are for operators, and contain no text of the prompt or the reply.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, Clone, thiserror::Error)]
 pub enum LlmError {
     /// The endpoint is overloaded, broken or unreachable, and all retries failed. A later request may succeed.
     #[error("the model endpoint is unavailable: {cause}")]

@@ -30,26 +30,33 @@ impl LlmState {
     /// Returns an error if the HTTP client can't be created.
     pub fn new(settings: &LlmSettings, cache: &Cache) -> anyhow::Result<Self> {
         let usage = Arc::<Usage>::default();
-        let provider = OpenAi::from_settings(settings, Arc::clone(&usage))?.map(|model| {
-            let guarded = Arc::new(CircuitBreaker::new(Arc::new(model), Arc::clone(&usage)));
-            let provider = with_reply_cache(guarded, settings, cache);
-            Arc::new(CountingProvider::new(provider, Arc::clone(&usage))) as Arc<dyn Provider>
-        });
+        let provider = match OpenAi::from_settings(settings, Arc::clone(&usage))? {
+            Some(model) => {
+                let guarded = Arc::new(CircuitBreaker::new(Arc::new(model), Arc::clone(&usage)));
+                let provider = with_reply_cache(guarded, settings, cache)?;
+                Some(Arc::new(CountingProvider::new(provider, Arc::clone(&usage))) as Arc<dyn Provider>)
+            }
+            None => None,
+        };
         Ok(Self { provider, usage, settings: Arc::new(settings.clone()) })
     }
 }
 
 /// Returns the model, with the reply cache in front of it if caching is enabled.
-fn with_reply_cache(provider: Arc<dyn Provider>, settings: &LlmSettings, cache: &Cache) -> Arc<dyn Provider> {
+fn with_reply_cache(
+    provider: Arc<dyn Provider>,
+    settings: &LlmSettings,
+    cache: &Cache,
+) -> anyhow::Result<Arc<dyn Provider>> {
     if settings.cache_ttl == 0 || !cache.is_enabled() {
-        return provider;
+        return Ok(provider);
     }
     let options = ReplyCacheOptions {
         ttl: Duration::from_secs(settings.cache_ttl),
         max_temperature: settings.cache_max_temperature,
         timeout: Duration::from_secs(settings.timeout_seconds),
     };
-    Arc::new(CachingProvider::new(provider, cache, options))
+    Ok(Arc::new(CachingProvider::new(provider, cache, options)?))
 }
 
 impl OpenAi {

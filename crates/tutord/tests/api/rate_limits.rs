@@ -248,9 +248,10 @@ async fn two_nodes_exchange_the_counts_of_other_requests() {
         ada.get("/api/users/me").await.assert_ok();
     }
     assert_limited(&ada.get("/api/users/me").await, 100);
-    let key = format!("limit:other:user:{}", ada.user_id);
-    let count = "return {tonumber(redis.call('HGET', KEYS[1], '60000:current')) or 0}";
-    while first.cache().script(count, &key, &[]).await.unwrap() < vec![100] {
+    let mut connection = first.cache().redis_connection().unwrap();
+    let mut count = readthrough::redis::cmd("HGET");
+    count.arg(connection.key(&format!("limit:other:user:{}", ada.user_id))).arg("60000:current");
+    while count.query_async::<Option<u64>>(&mut connection).await.unwrap() < Some(100) {
         tokio::task::yield_now().await;
     }
     // The second node reads the count with its first request and rejects long before 100 requests of its own.

@@ -3,9 +3,12 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
+#[cfg(feature = "cluster")]
 use redis::cluster::ClusterClient;
+#[cfg(feature = "sentinel")]
 use redis::sentinel::{SentinelClient, SentinelNodeConnectionInfo, SentinelServerType};
 use redis::{AsyncConnectionConfig, Client, IntoConnectionInfo as _, ProtocolVersion};
+#[cfg(feature = "sentinel")]
 use tokio::sync::Mutex;
 
 use super::{Connection, Transport};
@@ -14,7 +17,9 @@ use crate::remote::tier::{Connector, RemoteError, RemoteTier, Result};
 /// The address of Redis.
 pub(crate) enum Endpoint {
     Single(Client),
+    #[cfg(feature = "sentinel")]
     Sentinel(Mutex<SentinelClient>),
+    #[cfg(feature = "cluster")]
     Cluster(ClusterClient),
 }
 
@@ -26,6 +31,9 @@ impl Endpoint {
         let (scheme, rest) = text.split_once("://").ok_or_else(|| invalid("has no scheme"))?;
         let tls = scheme.starts_with("rediss");
         let plain = if tls { "rediss" } else { "redis" };
+        if tls && cfg!(not(feature = "tls")) {
+            return Err(invalid("needs the feature `tls` of readthrough"));
+        }
         if scheme == plain {
             let info = text.into_connection_info().map_err(|error| invalid(&format!("cannot be parsed: {error}")))?;
             let settings = info.redis_settings().clone().set_protocol(ProtocolVersion::RESP3);
@@ -37,11 +45,13 @@ impl Endpoint {
         let at = if user.is_empty() { String::new() } else { format!("{user}@") };
         let path = path.split('?').next().unwrap_or_default();
         match scheme.split_once('+').map(|(_, kind)| kind) {
+            #[cfg(feature = "cluster")]
             Some("cluster") => {
                 let nodes: Vec<String> = hosts.split(',').map(|host| format!("{plain}://{at}{host}")).collect();
                 let client = ClusterClient::builder(nodes).use_protocol(ProtocolVersion::RESP3).retries(2).build()?;
                 Ok(Self::Cluster(client))
             }
+            #[cfg(feature = "sentinel")]
             Some("sentinel") => {
                 let (master, database) = path.split_once('/').unwrap_or((path, "0"));
                 if master.is_empty() {
@@ -57,6 +67,10 @@ impl Endpoint {
                 let client = SentinelClient::build(sentinels, master, Some(info), SentinelServerType::Master)?;
                 Ok(Self::Sentinel(Mutex::new(client)))
             }
+            #[cfg(not(feature = "cluster"))]
+            Some("cluster") => Err(invalid("needs the feature `cluster` of readthrough")),
+            #[cfg(not(feature = "sentinel"))]
+            Some("sentinel") => Err(invalid("needs the feature `sentinel` of readthrough")),
             _ => Err(invalid("must begin with redis://, rediss://, redis+sentinel:// or redis+cluster://")),
         }
     }
@@ -71,9 +85,11 @@ impl Connector for Endpoint {
             Self::Single(client) => {
                 Transport::Single(client.get_multiplexed_async_connection_with_config(&config).await?)
             }
+            #[cfg(feature = "sentinel")]
             Self::Sentinel(client) => {
                 Transport::Single(client.lock().await.get_async_connection_with_config(&config).await?)
             }
+            #[cfg(feature = "cluster")]
             Self::Cluster(client) => Transport::Cluster(client.get_async_connection().await?),
         };
         Ok(Arc::new(Connection { transport, prefix: prefix.to_owned() }))

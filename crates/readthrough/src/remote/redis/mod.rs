@@ -1,6 +1,7 @@
 //! The operations on Redis: single server, Sentinel, Cluster.
 
 mod endpoint;
+mod lent;
 mod scripts;
 
 use std::collections::HashMap;
@@ -9,6 +10,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use futures_util::future::try_join_all;
 use redis::aio::{ConnectionLike, MultiplexedConnection};
+#[cfg(feature = "cluster")]
 use redis::cluster_async::ClusterConnection;
 use redis::streams::{StreamId, StreamRangeReply, StreamReadReply};
 use redis::{Cmd, Pipeline, RedisFuture, Script, Value, cmd};
@@ -19,7 +21,8 @@ use super::tier::{
 };
 use crate::key::{self, Names};
 pub(crate) use endpoint::Endpoint;
-use scripts::{ACQUIRE, FILL, INVALIDATE, PROBE, RELEASE, RENEW, REPLACE};
+pub use lent::RedisConnection;
+use scripts::{ACQUIRE, FILL, GENERATION, INVALIDATE, PROBE, RELEASE, RENEW, REPLACE};
 
 /// The stream of invalidations; the key follows the prefix.
 const STREAM: &str = "readthrough:invalidations";
@@ -50,6 +53,7 @@ struct Connection {
 #[derive(Clone)]
 enum Transport {
     Single(MultiplexedConnection),
+    #[cfg(feature = "cluster")]
     Cluster(ClusterConnection),
 }
 
@@ -57,6 +61,7 @@ impl ConnectionLike for Transport {
     fn req_packed_command<'a>(&'a mut self, cmd: &'a Cmd) -> RedisFuture<'a, Value> {
         match self {
             Self::Single(connection) => connection.req_packed_command(cmd),
+            #[cfg(feature = "cluster")]
             Self::Cluster(connection) => connection.req_packed_command(cmd),
         }
     }
@@ -69,6 +74,7 @@ impl ConnectionLike for Transport {
     ) -> RedisFuture<'a, Vec<Value>> {
         match self {
             Self::Single(connection) => connection.req_packed_commands(pipeline, offset, count),
+            #[cfg(feature = "cluster")]
             Self::Cluster(connection) => connection.req_packed_commands(pipeline, offset, count),
         }
     }
@@ -76,6 +82,7 @@ impl ConnectionLike for Transport {
     fn get_db(&self) -> i64 {
         match self {
             Self::Single(connection) => connection.get_db(),
+            #[cfg(feature = "cluster")]
             Self::Cluster(connection) => connection.get_db(),
         }
     }
@@ -125,7 +132,7 @@ impl Connection {
         for key in keys {
             call.key(key);
         }
-        call.key(self.stream()).arg(STREAM_LENGTH).arg(node).arg(names.join("\n"));
+        call.key(self.stream()).arg(STREAM_LENGTH).arg(node).arg(names);
         Ok(call.invoke_async::<()>(&mut self.transport()).await?)
     }
 
@@ -182,6 +189,15 @@ impl RemoteTier for Connection {
         Ok(LeaseResponse { is_granted: granted == 1, generation, bytes })
     }
 
+    async fn generations(&self, groups: &[String], generation: u64, ttl: Duration) -> Result<Vec<u64>> {
+        try_join_all(groups.iter().map(async |group| {
+            let mut call = GENERATION.key([&self.prefix, group.as_str()].concat());
+            call.arg(generation).arg(millis(ttl));
+            Ok(call.invoke_async(&mut self.transport()).await?)
+        }))
+        .await
+    }
+
     async fn fill(&self, names: &Names, fill: Fill<'_>) -> Result<bool> {
         let mut call = self.script(&FILL, names);
         call.arg(fill.token).arg(fill.generation).arg(fill.bytes).arg(millis(fill.ttl));
@@ -206,7 +222,7 @@ impl RemoteTier for Connection {
     }
 
     async fn invalidate(&self, names: &[String], node: u64) -> Result<()> {
-        if let Transport::Single(_) = self.transport {
+        if matches!(self.transport, Transport::Single(_)) {
             return self.remove(names.iter().flat_map(|name| self.keys_to_remove(name)).collect(), names, node).await;
         }
         // The names are in many slots. All are removed before the event: a process that receives the event first could
@@ -248,24 +264,14 @@ impl RemoteTier for Connection {
         Ok(fields)
     }
 
-    async fn script(&self, script: &str, key: &str, arguments: &[i64]) -> Result<Vec<i64>> {
-        let script = Script::new(script);
-        let mut call = script.key(key);
-        for argument in arguments {
-            call.arg(argument);
-        }
-        Ok(call.invoke_async(&mut self.transport()).await?)
-    }
-
     fn survives_failover(&self) -> bool {
-        matches!(self.transport, Transport::Cluster(_))
+        !matches!(self.transport, Transport::Single(_))
     }
 }
 
 fn event(id: StreamId) -> Option<Event> {
     let sequence = id.get("number")?;
-    let names: String = id.get("names")?;
-    let names = names.lines().map(str::to_owned).collect();
+    let names = id.map.keys().filter(|field| !matches!(field.as_str(), "number" | "node")).cloned().collect();
     Some(Event { node: id.get("node")?, names, position: StreamPosition { id: id.id, sequence } })
 }
 

@@ -21,6 +21,21 @@ pub(super) static ACQUIRE: LazyLock<Script> = LazyLock::new(|| {
     )
 });
 
+/// Returns the generation of a group, its only key, and creates it if it is missing.
+pub(super) static GENERATION: LazyLock<Script> = LazyLock::new(|| {
+    Script::new(
+        r"
+        local generation = redis.call('GET', KEYS[1])
+        if generation then
+            redis.call('PEXPIRE', KEYS[1], ARGV[2])
+        else
+            generation = ARGV[1]
+            redis.call('SET', KEYS[1], generation, 'PX', ARGV[2])
+        end
+        return generation",
+    )
+});
+
 /// Stores the entry if the lease and the generation match.
 pub(super) static FILL: LazyLock<Script> = LazyLock::new(|| {
     Script::new(
@@ -78,7 +93,7 @@ pub(super) static PROBE: LazyLock<Script> = LazyLock::new(|| {
 });
 
 /// Removes its first keys, and appends an event to the stream, its last key. The sequence number of the event follows that
-/// of the event before, so that readers detect trimmed events.
+/// of the event before, so that readers detect trimmed events. Each name is a field of the event.
 pub(super) static INVALIDATE: LazyLock<Script> = LazyLock::new(|| {
     Script::new(
         r"
@@ -87,8 +102,13 @@ pub(super) static INVALIDATE: LazyLock<Script> = LazyLock::new(|| {
         local newest = redis.call('XREVRANGE', stream, '+', '-', 'COUNT', 1)
         local number = 1
         if newest[1] then number = tonumber(newest[1][2][2]) + 1 end
-        redis.call('XADD', stream, 'MAXLEN', '~', ARGV[1], '*',
-            'number', string.format('%.0f', number), 'node', ARGV[2], 'names', ARGV[3])
+        local event = {'XADD', stream, 'MAXLEN', '~', ARGV[1], '*',
+            'number', string.format('%.0f', number), 'node', ARGV[2]}
+        for index = 3, #ARGV do
+            event[#event + 1] = ARGV[index]
+            event[#event + 1] = ''
+        end
+        redis.call(unpack(event))
         return number",
     )
 });

@@ -17,7 +17,7 @@ use tutord_core::{Result, Timestamp};
 
 use super::super::effects::CacheEffect;
 use super::super::namespaces::TokenOwner;
-use super::{CachedStore, fresh};
+use super::{CachedStore, fresh, read_error};
 
 #[async_trait]
 impl Users for CachedStore {
@@ -32,7 +32,7 @@ impl Users for CachedStore {
 
     async fn user(&self, id: i64) -> Result<Option<Loaded<User>>> {
         let load = async || self.store.user(id).await.map(fresh);
-        let found = self.namespaces.profiles.get_or_load(&Key::new(id), load).await?;
+        let found = self.namespaces.profiles.get_or_load(&Key::new(id), load).await.map_err(read_error)?;
         Ok(found.map(|user| self.loaded(user)))
     }
 
@@ -88,14 +88,16 @@ impl Sessions for CachedStore {
         if !self.cache.is_enabled() {
             return self.store.identity(access).await;
         }
-        let Some(owner) = self.namespaces.tokens.get_or_load(&key, owner).await? else { return Ok(None) };
+        let Some(owner) = self.namespaces.tokens.get_or_load(&key, owner).await.map_err(read_error)? else {
+            return Ok(None);
+        };
         let TokenOwner { session_id, user_id, expires_at } = *owner;
         let Some(user) = self.user(user_id).await? else { return Ok(None) };
         // The row of an expired token can be purged before its session ends.
         if expires_at > Timestamp::now() {
             let session = Key::in_group(user_id, session_id);
             let live = async || Ok::<_, tutord_core::Error>(self.store.identity(access).await?.map(|_| ()));
-            if self.namespaces.sessions.get_or_load(&session, live).await?.is_none() {
+            if self.namespaces.sessions.get_or_load(&session, live).await.map_err(read_error)?.is_none() {
                 return Ok(None);
             }
         }

@@ -18,7 +18,7 @@ use tutord_core::store::{Conversations, Loaded};
 use super::super::effects::{CacheEffect, conversation_group};
 use super::super::namespaces::Namespaces;
 use super::PageSizes;
-use super::{CachedStore, Replacement, empty_page, fresh, page_member};
+use super::{CachedStore, Replacement, empty_page, fresh, page_member, read_error};
 
 /// The first pages that a student reads after a message, with the default page sizes.
 struct FirstPages {
@@ -93,7 +93,7 @@ impl Conversations for CachedStore {
     async fn list_conversations(&self, user_id: i64, page: &PageRequest) -> Result<Loaded<Page<Conversation>>> {
         let key = list_key(user_id, page);
         let load = async || self.store.list_conversations(user_id, page).await.map(|found| fresh(Some(found)));
-        let found = self.namespaces.conversations.get_or_load(&key, load).await?;
+        let found = self.namespaces.conversations.get_or_load(&key, load).await.map_err(read_error)?;
         Ok(found.map_or_else(|| Loaded::Fresh(empty_page()), |page| self.loaded(page)))
     }
 
@@ -115,7 +115,7 @@ impl Conversations for CachedStore {
         }
         let key = messages_key(user_id, id, order, page.limit);
         let load = async || self.store.conversation_page(user_id, id, order, page).await.map(fresh);
-        let found = self.namespaces.messages.get_or_load(&key, load).await?;
+        let found = self.namespaces.messages.get_or_load(&key, load).await.map_err(read_error)?;
         Ok(found.map(|page| self.loaded(page)))
     }
 

@@ -15,7 +15,7 @@ use tutord_core::{LocalDate, Result, Timestamp};
 
 use super::super::effects::{CacheEffect, own_exercise};
 use super::super::namespaces::OwnExercises;
-use super::{CachedStore, fresh, owned, page_member};
+use super::{CachedStore, fresh, owned, page_member, read_error};
 
 #[async_trait]
 impl Exercises for CachedStore {
@@ -58,11 +58,12 @@ impl Exercises for CachedStore {
             let found = fresh(self.store.exercise(user_id, id).await?);
             Ok::<_, tutord_core::Error>(found.filter(|exercise| !exercise.generated_by_ai))
         };
-        if let Some(found) = self.namespaces.exercises.get_or_load(&Key::new(id), load).await? {
+        if let Some(found) = self.namespaces.exercises.get_or_load(&Key::new(id), load).await.map_err(read_error)? {
             return Ok(Some(self.loaded(found)));
         }
         let load = async || self.store.exercise(user_id, id).await.map(fresh);
-        let found = self.namespaces.own_exercises.get_or_load(&own_exercise(user_id, id), load).await?;
+        let found =
+            self.namespaces.own_exercises.get_or_load(&own_exercise(user_id, id), load).await.map_err(read_error)?;
         Ok(found.map(|exercise| self.loaded(exercise)))
     }
 
@@ -72,7 +73,7 @@ impl Exercises for CachedStore {
             let found = self.store.newest_daily(user_id).await?;
             Ok::<_, tutord_core::Error>(found.map(|newest| OwnExercises::Daily(Box::new(newest))))
         };
-        match owned(self.namespaces.exercise_lists.get_or_load(&key, load).await?) {
+        match owned(self.namespaces.exercise_lists.get_or_load(&key, load).await.map_err(read_error)?) {
             Some(OwnExercises::Daily(newest)) => Ok(Some(*newest)),
             _ => Ok(None),
         }
@@ -130,7 +131,7 @@ impl Exercises for CachedStore {
             let found = self.store.exercise_history(user_id, status, page).await?;
             Ok::<_, tutord_core::Error>(Some(OwnExercises::Page(found)))
         };
-        match owned(self.namespaces.exercise_lists.get_or_load(&key, load).await?) {
+        match owned(self.namespaces.exercise_lists.get_or_load(&key, load).await.map_err(read_error)?) {
             Some(OwnExercises::Page(found)) => Ok(found),
             _ => self.store.exercise_history(user_id, status, page).await,
         }
@@ -146,7 +147,7 @@ impl Exercises for CachedStore {
             let found = self.store.ended_exercises(user_id, limit).await?;
             Ok::<_, tutord_core::Error>(Some(OwnExercises::Ended(found)))
         };
-        match owned(self.namespaces.exercise_lists.get_or_load(&key, load).await?) {
+        match owned(self.namespaces.exercise_lists.get_or_load(&key, load).await.map_err(read_error)?) {
             Some(OwnExercises::Ended(found)) => Ok(found),
             _ => self.store.ended_exercises(user_id, limit).await,
         }

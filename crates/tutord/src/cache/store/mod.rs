@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use futures_util::future::{BoxFuture, join, join_all};
-use readthrough::{Cache, Invalidation, Key};
+use readthrough::{Cache, ConfigError, Invalidation, Key, LoadError};
 use tokio_util::task::TaskTracker;
 use tracing::Instrument as _;
 use tutord_core::model::change::Change;
@@ -58,10 +58,18 @@ pub struct CachedStore {
 
 impl CachedStore {
     /// Creates a cached store in front of a database.
-    pub fn new(store: Arc<dyn Database>, cache: Cache, settings: &CacheSettings, pages: PageSizes) -> Self {
-        let namespaces = Arc::new(Namespaces::open(&cache, settings));
+    ///
+    /// # Errors
+    /// Returns an error if the cache has such namespaces with other options.
+    pub fn new(
+        store: Arc<dyn Database>,
+        cache: Cache,
+        settings: &CacheSettings,
+        pages: PageSizes,
+    ) -> std::result::Result<Self, ConfigError> {
+        let namespaces = Arc::new(Namespaces::open(&cache, settings)?);
         let has_l1 = cache.is_enabled() && settings.has_l1();
-        Self { store, cache, namespaces, pages, has_l1, begun: Mutex::default(), written: AtomicBool::new(false) }
+        Ok(Self { store, cache, namespaces, pages, has_l1, begun: Mutex::default(), written: AtomicBool::new(false) })
     }
 
     /// Returns a value that the cache returned: shared if it is in memory, where later reads find it.
@@ -131,7 +139,7 @@ impl CachedStore {
             let found = |place: usize| exercises.iter().find(|exercise| ids.get(place) == Some(&exercise.id)).cloned();
             Ok::<_, tutord_core::Error>(places.into_iter().map(found).collect())
         };
-        self.namespaces.exercises.get_many_or_load(&keys, load).await?;
+        self.namespaces.exercises.get_many_or_load(&keys, load).await.map_err(read_error)?;
         let today = utc_day(Timestamp::now());
         let mut warmed = keys.len();
         for metric in Metric::ALL {
@@ -200,6 +208,14 @@ async fn invalidate(cache: &Cache, namespaces: &Namespaces, writes: &[CacheEffec
         told &= matches!(cache.flush(namespace).await, Ok(Invalidation::Complete));
     }
     told
+}
+
+/// Returns the error of a cached read. All requests that waited for the same load have it.
+fn read_error(error: LoadError<tutord_core::Error>) -> tutord_core::Error {
+    match error {
+        LoadError::Failed(error) => Arc::unwrap_or_clone(error),
+        _ => tutord_core::Error::Timeout,
+    }
 }
 
 /// Returns the value of a cache result.

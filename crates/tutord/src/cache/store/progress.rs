@@ -14,7 +14,7 @@ use tutord_core::{LocalDate, Result, Timestamp};
 
 use super::super::effects::{CacheEffect, LEADERBOARDS};
 use super::super::namespaces::OwnProgress;
-use super::{CachedStore, empty_page, owned, page_member};
+use super::{CachedStore, empty_page, owned, page_member, read_error};
 
 impl CachedStore {
     /// Returns one query result about a student's progress.
@@ -27,7 +27,9 @@ impl CachedStore {
     where
         L: Future<Output = Result<Option<OwnProgress>>> + Send,
     {
-        Ok(owned(self.namespaces.progress.get_or_load(&Key::in_group(user_id, member), load).await?))
+        Ok(owned(
+            self.namespaces.progress.get_or_load(&Key::in_group(user_id, member), load).await.map_err(read_error)?,
+        ))
     }
 }
 
@@ -75,7 +77,13 @@ impl Progress for CachedStore {
         let member = format!("{metric}:{period}:{starts_on}:{language}:{}", page_member(page));
         let load = async || self.store.leaderboard(board, page).await.map(Some);
         let key = Key::in_group(LEADERBOARDS, member);
-        Ok(self.namespaces.leaderboards.get_or_load(&key, load).await?.map_or_else(empty_page, Arc::unwrap_or_clone))
+        Ok(self
+            .namespaces
+            .leaderboards
+            .get_or_load(&key, load)
+            .await
+            .map_err(read_error)?
+            .map_or_else(empty_page, Arc::unwrap_or_clone))
     }
 
     async fn leaderboard_around(&self, board: &Board, user_id: i64, neighbours: i64) -> Result<Neighbourhood> {

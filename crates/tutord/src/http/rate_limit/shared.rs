@@ -1,9 +1,10 @@
 //! The counts of all processes in Redis.
 
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use readthrough::Cache;
+use readthrough::redis::Script;
 
 use super::{Counter, Rule, SharedCounts, Subject, Windows, lock, unix_time};
 
@@ -14,38 +15,42 @@ const REPORT_INTERVAL: Duration = Duration::from_secs(1);
 ///
 /// Arguments: the number of requests; whether to count them in any case; the limit and the length in milliseconds of
 /// each window. Returns: whether the requests fit; the time; for each window its number and both counts.
-const COUNT: &str = r"
-    local time = redis.call('TIME')
-    local now = time[1] * 1000 + math.floor(time[2] / 1000)
-    local requests, anyhow = tonumber(ARGV[1]), ARGV[2] == '1'
-    local fits, longest, states = 1, 0, {}
-    for index = 3, #ARGV, 2 do
-        local limit, length = tonumber(ARGV[index]), tonumber(ARGV[index + 1])
-        local window = math.floor(now / length)
-        local stored = redis.call('HMGET', KEYS[1], length .. ':window', length .. ':current', length .. ':previous')
-        local at, current = tonumber(stored[1]) or 0, tonumber(stored[2]) or 0
-        local previous = tonumber(stored[3]) or 0
-        if window > at then
-            previous = window == at + 1 and current or 0
-            current = 0
+static COUNT: LazyLock<Script> = LazyLock::new(|| {
+    Script::new(
+        r"
+        local time = redis.call('TIME')
+        local now = time[1] * 1000 + math.floor(time[2] / 1000)
+        local requests, anyhow = tonumber(ARGV[1]), ARGV[2] == '1'
+        local fits, longest, states = 1, 0, {}
+        for index = 3, #ARGV, 2 do
+            local limit, length = tonumber(ARGV[index]), tonumber(ARGV[index + 1])
+            local window = math.floor(now / length)
+            local stored = redis.call('HMGET', KEYS[1], length .. ':window', length .. ':current', length .. ':previous')
+            local at, current = tonumber(stored[1]) or 0, tonumber(stored[2]) or 0
+            local previous = tonumber(stored[3]) or 0
+            if window > at then
+                previous = window == at + 1 and current or 0
+                current = 0
+            end
+            if previous * (1 - (now / length - window)) + current + math.max(requests, 1) > limit then fits = 0 end
+            longest = math.max(longest, length)
+            states[#states + 1] = {length, window, current, previous}
         end
-        if previous * (1 - (now / length - window)) + current + math.max(requests, 1) > limit then fits = 0 end
-        longest = math.max(longest, length)
-        states[#states + 1] = {length, window, current, previous}
-    end
-    local answer = {fits, now}
-    for _, state in ipairs(states) do
-        if requests > 0 and (fits == 1 or anyhow) then
-            state[3] = state[3] + requests
-            redis.call('HSET', KEYS[1], state[1] .. ':window', state[2], state[1] .. ':current', state[3],
-                state[1] .. ':previous', state[4])
+        local answer = {fits, now}
+        for _, state in ipairs(states) do
+            if requests > 0 and (fits == 1 or anyhow) then
+                state[3] = state[3] + requests
+                redis.call('HSET', KEYS[1], state[1] .. ':window', state[2], state[1] .. ':current', state[3],
+                    state[1] .. ':previous', state[4])
+            end
+            answer[#answer + 1] = state[2]
+            answer[#answer + 1] = state[3]
+            answer[#answer + 1] = state[4]
         end
-        answer[#answer + 1] = state[2]
-        answer[#answer + 1] = state[3]
-        answer[#answer + 1] = state[4]
-    end
-    redis.call('PEXPIRE', KEYS[1], longest * 2)
-    return answer";
+        redis.call('PEXPIRE', KEYS[1], longest * 2)
+        return answer",
+    )
+});
 
 /// The result of the script.
 pub(super) struct CountResult {
@@ -107,7 +112,12 @@ async fn run(
     for (limit, length) in &windows.0 {
         arguments.extend([i64::from(*limit), i64::try_from(length.as_millis()).ok()?]);
     }
-    let answer = cache.script(COUNT, &key(rule, subject), &arguments).await?;
+    let mut connection = cache.redis_connection()?;
+    let mut call = COUNT.key(connection.key(&key(rule, subject)));
+    for argument in arguments {
+        call.arg(argument);
+    }
+    let answer: Vec<i64> = call.invoke_async(&mut connection).await.ok()?;
     let (&[fits, now], states) = answer.split_first_chunk()?;
     let now = Duration::from_millis(u64::try_from(now).ok()?);
     let mut counters = Vec::with_capacity(windows.0.len());

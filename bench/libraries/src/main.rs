@@ -38,6 +38,9 @@ enum Command {
         /// The number of reads.
         #[arg(default_value_t = 1_000_000)]
         times: usize,
+        /// The number of concurrent readers.
+        #[arg(long, default_value_t = 1)]
+        readers: usize,
     },
     /// Runs random schedules of one configuration, and prints what the checker finds.
     Stale {
@@ -60,7 +63,7 @@ async fn main() -> anyhow::Result<()> {
 async fn run(command: Command) -> anyhow::Result<()> {
     match command {
         Command::Run { report, quick } => measure(&report, quick).await,
-        Command::Profile { variant, times } => profile(variant, times).await,
+        Command::Profile { variant, times, readers } => profile(variant, times, readers).await,
         Command::Stale { variant, seeds } => {
             let found = schedule::one(variant, &Redis::start().await?.url(), 0..seeds).await?;
             println!("{}: {} of {} reads are stale", variant.name(), found.stale(), found.reads);
@@ -72,11 +75,11 @@ async fn run(command: Command) -> anyhow::Result<()> {
     }
 }
 
-async fn profile(variant: Variant, times: usize) -> anyhow::Result<()> {
+async fn profile(variant: Variant, times: usize, readers: usize) -> anyhow::Result<()> {
     let redis = Redis::start().await?;
     let (subject, load, ids) = (variant.open(&redis.url()).await?, load::Load::immediate(), speed::fresh(512));
     subject.time_reads(&ids, 2 * ids.len(), &load).await?;
-    let took = subject.time_reads(&ids, times, &load).await?;
+    let took = subject.time_concurrent_reads(&ids, times, readers, &load).await?;
     println!("{}: {} a read", variant.name(), measure::time(took.as_nanos() as f64 / times as f64));
     Ok(())
 }

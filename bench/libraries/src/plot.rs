@@ -98,7 +98,7 @@ fn legend(area: &Area<'_>, panels: &[Panel]) -> anyhow::Result<()> {
         if panels.iter().flat_map(|panel| &panel.bars).any(|bar| bar.kind == kind) {
             area.draw(&Rectangle::new([(left, 48), (left + 12, 60)], colour(kind).filled()))?;
             area.draw_text(name, &text(13, &MUTED, HPos::Left), (left + 18, 54))?;
-            left += 44 + 8 * i32::try_from(name.len()).unwrap_or(0);
+            left += 50 + 6 * i32::try_from(name.len()).unwrap_or(0);
         }
     }
     Ok(())

@@ -21,7 +21,7 @@ impl Readthrough {
         if setup.tiers == Tiers::Redis {
             options = options.without_l1();
         }
-        let profiles = cache.namespace(options);
+        let profiles = cache.namespace(options)?;
         tokio::time::timeout(Duration::from_secs(10), cache.until_connected()).await?;
         Ok(Self { _cache: cache, profiles, invalidates: true })
     }

@@ -265,9 +265,9 @@ fn schedule_section(schedules: &[(Variant, Found)]) -> String {
         "\n## Stale reads after a completed write\n\n{} processes of {} tasks each run the same random schedules of reads and writes for every \
          library. A write changes the database, then invalidates as the library documents it. A read is stale if it began after \
          the invalidation of a newer write had returned. *Late by* is the time from that return to the beginning of the \
-         read.\n\nAn L1 in the other process may be stale until the message of the invalidation arrives; no library here promises \
-         otherwise. Stale reads in the writer's process, and all stale reads without an L1, are values that were stored after \
-         their invalidation.\n\n![Stale reads after a completed write](stale.svg)\n{}",
+         read.\n\nAn L1 in the other process can be stale until the message of the invalidation arrives. Stale \
+         reads in the writer's process, and all stale reads without an L1, are values that were stored after their \
+         invalidation.\n\n![Stale reads after a completed write](stale.svg)\n{}",
         schedule::PROCESSES,
         schedule::TASKS,
         table(

@@ -1,10 +1,13 @@
-//! `cargo xtask bench`.
+//! `cargo xtask bench` and `cargo xtask bench --libraries`.
 
 use std::path::PathBuf;
 use std::process::Command;
 
 use crate::install;
 use crate::test::cargo;
+
+/// The comparison of cache libraries, which is no member of the workspace.
+pub(crate) const MANIFEST: &str = "bench/libraries/Cargo.toml";
 
 /// Options of the benchmarks.
 #[derive(Debug, clap::Args)]
@@ -16,11 +19,18 @@ pub(crate) struct Args {
     /// than 10 %.
     #[arg(long, value_name = "OLD_DIR", conflicts_with = "quick")]
     compare: Option<PathBuf>,
+    /// Compare readthrough with other cache libraries instead, and write bench/libraries/report. Builds
+    /// bench/libraries, a workspace of its own, with the profile `release`.
+    #[arg(long, conflicts_with = "compare")]
+    libraries: bool,
 }
 
 /// Builds tutord and the benchmarks, and runs them.
 pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     install::missing()?;
+    if args.libraries {
+        return libraries(args.quick);
+    }
     install::run(&mut cargo(&["build", "--profile", "dist", "--package", "tutord", "--package", "bench"]))?;
     let mut measure = Command::new("target/dist/bench");
     match &args.compare {
@@ -28,6 +38,18 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
         None => measure.arg("all"),
     };
     if args.quick {
+        measure.arg("--quick");
+    }
+    install::run(&mut measure)
+}
+
+/// Builds and runs the comparison of cache libraries.
+fn libraries(quick: bool) -> anyhow::Result<()> {
+    let build = ["build", "--release", "--locked", "--manifest-path", MANIFEST, "--target-dir", "target/libraries"];
+    install::run(&mut cargo(&build))?;
+    let mut measure = Command::new("target/libraries/release/bench-libraries");
+    measure.arg("run");
+    if quick {
         measure.arg("--quick");
     }
     install::run(&mut measure)

@@ -25,7 +25,10 @@ async fn run_steps(all: bool, nextest: &[String]) -> anyhow::Result<Vec<(&'stati
         anyhow::Ok(())
     };
     step("install what is missing", &mut install::missing)?;
-    step("format", &mut || install::run(&mut cargo(&["fmt", "--all", "--check"])))?;
+    step("format", &mut || {
+        install::run(&mut cargo(&["fmt", "--all", "--check"]))?;
+        install::run(&mut cargo(&["fmt", "--manifest-path", crate::bench::MANIFEST, "--check"]))
+    })?;
     step("lints", &mut || {
         install::run(&mut cargo(&[
             "clippy",

@@ -64,7 +64,7 @@ impl Drop for CallGuard {
             let start = call.timer.start().unwrap_or(now);
             let shape = call.pending_shapes.into_iter().next().unwrap_or_else(|| collector.cancelled_shape());
             context::count(&collector, &shape, None);
-            context::complete(&collector, &shape, now, now.saturating_duration_since(start), Outcome::Cancelled);
+            context::complete(&collector, &shape, now, now.saturating_duration_since(start), Outcome::Cancelled, None);
         }
     }
 }
@@ -126,7 +126,7 @@ struct OpenQuery {
 
 impl OpenQuery {
     fn end(self, collector: &Arc<Collector>, end: Instant, outcome: Outcome) {
-        context::complete(collector, &self.shape, end, end.saturating_duration_since(self.start), outcome);
+        context::complete(collector, &self.shape, end, end.saturating_duration_since(self.start), outcome, None);
     }
 }
 

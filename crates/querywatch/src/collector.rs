@@ -8,9 +8,11 @@ use crate::events::{Finding, FindingKind, Outcome, Sink, SlowStatement, Statemen
 use crate::finding_log::FindingLog;
 use crate::registry::{Completion, RecordResult, Registry, Shape};
 use crate::routes::{RouteId, RouteTable};
-use crate::shape;
+use crate::shape::{self, Dialect};
 use crate::slow_log::SlowLog;
 use crate::stats::{ReadTime, SLOTS};
+use crate::text_cache::{CachedShape, TextCache};
+use crate::unscoped::UnscopedLog;
 
 /// The maximum length of a logged shape, in characters.
 const MAX_LOGGED_CHARS: usize = 200;
@@ -25,6 +27,7 @@ pub(crate) struct Settings {
     pub(crate) compare_parameters: bool,
     pub(crate) capture_cancelled_sql: bool,
     pub(crate) capture_locations: bool,
+    pub(crate) dialect: Dialect,
 }
 
 /// Capacities of a collector.
@@ -47,6 +50,8 @@ pub(crate) struct Collector {
     pub(crate) slow_log: SlowLog,
     pub(crate) slow_count: AtomicU64,
     pub(crate) finding_log: FindingLog,
+    pub(crate) unscoped: UnscopedLog,
+    texts: TextCache,
 }
 
 impl std::fmt::Debug for Collector {
@@ -92,6 +97,8 @@ impl Collector {
             slow_log: SlowLog::new(capacities.slow_statements),
             slow_count: AtomicU64::new(0),
             finding_log: FindingLog::default(),
+            unscoped: UnscopedLog::new(),
+            texts: TextCache::default(),
         }
     }
 
@@ -110,7 +117,19 @@ impl Collector {
         self.registry.get_or_insert(shape::id(sql), sql, self.now())
     }
 
+    /// Returns the hash of a text and its shape.
+    pub(crate) fn shape_of(&self, sql: &str) -> (u64, CachedShape) {
+        self.texts.get_or_insert(sql, || self.compute_shape(sql))
+    }
+
+    /// Computes the shape of a text.
+    pub(crate) fn compute_shape(&self, sql: &str) -> CachedShape {
+        let folded = shape::fold(sql, self.settings.dialect);
+        CachedShape { shape: self.shape(&folded.shape), has_parameters: folded.has_parameters }
+    }
+
     /// Returns the shape of cancelled statements whose text is unknown.
+    #[cfg(feature = "diesel")]
     pub(crate) fn cancelled_shape(&self) -> Arc<Shape> {
         self.shape(CANCELLED)
     }
@@ -120,6 +139,7 @@ impl Collector {
         &self,
         shape: &Arc<Shape>,
         (end, duration, outcome): (Instant, Duration, Outcome),
+        rows: Option<u64>,
         route: RouteId,
         request_id: impl FnOnce() -> Option<String>,
     ) {
@@ -129,6 +149,7 @@ impl Collector {
             duration,
             is_error: matches!(outcome, Outcome::Failed | Outcome::Cancelled),
             is_slow: duration >= self.settings.slow_threshold,
+            rows,
             route,
         };
         let mut result = shape.record(completion);
@@ -137,7 +158,7 @@ impl Collector {
             result = self.registry.get_or_insert(shape.id, &shape.sql, self.now()).record(completion);
         }
         if self.forwards_statements {
-            let statement = Statement { sql: &shape.sql, duration, outcome };
+            let statement = Statement { sql: &shape.sql, duration, outcome, rows };
             self.sinks.iter().filter(|sink| sink.wants_statements()).for_each(|sink| sink.on_statement(&statement));
         }
         if let RecordResult::Slow(suppressed) = result {

@@ -9,6 +9,7 @@ use crate::events::Outcome;
 use crate::registry::Shape;
 use crate::routes::{NO_ROUTE, RouteId};
 use crate::scope_state::ScopeState;
+use crate::unscoped;
 
 tokio::task_local! {
     static SCOPE: CurrentScope;
@@ -39,9 +40,23 @@ pub(crate) fn with_current<T>(read: impl FnOnce(&CurrentScope) -> T) -> Option<T
     SCOPE.try_with(read).ok()
 }
 
+/// The target of the spans of scopes, by which the layer for sqlx finds the scope of a worker thread.
+#[cfg(feature = "sqlx")]
+pub(crate) const SPAN_TARGET: &str = "querywatch::scope";
+
+/// Creates the span of a scope.
+#[cfg(feature = "sqlx")]
+fn span(scope: &CurrentScope) -> tracing::Span {
+    // The layer reads the scope when the span is created.
+    SCOPE.sync_scope(scope.clone(), || tracing::trace_span!(target: SPAN_TARGET, "scope"))
+}
+
 /// Runs a future in a scope.
 pub(crate) async fn run_in<F: Future>(scope: Option<CurrentScope>, future: F) -> F::Output {
     match scope {
+        #[cfg(feature = "sqlx")]
+        Some(scope) => tracing::Instrument::instrument(SCOPE.scope(scope.clone(), future), span(&scope)).await,
+        #[cfg(not(feature = "sqlx"))]
         Some(scope) => SCOPE.scope(scope, future).await,
         None => future.await,
     }
@@ -50,6 +65,9 @@ pub(crate) async fn run_in<F: Future>(scope: Option<CurrentScope>, future: F) ->
 /// Runs a closure in a scope.
 pub(crate) fn run_in_sync<T>(scope: Option<CurrentScope>, work: impl FnOnce() -> T) -> T {
     match scope {
+        #[cfg(feature = "sqlx")]
+        Some(scope) => span(&scope).in_scope(|| SCOPE.sync_scope(scope.clone(), work)),
+        #[cfg(not(feature = "sqlx"))]
         Some(scope) => SCOPE.sync_scope(scope, work),
         None => work(),
     }
@@ -66,7 +84,7 @@ pub(crate) fn origin() -> Option<Origin> {
 /// Counts a statement in the current scope and the scopes around it. `parameters` is a hash of its values if they are
 /// known.
 pub(crate) fn count(collector: &Collector, shape: &Arc<Shape>, parameters: Option<u64>) {
-    with_current(|current| {
+    let counted = with_current(|current| {
         if current.allows_repeats || shape.allows_repeats || shape.is_transaction_control {
             current.state.count(shape);
         } else {
@@ -78,6 +96,12 @@ pub(crate) fn count(collector: &Collector, shape: &Arc<Shape>, parameters: Optio
             outer = state.parent.as_ref();
         }
     });
+    if counted.is_none() {
+        // Origins need a backtrace for each new statement.
+        let capture = collector.settings.capture_locations;
+        collector.unscoped.add(shape, capture);
+        unscoped::PROCESS.add(shape, capture);
+    }
 }
 
 /// Records a statement that ended.
@@ -87,10 +111,11 @@ pub(crate) fn complete(
     end: Instant,
     duration: Duration,
     outcome: Outcome,
+    rows: Option<u64>,
 ) {
     let route = add_duration(collector, duration);
     let request_id = || with_current(|current| current.state.request_id.clone()).flatten();
-    collector.record(shape, (end, duration, outcome), route, request_id);
+    collector.record(shape, (end, duration, outcome), rows, route, request_id);
 }
 
 /// Adds the duration of a statement to the current scope and the scopes around it. Returns the route.

@@ -55,6 +55,8 @@ pub struct Statement<'a> {
     pub duration: Duration,
     /// How the statement ended.
     pub outcome: Outcome,
+    /// Number of returned or changed rows, if the driver reports it.
+    pub rows: Option<u64>,
 }
 
 /// A statement that reached the threshold of slow statements.

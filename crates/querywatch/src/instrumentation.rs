@@ -10,15 +10,14 @@ use foldhash::quality::{FoldHasher, RandomState};
 
 use crate::call::{self, StatementTimer};
 use crate::collector::Collector;
+use crate::context;
 use crate::events::Outcome;
-use crate::registry::{IdMap, Shape};
+use crate::registry::IdMap;
+use crate::text_cache::{CachedShape, MAX_TEXTS};
 use crate::watch::Watch;
-use crate::{context, shape};
 
 /// The separator that diesel writes between a statement and its values.
 const BINDS: &str = " -- binds: ";
-/// The maximum number of texts whose shapes a connection caches. More texts than that contain values.
-const MAX_CACHED_TEXTS: usize = 512;
 /// The maximum capacity of a buffer that is reused, in bytes.
 const MAX_BUFFER_BYTES: usize = 64 * 1024;
 
@@ -31,13 +30,6 @@ pub struct ConnectionInstrumentation {
     shapes: IdMap<CachedShape>,
     buffer: String,
     timer: StatementTimer,
-}
-
-#[derive(Debug)]
-struct CachedShape {
-    shape: Arc<Shape>,
-    /// Whether the text has placeholders.
-    has_parameters: bool,
 }
 
 impl Watch {
@@ -84,7 +76,7 @@ impl ConnectionInstrumentation {
         context::count(&self.collector, &cached.shape, values);
         let outcome = if failed { Outcome::Failed } else { Outcome::Finished };
         if let Some(duration) = call::finish(&self.collector, &mut self.timer, now, &cached.shape, outcome) {
-            context::complete(&self.collector, &cached.shape, now, duration, outcome);
+            context::complete(&self.collector, &cached.shape, now, duration, outcome, None);
         }
     }
 
@@ -108,14 +100,13 @@ impl ConnectionInstrumentation {
     #[cold]
     fn cache(&mut self, text: u64, query: &dyn DebugQuery) {
         let _ = write!(TextWriter(&mut self.buffer), "{query}");
-        let folded = shape::fold(&self.buffer);
-        let shape = self.collector.shape(&folded.shape);
+        let computed = self.collector.compute_shape(&self.buffer);
         self.buffer.clear();
         self.buffer.shrink_to(MAX_BUFFER_BYTES);
-        if self.shapes.len() >= MAX_CACHED_TEXTS {
+        if self.shapes.len() >= MAX_TEXTS {
             self.shapes.clear();
         }
-        self.shapes.insert(text, CachedShape { shape, has_parameters: folded.has_parameters });
+        self.shapes.insert(text, computed);
     }
 }
 

@@ -29,6 +29,28 @@ pub(crate) fn find(backtrace: &Backtrace) -> Option<String> {
     innermost(&backtrace.to_string(), &directory.to_string_lossy())
 }
 
+/// Returns what started the task or thread of a backtrace, if it is known, and the innermost frame of the program.
+pub(crate) fn find_with_spawner(backtrace: &Backtrace) -> (Option<&'static str>, Option<String>) {
+    let directory = std::env::current_dir().unwrap_or_default();
+    let text = backtrace.to_string();
+    (spawner(&text), innermost(&text, &directory.to_string_lossy()))
+}
+
+/// Returns what started a task or thread.
+fn spawner(backtrace: &str) -> Option<&'static str> {
+    // The innermost frame decides: the workers of tokio and the tests of libtest run on threads of their own.
+    const FRAMES: [(&str, Option<&str>); 6] = [
+        ("rayon_core::", Some("rayon")),
+        ("tokio::runtime::blocking::task::BlockingTask", Some("tokio::task::spawn_blocking")),
+        ("tokio::runtime::task::", Some("tokio::spawn")),
+        ("test::run_test", None),
+        ("std::thread::lifecycle::spawn_unchecked", Some("std::thread::spawn")),
+        ("std::thread::Builder::spawn_unchecked", Some("std::thread::spawn")),
+    ];
+    let frame = |line: &str| FRAMES.iter().find(|(symbol, _)| line.contains(symbol)).map(|(_, spawner)| *spawner);
+    backtrace.lines().find_map(frame).flatten()
+}
+
 /// Parses the text of a backtrace, which is its only stable form. `./` is the current directory.
 fn innermost(backtrace: &str, directory: &str) -> Option<String> {
     let mut lines = backtrace.lines().map(str::trim).peekable();

@@ -44,6 +44,7 @@ pub(crate) struct Shape {
     pub(crate) id: u64,
     pub(crate) sql: Box<str>,
     pub(crate) is_transaction_control: bool,
+    #[cfg_attr(not(feature = "diesel"), expect(dead_code, reason = "only diesel ends a query before its rows"))]
     pub(crate) may_return_rows: bool,
     /// Whether repetitions of the shape are no finding.
     pub(crate) allows_repeats: bool,
@@ -69,6 +70,7 @@ pub(crate) struct Completion {
     pub(crate) duration: Duration,
     pub(crate) is_error: bool,
     pub(crate) is_slow: bool,
+    pub(crate) rows: Option<u64>,
     pub(crate) route: RouteId,
 }
 
@@ -115,7 +117,7 @@ impl Shape {
         if self.is_evicted() {
             return RecordResult::Evicted;
         }
-        state.recorder.record(completion.slot, completion.duration, completion.is_error);
+        state.recorder.record(completion.slot, completion.duration, completion.is_error, completion.rows);
         state.last_slot = state.last_slot.max(completion.slot);
         state.calls += 1;
         if completion.route != NO_ROUTE {
@@ -231,10 +233,12 @@ impl Registry {
         let mut evicted = self.evicted();
         for (_, _, id) in by_recency.into_iter().take(self.max.div_ceil(10)) {
             if let Some(shape) = shapes.remove(&id) {
-                let state = shape.state();
+                let mut state = shape.state();
                 evicted.merged.add(&state.recorder, now);
                 evicted.slow += state.slow;
                 evicted.shapes += 1;
+                // Scopes and connections may still refer to the shape.
+                state.recorder = DurationRecorder::default();
                 shape.evicted.store(true, Ordering::Relaxed);
             }
         }
@@ -256,7 +260,7 @@ mod tests {
 
     fn completion(slot: u64, route: RouteId) -> Completion {
         let duration = Duration::from_micros(5);
-        Completion { slot, end: Instant::now(), duration, is_error: false, is_slow: false, route }
+        Completion { slot, end: Instant::now(), duration, is_error: false, is_slow: false, rows: None, route }
     }
 
     #[test]

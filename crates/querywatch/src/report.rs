@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use crate::events::{Finding, head};
 use crate::scope_state::{ScopeState, ShapeCalls};
+use crate::unscoped;
 
 /// The statements and findings of a scope.
 #[derive(Debug)]
@@ -16,12 +17,15 @@ pub struct Report {
     pub db_time: Duration,
     /// The findings of the scope and its inner scopes.
     pub findings: Vec<Finding>,
+    /// Number of statements that ran outside of every scope while this scope was open: those of its watch, or those of the
+    /// whole process for a scope without a watch. Statements of spawned tasks and threads are among them.
+    pub unscoped: u64,
     state: Arc<ScopeState>,
 }
 
 impl Report {
     pub(crate) fn new(state: Arc<ScopeState>, findings: Vec<Finding>) -> Self {
-        Self { statements: state.statements(), db_time: state.db_time(), findings, state }
+        Self { statements: state.statements(), db_time: state.db_time(), findings, unscoped: state.unscoped(), state }
     }
 
     /// Returns the shapes of the scope, most frequent first.
@@ -29,21 +33,45 @@ impl Report {
         self.state.shapes()
     }
 
-    /// Asserts that the scope issued at most `budget` statements and has no findings. Intended for tests.
+    /// Asserts that the scope issued statements, at most `budget` of them, and has no findings. Intended for tests.
+    ///
+    /// A budget of 0 asserts that the scope issued none.
     ///
     /// # Panics
-    /// Panics if the scope exceeds the budget or has findings. The message lists the statements.
+    /// Panics if the scope exceeds the budget, has findings, or issued no statement although the budget allows some: then
+    /// the connection is not watched, or a task or thread lost the scope. The message lists the statements, including
+    /// those outside of every scope.
     #[track_caller]
     pub fn assert_budget(&self, budget: u32) {
+        assert!(
+            self.statements > 0 || budget == 0,
+            "no statement was recorded, but the budget is {budget}: set the instrumentation of the connection, or expect \
+             none with a budget of 0{}",
+            self.details()
+        );
         let within = self.statements <= budget && self.findings.is_empty();
         assert!(within, "{} statements, at most {budget} allowed{}", self.statements, self.details());
+    }
+
+    /// Asserts that no statement ran outside of every scope while this scope was open. Intended for tests, and for scopes
+    /// with a watch of their own: otherwise it also fails for statements of other tests.
+    ///
+    /// # Panics
+    /// Panics if there were such statements. The message lists them, and names what spawned their task or thread.
+    #[track_caller]
+    pub fn assert_no_unscoped(&self) {
+        assert!(self.unscoped == 0, "the scope lost statements{}", self.describe_unscoped());
+    }
+
+    fn describe_unscoped(&self) -> String {
+        unscoped::describe(self.unscoped, &self.state.unscoped_statements())
     }
 
     fn details(&self) -> String {
         let findings = self.findings.iter().map(|finding| format!("\n  {finding}"));
         let shapes = self.shapes();
         let shapes = shapes.iter().map(|shape| format!("\n  {} × {}", shape.calls, head(&shape.sql, 200)));
-        findings.chain(shapes).collect()
+        findings.chain(shapes).chain([self.describe_unscoped()]).collect()
     }
 }
 

@@ -78,7 +78,7 @@ impl Scope {
     }
 
     fn open(mut self) -> ScopeGuard {
-        self.0.parent = context::current().map(|outer| outer.state);
+        self.0.start(context::current().map(|outer| outer.state));
         ScopeGuard { state: Arc::new(self.0), is_closed: false }
     }
 }

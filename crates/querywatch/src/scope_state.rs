@@ -13,9 +13,15 @@ use crate::events::{Finding, FindingKind, hex, unix_ms};
 use crate::location;
 use crate::registry::{IdMap, Shape};
 use crate::routes::{NO_ROUTE, RouteId};
+use crate::unscoped::{self, UnscopedLog, UnscopedStatement};
 
 /// The maximum number of findings of inner scopes that a report repeats.
 const MAX_INNER_FINDINGS: usize = 100;
+
+/// The maximum number of shapes of a scope. Above it, the scope merges the half with the fewest statements.
+const MAX_SHAPES: usize = 128;
+/// The id and text of the entry that merges shapes.
+const OTHER: (&str, &str) = ("other", "(further shapes)");
 
 /// A budget, and where the program set it.
 pub(crate) type Budget = (u32, &'static Location<'static>);
@@ -42,6 +48,8 @@ pub(crate) struct ScopeState {
     pub(crate) traceparent: Option<String>,
     statements: AtomicU32,
     nanos: AtomicU64,
+    /// The number of statements outside of every scope when this scope started.
+    unscoped_before: u64,
     details: Mutex<ScopeDetails>,
 }
 
@@ -49,6 +57,8 @@ pub(crate) struct ScopeState {
 struct ScopeDetails {
     budget: Option<Budget>,
     usage: IdMap<ShapeUsage>,
+    /// Statements of merged shapes.
+    other_calls: u32,
     inner_findings: Vec<Finding>,
 }
 
@@ -104,9 +114,24 @@ impl ShapeUsage {
     }
 }
 
+impl ScopeDetails {
+    /// Merges the half of the shapes with the fewest statements. A repetition in progress remains, because its statements
+    /// are more frequent than those of most shapes.
+    #[cold]
+    fn merge_rare_shapes(&mut self) {
+        let mut by_calls: Vec<(u32, u64)> = self.usage.iter().map(|(id, usage)| (usage.calls, *id)).collect();
+        by_calls.sort_unstable();
+        for (calls, id) in by_calls.into_iter().take(MAX_SHAPES / 2) {
+            self.usage.remove(&id);
+            self.other_calls = self.other_calls.saturating_add(calls);
+        }
+    }
+}
+
 impl ScopeState {
     pub(crate) fn new(collector: Option<Arc<Collector>>, route: RouteId) -> Self {
         Self {
+            unscoped_before: 0,
             collector,
             parent: None,
             route: AtomicU32::new(route),
@@ -142,12 +167,12 @@ impl ScopeState {
         self.collector.as_ref().and_then(|collector| collector.routes.name(route))
     }
 
-    /// Counts a statement. `parameters` is a hash of its values if they are known.
+    /// Counts a statement.
     pub(crate) fn count(&self, shape: &Arc<Shape>) {
         self.count_with(shape, |_| {});
     }
 
-    /// Counts a statement as a possible repetition.
+    /// Counts a statement as a possible repetition. `parameters` is a hash of its values if they are known.
     pub(crate) fn count_repeat(&self, shape: &Arc<Shape>, parameters: Option<u64>, settings: &Settings) {
         self.count_with(shape, |usage| usage.add_repeat(parameters, settings));
     }
@@ -155,6 +180,9 @@ impl ScopeState {
     fn count_with(&self, shape: &Arc<Shape>, update: impl FnOnce(&mut ShapeUsage)) {
         self.statements.fetch_add(1, Ordering::Relaxed);
         let mut details = self.details();
+        if details.usage.len() >= MAX_SHAPES && !details.usage.contains_key(&shape.id) {
+            details.merge_rare_shapes();
+        }
         let usage = details.usage.entry(shape.id).or_insert_with(|| ShapeUsage::new(shape));
         usage.calls += 1;
         update(usage);
@@ -172,6 +200,26 @@ impl ScopeState {
         Duration::from_nanos(AtomicU64::load(&self.nanos, Ordering::Relaxed))
     }
 
+    /// Starts the scope within another one.
+    pub(crate) fn start(&mut self, parent: Option<Arc<Self>>) {
+        self.parent = parent;
+        self.unscoped_before = self.unscoped_log().count();
+    }
+
+    fn unscoped_log(&self) -> &UnscopedLog {
+        self.collector.as_ref().map_or(&unscoped::PROCESS, |collector| &collector.unscoped)
+    }
+
+    /// Returns the number of statements that ran outside of every scope since this scope started.
+    pub(crate) fn unscoped(&self) -> u64 {
+        self.unscoped_log().count().saturating_sub(self.unscoped_before)
+    }
+
+    /// Returns the statements that ran outside of every scope since this scope started, if they are captured.
+    pub(crate) fn unscoped_statements(&self) -> Vec<UnscopedStatement> {
+        self.unscoped_log().since(self.unscoped_before)
+    }
+
     /// Returns the shapes, most frequent first.
     pub(crate) fn shapes(&self) -> Vec<ShapeCalls> {
         let details = self.details();
@@ -181,6 +229,9 @@ impl ScopeState {
             calls: usage.calls,
         };
         let mut shapes: Vec<ShapeCalls> = details.usage.values().map(calls).collect();
+        if details.other_calls > 0 {
+            shapes.push(ShapeCalls { id: OTHER.0.to_owned(), sql: OTHER.1.to_owned(), calls: details.other_calls });
+        }
         shapes.sort_by(|one, other| (other.calls, &one.sql).cmp(&(one.calls, &other.sql)));
         shapes
     }

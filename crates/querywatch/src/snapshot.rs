@@ -8,6 +8,7 @@ use serde::Serialize;
 use crate::events::{Finding, SlowStatement, hex};
 use crate::registry::{RegistryTotals, Shape};
 use crate::stats::{MergedStats, Point, ReadTime, SLOTS, Stats};
+use crate::unscoped::UnscopedStatement;
 use crate::watch::Watch;
 
 /// The id and text of the entry that merges the evicted shapes.
@@ -72,6 +73,8 @@ pub struct Totals {
     pub folded_shapes: u64,
     /// Number of findings of all scopes, before merging.
     pub findings: u64,
+    /// Number of statements outside of every scope.
+    pub unscoped: u64,
 }
 
 impl Watch {
@@ -99,6 +102,12 @@ impl Watch {
     /// Returns the stored slow statements, newest first.
     pub fn slow_statements(&self) -> Vec<SlowStatement> {
         self.0.slow_log.all()
+    }
+
+    /// Returns statements that ran outside of every scope; at most 50 distinct ones, and only if
+    /// [`capture_locations`](crate::WatchBuilder::capture_locations) is set. [`Totals::unscoped`] counts all.
+    pub fn unscoped_statements(&self) -> Vec<UnscopedStatement> {
+        self.0.unscoped.since(0)
     }
 
     /// Returns the findings, newest first; at most 200.
@@ -133,6 +142,7 @@ impl Watch {
             shapes,
             folded_shapes: evicted,
             findings: self.0.finding_log.count(),
+            unscoped: self.0.unscoped.count(),
         }
     }
 

@@ -26,6 +26,8 @@ pub struct Stats {
     pub errors: u64,
     /// Statements per second.
     pub per_second: f64,
+    /// Number of rows that the statements returned or changed; `None` if no driver reported it.
+    pub rows: Option<u64>,
     /// The sum of the durations.
     pub total_us: u64,
     /// The median.
@@ -59,6 +61,7 @@ pub struct Point {
 pub(crate) struct SlotStats {
     calls: u64,
     errors: u64,
+    rows: Option<u64>,
     nanos: u64,
     max_us: u64,
     /// Created with the first value. Grows with the longest value, up to 13 kB.
@@ -66,10 +69,11 @@ pub(crate) struct SlotStats {
 }
 
 impl SlotStats {
-    fn record(&mut self, duration: Duration, is_error: bool) {
+    fn record(&mut self, duration: Duration, is_error: bool, rows: Option<u64>) {
         let us = u64::try_from(duration.as_micros()).unwrap_or(MAX_US).min(MAX_US);
         self.calls += 1;
         self.errors += u64::from(is_error);
+        self.rows = add_rows(self.rows, rows);
         self.nanos = self.nanos.saturating_add(u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX));
         self.max_us = self.max_us.max(us);
         self.record_n(us, 1);
@@ -86,7 +90,7 @@ impl SlotStats {
     }
 
     fn add(&mut self, other: &Self) {
-        self.count(other.calls, other.errors, other.nanos, other.max_us);
+        self.count((other.calls, other.errors, other.rows), other.nanos, other.max_us);
         match (&mut self.histogram, &other.histogram) {
             (Some(own), Some(other)) => drop(own.add(other)),
             (own @ None, other) => own.clone_from(other),
@@ -94,9 +98,10 @@ impl SlotStats {
         }
     }
 
-    fn count(&mut self, calls: u64, errors: u64, nanos: u64, max_us: u64) {
+    fn count(&mut self, (calls, errors, rows): (u64, u64, Option<u64>), nanos: u64, max_us: u64) {
         self.calls += calls;
         self.errors += errors;
+        self.rows = add_rows(self.rows, rows);
         self.nanos = self.nanos.saturating_add(nanos);
         self.max_us = self.max_us.max(max_us);
     }
@@ -104,6 +109,7 @@ impl SlotStats {
     /// Resets the counters without releasing the memory.
     fn clear(&mut self) {
         (self.calls, self.errors, self.nanos, self.max_us) = (0, 0, 0, 0);
+        self.rows = None;
         if let Some(histogram) = &mut self.histogram {
             histogram.reset();
         }
@@ -121,6 +127,7 @@ impl SlotStats {
             calls: self.calls,
             errors: self.errors,
             per_second,
+            rows: self.rows,
             total_us: self.nanos / 1_000,
             p50_us: self.percentile(0.5),
             p95_us: self.percentile(0.95),
@@ -130,12 +137,21 @@ impl SlotStats {
     }
 }
 
+/// Adds two numbers of rows, of which either may be unknown.
+fn add_rows(one: Option<u64>, other: Option<u64>) -> Option<u64> {
+    match (one, other) {
+        (Some(one), Some(other)) => Some(one.saturating_add(other)),
+        (one, other) => one.or(other),
+    }
+}
+
 /// A slot that is closed.
 #[derive(Debug)]
 struct ClosedSlot {
     slot: u64,
     calls: u32,
     errors: u32,
+    rows: Option<u64>,
     nanos: u64,
     max_us: u32,
     /// Durations in microseconds and their counts.
@@ -153,13 +169,13 @@ pub(crate) struct DurationRecorder {
 }
 
 impl DurationRecorder {
-    pub(crate) fn record(&mut self, slot: u64, duration: Duration, is_error: bool) {
+    pub(crate) fn record(&mut self, slot: u64, duration: Duration, is_error: bool, rows: Option<u64>) {
         // A delayed thread may record an older slot.
         if slot > self.slot {
             self.close_slot(slot);
         }
-        self.since_start.record(duration, is_error);
-        self.newest.record(duration, is_error);
+        self.since_start.record(duration, is_error, rows);
+        self.newest.record(duration, is_error, rows);
     }
 
     fn close_slot(&mut self, next: u64) {
@@ -171,6 +187,7 @@ impl DurationRecorder {
                 slot: self.slot,
                 calls: narrow(self.newest.calls),
                 errors: narrow(self.newest.errors),
+                rows: self.newest.rows,
                 nanos: self.newest.nanos,
                 max_us: narrow(self.newest.max_us),
                 values: ValueCounts::new(recorded.map(|value| (value.value_iterated_to(), value.count_at_value()))),
@@ -217,7 +234,8 @@ impl MergedStats {
         }
         for closed in recorder.closed.iter().filter(|closed| now.is_in_window(closed.slot)) {
             let stats = self.slots.entry(closed.slot).or_default();
-            stats.count(closed.calls.into(), closed.errors.into(), closed.nanos, closed.max_us.into());
+            let counts = (closed.calls.into(), closed.errors.into(), closed.rows);
+            stats.count(counts, closed.nanos, closed.max_us.into());
             for (us, count) in closed.values.iter() {
                 stats.record_n(us, count);
             }
@@ -289,7 +307,7 @@ mod tests {
     fn percentiles_are_one_percent_off_at_most() {
         let mut recorder = DurationRecorder::default();
         for time in 1..=1_000 {
-            recorder.record(0, us(time * 100), time % 100 == 0);
+            recorder.record(0, us(time * 100), time % 100 == 0, None);
         }
         let stats = merged(&recorder, now(0)).since_start(now(0));
         for (percentile, exact) in [(stats.p50_us, 50_000), (stats.p95_us, 95_000), (stats.p99_us, 99_000)] {
@@ -302,9 +320,9 @@ mod tests {
     #[test]
     fn the_window_expires_and_the_total_does_not() {
         let mut recorder = DurationRecorder::default();
-        recorder.record(0, us(10), true);
-        recorder.record(3, us(20), false);
-        recorder.record(3, us(30), false);
+        recorder.record(0, us(10), true, None);
+        recorder.record(3, us(20), false, None);
+        recorder.record(3, us(30), false, None);
         let merge = merged(&recorder, now(3));
         assert_eq!(merge.window(now(3)).calls, 3);
         let series = merge.series(now(3));
@@ -321,7 +339,7 @@ mod tests {
         assert_eq!(merge.series(now(32)).len(), 30);
         assert_eq!(merged(&recorder, now(33)).window(now(33)).calls, 0);
 
-        recorder.record(40, us(5), false);
+        recorder.record(40, us(5), false, None);
         assert_eq!(recorder.closed.len(), 0);
         assert_eq!(merged(&recorder, now(40)).window(now(40)).max_us, 5);
     }
@@ -329,9 +347,9 @@ mod tests {
     #[test]
     fn merging_keeps_the_slots() {
         let (mut one, mut other) = (DurationRecorder::default(), DurationRecorder::default());
-        one.record(0, us(10), false);
-        one.record(1, us(20), false);
-        other.record(1, us(40), true);
+        one.record(0, us(10), false, None);
+        one.record(1, us(20), false, None);
+        other.record(1, us(40), true, None);
         let mut sum = merged(&one, now(1));
         sum.add_merged(&merged(&other, now(1)), now(1));
         assert_eq!(sum.series(now(1)).iter().map(|point| point.calls).collect::<Vec<_>>(), [1, 2]);
@@ -348,7 +366,7 @@ mod tests {
         let memory = allocation_counter::measure(|| {
             for slot in 0..SLOTS {
                 // From 0.1 to 20 ms, most of them short.
-                (0..5_000_u64).for_each(|n| recorder.record(slot, us(100 + (n % 141) * (n % 141)), false));
+                (0..5_000_u64).for_each(|n| recorder.record(slot, us(100 + (n % 141) * (n % 141)), false, None));
             }
         });
         assert!((10_000..30_000).contains(&memory.bytes_current), "{} bytes", memory.bytes_current);
@@ -357,8 +375,8 @@ mod tests {
     #[test]
     fn durations_are_bounded() {
         let mut recorder = DurationRecorder::default();
-        recorder.record(0, Duration::MAX, false);
-        recorder.record(0, Duration::ZERO, false);
+        recorder.record(0, Duration::MAX, false, None);
+        recorder.record(0, Duration::ZERO, false, None);
         let stats = merged(&recorder, now(0)).since_start(now(0));
         assert_eq!((stats.calls, stats.max_us, stats.p50_us), (2, MAX_US, 0));
     }

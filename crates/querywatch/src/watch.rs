@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use crate::collector::{Capacities, Collector, Settings};
 use crate::events::Sink;
+use crate::shape::Dialect;
 
 /// Builds a [`Watch`].
 #[must_use = "a builder does nothing until it builds a watch"]
@@ -52,18 +53,27 @@ impl WatchBuilder {
     }
 
     /// Captures the text of each statement at its start, so that a statement that is cancelled within a
-    /// [`time_call`](crate::time_call) has a shape. Default: `false`, because diesel then builds the text on PostgreSQL a
+    /// `time_call` has a shape. Default: `false`, because diesel then builds the text on PostgreSQL a
     /// second time, which takes about 0.6 µs.
     pub const fn capture_cancelled_sql(mut self, capture: bool) -> Self {
         self.settings.capture_cancelled_sql = capture;
         self
     }
 
-    /// Captures which source lines issued the first and last statement of a finding. Default: only in debug builds,
+    /// Captures which source lines issued the first and last statement of a finding, and a statement outside of every
+    /// scope. Default: only in debug builds,
     /// because the first statement of each shape in a scope then captures a backtrace, which takes microseconds. Requires
     /// debug information.
     pub const fn capture_locations(mut self, capture: bool) -> Self {
         self.settings.capture_locations = capture;
+        self
+    }
+
+    /// Sets the SQL dialect, which determines what is a literal, a name or a comment. Default: PostgreSQL.
+    ///
+    /// Set it for MySQL, whose strings in double quotes and with backslashes otherwise remain in shapes.
+    pub const fn dialect(mut self, dialect: Dialect) -> Self {
+        self.settings.dialect = dialect;
         self
     }
 
@@ -106,6 +116,7 @@ impl Watch {
                 compare_parameters: false,
                 capture_cancelled_sql: false,
                 capture_locations: cfg!(debug_assertions),
+                dialect: Dialect::PostgreSql,
             },
             capacities: Capacities { shapes: 500, slow_statements: 200, window: Duration::from_mins(5) },
             repeatable: Vec::new(),

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use diesel::connection::{Instrumentation as _, InstrumentationEvent, StrQueryHelper};
-use querywatch::{ConnectionInstrumentation, Scope, Watch, time_call};
+use querywatch::{ConnectionInstrumentation, FindingKind, Outcome, Scope, Watch, time_call};
 
 /// Sends the events of a query by diesel-async on PostgreSQL.
 fn statement(instrumentation: &mut ConnectionInstrumentation, sql: &str) {
@@ -39,7 +39,7 @@ async fn a_timed_call_allocates_nothing() {
         for _ in 0..100 {
             let before = allocation_counter::measure(|| {
                 let work = time_call(async {
-                    (0..100).for_each(|_| statement(&mut instrumentation, "SELECT a FROM t WHERE id = $1"))
+                    (0..100).for_each(|_| statement(&mut instrumentation, "SELECT a FROM t WHERE id = $1"));
                 });
                 futures_util::FutureExt::now_or_never(work).unwrap();
             });
@@ -64,4 +64,43 @@ fn the_readme_states_the_memory_of_a_shape() {
     });
     let each = memory.bytes_current / shapes;
     assert!((1_000..8_000).contains(&each), "{each} bytes");
+}
+
+/// A long job must not accumulate memory, and its late repetitions must still be found.
+#[test]
+fn a_scope_with_many_shapes_is_bounded() {
+    // Each location is a backtrace, which takes memory and time.
+    for (shapes, locations) in [(100_000, false), (2_000, true)] {
+        let watch = Watch::builder().window(Duration::from_hours(24)).capture_locations(locations).build();
+        let record = |sql: &str| watch.record(sql, Duration::from_millis(1), Outcome::Finished, None);
+        let record_all = |shapes: u32| {
+            for n in 0..shapes {
+                record(&format!("SELECT column_{n} FROM a_table WHERE a_column_with_a_name = $1"));
+            }
+        };
+        // Fills the watch, so that the rest of the memory belongs to the scope.
+        record_all(1_000);
+        let (memory, report) = Scope::new(&watch, "job").run_sync(|| {
+            let memory = allocation_counter::measure(|| record_all(shapes));
+            (0..9).for_each(|_| record("SELECT late FROM a_table WHERE id = $1"));
+            memory
+        });
+        assert!(memory.bytes_current < 2_000_000, "{} bytes", memory.bytes_current);
+        let [finding] = &report.findings[..] else { panic!("{:?}", report.findings) };
+        assert_eq!((finding.kind, finding.calls), (FindingKind::NPlusOne, 9));
+        let calls = report.shapes();
+        assert!(calls.len() <= 129 && calls[0].sql == "(further shapes)", "{} shapes", calls.len());
+        assert_eq!(calls.iter().map(|shape| shape.calls).sum::<u32>(), shapes + 9);
+        println!("{shapes} shapes add {} bytes", memory.bytes_current);
+    }
+}
+
+#[test]
+fn recording_a_known_text_allocates_nothing() {
+    let watch = Watch::builder().window(Duration::from_hours(24)).capture_locations(false).build();
+    let (allocated, _) = Scope::new(&watch, "GET /").run_sync(|| {
+        let round = || (0..100).for_each(|_| watch.record("SELECT $1", Duration::ZERO, Outcome::Finished, Some(1)));
+        (0..100).map(|_| allocation_counter::measure(round).count_total).min()
+    });
+    assert_eq!(allocated, Some(0));
 }

@@ -11,4 +11,5 @@ mod postgres;
 mod scopes;
 mod slow;
 mod sqlite;
+mod unscoped;
 mod wrapper;

@@ -95,6 +95,19 @@ async fn a_route_over_its_budget_is_a_finding() {
 }
 
 #[tokio::test]
+async fn statements_outside_of_requests_are_counted() {
+    let service = Service::new();
+    let dashboard: Router = service.dashboard().router();
+    let before = page(&dashboard, "/findings").await;
+    assert!(before.contains("No statement ran outside of a request."), "{before}");
+    // The service without the layer has no scopes.
+    page(&service.routes(), "/users/7/posts").await;
+    let after = page(&dashboard, "/findings").await;
+    assert!(after.contains("7 statements belong to no request"), "{after}");
+    assert!(after.contains("SELECT id AS n FROM posts") && after.contains("tests/support/mod.rs:"), "{after}");
+}
+
+#[tokio::test]
 async fn server_timing_is_opt_in() {
     let service = Service::new();
     let app = service.routes().layer(service.layer().server_timing(true));

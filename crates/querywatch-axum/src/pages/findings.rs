@@ -18,7 +18,10 @@ pub(crate) fn view(source: &Source, base: &str) -> View {
             code { (source.repeat_setting) } "), or exceeded the statement budget of their route. A batch whose size is bounded by a constant is no problem: mark it with "
             code { "allow_repeats" } "."
         },
-        sections: vec![Section::new("findings", "Newest first", table(base, &source.watch.findings()))],
+        sections: vec![
+            Section::new("findings", "Newest first", table(base, &source.watch.findings())),
+            Section::new("unscoped", "Statements outside of requests", unscoped(source)),
+        ],
     }
 }
 
@@ -85,6 +88,43 @@ pub(crate) fn table(base: &str, findings: &[Finding]) -> Markup {
         }
     };
     scrolling("Findings", &table)
+}
+
+/// Renders the statements that no request counts.
+fn unscoped(source: &Source) -> Markup {
+    let count = source.watch.totals().unscoped;
+    if count == 0 {
+        return empty("No statement ran outside of a request.");
+    }
+    let statements = source.watch.unscoped_statements();
+    let table = html! {
+        table {
+            caption { "Statements without a request, at most 50" }
+            thead { tr {
+                th scope="col" { "Statement" }
+                th.number scope="col" { "Calls" }
+                th scope="col" { "Started by" }
+                th scope="col" { "Where" }
+            } }
+            tbody {
+                @for statement in &statements {
+                    tr {
+                        th scope="row" { code { (format::head(&statement.sql)) } }
+                        td.number { (format::count(statement.calls)) }
+                        td { (code_or(statement.spawned_by, "not known")) }
+                        td { (code_or(statement.location.as_deref(), "not known")) }
+                    }
+                }
+            }
+        }
+    };
+    html! {
+        p {
+            (format::count(count)) " statements belong to no request: those of background tasks, and those of tasks and threads that lost the scope of their request. Bind the latter with "
+            code { "in_current_scope" } "."
+        }
+        @if !statements.is_empty() { (scrolling("Statements outside of requests", &table)) }
+    }
 }
 
 /// Returns what distinguishes a finding from others, so that an open page moves its row instead of changing it.

@@ -48,6 +48,7 @@ fn tiles(source: &Source) -> Markup {
             (tile("Errors", &html! { span.bad[window.errors > 0] { (format::count(window.errors)) } }))
             (tile("Statement shapes", &html! { (format::size(totals.shapes)) }))
             (tile("Slow, since the start", &html! { span.warn[totals.slow > 0] { (format::count(totals.slow)) } }))
+            (tile("Outside of requests, since the start", &html! { (format::count(totals.unscoped)) }))
             (tile("Findings, since the start", &html! { span.warn[totals.findings > 0] { (format::count(totals.findings)) } }))
         }
     }

@@ -76,7 +76,7 @@ impl CacheBuilder {
         self
     }
 
-    /// Sets how long this process keeps its invalidations for the replay to a new master.
+    /// Sets how long this process stores its invalidations for the replay to a new master.
     #[cfg(test)]
     pub(crate) const fn replay_window(mut self, window: Duration) -> Self {
         self.replay_window = window;

@@ -14,13 +14,14 @@
 //! | a [flush](crate::Cache::flush), in another process | as with L1, also in a namespace without L1 | `simulation::no_read_is_stale_*`, `redis::failover::a_load_that_began_before_a_flush_is_not_stored` |
 //! | Redis is down or hangs | every read loads after the breaker has opened; L1 for at most `l1_staleness` | `redis::faults`, `simulation::directed` |
 //! | Redis was restarted | not at all: values from before are misses | `simulation::no_read_is_stale_*`, `redis::faults` |
-//! | a failover, with `min-replicas-to-write` 1 or more | at most `l1_staleness` | `simulation::no_read_is_stale_in_a_failover_with_min_replicas`, `redis::failover::reads_under_load_are_fresh_after_failovers` |
-//! | a failover by Sentinel, without that setting | until the processes on the old master learn of the new one, which each asks its Sentinel every `l1_staleness`, and have replayed their invalidations of the last 60 s: about a second | `simulation::reads_in_a_failover_without_min_replicas_are_stale_for_a_bounded_time`, `redis::failover::a_planned_failover_is_followed_before_the_old_master_is_demoted` |
+//! | a failover, with `min-replicas-to-write` 1 or more | L1: at most `l1_staleness`; Redis: until the next poll, 50 ms and a round trip, at most 1 s if polls hang | `simulation::no_read_is_stale_in_a_failover_with_min_replicas`, `redis::failover::reads_under_load_are_fresh_after_failovers` |
+//! | a failover by Sentinel, without that setting | until the processes on the old master learn of the new one, which each query Sentinel every `l1_staleness`, and have replayed their invalidations of the last 60 s: about a second | `simulation::reads_in_a_failover_without_min_replicas_are_stale_for_a_bounded_time`, `redis::failover::a_planned_failover_is_followed_before_the_old_master_is_demoted` |
 //! | a failover without that setting and without Sentinel, or a partition that separates processes with the old master from all Sentinels | until the old master is demoted or unreachable; logged once as a warning | none |
 //! | a process that dies after a complete invalidation on an old master that accepts writes, before the replay | until the value expires | none |
 //! | failing back to a master that was neither restarted nor demoted | as for a failover; a process that starts in the same second, and has used no other master, can read values from before the failover until another process connects | `simulation::reads_in_a_failover_*` |
 //! | a failover in a Cluster | about 250 ms, until the process reads the replication ids of all masters | none |
-//! | one server of a Cluster fails, or a slot migrates | the other keys as before; reads of its keys load, their invalidations are deferred. The servers of the two keys `readthrough:invalidations` and `readthrough:epochs` stop the use of Redis, and a process that starts waits for all servers | `redis::faults::one_dead_server_of_a_cluster_costs_its_own_keys` |
+//! | a slot of a Cluster migrates | as without the migration; reads of its keys load | `redis::faults::a_slot_that_migrates_is_invalidated_and_costs_its_own_keys` |
+//! | one server of a Cluster fails | the other keys as before; reads of its keys load, their invalidations are deferred. The servers of the two keys `readthrough:invalidations` and `readthrough:epochs` stop the use of Redis, and a process that starts waits for all servers | `redis::faults::one_dead_server_of_a_cluster_costs_its_own_keys` |
 //! | a deferred invalidation, in another process | not at all if that process lost Redis too; otherwise until the writer reaches Redis, or an outbox does, or the value expires | `simulation::directed::values_that_were_replaced_during_a_hang_are_not_read` |
 //! | a writer that exits while an invalidation is deferred | until an outbox sends it, or the value expires; [`close`](crate::Cache::close) waits and returns the number | `simulation::directed::close_sends_deferred_invalidations_or_returns_their_number` |
 //! | keys of the library are evicted or deleted, `FLUSHALL` | not at all; processes share values again within a second | `simulation::directed::lost_housekeeping_keys_*`, `redis::failover::lost_housekeeping_keys_*` |
@@ -110,7 +111,7 @@
 //! Each poll of the stream sends a write in the same round trip: the removal of a key that does not exist. A replica rejects
 //! it, and so does a master with `min-replicas-to-write` that has lost its replicas. L1 is used for 250 ms after the last
 //! such proof, Redis for one second. (With one replica only, a new master rejects writes too, until the old one follows it;
-//! with two it stays available.) Each poll reads the replication id, too, and with Sentinel the process asks for the
+//! with two it stays available.) Each poll reads the replication id, too, and with Sentinel the process queries the
 //! master every `l1_staleness`. When the master changes, the process first sends its invalidations of the last 60 s (beyond
 //! 20,000 names: a flush) to the new one, because the old one may have received them in vain.
 //!

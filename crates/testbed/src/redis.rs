@@ -141,6 +141,21 @@ impl RedisCluster {
         Ok((0..3).rev().find(|index| slot * 3 >= index * 16_384).unwrap_or(0))
     }
 
+    /// Begins the migration of a key's slot to another server. Existing keys stay where they are.
+    ///
+    /// # Errors
+    /// Returns an error if a server does not respond.
+    pub async fn begin_migration(&self, key: &str, to: usize) -> anyhow::Result<()> {
+        let from = self.server_of(key).await?;
+        let (from_port, to_port) = (self.nodes[from].port.to_string(), self.nodes[to].port.to_string());
+        let slot = cli(&["-p", &from_port, "cluster", "keyslot", key]).await?;
+        let (from_id, to_id) =
+            (cli(&["-p", &from_port, "cluster", "myid"]).await?, cli(&["-p", &to_port, "cluster", "myid"]).await?);
+        cli(&["-p", &to_port, "cluster", "setslot", slot.trim(), "importing", from_id.trim()]).await?;
+        cli(&["-p", &from_port, "cluster", "setslot", slot.trim(), "migrating", to_id.trim()]).await?;
+        Ok(())
+    }
+
     /// Kills one of the servers.
     ///
     /// # Errors

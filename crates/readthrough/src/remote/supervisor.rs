@@ -8,7 +8,7 @@
 //! 2. waits for [`QUARANTINE`] so that the other processes, which probe as often, send theirs.
 //!
 //! While the connection is in use, the supervisor polls the stream of invalidations, each time with a proof that the server
-//! is the master, and asks Sentinel for the master as often as copies may be stale.
+//! is the master, and queries Sentinel for the master as often as copies may be stale.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
@@ -40,7 +40,7 @@ pub(crate) const PROBE_INTERVAL: Duration = Duration::from_millis(250);
 pub(crate) const QUARANTINE: Duration = Duration::from_millis(1_000);
 /// How long a read of the stream waits at the server for an event.
 const STREAM_WAIT: Duration = Duration::from_millis(50);
-/// How long invalidations are kept for the replay to a new master.
+/// How long invalidations are stored for the replay to a new master.
 pub(crate) const REPLAY_WINDOW: Duration = Duration::from_secs(60);
 /// The time limit of each step of connecting.
 const CONNECT_TIMEOUT: Duration = Duration::from_millis(500);
@@ -116,7 +116,7 @@ pub(crate) struct Limits {
     pub(crate) timeout: Duration,
     /// The age of the copies in this process.
     pub(crate) staleness: Duration,
-    /// How long invalidations are kept for the replay to a new master.
+    /// How long invalidations are stored for the replay to a new master.
     pub(crate) replay_window: Duration,
 }
 

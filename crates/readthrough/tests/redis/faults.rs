@@ -53,7 +53,7 @@ async fn a_paused_server_is_not_waited_for_twice() {
     for stored in 2..1_000 {
         assert_eq!(read(&a, stored).await, stored);
     }
-    assert_eq!(a_cache.connection_stats().unwrap().failures, failures, "none of the thousand asked Redis");
+    assert_eq!(a_cache.connection_stats().unwrap().failures, failures, "none of the reads used Redis");
     until(|| !b_cache.connection_stats().unwrap().is_available).await;
     assert_eq!(read(&b, 1_000).await, 1_000);
     redis.resume().unwrap();
@@ -80,7 +80,7 @@ async fn administer(url: &str, commands: &[&str]) {
     }
 }
 
-/// Until the link says why Redis is not used.
+/// Waits for a fault.
 async fn until_fault(cache: &Cache, fault: RedisFault) {
     until(|| cache.connection_stats().unwrap().fault == Some(fault)).await;
 }
@@ -180,6 +180,26 @@ async fn one_dead_server_of_a_cluster_costs_its_own_keys() {
             tokio::task::yield_now().await;
         }
         assert_eq!(read(&b, key, 9).await, 4, "shared");
+    }
+    for cache in [&a_cache, &b_cache] {
+        assert_eq!(cache.connection_stats().unwrap().breaks, 0);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_slot_that_migrates_is_invalidated_and_costs_its_own_keys() {
+    let cluster = RedisCluster::start().await.unwrap();
+    let ((a_cache, a), (b_cache, b)) = (connect(&cluster.url()), connect(&cluster.url()));
+    a_cache.until_connected().await;
+    b_cache.until_connected().await;
+    assert_eq!((read(&a, 1).await, read(&b, 9).await), (1, 1), "shared");
+    // The hash tag of the key that `read` uses.
+    let to = (cluster.server_of("1").await.unwrap() + 1) % 3;
+    cluster.begin_migration("1", to).await.unwrap();
+    assert_eq!(a.invalidate(&Key::new(1)).await, Invalidation::Complete);
+    assert_eq!(read(&a, 2).await, 2);
+    while read(&b, 2).await != 2 {
+        tokio::task::yield_now().await;
     }
     for cache in [&a_cache, &b_cache] {
         assert_eq!(cache.connection_stats().unwrap().breaks, 0);

@@ -47,7 +47,7 @@ async fn two_processes(url: &str) {
             assert_eq!(read(&a, member, "loaded").await.unwrap(), "loaded", "the rest of the group is unusable");
         }
         assert_eq!(b.replace_if_unchanged(late, "of an old value".to_owned()).await, Invalidation::Complete);
-        assert_eq!(read(&b, key, "new").await.unwrap(), "new", "nothing of it was kept");
+        assert_eq!(read(&b, key, "new").await.unwrap(), "new", "the value was not stored");
     }
     assert_eq!((a_cache.stats()[0].puts, b_cache.stats()[0].puts), (2, 0));
     assert_eq!(b_cache.flush("thing").await.unwrap(), Invalidation::Complete);

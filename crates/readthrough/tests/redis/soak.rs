@@ -56,14 +56,14 @@ impl Oracle {
         let before = values.snapshot(&Self::key(index)).await;
         let version = self.versions[index].fetch_add(1, Ordering::SeqCst) + 1;
         let before = before.filter(|before| *before.value() + 1 == version && !version.is_multiple_of(5));
-        let told = if let Some(before) = before {
+        let outcome = if let Some(before) = before {
             values.replace_if_unchanged(before, version).await
         } else if index % 2 == 1 && version.is_multiple_of(3) {
             values.invalidate_group("odd").await
         } else {
             values.invalidate(&Self::key(index)).await
         };
-        if told == Invalidation::Complete {
+        if outcome == Invalidation::Complete {
             let mut completed = self.completed[index].lock().unwrap();
             completed.push((version, Instant::now()));
             // Old ones are implied by newer ones that are as old as the bound.

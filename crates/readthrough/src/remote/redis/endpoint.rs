@@ -63,7 +63,13 @@ impl Endpoint {
     fn cluster(scheme: &str, rest: &str) -> Result<Self, TierError> {
         let Address { at, hosts, .. } = Address::parse(rest);
         let nodes: Vec<String> = hosts.split(',').map(|host| format!("{scheme}://{at}{host}")).collect();
-        let client = ClusterClient::builder(nodes).use_protocol(ProtocolVersion::RESP3).retries(2).build()?;
+        // The pauses stay below the time limit of a command.
+        let client = ClusterClient::builder(nodes)
+            .use_protocol(ProtocolVersion::RESP3)
+            .retries(2)
+            .min_retry_wait(2)
+            .max_retry_wait(10)
+            .build()?;
         Ok(Self::Cluster(Box::new(client)))
     }
 

@@ -8,7 +8,7 @@ use tokio::sync::Mutex;
 
 use crate::remote::tier::Result;
 
-/// Sentinels, asked in turn.
+/// Sentinels, of which one is queried at a time.
 pub(crate) struct Sentinels {
     clients: Vec<Client>,
     master: String,
@@ -21,7 +21,7 @@ impl Sentinels {
         Self { clients, master: master.to_owned(), connection: Mutex::new((0, None)) }
     }
 
-    /// Asks one Sentinel for the address of the master. After an error the next one is asked.
+    /// Queries one Sentinel for the address of the master. After an error the next query uses another one.
     async fn master(&self) -> Result<Option<(String, u16)>> {
         let mut guard = self.connection.lock().await;
         let (index, connection) = &mut *guard;

@@ -144,7 +144,7 @@
 //!
 //! The simulation runs all of this, unchanged, on simulated servers and a paused clock through random schedules of readers,
 //! writers, flushes, evictions, lost commands, late commands, hangs, restarts, failovers to a replica that lags, failbacks,
-//! jumps of the clock, and restarts of processes. `without_a_part_of_the_protocol_a_stale_read_is_found` switches off one part
-//! at a time (leases, flush numbers, lineages, predecessors, the write in a poll, the replay), and
-//! the schedules find a stale read each time; the tests in `simulation::directed` have their own controls. Soak tests run on a real server, a real Cluster and a real Sentinel;
+//! jumps of the clock, and restarts of processes. `without_a_part_of_the_protocol_a_stale_read_is_found` switches off the leases or
+//! the numbers of a flush, and the schedules find a stale read; the tests in `simulation::directed` have controls of their own
+//! for a lost stream, lost epochs and clocks. The failover schedules have no control. Soak tests run on a real server, a real Cluster and a real Sentinel;
 //! `READTHROUGH_FAILOVERS=10` fails over ten times.

@@ -23,16 +23,23 @@ impl Clock {
         Self { began: Instant::now(), base_ms }
     }
 
-    fn elapsed_ms(&self) -> u64 {
-        u64::try_from(self.began.elapsed().as_millis()).unwrap_or(0)
+    #[inline]
+    fn elapsed_ms(&self, at: Instant) -> u64 {
+        u64::try_from(at.saturating_duration_since(self.began).as_millis()).unwrap_or(0)
     }
 
     pub(crate) fn now_ms(&self) -> u64 {
-        self.base_ms.load(Ordering::Relaxed).saturating_add(self.elapsed_ms())
+        self.ms_at(Instant::now())
+    }
+
+    /// Returns the shared time at a moment.
+    #[inline]
+    pub(crate) fn ms_at(&self, at: Instant) -> u64 {
+        self.base_ms.load(Ordering::Relaxed).saturating_add(self.elapsed_ms(at))
     }
 
     /// Sets the clock to the time of the server.
     pub(crate) fn set(&self, time_ms: u64) {
-        self.base_ms.store(time_ms.saturating_sub(self.elapsed_ms()), Ordering::Relaxed);
+        self.base_ms.store(time_ms.saturating_sub(self.elapsed_ms(Instant::now())), Ordering::Relaxed);
     }
 }

@@ -3,6 +3,8 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use tokio::time::Instant;
+
 use crate::clock::Clock;
 use crate::identity::CurrentIdentity;
 use crate::key::Names;
@@ -44,9 +46,10 @@ pub(crate) struct Core {
 }
 
 impl Core {
-    /// Returns whether reads may use the copies in this process.
-    pub(crate) fn is_l1_fresh(&self) -> bool {
-        self.identity.is_known() && self.remote.as_ref().is_none_or(|remote| remote.is_l1_fresh())
+    /// Returns whether reads that began at `now` may use the copies in this process.
+    #[inline]
+    pub(crate) fn is_l1_fresh(&self, now: Instant) -> bool {
+        self.identity.is_known() && self.remote.as_ref().is_none_or(|remote| remote.is_l1_fresh(now))
     }
 
     /// Returns the connection that reads of an entry may use.

@@ -95,6 +95,11 @@ impl Key {
         Self { id: group.into(), member: Some(member.into()), tags: Vec::new() }
     }
 
+    /// Returns the number of bytes of its parts.
+    pub(crate) fn length(&self) -> usize {
+        [&self.id].into_iter().chain(&self.member).chain(&self.tags).map(|part| part.0.len()).sum()
+    }
+
     /// Adds a tag. The order of the tags and duplicates don't matter.
     #[must_use]
     pub fn tag(mut self, tag: impl Into<KeyPart>) -> Self {
@@ -104,6 +109,52 @@ impl Key {
         }
         self
     }
+}
+
+/// The hashes of the beginnings of a namespace's names: a read that L1 answers makes no name.
+pub(crate) struct PrefixHashes {
+    entry: u64,
+    group: u64,
+}
+
+impl PrefixHashes {
+    /// Hashes the beginnings of names, for the prefix of [`Names::new`].
+    pub(crate) fn new(prefix: &str) -> Self {
+        Self { entry: hash(&[prefix, ":{"]), group: hash(&[GROUP, prefix, ":{"]) }
+    }
+
+    /// Returns the hash of the name of an entry.
+    #[inline]
+    pub(crate) fn entry(&self, key: &Key) -> u64 {
+        let hash = extend(extend(self.entry, key.id.as_str()), "}");
+        key.member.as_ref().map_or(hash, |member| extend(extend(hash, ":"), member.as_str()))
+    }
+
+    /// Returns the hash of the name of its group.
+    #[inline]
+    pub(crate) fn group(&self, key: &Key) -> Option<u64> {
+        key.member.as_ref().map(|_| self.of_group(&key.id))
+    }
+
+    /// Returns the hashes of the names of its tags.
+    #[inline]
+    pub(crate) fn tags(&self, key: &Key) -> impl Iterator<Item = u64> {
+        key.tags.iter().map(|tag| self.of_group(tag))
+    }
+
+    fn of_group(&self, id: &KeyPart) -> u64 {
+        extend(extend(self.group, id.as_str()), "}")
+    }
+}
+
+/// Hashes the text that consists of these parts: FNV-1a (Fowler, Noll, Vo 1991).
+pub(crate) fn hash(parts: &[&str]) -> u64 {
+    parts.iter().fold(0xcbf2_9ce4_8422_2325, |hash, part| extend(hash, part))
+}
+
+/// Returns the hash of a longer text from the hash of its beginning.
+fn extend(hash: u64, part: &str) -> u64 {
+    part.bytes().fold(hash, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))
 }
 
 /// The names of an entry. In the second tier they stand behind a prefix. The part in braces is the hash tag of Redis
@@ -123,7 +174,7 @@ impl Names {
     pub(crate) fn new(prefix: &str, key: &Key) -> Self {
         let id = key.id.as_str();
         let tags = key.tags.iter().map(|tag| group(prefix, tag)).collect();
-        // Every read makes these: `concat` allocates once, and formats nothing.
+        // `concat` allocates once, and formats nothing.
         match &key.member {
             None => Self { entry: [prefix, ":{", id, "}"].concat(), group: None, tags },
             Some(member) => Self {
@@ -220,7 +271,9 @@ mod tests {
                     None => Key { id, member: None, tags: Vec::new() },
                     Some(member) => Key { id, member: Some(KeyPart::from_bytes(member)), tags: Vec::new() },
                 };
-                let names = Names::new("v1:n", &key);
+                let (names, hashes) = (Names::new("v1:n", &key), PrefixHashes::new("v1:n"));
+                prop_assert_eq!(hashes.entry(&key), hash(&[&names.entry]));
+                prop_assert_eq!(hashes.group(&key), names.group.as_ref().map(|group| hash(&[group])));
                 for name in [Some(&names.entry), names.group.as_ref()].into_iter().flatten() {
                     prop_assert!(name.bytes().all(|byte| byte.is_ascii_graphic()), "{name}");
                     let tag = name.split('{').nth(1).and_then(|rest| rest.split('}').next());

@@ -200,7 +200,12 @@ impl<V> Waiter<V> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::key::{Key, PrefixHashes};
     use crate::version_table::VersionTable;
+
+    fn read(table: &VersionTable) -> Versions {
+        table.read(&PrefixHashes::new("v1:n"), &Key::new("entry"))
+    }
 
     fn failed() -> LoadOutcome<u64> {
         LoadOutcome::Failed { failure: Failure::TimedOut(Duration::ZERO), stale: None }
@@ -209,7 +214,7 @@ mod tests {
     #[test]
     fn a_reader_that_received_an_outcome_does_not_join_that_load_again() {
         let flights = SingleFlight::<u64>::new();
-        let versions = VersionTable::new().read("entry", None);
+        let versions = read(&VersionTable::new());
         for _ in 0..20_000 {
             let Role::Lead(leader) = flights.join("entry", versions, None) else { panic!("no load is in progress") };
             let Role::Wait(waiter) = flights.join("entry", versions, None) else { panic!("a load is in progress") };
@@ -231,20 +236,20 @@ mod tests {
     fn a_replaced_load_does_not_end_the_newer_one() {
         let flights = SingleFlight::<u64>::new();
         let table = VersionTable::new();
-        let lead = |overdue| match flights.join("entry", table.read("entry", None), overdue) {
+        let lead = |overdue| match flights.join("entry", read(&table), overdue) {
             Role::Lead(leader) => leader,
             Role::Wait(_) => panic!("a load is in progress"),
         };
         let first = lead(None);
-        table.increment("entry");
+        table.increment("v1:n:{entry}");
         drop(lead(None));
-        table.increment("entry");
+        table.increment("v1:n:{entry}");
         let third = lead(None);
         let fourth = lead(Some(third.number));
         assert!(!first.leads() && !third.leads() && fourth.leads());
         first.end(failed());
         third.end(failed());
-        let role = flights.join("entry", table.read("entry", None), None);
+        let role = flights.join("entry", read(&table), None);
         assert!(matches!(role, Role::Wait(waiter) if waiter.number == fourth.number), "the fourth load is in progress");
     }
 }

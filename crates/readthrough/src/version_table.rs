@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use crate::key::Names;
+use crate::key::{Key, PrefixHashes, hash};
 
 /// The number of counters. Names that share a counter cause an additional miss, never a stale read.
 const SLOTS: usize = 1 << 16;
@@ -33,42 +33,34 @@ impl VersionTable {
         Self { all: AtomicU64::new(0), slots: (0..SLOTS).map(|_| AtomicU64::new(0)).collect() }
     }
 
-    fn slot(&self, name: &str) -> &AtomicU64 {
+    #[inline]
+    fn slot(&self, hash: u64) -> &AtomicU64 {
         // The upper half of the hash is folded into the few bits of the index.
-        let hash = hash(name);
         &self.slots[usize::try_from((hash ^ (hash >> 32)) & (SLOTS as u64 - 1)).unwrap_or_default()]
     }
 
-    /// Reads the counters of an entry and of its group.
-    pub(crate) fn read(&self, entry: &str, group: Option<&str>) -> Versions {
+    /// Reads the counters of the names of an entry.
+    #[inline]
+    pub(crate) fn read(&self, prefix: &PrefixHashes, key: &Key) -> Versions {
         // Acquire pairs with the release in `increment`: a reader of the new number fetches after the invalidation.
+        let counter = |hash: u64| self.slot(hash).load(Ordering::Acquire);
         Versions {
             all: self.all.load(Ordering::Acquire),
-            entry: self.slot(entry).load(Ordering::Acquire),
-            group: group.map_or(0, |group| self.slot(group).load(Ordering::Acquire)),
-            tags: 0,
+            entry: counter(prefix.entry(key)),
+            group: prefix.group(key).map_or(0, counter),
+            tags: prefix.tags(key).fold(0, |sum: u64, tag| sum.wrapping_add(tag).wrapping_add(counter(tag))),
         }
-    }
-
-    /// Reads the counters of all names of an entry.
-    pub(crate) fn of(&self, names: &Names) -> Versions {
-        let versions = self.read(&names.entry, names.group.as_deref());
-        let tags = names
-            .tags
-            .iter()
-            .fold(0_u64, |sum, tag| sum.wrapping_add(hash(tag)).wrapping_add(self.slot(tag).load(Ordering::Acquire)));
-        Versions { tags, ..versions }
     }
 
     /// Invalidates all copies of an entry or of a group.
     pub(crate) fn increment(&self, name: &str) {
-        self.slot(name).fetch_add(1, Ordering::AcqRel);
+        self.slot(hash(&[name])).fetch_add(1, Ordering::AcqRel);
     }
 
     /// Invalidates all copies of an entry or of a group. Returns the new versions if nothing else has invalidated the name
     /// since `before`.
     pub(crate) fn increment_if_unchanged(&self, name: &str, is_group: bool, before: Versions) -> Option<Versions> {
-        let (slot, expected) = (self.slot(name), if is_group { before.group } else { before.entry });
+        let (slot, expected) = (self.slot(hash(&[name])), if is_group { before.group } else { before.entry });
         if slot.compare_exchange(expected, expected + 1, Ordering::AcqRel, Ordering::Acquire).is_err() {
             slot.fetch_add(1, Ordering::AcqRel);
             return None;
@@ -87,43 +79,47 @@ impl VersionTable {
     }
 }
 
-/// FNV-1a (Fowler, Noll, Vo 1991).
-fn hash(name: &str) -> u64 {
-    name.bytes().fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::key::Key;
+    use crate::key::Names;
+
+    /// Creates a member of a group, and returns it with its names.
+    fn member() -> (PrefixHashes, Key, Names, String) {
+        let key = Key::in_group(1, "member");
+        let names = Names::new("v1:n", &key);
+        let group = names.group.clone().unwrap();
+        (PrefixHashes::new("v1:n"), key, names, group)
+    }
 
     #[test]
     fn each_tag_changes_the_versions_and_other_tags_have_others() {
         let table = VersionTable::new();
-        let names = |key: Key| Names::new("v1:n", &key);
-        let tagged = names(Key::new(1).tag("a").tag("b"));
-        let mut seen = vec![table.of(&tagged)];
-        for tag in &tagged.tags {
+        let read = |key: &Key| table.read(&PrefixHashes::new("v1:n"), key);
+        let tagged = Key::new(1).tag("a").tag("b");
+        let mut seen = vec![read(&tagged)];
+        for tag in &Names::new("v1:n", &tagged).tags {
             table.increment(tag);
-            seen.push(table.of(&tagged));
+            seen.push(read(&tagged));
         }
-        seen.extend([table.of(&names(Key::new(1).tag("a"))), table.of(&names(Key::new(1)))]);
+        seen.extend([read(&Key::new(1).tag("a")), read(&Key::new(1))]);
         for (index, versions) in seen.iter().enumerate() {
             assert!(!seen[..index].contains(versions));
         }
-        assert_eq!(table.of(&tagged), seen[2]);
+        assert_eq!(read(&tagged), seen[2]);
     }
 
     #[test]
     fn an_entry_its_group_and_a_flush_each_change_the_versions() {
         let table = VersionTable::new();
-        let read = || table.read("entry", Some("group"));
+        let (prefix, key, names, group) = member();
+        let read = || table.read(&prefix, &key);
         let first = read();
         assert_eq!(first, read());
         let mut seen = vec![first];
-        table.increment("entry");
+        table.increment(&names.entry);
         seen.push(read());
-        table.increment("group");
+        table.increment(&group);
         seen.push(read());
         table.invalidate_all();
         seen.push(read());
@@ -137,8 +133,9 @@ mod tests {
     #[test]
     fn a_replaced_value_is_valid_only_if_nothing_else_was_invalidated() {
         let table = VersionTable::new();
-        let read = || table.read("entry", Some("group"));
-        for (name, is_group) in [("group", true), ("entry", false)] {
+        let (prefix, key, names, group) = member();
+        let read = || table.read(&prefix, &key);
+        for (name, is_group) in [(&group, true), (&names.entry, false)] {
             let before = read();
             let after = table.increment_if_unchanged(name, is_group, before).unwrap();
             assert!(after != before && after == read());
@@ -147,6 +144,6 @@ mod tests {
         }
         let before = read();
         table.invalidate_all();
-        assert_ne!(table.increment_if_unchanged("group", true, before), Some(read()), "flushed copies stay invalid");
+        assert_ne!(table.increment_if_unchanged(&group, true, before), Some(read()), "flushed copies stay invalid");
     }
 }

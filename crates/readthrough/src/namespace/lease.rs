@@ -10,7 +10,7 @@ use tokio::time::{Instant, sleep, timeout};
 use super::Inner;
 use super::second_tier::Tier;
 use crate::entry::{Entry, Header};
-use crate::key::Names;
+use crate::key::{Key, Names};
 use crate::reading::Loaded;
 use crate::remote::connection::ConnectionHandle;
 use crate::remote::supervisor::RedisSupervisor;
@@ -208,6 +208,7 @@ impl<V: Send + Sync + 'static> Inner<V> {
     /// Stores a loaded value in the tiers that may have it.
     pub(super) async fn store(
         &self,
+        key: &Key,
         names: &Names,
         versions: Versions,
         lease: LeaseResult<V>,
@@ -221,7 +222,7 @@ impl<V: Send + Sync + 'static> Inner<V> {
             let entry = Arc::new(Entry { header, value: loaded.value.map(Arc::new), bytes });
             // Of a shared namespace, this process copies only what the second tier has.
             if is_local {
-                self.copy(names, versions, &entry);
+                self.copy(key, versions, &entry);
             }
             return entry;
         };
@@ -249,7 +250,7 @@ impl<V: Send + Sync + 'static> Inner<V> {
         // The fill ends the lease, whether or not it is accepted.
         lease.is_held = false;
         match lease.supervisor.call(&lease.handle, lease.handle.tier.fill(names, fill)).await {
-            Some(true) => self.copy(names, versions, &entry),
+            Some(true) => self.copy(key, versions, &entry),
             Some(false) => {
                 add(&self.counters.fills_refused, 1);
                 self.explain(&lease, took);

@@ -19,20 +19,21 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
+use foldhash::fast::RandomState;
 use moka::sync::Cache as Moka;
 use tokio::time::Instant;
 
 use crate::core::{Core, Invalidation, Target};
 use crate::entry::Entry;
-use crate::key::{self, Key, KeyPart, Names};
+use crate::key::{self, Key, KeyPart, Names, PrefixHashes};
 use crate::single_flight::SingleFlight;
 use crate::stats::{Counters, NamespaceStats, StatsSource, add};
 use crate::version_table::Versions;
 pub use options::NamespaceOptions;
 pub use replace::Snapshot;
 
-/// The approximate size of an entry of L1 without its name and its value.
-const OVERHEAD: usize = 160;
+/// The approximate size of an entry of L1 without the bytes of its key and its value.
+const OVERHEAD: usize = 208;
 /// The upper bound of all times to live: ten years.
 const MAX_TTL: Duration = Duration::from_secs(10 * 365 * 24 * 60 * 60);
 
@@ -78,7 +79,9 @@ struct Inner<V> {
     core: Arc<Core>,
     options: NamespaceOptions<V>,
     prefix: String,
-    l1: Option<Moka<String, LocalCopy<V>>>,
+    prefix_hashes: PrefixHashes,
+    /// Its hasher has a random seed, so that nobody can choose keys that collide.
+    l1: Option<Moka<Key, LocalCopy<V>, RandomState>>,
     flights: SingleFlight<V>,
     counters: Arc<Counters>,
 }
@@ -107,50 +110,56 @@ impl<V: Send + Sync + 'static> Inner<V> {
             Moka::builder()
                 .max_capacity(bytes)
                 .time_to_live(options.longest_ttl() + options.stale_if_error)
-                .weigher(|name: &String, copy: &LocalCopy<V>| {
-                    u32::try_from(name.len() + copy.entry.bytes + OVERHEAD).unwrap_or(u32::MAX)
+                .weigher(|key: &Key, copy: &LocalCopy<V>| {
+                    u32::try_from(key.length() + copy.entry.bytes + OVERHEAD).unwrap_or(u32::MAX)
                 })
                 .eviction_listener(move |_, _, cause| {
                     if cause == moka::notification::RemovalCause::Size {
                         add(&counters.evictions, 1);
                     }
                 })
-                .build()
+                .build_with_hasher(RandomState::default())
         });
         let prefix = format!("v{}:{}", options.version, options.name);
-        Self { core, options, prefix, l1, flights: SingleFlight::new(), counters }
+        let prefix_hashes = PrefixHashes::new(&prefix);
+        Self { core, options, prefix, prefix_hashes, l1, flights: SingleFlight::new(), counters }
     }
 
     fn names(&self, key: &Key) -> Names {
         Names::new(&self.prefix, key)
     }
 
-    /// Returns the copies in this process, with the versions from before they were looked up.
-    fn local(&self, names: &Names) -> Local<V> {
+    /// Returns the copies in this process, with the versions from before they were looked up. `now` is a moment after the
+    /// read began.
+    fn local(&self, key: &Key, now: Instant) -> Local<V> {
         // The trust first: it says that invalidations up to some moment have incremented the versions already. Read
         // afterwards, it could have been renewed, together with a version, after the version was read.
-        let is_trusted = self.core.is_l1_fresh();
-        let versions = self.core.versions.of(names);
-        let copy = self.l1.as_ref().filter(|_| is_trusted).and_then(|l1| l1.get(&names.entry));
+        let is_trusted = self.core.is_l1_fresh(now);
+        let versions = self.versions(key);
+        let copy = self.l1.as_ref().filter(|_| is_trusted).and_then(|l1| l1.get(key));
         let (fresh, stale) = match copy.filter(|copy| copy.versions == versions) {
-            Some(copy) if copy.expires_at > Instant::now() => (Some(copy.entry), None),
-            Some(copy) if copy.expires_at + self.options.stale_if_error > Instant::now() => (None, Some(copy.entry)),
+            Some(copy) if copy.expires_at > now => (Some(copy.entry), None),
+            Some(copy) if copy.expires_at + self.options.stale_if_error > now => (None, Some(copy.entry)),
             _ => (None, None),
         };
         Local { versions, fresh, stale }
     }
 
-    /// Returns whether nothing has been invalidated here since the versions was read.
-    fn is_current(&self, names: &Names, versions: Versions) -> bool {
-        self.core.versions.of(names) == versions
+    fn versions(&self, key: &Key) -> Versions {
+        self.core.versions.read(&self.prefix_hashes, key)
+    }
+
+    /// Returns whether nothing has been invalidated here since the versions were read.
+    fn is_current(&self, key: &Key, versions: Versions) -> bool {
+        self.versions(key) == versions
     }
 
     /// Copies an entry into L1, with the versions from before it was fetched.
-    fn copy(&self, names: &Names, versions: Versions, entry: &Arc<Entry<V>>) {
+    fn copy(&self, key: &Key, versions: Versions, entry: &Arc<Entry<V>>) {
         let left = entry.left(self.core.clock.now_ms(), self.options.longest_ttl());
         if let Some(l1) = self.l1.as_ref().filter(|_| !left.is_zero()) {
             let expires_at = Instant::now() + left;
-            l1.insert(names.entry.clone(), LocalCopy { entry: Arc::clone(entry), versions, expires_at });
+            l1.insert(key.clone(), LocalCopy { entry: Arc::clone(entry), versions, expires_at });
         }
     }
 

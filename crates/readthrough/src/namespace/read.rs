@@ -72,18 +72,18 @@ impl<V: Send + Sync + 'static> Namespace<V> {
         if !shared.core.enabled {
             return None;
         }
-        let names = shared.names(key);
-        let local = shared.local(&names);
+        let local = shared.local(key, Instant::now());
         if let Some(entry) = local.fresh {
             add(&shared.counters.l1_hits, 1);
             return Some(entry.value.clone());
         }
+        let names = shared.names(key);
         let stored = shared.stored_one(&names).await;
         let Some(entry) = stored.filter(|entry| !entry.is_expired(shared.core.clock.now_ms())) else {
             add(&shared.counters.misses, 1);
             return None;
         };
-        shared.copy(&names, local.versions, &entry);
+        shared.copy(key, local.versions, &entry);
         add(&shared.counters.l2_hits, 1);
         Some(entry.value.clone())
     }
@@ -99,19 +99,20 @@ impl<V: Send + Sync + 'static> Inner<V> {
         if !self.core.enabled {
             return self.load_alone(load).await;
         }
-        let names = self.names(key);
-        let began = Instant::now();
-        let (mut has_waited, mut overdue) = (false, None);
+        let (mut missed, mut has_waited, mut overdue) = (None, false, None);
         loop {
-            let local = self.local(&names);
+            let now = Instant::now();
+            let local = self.local(key, now);
             if let Some(entry) = &local.fresh
-                && (has_waited || !entry.should_refresh(self.core.clock.now_ms()))
+                && (has_waited || !entry.should_refresh(self.core.clock.ms_at(now)))
             {
                 add(if has_waited { &self.counters.coalesced } else { &self.counters.l1_hits }, 1);
                 return Ok(Reading::Fresh(entry.value.clone()));
             }
+            // Once, and only now: a hit needs no names.
+            let (names, began) = &*missed.get_or_insert_with(|| (self.names(key), now));
             let waiter = match self.flights.join(&names.entry, local.versions, overdue) {
-                Role::Lead(leader) => return self.lead(&names, local, leader, accepts_stale, load).await,
+                Role::Lead(leader) => return self.lead(key, names, local, leader, accepts_stale, load).await,
                 Role::Wait(waiter) => waiter,
             };
             if let Some(entry) = local.fresh {
@@ -144,9 +145,7 @@ impl<V: Send + Sync + 'static> Inner<V> {
                 Waited::Abandoned => {}
                 Waited::TimedOut(number) => {
                     add(&self.counters.soft_timeouts, 1);
-                    if let Some(entry) =
-                        local.stale.filter(|_| accepts_stale && self.is_current(&names, local.versions))
-                    {
+                    if let Some(entry) = local.stale.filter(|_| accepts_stale && self.is_current(key, local.versions)) {
                         return Ok(self.stale(&entry));
                     }
                     if began.elapsed() >= self.options.hard_timeout {
@@ -186,6 +185,7 @@ impl<V: Send + Sync + 'static> Inner<V> {
     /// Reads for all readers of a key in this process.
     async fn lead<E, F, L>(
         &self,
+        key: &Key,
         names: &Names,
         local: Local<V>,
         leader: Leader<V>,
@@ -211,7 +211,7 @@ impl<V: Send + Sync + 'static> Inner<V> {
             if entry.is_expired(now) {
                 stale = Some(entry);
             } else {
-                self.copy(names, versions, &entry);
+                self.copy(key, versions, &entry);
                 if !entry.should_refresh(now) {
                     return end(leader, entry, &self.counters.l2_hits);
                 }
@@ -220,10 +220,10 @@ impl<V: Send + Sync + 'static> Inner<V> {
         }
         let lease = match (self.acquire_lease(names, fresh.is_some()).await, &fresh) {
             (LeaseResult::Stored(entry), None) => {
-                self.copy(names, versions, &entry);
+                self.copy(key, versions, &entry);
                 return end(leader, entry, &self.counters.l2_hits);
             }
-            (LeaseResult::Denied, Some(entry)) if self.is_shared() && self.is_current(names, versions) => {
+            (LeaseResult::Denied, Some(entry)) if self.is_shared() && self.is_current(key, versions) => {
                 // Another process refreshes it.
                 return end(leader, Arc::clone(entry), &self.counters.l2_hits);
             }
@@ -236,14 +236,14 @@ impl<V: Send + Sync + 'static> Inner<V> {
         match (loaded, fresh) {
             (Ok((loaded, took)), fresh) => {
                 let counter = if fresh.is_some() { &self.counters.early_refreshes } else { &self.counters.misses };
-                let entry = self.store(names, versions, lease, loaded, took).await;
+                let entry = self.store(key, names, versions, lease, loaded, took).await;
                 end(leader, entry, counter)
             }
             // The value has not expired yet.
-            (Err(_), Some(entry)) if self.is_current(names, versions) => end(leader, entry, &self.counters.l2_hits),
+            (Err(_), Some(entry)) if self.is_current(key, versions) => end(leader, entry, &self.counters.l2_hits),
             (Err(error), _) => {
                 add(&self.counters.misses, 1);
-                let stale = stale.filter(|_| self.is_current(names, versions));
+                let stale = stale.filter(|_| self.is_current(key, versions));
                 leader.end(LoadOutcome::Failed { failure: error.to_failure(), stale: stale.clone() });
                 match stale {
                     Some(entry) if accepts_stale => Ok(self.stale(&entry)),

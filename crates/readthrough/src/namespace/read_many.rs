@@ -24,8 +24,9 @@ use crate::version_table::Versions;
 const CONCURRENCY: usize = 32;
 
 /// A key that still needs a value.
-struct Item {
+struct Item<'a> {
     place: usize,
+    key: &'a Key,
     names: Names,
     began: Instant,
     /// A load in progress that took too long.
@@ -35,8 +36,8 @@ struct Item {
 }
 
 /// A key that this reader loads.
-struct Led<V> {
-    item: Item,
+struct Led<'a, V> {
+    item: Item<'a>,
     versions: Versions,
     leader: Leader<V>,
 }
@@ -69,7 +70,7 @@ impl<V: Send + Sync + 'static> Namespace<V> {
         let mut items = Vec::with_capacity(keys.len());
         for (place, key) in keys.iter().enumerate() {
             if *first.entry(key).or_insert(place) == place {
-                items.push(Item { place, names: shared.names(key), began, overdue: None, has_waited: false });
+                items.push(Item { place, key, names: shared.names(key), began, overdue: None, has_waited: false });
             }
         }
         let mut items = items.into_iter().peekable();
@@ -100,7 +101,7 @@ impl<V: Send + Sync + 'static> Inner<V> {
 
     async fn read_batch<E, F, L>(
         &self,
-        mut items: Vec<Item>,
+        mut items: Vec<Item<'_>>,
         load: &F,
         found: &mut Found<V>,
     ) -> Result<(), LoadError<E>>
@@ -112,7 +113,7 @@ impl<V: Send + Sync + 'static> Inner<V> {
         while !items.is_empty() {
             let (mut led, mut waiting) = (Vec::new(), Vec::new());
             for item in items {
-                let local = self.local(&item.names);
+                let local = self.local(item.key, Instant::now());
                 if let Some(entry) = local.fresh {
                     add(if item.has_waited { &self.counters.coalesced } else { &self.counters.l1_hits }, 1);
                     found[item.place] = Some(entry);
@@ -134,7 +135,7 @@ impl<V: Send + Sync + 'static> Inner<V> {
     }
 
     /// Ends the loads of values that the second tier has. Returns the others.
-    async fn find_stored(&self, led: Vec<Led<V>>, found: &mut Found<V>) -> Vec<Led<V>> {
+    async fn find_stored<'a>(&self, led: Vec<Led<'a, V>>, found: &mut Found<V>) -> Vec<Led<'a, V>> {
         let names: Vec<&Names> = led.iter().map(|led| &led.item.names).collect();
         let stored = self.stored(&names).await;
         let now = self.core.clock.now_ms();
@@ -148,15 +149,15 @@ impl<V: Send + Sync + 'static> Inner<V> {
         missing
     }
 
-    fn end_hit(&self, led: Led<V>, entry: Arc<Entry<V>>, found: &mut Found<V>) {
-        self.copy(&led.item.names, led.versions, &entry);
+    fn end_hit(&self, led: Led<'_, V>, entry: Arc<Entry<V>>, found: &mut Found<V>) {
+        self.copy(led.item.key, led.versions, &entry);
         add(&self.counters.l2_hits, 1);
         found[led.item.place] = Some(Arc::clone(&entry));
         led.leader.end(LoadOutcome::Loaded(entry));
     }
 
     /// SingleFlight values with one call of the loader.
-    async fn load_many<E, F, L>(&self, led: Vec<Led<V>>, load: &F, found: &mut Found<V>) -> Result<(), LoadError<E>>
+    async fn load_many<E, F, L>(&self, led: Vec<Led<'_, V>>, load: &F, found: &mut Found<V>) -> Result<(), LoadError<E>>
     where
         F: Fn(Vec<usize>) -> L + Send + Sync,
         L: Future<Output = Result<Vec<Option<V>>, E>> + Send,
@@ -207,23 +208,23 @@ impl<V: Send + Sync + 'static> Inner<V> {
 
     async fn end_load(
         &self,
-        led: Led<V>,
+        led: Led<'_, V>,
         lease: LeaseResult<V>,
         loaded: Loaded<V>,
         took: Duration,
     ) -> (usize, Arc<Entry<V>>) {
         let Led { item, versions, leader } = led;
-        let entry = self.store(&item.names, versions, lease, loaded, took).await;
+        let entry = self.store(item.key, &item.names, versions, lease, loaded, took).await;
         leader.end(LoadOutcome::Loaded(Arc::clone(&entry)));
         (item.place, entry)
     }
 
     /// Waits for the loads of other readers. Returns the keys that they did not answer.
-    async fn wait_for_all<E: Send + Sync + 'static>(
+    async fn wait_for_all<'a, E: Send + Sync + 'static>(
         &self,
-        waiting: Vec<(Item, Waiter<V>)>,
+        waiting: Vec<(Item<'a>, Waiter<V>)>,
         found: &mut Found<V>,
-    ) -> Result<Vec<Item>, LoadError<E>> {
+    ) -> Result<Vec<Item<'a>>, LoadError<E>> {
         let (mut open, mut items, mut waits) = (Vec::new(), Vec::new(), Vec::new());
         for (item, waiter) in waiting {
             items.push(item);

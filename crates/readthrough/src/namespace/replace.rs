@@ -3,6 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::time::Instant;
+
 use super::{Inner, Namespace};
 use crate::core::{Invalidation, Target};
 use crate::entry::{Entry, Header};
@@ -14,6 +16,7 @@ use crate::version_table::Versions;
 
 /// A cached value from before a write: see [`Namespace::snapshot`].
 pub struct Snapshot<V> {
+    key: Key,
     names: Names,
     versions: Versions,
     entry: Arc<Entry<V>>,
@@ -61,13 +64,13 @@ impl<V: Send + Sync + 'static> Namespace<V> {
             return None;
         }
         let names = shared.names(key);
-        let local = shared.local(&names);
+        let local = shared.local(key, Instant::now());
         let entry = match local.fresh {
             Some(entry) => entry,
             None => shared.stored_one(&names).await.filter(|entry| !entry.is_expired(shared.core.clock.now_ms()))?,
         };
         let value = entry.value.clone()?;
-        Some(Snapshot { names, versions: local.versions, entry, value })
+        Some(Snapshot { key: key.clone(), names, versions: local.versions, entry, value })
     }
 
     /// Invalidates the group of a value, or the value if it is in no group, and stores this value in the same step: the
@@ -110,7 +113,7 @@ impl<V: Send + Sync + 'static> Inner<V> {
 
     /// Stores a value in the place of the one that it was made of. Returns `false` if that is not stored any more.
     async fn replace_snapshot(&self, snapshot: Snapshot<V>, value: V) -> bool {
-        let Snapshot { names, versions, entry: old, .. } = snapshot;
+        let Snapshot { key, names, versions, entry: old, .. } = snapshot;
         let name = names.group.as_ref().unwrap_or(&names.entry);
         let version = self.options.value_version.map_or(0, |version| version(&value));
         // The old value tells when it was last known to be what the database has. The random generation makes sure that no
@@ -133,7 +136,7 @@ impl<V: Send + Sync + 'static> Inner<V> {
         let entry = Arc::new(Entry { header, value: Some(Arc::new(value)), bytes });
         // Copied only if nothing was invalidated here since the old value was read.
         if let Some(versions) = self.core.versions.increment_if_unchanged(name, names.group.is_some(), versions) {
-            self.copy(&names, versions, &entry);
+            self.copy(&key, versions, &entry);
         }
         true
     }

@@ -30,6 +30,7 @@ impl Freshness {
         Self { began: Instant::now(), bound, proved_micros: AtomicU64::new(0) }
     }
 
+    #[inline]
     fn micros(&self, at: Instant) -> u64 {
         u64::try_from(at.saturating_duration_since(self.began).as_micros()).unwrap_or(u64::MAX)
     }
@@ -44,20 +45,22 @@ impl Freshness {
         self.proved_micros.store(0, Ordering::Release);
     }
 
-    fn is_proved_within(&self, bound: Duration) -> bool {
+    #[inline]
+    fn is_proved_within(&self, bound: Duration, now: Instant) -> bool {
         let proved = self.proved_micros.load(Ordering::Acquire);
         let bound = u64::try_from(bound.as_micros()).unwrap_or(u64::MAX);
-        proved > 0 && self.micros(Instant::now()) < (proved - 1).saturating_add(bound)
+        proved > 0 && self.micros(now) < (proved - 1).saturating_add(bound)
     }
 
-    /// Returns whether reads may use the copies in this process.
-    pub(crate) fn is_l1_fresh(&self) -> bool {
-        self.is_proved_within(self.bound)
+    /// Returns whether reads that began at `now` may use the copies in this process.
+    #[inline]
+    pub(crate) fn is_l1_fresh(&self, now: Instant) -> bool {
+        self.is_proved_within(self.bound, now)
     }
 
-    /// Returns whether reads may use the second tier.
-    pub(crate) fn is_remote_fresh(&self) -> bool {
-        self.is_proved_within(REMOTE_BOUND.max(self.bound))
+    /// Returns whether reads that began at `now` may use the second tier.
+    pub(crate) fn is_remote_fresh(&self, now: Instant) -> bool {
+        self.is_proved_within(REMOTE_BOUND.max(self.bound), now)
     }
 }
 
@@ -98,17 +101,27 @@ pub(crate) fn apply(versions: &VersionTable, node: u64, position: &mut StreamPos
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::key::{Key, PrefixHashes};
     use crate::remote::tier::Event;
+    use crate::version_table::Versions;
+
+    fn name(id: &str) -> String {
+        format!("v1:n:{{{id}}}")
+    }
+
+    fn read(table: &VersionTable, id: &str) -> Versions {
+        table.read(&PrefixHashes::new("v1:n"), &Key::new(id))
+    }
 
     fn at(ms: u64, sequence: u64) -> StreamPosition {
         StreamPosition { id: format!("{ms}-0"), sequence }
     }
 
     fn poll(tail: Option<StreamPosition>, events: &[(u64, u64, u64, &str)]) -> Poll {
-        let event = |&(ms, sequence, node, name): &(u64, u64, u64, &str)| Event {
+        let event = |&(ms, sequence, node, id): &(u64, u64, u64, &str)| Event {
             position: at(ms, sequence),
             node,
-            names: vec![name.to_owned()],
+            names: vec![name(id)],
         };
         Poll { tail, events: events.iter().map(event).collect(), ..Poll::default() }
     }
@@ -117,11 +130,11 @@ mod tests {
     fn apply_all(polls: impl IntoIterator<Item = Poll>) -> (bool, bool) {
         let table = VersionTable::new();
         let mut position = at(5, 5);
-        let before = (table.read("a", None), table.read("b", None));
+        let before = (read(&table, "a"), read(&table, "b"));
         for mut poll in polls {
             apply(&table, 1, &mut position, &mut poll);
         }
-        (table.read("a", None) == before.0, table.read("b", None) == before.1)
+        (read(&table, "a") == before.0, read(&table, "b") == before.1)
     }
 
     #[test]
@@ -147,23 +160,23 @@ mod tests {
         }
         // The read returns nothing, because the ids of the new stream are lower.
         let table = VersionTable::new();
-        let (mut position, before) = (at(5, 5), table.read("a", None));
+        let (mut position, before) = (at(5, 5), read(&table, "a"));
         apply(&table, 1, &mut position, &mut poll(Some(at(3, 1)), &[]));
-        assert_eq!((position.clone(), table.read("a", None) == before), (at(3, 1), false));
+        assert_eq!((position.clone(), read(&table, "a") == before), (at(3, 1), false));
     }
 
     #[tokio::test(start_paused = true)]
     async fn nothing_is_fresh_without_a_proof() {
         let freshness = Freshness::new(Duration::from_millis(250));
-        assert!(!freshness.is_l1_fresh() && !freshness.is_remote_fresh());
+        assert!(!freshness.is_l1_fresh(Instant::now()) && !freshness.is_remote_fresh(Instant::now()));
         let requested = Instant::now();
         tokio::time::advance(Duration::from_millis(100)).await;
         freshness.prove(requested);
-        assert!(freshness.is_l1_fresh());
+        assert!(freshness.is_l1_fresh(Instant::now()));
         tokio::time::advance(Duration::from_millis(150)).await;
-        assert!(!freshness.is_l1_fresh(), "the bound counts from the request, not from the response");
-        assert!(freshness.is_remote_fresh());
+        assert!(!freshness.is_l1_fresh(Instant::now()), "the bound counts from the request, not from the response");
+        assert!(freshness.is_remote_fresh(Instant::now()));
         tokio::time::advance(Duration::from_millis(750)).await;
-        assert!(!freshness.is_remote_fresh());
+        assert!(!freshness.is_remote_fresh(Instant::now()));
     }
 }

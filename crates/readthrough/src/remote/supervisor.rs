@@ -195,10 +195,11 @@ impl RedisSupervisor {
         })));
     }
 
-    /// Returns whether reads may use the copies in this process.
-    pub(crate) fn is_l1_fresh(&self) -> bool {
+    /// Returns whether reads that began at `now` may use the copies in this process.
+    #[inline]
+    pub(crate) fn is_l1_fresh(&self, now: Instant) -> bool {
         self.ensure_running();
-        self.freshness.is_l1_fresh()
+        self.freshness.is_l1_fresh(now)
     }
 
     /// Returns the connection if reads of an entry may use it.
@@ -208,7 +209,9 @@ impl RedisSupervisor {
 
     fn available(&self) -> Option<ConnectionHandle> {
         self.ensure_running();
-        self.breaker.available().filter(|handle| self.is_current(handle) && self.freshness.is_remote_fresh())
+        self.breaker
+            .available()
+            .filter(|handle| self.is_current(handle) && self.freshness.is_remote_fresh(Instant::now()))
     }
 
     /// Returns whether reads use the second tier, and no invalidation is pending.
@@ -294,7 +297,7 @@ impl RedisSupervisor {
     pub(crate) fn stats(&self) -> ConnectionStats {
         ConnectionStats {
             is_available: self.is_available(),
-            is_l1_fresh: self.is_l1_fresh(),
+            is_l1_fresh: self.is_l1_fresh(Instant::now()),
             commands: self.counters.commands.load(Ordering::Relaxed),
             failures: self.counters.failures.load(Ordering::Relaxed),
             breaks: self.counters.breaks.load(Ordering::Relaxed),

@@ -2,7 +2,7 @@
 
 use std::any::Any;
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::watch;
@@ -85,6 +85,8 @@ impl<E: Send + Sync + 'static> LoadError<E> {
 }
 
 type State<V> = Option<Arc<LoadOutcome<V>>>;
+/// The channel of an outcome, which the first waiter opens: most loads have no waiters.
+type Outcome<V> = OnceLock<watch::Sender<State<V>>>;
 
 /// The loads in progress.
 pub(crate) struct SingleFlight<V> {
@@ -92,7 +94,7 @@ pub(crate) struct SingleFlight<V> {
 }
 
 struct Table<V> {
-    open: HashMap<String, Load<V>>,
+    open: HashMap<Arc<str>, Load<V>>,
     /// The number of the newest load: each has its own.
     newest: u64,
 }
@@ -100,7 +102,7 @@ struct Table<V> {
 struct Load<V> {
     versions: Versions,
     number: u64,
-    state: watch::Receiver<State<V>>,
+    state: Arc<Outcome<V>>,
 }
 
 /// The part of a reader.
@@ -114,9 +116,10 @@ pub(crate) enum Role<V> {
 /// The right to load an entry for all readers. If it is dropped without an outcome, the first waiter takes over.
 pub(crate) struct Leader<V> {
     table: Arc<Mutex<Table<V>>>,
-    entry: String,
+    entry: Arc<str>,
     number: u64,
-    state: watch::Sender<State<V>>,
+    state: Arc<Outcome<V>>,
+    is_open: bool,
 }
 
 /// A reader that waits for a load.
@@ -148,22 +151,25 @@ impl<V> SingleFlight<V> {
             && other.versions == versions
             && Some(other.number) != overdue
         {
-            return Role::Wait(Waiter { number: other.number, state: other.state.clone() });
+            let state = other.state.get_or_init(|| watch::channel(None).0).subscribe();
+            return Role::Wait(Waiter { number: other.number, state });
         }
         table.newest += 1;
         let number = table.newest;
-        let (state, receiver) = watch::channel(None);
-        table.open.insert(entry.to_owned(), Load { versions, number, state: receiver });
-        Role::Lead(Leader { table: Arc::clone(&self.table), entry: entry.to_owned(), number, state })
+        let (entry, state) = (Arc::<str>::from(entry), Arc::new(OnceLock::new()));
+        table.open.insert(Arc::clone(&entry), Load { versions, number, state: Arc::clone(&state) });
+        Role::Lead(Leader { table: Arc::clone(&self.table), entry, number, state, is_open: true })
     }
 }
 
 impl<V> Leader<V> {
     /// Ends the load.
-    pub(crate) fn end(self, outcome: LoadOutcome<V>) {
+    pub(crate) fn end(mut self, outcome: LoadOutcome<V>) {
         // First: a reader that learns of this load must not take it for the next one, which begins after it.
         self.close();
-        self.state.send_replace(Some(Arc::new(outcome)));
+        if let Some(state) = self.state.get() {
+            state.send_replace(Some(Arc::new(outcome)));
+        }
     }
 
     /// Whether no other load has taken the place of this one.
@@ -172,7 +178,10 @@ impl<V> Leader<V> {
         table.open.get(&self.entry).is_some_and(|own| own.number == self.number)
     }
 
-    fn close(&self) {
+    fn close(&mut self) {
+        if !std::mem::take(&mut self.is_open) {
+            return;
+        }
         let mut table = self.table.lock().unwrap_or_else(PoisonError::into_inner);
         if table.open.get(&self.entry).is_some_and(|own| own.number == self.number) {
             table.open.remove(&self.entry);

@@ -54,7 +54,8 @@ impl<V: Send + Sync + 'static> Inner<V> {
 
     /// Returns the stored entry of one name.
     pub(super) async fn stored_one(&self, names: &Names) -> Option<Arc<Entry<V>>> {
-        self.stored(&[names]).await.into_iter().next().flatten()
+        let tier = self.tier(names)?;
+        self.fetch(&tier, &[names]).await.pop().flatten()
     }
 
     pub(super) async fn fetch(&self, tier: &Tier<'_, V>, names: &[&Names]) -> Vec<Option<Arc<Entry<V>>>> {

@@ -1,10 +1,14 @@
-//! The latency of each path through the cache. `cargo bench -p readthrough` starts a Redis server.
+//! The latency of each path through the cache, beside a bare lookup in moka and a bare `GET`. `cargo bench -p readthrough`
+//! starts a Redis server.
 #![expect(clippy::unwrap_used, reason = "a benchmark")]
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use criterion::{Criterion, criterion_group, criterion_main};
 use readthrough::{Cache, Key, Namespace, NamespaceOptions};
+use redis::AsyncCommands as _;
 use testbed::Redis;
 
 async fn read(values: &Namespace<Vec<u8>>, key: &Key) {
@@ -26,6 +30,21 @@ fn cache(criterion: &mut Criterion) {
     runtime.block_on(async {
         read(&l1, &key).await;
         read(&l2, &key).await;
+    });
+    let moka = moka::sync::Cache::builder().time_to_live(Duration::from_secs(300)).build();
+    moka.insert("v1:l1:{hot}".to_owned(), Arc::new(vec![7_u8; 1_000]));
+    criterion.bench_function("bare lookup in moka, 1 kB", |bench| {
+        bench.to_async(&runtime).iter(|| async { moka.get("v1:l1:{hot}").unwrap() });
+    });
+    let client = redis::Client::open(redis.url()).unwrap();
+    let connection = runtime.block_on(client.get_multiplexed_async_connection()).unwrap();
+    let bytes = rmp_serde::to_vec(&vec![7_u8; 1_000]).unwrap();
+    runtime.block_on(connection.clone().set::<_, _, ()>("bare", bytes)).unwrap();
+    criterion.bench_function("bare GET and decoding, 1 kB", |bench| {
+        bench.to_async(&runtime).iter(async || {
+            let bytes: Vec<u8> = connection.clone().get("bare").await.unwrap();
+            rmp_serde::from_slice::<Vec<u8>>(&bytes).unwrap()
+        });
     });
     criterion.bench_function("L1 hit, 1 kB", |bench| bench.to_async(&runtime).iter(|| read(&l1, &key)));
     criterion.bench_function("L2 hit, 1 kB", |bench| bench.to_async(&runtime).iter(|| read(&l2, &key)));

@@ -8,7 +8,7 @@ use tokio::time::{Instant, sleep};
 use super::server::{Deployment, Protocol};
 use crate::{Cache, Invalidation, Key, Namespace, NamespaceOptions};
 
-fn run(test: impl Future<Output = ()>) {
+pub(super) fn run(test: impl Future<Output = ()>) {
     tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap().block_on(test);
 }
 
@@ -18,7 +18,7 @@ fn open(deployment: &Arc<Deployment>) -> (Cache, Namespace<u64>) {
     (cache.clone(), cache.namespace(options).unwrap())
 }
 
-async fn read(values: &Namespace<u64>, stored: u64) -> u64 {
+pub(super) async fn read(values: &Namespace<u64>, stored: u64) -> u64 {
     *values.get_or_load(&Key::new(1), || async move { Ok::<_, ()>(Some(stored)) }).await.unwrap().unwrap()
 }
 

@@ -8,6 +8,7 @@
 //! writes that were complete before the read began.
 
 mod directed;
+mod failovers;
 mod server;
 
 use std::collections::HashMap;
@@ -67,6 +68,7 @@ struct Options {
     flushes: bool,
     replay_window: Duration,
     ttl: Duration,
+    operations: usize,
 }
 
 impl Options {
@@ -80,11 +82,13 @@ impl Options {
         flushes: true,
         replay_window: REPLAY_WINDOW,
         ttl: Duration::from_millis(1_500),
+        operations: 150,
     };
     /// Lost commands, restarts and evictions.
     const FAULTS: Self = Self { faults: true, ..Self::CALM };
-    /// Failovers only. Values outlive the bound, so that it is tested.
-    const FAILOVERS: Self = Self { failovers: true, ttl: Duration::from_secs(60), flushes: false, ..Self::CALM };
+    /// Failovers only. Values outlive the bound, and schedules the quarantine, so that both are tested.
+    const FAILOVERS: Self =
+        Self { failovers: true, ttl: Duration::from_secs(60), flushes: false, operations: 600, ..Self::CALM };
     /// Failovers with a master that refuses writes once it has lost its replica.
     const SAFE_FAILOVERS: Self =
         Self { protocol: Protocol { min_replicas: true, ..Protocol::FULL }, ..Self::FAILOVERS };
@@ -379,7 +383,7 @@ impl World {
 }
 
 /// Runs one schedule.
-fn run(seed: u64, operations: usize, options: Options) -> Tally {
+fn run(seed: u64, options: Options) -> Tally {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
     runtime.block_on(async {
         let deployment = Deployment::new(seed, options.protocol, options.faults);
@@ -395,7 +399,7 @@ fn run(seed: u64, operations: usize, options: Options) -> Tally {
         *world.nodes.lock().unwrap() = (0..NODES).map(|_| world.node(0)).collect();
         sleep(Duration::from_millis(200)).await;
         let mut tasks = Vec::new();
-        for _ in 0..operations {
+        for _ in 0..options.operations {
             let (what, node) = (world.draw(100), usize::try_from(world.draw(NODES as u64)).unwrap());
             // Most operations use two keys.
             let key = usize::try_from(world.draw(if world.draw(3) == 0 { KEYS as u64 } else { 2 })).unwrap();
@@ -405,7 +409,12 @@ fn run(seed: u64, operations: usize, options: Options) -> Tally {
                     0..=1 if options.restores => world_.restore(),
                     2..=6 if options.restores => world_.poll(node),
                     7..=9 if options.faults => world_.fault(),
-                    7..=8 if options.failovers => world_.fail_over(),
+                    // Seldom enough that the processes use each master for a while.
+                    7 if options.failovers => {
+                        if world_.draw(3) == 0 {
+                            world_.fail_over();
+                        }
+                    }
                     9 if options.failovers => world_.deployment.take_snapshot(),
                     0..=24 => world_.write(node, key).await,
                     // A reader that is dropped.
@@ -437,7 +446,7 @@ fn check(options: Options, seeds: std::ops::Range<u64>) -> Tally {
     let mut sum = Tally::default();
     let mut counts = HashMap::new();
     for seed in seeds {
-        let tally = run(seed, 150, options);
+        let tally = run(seed, options);
         assert!(tally.stale.is_empty(), "schedule {seed}: {:?}", tally.stale);
         sum.reads += tally.reads;
         sum.writes += tally.writes;
@@ -502,30 +511,35 @@ fn no_read_is_stale_without_faults() {
 /// The old master refuses writes: the bound of L1 holds.
 #[test]
 fn no_read_is_stale_in_a_failover_with_min_replicas() {
-    check(Options::SAFE_FAILOVERS, 0..schedules(150));
-    check(Options { l1: false, ..Options::SAFE_FAILOVERS }, 0..schedules(150));
+    check(Options::SAFE_FAILOVERS, 0..schedules(30));
+    check(Options { l1: false, ..Options::SAFE_FAILOVERS }, 0..schedules(30));
     // Without the replay, the guarantee depends on the epochs alone.
-    check(Options { replay_window: Duration::ZERO, ..Options::SAFE_FAILOVERS }, 0..schedules(150));
+    check(Options { replay_window: Duration::ZERO, ..Options::SAFE_FAILOVERS }, 0..schedules(30));
 }
 
 /// The old master accepts writes until it is demoted: the bound is the time to learn of the new one.
 #[test]
 fn reads_in_a_failover_without_min_replicas_are_stale_for_a_bounded_time() {
-    check(Options::FAILOVERS, 0..schedules(150));
-    check(Options { l1: false, ..Options::FAILOVERS }, 0..schedules(150));
+    check(Options::FAILOVERS, 0..schedules(30));
+    check(Options { l1: false, ..Options::FAILOVERS }, 0..schedules(30));
 }
 
-/// Without the leases, and without the numbers of a flush, the schedules find a stale read. This also proves that the checks
-/// above can find one.
+/// Without one part of the protocol, the schedules find a stale read. This also proves that the checks above can find one.
+/// `failovers` has the controls of the other parts.
 #[test]
 fn without_a_part_of_the_protocol_a_stale_read_is_found() {
     let full = Protocol::FULL;
-    let quiet = Options { l1: false, flushes: false, ..Options::CALM };
+    let flushes = Options { l1: false, ..Options::CALM };
+    let quiet = Options { flushes: false, ..flushes };
+    let safe = Options { l1: false, replay_window: Duration::ZERO, ..Options::SAFE_FAILOVERS };
     for (part, options) in [
         ("tokens", Options { protocol: Protocol { tokens: false, ..full }, ..quiet }),
-        ("flush", Options { protocol: Protocol { flush: false, ..full }, l1: false, ..Options::CALM }),
+        ("tags", Options { protocol: Protocol { tags: false, ..full }, ..quiet }),
+        ("flush", Options { protocol: Protocol { flush: false, ..full }, ..flushes }),
+        ("epochs", Options { protocol: Protocol { epochs: false, ..full }, ..flushes }),
+        ("lineages", Options { protocol: Protocol { lineages: false, ..safe.protocol }, ..safe }),
     ] {
-        let found = (0..600).map(|seed| run(seed, 150, options)).find(|tally| !tally.stale.is_empty());
+        let found = (0..600).map(|seed| run(seed, options)).find(|tally| !tally.stale.is_empty());
         println!("{part}: {}", found.unwrap_or_else(|| panic!("no stale read without {part}")).stale[0]);
     }
 }

@@ -8,24 +8,24 @@
 //!
 //! | case | how long a read may return an older value | test |
 //! |---|---|---|
-//! | the same process | not at all, also after a [`Deferred`](crate::Invalidation::Deferred) invalidation | `simulation::no_read_is_stale_*` |
+//! | the same process | not at all, also after a [`Deferred`](crate::Invalidation::Deferred) invalidation | `simulation::no_read_is_stale_with_l1`, `simulation::no_read_is_stale_without_l1` |
 //! | another process, [without L1](crate::NamespaceOptions::without_l1) | not at all | `simulation::no_read_is_stale_without_l1` |
-//! | another process, with L1 | the time of one message, at most [`l1_staleness`](crate::CacheBuilder::l1_staleness), 250 ms | `simulation::no_read_is_stale_with_l1`, `redis::soak` |
-//! | a [flush](crate::Cache::flush), in another process | as with L1, also in a namespace without L1 | `simulation::no_read_is_stale_*`, `redis::failover::a_load_that_began_before_a_flush_is_not_stored` |
-//! | Redis is down or hangs | every read loads after the breaker has opened; L1 for at most `l1_staleness` | `redis::faults`, `simulation::directed` |
-//! | Redis was restarted | not at all: values from before are misses | `simulation::no_read_is_stale_*`, `redis::faults` |
-//! | a failover, with `min-replicas-to-write` 1 or more | L1: at most `l1_staleness`; Redis: until the next poll, 50 ms and a round trip, at most 1 s if polls hang | `simulation::no_read_is_stale_in_a_failover_with_min_replicas`, `redis::failover::reads_under_load_are_fresh_after_failovers` |
-//! | a failover by Sentinel, without that setting | until the processes on the old master learn of the new one, which each query Sentinel every `l1_staleness`, and have replayed their invalidations of the last 60 s: about a second | `simulation::reads_in_a_failover_without_min_replicas_are_stale_for_a_bounded_time`, `redis::failover::a_planned_failover_is_followed_before_the_old_master_is_demoted` |
-//! | a failover without that setting and without Sentinel, or a partition that separates processes with the old master from all Sentinels | until the old master is demoted or unreachable; logged once as a warning | none |
-//! | a process that dies after a complete invalidation on an old master that accepts writes, before the replay | until the value expires | none |
-//! | failing back to a master that was neither restarted nor demoted | as for a failover; a process that starts in the same second, and has used no other master, can read values from before the failover until another process connects | `simulation::reads_in_a_failover_*` |
+//! | another process, with L1 | the time of one message, at most [`l1_staleness`](crate::CacheBuilder::l1_staleness), 250 ms | `simulation::no_read_is_stale_with_l1`, `redis::soak::no_read_is_stale_on_a_single_server`, `redis::soak::no_read_is_stale_on_a_cluster` |
+//! | a [flush](crate::Cache::flush), in another process | until the next poll, 50 ms and a round trip, at most 1 s if polls hang; also in a namespace without L1 | `simulation::no_read_is_stale_without_faults`, `simulation::no_read_is_stale_without_l1`, `redis::failover::a_load_that_began_before_a_flush_is_not_stored` |
+//! | Redis is down or hangs | every read loads after the breaker has opened; L1 for at most `l1_staleness` | `redis::faults::a_killed_server_fails_no_read_and_what_was_written_meanwhile_is_seen`, `redis::faults::a_paused_server_is_not_waited_for_twice` |
+//! | Redis was restarted | not at all: values from before are misses | `simulation::no_read_is_stale_with_l1`, `simulation::no_read_is_stale_without_l1`, `redis::faults::a_killed_server_fails_no_read_and_what_was_written_meanwhile_is_seen` |
+//! | a failover, with `min-replicas-to-write` 1 or more | L1: at most `l1_staleness`; Redis: until the next poll, 50 ms and a round trip, at most 1 s if polls hang | `simulation::no_read_is_stale_in_a_failover_with_min_replicas`, `simulation::failovers::a_replica_that_lags_returns_no_old_value`, `simulation::failovers::a_master_that_refuses_writes_is_left_without_sentinel`, `redis::failover::reads_under_load_are_fresh_after_failovers` |
+//! | a failover by Sentinel, without that setting | until the processes on the old master learn of the new one, which each query Sentinel every `l1_staleness`, and have replayed their invalidations of the last 60 s: about a second | `simulation::reads_in_a_failover_without_min_replicas_are_stale_for_a_bounded_time`, `simulation::failovers::a_master_that_accepts_writes_is_left_when_sentinel_names_another`, `simulation::failovers::invalidations_that_the_old_master_received_are_replayed`, `redis::failover::a_planned_failover_is_followed_before_the_old_master_is_demoted` |
+//! | a failover without that setting and without Sentinel, or a partition that separates processes with the old master from all Sentinels | until the old master is demoted or unreachable; logged once as a warning | `simulation::failovers::a_master_that_accepts_writes_is_left_when_sentinel_names_another` |
+//! | a process that dies after a complete invalidation on an old master that accepts writes, before the replay | until the value expires | `simulation::failovers::a_writer_that_dies_before_the_replay_leaves_old_values_until_they_expire` |
+//! | failing back to a master that was neither restarted nor demoted | as for a failover; a process that starts in the same second, and has used no other master, can read values from before the failover until another process connects | `simulation::reads_in_a_failover_without_min_replicas_are_stale_for_a_bounded_time`, `simulation::failovers::a_master_that_returns_with_its_data_returns_no_old_value`; none for the process that starts |
 //! | a failover in a Cluster | about 250 ms, until the process reads the replication ids of all masters | none |
 //! | a slot of a Cluster migrates | as without the migration; reads of its keys load | `redis::faults::a_slot_that_migrates_is_invalidated_and_costs_its_own_keys` |
 //! | one server of a Cluster fails | the other keys as before; reads of its keys load, their invalidations are deferred. The servers of the two keys `readthrough:invalidations` and `readthrough:epochs` stop the use of Redis, and a process that starts waits for all servers | `redis::faults::one_dead_server_of_a_cluster_costs_its_own_keys` |
-//! | a deferred invalidation, in another process | not at all if that process lost Redis too; otherwise until the writer reaches Redis, or an outbox does, or the value expires | `simulation::directed::values_that_were_replaced_during_a_hang_are_not_read` |
+//! | a deferred invalidation, in another process | not at all if that process lost Redis too and the writer reaches Redis again within a second of it; otherwise until the writer reaches Redis, or an outbox does, or the value expires | `simulation::directed::values_that_were_replaced_during_a_hang_are_not_read` |
 //! | a writer that exits while an invalidation is deferred | until an outbox sends it, or the value expires; [`close`](crate::Cache::close) waits and returns the number | `simulation::directed::close_sends_deferred_invalidations_or_returns_their_number` |
-//! | keys of the library are evicted or deleted, `FLUSHALL` | not at all; processes share values again within a second | `simulation::directed::lost_housekeeping_keys_*`, `redis::failover::lost_housekeeping_keys_*` |
-//! | clocks of machines differ or jump | not at all; values are shared as before | `simulation::directed::clocks_that_differ_or_jump_do_not_cost_sharing` |
+//! | keys of the library are evicted or deleted, `FLUSHALL` | not at all; processes share values again within a second | `simulation::no_read_is_stale_with_l1`, `simulation::directed::copies_are_dropped_when_the_stream_is_lost`, `simulation::directed::lost_housekeeping_keys_cost_misses_and_not_sharing`, `redis::failover::lost_housekeeping_keys_cost_misses_and_not_sharing` |
+//! | clocks of machines differ or jump | not at all; values are shared as before | `simulation::no_read_is_stale_with_l1`, `simulation::directed::clocks_that_differ_or_jump_do_not_cost_sharing` |
 //!
 //! The program has two duties. Loaders read committed writes at once, so not from a replica that lags. Every write is
 //! followed by the invalidation of the values that it changed.
@@ -144,7 +144,19 @@
 //!
 //! The simulation runs all of this, unchanged, on simulated servers and a paused clock through random schedules of readers,
 //! writers, flushes, evictions, lost commands, late commands, hangs, restarts, failovers to a replica that lags, failbacks,
-//! jumps of the clock, and restarts of processes. `without_a_part_of_the_protocol_a_stale_read_is_found` switches off the leases or
-//! the numbers of a flush, and the schedules find a stale read; the tests in `simulation::directed` have controls of their own
-//! for a lost stream, lost epochs and clocks. The failover schedules have no control. Soak tests run on a real server, a real Cluster and a real Sentinel;
-//! `READTHROUGH_FAILOVERS=10` fails over ten times.
+//! jumps of the clock, and restarts of processes. Controls switch off one part of the protocol each, and a stale read is
+//! found:
+//!
+//! | part | control |
+//! |---|---|
+//! | the tokens of leases, new generations of tags, the numbers of a flush, the epochs in polls, new epochs of lineages | `simulation::without_a_part_of_the_protocol_a_stale_read_is_found` |
+//! | new epochs of lineages | `simulation::failovers::a_replica_that_lags_returns_no_old_value` |
+//! | the predecessors of an epoch | `simulation::failovers::a_master_that_returns_with_its_data_returns_no_old_value` |
+//! | the write in polls | `simulation::failovers::a_master_that_refuses_writes_is_left_without_sentinel` |
+//! | the queries of Sentinel | `simulation::failovers::a_master_that_accepts_writes_is_left_when_sentinel_names_another` |
+//! | the replay | `simulation::failovers::invalidations_that_the_old_master_received_are_replayed` |
+//! | the newest event in polls | `simulation::directed::copies_are_dropped_when_the_stream_is_lost` |
+//!
+//! Without the epochs in polls after keys were lost, and without the clock of the server, the controls in
+//! `simulation::directed` share no values. The second of quarantine after an outage has no control. Soak tests run on a real
+//! server, a real Cluster and a real Sentinel; `READTHROUGH_FAILOVERS=10` fails over ten times.

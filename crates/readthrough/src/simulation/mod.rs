@@ -31,8 +31,10 @@ const GROUP: &str = "g";
 const TAG: &str = "t";
 const TAGGED: usize = 2;
 const NODES: usize = 3;
-/// The bound of L1, and of a flush.
+/// The bound of L1, and of a flush if polls respond.
 const BOUND: Duration = Duration::from_millis(250);
+/// The bound of a flush if polls hang: reads stop using Redis without a proof for this long.
+const FLUSH_BOUND: Duration = Duration::from_secs(1);
 /// The bound after a failover if the old master accepts writes: to learn of the new master, and to replay.
 const FAILOVER_BOUND: Duration = Duration::from_millis(3_000);
 
@@ -245,6 +247,8 @@ impl World {
     fn bound(&self, is_flush: bool) -> Duration {
         if self.options.failovers && !self.options.protocol.min_replicas {
             FAILOVER_BOUND
+        } else if is_flush && self.options.faults {
+            FLUSH_BOUND
         } else if self.options.l1 || self.options.failovers || is_flush {
             BOUND
         } else {

@@ -9,7 +9,7 @@ use crate::test::{FEATURES, cargo, command};
 const MSRV: &str = concat!(env!("CARGO_PKG_RUST_VERSION"), ".0");
 
 /// The crates that are published.
-const LIBRARIES: [&str; 1] = ["querywatch"];
+const LIBRARIES: [&str; 2] = ["querywatch", "readthrough"];
 
 /// Compiles all crates with the minimum Rust version.
 pub(crate) fn msrv() -> anyhow::Result<()> {

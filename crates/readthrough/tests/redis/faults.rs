@@ -151,42 +151,6 @@ async fn a_server_that_refuses_the_user_fails_no_read_and_is_named() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn one_dead_server_of_a_cluster_costs_its_own_keys() {
-    let mut cluster = RedisCluster::start().await.unwrap();
-    let ((a_cache, a), (b_cache, b)) = (connect(&cluster.url()), connect(&cluster.url()));
-    a_cache.until_connected().await;
-    b_cache.until_connected().await;
-    let stream = cluster.server_of("readthrough:invalidations").await.unwrap();
-    let epochs = cluster.server_of("readthrough:epochs").await.unwrap();
-    let dead = (0..3).find(|server| ![stream, epochs].contains(server)).unwrap();
-    let (mut lost, mut kept) = (Vec::new(), Vec::new());
-    for key in 0..40_u64 {
-        let is_lost = cluster.server_of(&key.to_string()).await.unwrap() == dead;
-        if is_lost { &mut lost } else { &mut kept }.push(Key::new(key));
-    }
-    let read = async |values: &Namespace<u64>, key: &Key, stored: u64| {
-        *values.get_or_load(key, || async { Ok::<_, ()>(Some(stored)) }).await.unwrap().unwrap()
-    };
-    for key in lost.iter().chain(&kept) {
-        assert_eq!((read(&a, key, 1).await, read(&b, key, 9).await), (1, 1), "shared");
-    }
-    cluster.kill(dead).unwrap();
-    assert_eq!(a.invalidate(&lost[0]).await, Invalidation::Deferred);
-    assert_eq!((read(&a, &lost[0], 2).await, read(&a, &lost[0], 3).await), (2, 3), "loaded");
-    for key in &kept {
-        assert_eq!(a.invalidate(key).await, Invalidation::Complete);
-        assert_eq!(read(&a, key, 4).await, 4);
-        while read(&b, key, 4).await != 4 {
-            tokio::task::yield_now().await;
-        }
-        assert_eq!(read(&b, key, 9).await, 4, "shared");
-    }
-    for cache in [&a_cache, &b_cache] {
-        assert_eq!(cache.connection_stats().unwrap().breaks, 0);
-    }
-}
-
-#[tokio::test(flavor = "multi_thread")]
 async fn a_slot_that_migrates_is_invalidated_and_costs_its_own_keys() {
     let cluster = RedisCluster::start().await.unwrap();
     let ((a_cache, a), (b_cache, b)) = (connect(&cluster.url()), connect(&cluster.url()));

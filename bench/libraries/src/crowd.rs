@@ -14,7 +14,7 @@ pub(crate) const READERS: usize = 500;
 /// The time of a load.
 pub(crate) const DELAY: Duration = Duration::from_millis(50);
 
-/// What one variant did.
+/// The results of one variant.
 #[derive(Debug)]
 pub(crate) struct Crowd {
     pub(crate) variant: Variant,

@@ -38,7 +38,7 @@ impl Profile {
 #[error("the loader failed")]
 pub(crate) struct LoadError;
 
-/// What a loader does. A clone counts into the same counter.
+/// The behaviour of a loader. A clone counts into the same counter.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Load {
     /// Holds the version of each value. Without it, every version is 1.

@@ -1,4 +1,4 @@
-//! What readers get while Redis is stopped.
+//! The results of readers while Redis is stopped.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -26,7 +26,7 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(2);
 /// The time between two reads.
 const INTERVAL: Duration = Duration::from_millis(25);
 
-/// What the readers of one variant got.
+/// The results of the readers of one variant.
 #[derive(Debug)]
 pub(crate) struct Outage {
     pub(crate) variant: Variant,

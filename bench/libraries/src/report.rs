@@ -18,7 +18,7 @@ const CONFIGURATIONS: &str = include_str!("configurations.md");
 /// The bound after which readthrough does not use L1 without a response from Redis: its default.
 const L1_STALENESS: Duration = Duration::from_millis(250);
 
-/// What was measured.
+/// The measurements.
 pub(crate) struct Results {
     pub(crate) speed: Speed,
     pub(crate) crowds: Vec<Crowd>,

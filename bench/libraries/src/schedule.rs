@@ -69,7 +69,7 @@ fn operations(seed: u64, process: usize, task: usize) -> Vec<Operation> {
         .collect()
 }
 
-/// What one operation did. Times are nanoseconds of the machine's monotonic clock, which all processes share.
+/// One operation and its result. Times are nanoseconds of the machine's monotonic clock, which all processes share.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 enum Event {
     Read {
@@ -94,7 +94,7 @@ fn now() -> u64 {
     now.tv_sec.unsigned_abs() * 1_000_000_000 + now.tv_nsec.unsigned_abs()
 }
 
-/// What the checker found.
+/// The findings of the checker.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(crate) struct Found {
     pub(crate) reads: u64,

@@ -1,4 +1,4 @@
-//! What the pages read.
+//! The state that the pages read.
 
 use std::sync::Arc;
 

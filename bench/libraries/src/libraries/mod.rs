@@ -25,7 +25,7 @@ pub(crate) enum Tiers {
     Both,
 }
 
-/// What a library is opened with.
+/// The settings with which a library is opened.
 struct Setup {
     redis: String,
     tiers: Tiers,

@@ -2,7 +2,7 @@
 
 use super::lexer::{Kind, Token};
 
-/// What to do with a token.
+/// The action for a token.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Action {
     Keep,

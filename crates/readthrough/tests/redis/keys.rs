@@ -28,7 +28,7 @@ async fn read(values: &Namespace<u64>, key: &Key, stored: u64) -> u64 {
     *values.get_or_load(key, || async { Ok::<_, ()>(Some(stored)) }).await.unwrap().unwrap()
 }
 
-/// What of an entry is invalidated.
+/// The part of an entry that is invalidated.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Part {
     Entry,

@@ -38,7 +38,7 @@ struct Link {
     prefix: String,
 }
 
-/// What a command works on.
+/// The data of a command.
 struct Context<'a> {
     content: &'a mut Content,
     lineage: u64,

@@ -9,7 +9,7 @@ use crate::test::{FEATURES, cargo, command};
 const MSRV: &str = concat!(env!("CARGO_PKG_RUST_VERSION"), ".0");
 
 /// The crates that are published.
-const LIBRARIES: [&str; 2] = ["querywatch", "readthrough"];
+const LIBRARIES: [&str; 3] = ["querywatch", "querywatch-axum", "readthrough"];
 
 /// Compiles all crates with the minimum Rust version.
 pub(crate) fn msrv() -> anyhow::Result<()> {
@@ -20,10 +20,9 @@ pub(crate) fn msrv() -> anyhow::Result<()> {
 
 /// Builds the packages of the published libraries.
 pub(crate) fn package() -> anyhow::Result<()> {
-    for library in LIBRARIES {
-        install::run(&mut cargo(&["publish", "--dry-run", "--allow-dirty", "-p", library]))?;
-    }
-    Ok(())
+    // In one command, so that a library may depend on another that is not published yet.
+    let mut publish = cargo(&["publish", "--dry-run", "--allow-dirty"]);
+    install::run(publish.args(LIBRARIES.iter().flat_map(|library| ["-p", library])))
 }
 
 /// Builds the documentation, and fails on warnings.

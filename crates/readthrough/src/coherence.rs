@@ -19,9 +19,10 @@
 //! | a failover without that setting and without Sentinel, or a partition that separates processes with the old master from all Sentinels | until the old master is demoted or unreachable; logged once as a warning | `simulation::failovers::a_master_that_accepts_writes_is_left_when_sentinel_names_another` |
 //! | a process that dies after a complete invalidation on an old master that accepts writes, before the replay | until the value expires | `simulation::failovers::a_writer_that_dies_before_the_replay_leaves_old_values_until_they_expire` |
 //! | failing back to a master that was neither restarted nor demoted | as for a failover; a process that starts in the same second, and has used no other master, can read values from before the failover until another process connects | `simulation::reads_in_a_failover_without_min_replicas_are_stale_for_a_bounded_time`, `simulation::failovers::a_master_that_returns_with_its_data_returns_no_old_value`; none for the process that starts |
-//! | a failover in a Cluster | about 250 ms, until the process reads the replication ids of all masters | none |
-//! | a slot of a Cluster migrates | as without the migration; reads of its keys load | `redis::faults::a_slot_that_migrates_is_invalidated_and_costs_its_own_keys` |
-//! | one server of a Cluster fails | not at all; its keys load, and their invalidations are deferred. A process that starts or connects again meanwhile does not use Redis until the server is replaced | none |
+//! | a failover in a Cluster | until the process reads the replication id of the new master: 250 ms and up to 300 ms for a response, at most 1 s if it does not respond | `redis::cluster::a_replica_that_replaces_a_dead_server_returns_no_old_value`, `redis::failover::reads_under_load_are_fresh_after_a_failover_of_a_cluster` |
+//! | a slot of a Cluster migrates | as without the migration; reads of its keys load | `redis::cluster::a_slot_that_migrates_is_invalidated_and_costs_its_own_keys` |
+//! | a server of a Cluster dies or hangs | not at all; its keys load, and their invalidations are deferred. If it is the server of the stream, all keys load | `redis::cluster::a_dead_server_costs_its_own_keys` |
+//! | that server responds again | as for a deferred invalidation | `redis::cluster::a_server_that_returns_is_read_after_the_deferred_invalidations` |
 //! | a deferred invalidation, in another process | not at all if that process lost Redis too and the writer reaches Redis again within a second of it; otherwise until the writer reaches Redis, or an outbox does, or the value expires | `simulation::directed::values_that_were_replaced_during_a_hang_are_not_read` |
 //! | a writer that exits while an invalidation is deferred | until an outbox sends it, or the value expires; [`close`](crate::Cache::close) waits and returns the number | `simulation::directed::close_sends_deferred_invalidations_or_returns_their_number` |
 //! | keys of the library are evicted or deleted, `FLUSHALL` | not at all; processes share values again within a second | `simulation::no_read_is_stale_with_l1`, `simulation::directed::copies_are_dropped_when_the_stream_is_lost`, `simulation::directed::lost_housekeeping_keys_cost_misses_and_not_sharing`, `redis::failover::lost_housekeeping_keys_cost_misses_and_not_sharing` |
@@ -114,6 +115,15 @@
 //! with two it stays available.) Each poll reads the replication id, too, and with Sentinel the process queries the
 //! master every `l1_staleness`. When the master changes, the process first sends its invalidations of the last 60 s (beyond
 //! 20,000 names: a flush) to the new one, because the old one may have received them in vain.
+//!
+//! # Servers of a Cluster
+//!
+//! Every 250 ms a process reads which server has which slots, and sends each server such a write together with a read of its
+//! replication id. Each server has a circuit breaker of its own, which opens as that of the process does. Reads use a server
+//! for one second after its last proof; a server that failed is read one second after it responds again, so that the other
+//! processes send their pending invalidations first. The lineage of a Cluster is the list of the replication ids. A process
+//! that connects while a server is dead continues the epoch if the ids of all others are in the list; an id that is not in
+//! it begins a new one. The stream and the epochs are on one server.
 //!
 //! # Clocks
 //!

@@ -43,8 +43,19 @@ pub async fn check(connector: &dyn Connector) {
     prefixes_are_separate(open(connector, "c:").await, open(connector, "d:").await).await;
 }
 
+/// Opens a connection, and watches the master as a cache does.
 async fn open(connector: &dyn Connector, prefix: &str) -> Arc<dyn SecondTier> {
-    connector.connect(prefix).await.expect("the tier connects")
+    let tier = connector.connect(prefix).await.expect("the tier connects");
+    tier.open_epoch(None).await.expect("an epoch");
+    let watched = Arc::downgrade(&tier);
+    tokio::spawn(async move {
+        while let Some(tier) = watched.upgrade() {
+            let _ = tier.is_current_master().await;
+            drop(tier);
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    });
+    tier
 }
 
 fn group_of(names: &Names) -> &str {

@@ -84,10 +84,11 @@ impl Redis {
     }
 }
 
-/// A Redis Cluster of three servers without replicas.
+/// A Redis Cluster of three servers, of which one can have a replica.
 #[derive(Debug)]
 pub struct RedisCluster {
     nodes: Vec<Redis>,
+    replica: Option<Redis>,
 }
 
 impl RedisCluster {
@@ -98,20 +99,9 @@ impl RedisCluster {
     pub async fn start() -> anyhow::Result<Self> {
         let mut nodes = Vec::new();
         for _ in 0..3 {
-            let bus = free_port()?.to_string();
-            nodes.push(
-                Redis::with(&[
-                    "--cluster-enabled",
-                    "yes",
-                    "--cluster-port",
-                    &bus,
-                    "--cluster-require-full-coverage",
-                    "no",
-                ])
-                .await?,
-            );
+            nodes.push(Self::server().await?);
         }
-        let cluster = Self { nodes };
+        let cluster = Self { nodes, replica: None };
         let addresses = cluster.addresses();
         let mut create = vec!["--cluster", "create"];
         create.extend(addresses.iter().map(String::as_str));
@@ -128,6 +118,44 @@ impl RedisCluster {
             }
         }
         Ok(cluster)
+    }
+
+    async fn server() -> anyhow::Result<Redis> {
+        let bus = free_port()?.to_string();
+        Redis::with(&["--cluster-enabled", "yes", "--cluster-port", &bus, "--cluster-require-full-coverage", "no"])
+            .await
+    }
+
+    /// Starts a replica of one of the servers.
+    ///
+    /// # Errors
+    /// Returns an error if the replica does not start or does not receive the data.
+    pub async fn add_replica(&mut self, of: usize) -> anyhow::Result<()> {
+        let replica = Self::server().await?;
+        let (address, port) = (format!("127.0.0.1:{}", replica.port), replica.port.to_string());
+        let master = self.nodes[of].port.to_string();
+        let id = cli(&["-p", &master, "cluster", "myid"]).await?;
+        let any = format!("127.0.0.1:{master}");
+        cli(&["--cluster", "add-node", &address, &any, "--cluster-slave", "--cluster-master-id", id.trim()]).await?;
+        let began = Instant::now();
+        while !cli(&["-p", &port, "info", "replication"]).await?.contains("master_link_status:up") {
+            if began.elapsed() > START_TIMEOUT {
+                bail!("the replica did not connect: {}", replica.server.log());
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        self.replica = Some(replica);
+        Ok(())
+    }
+
+    /// Makes the replica a master, without the consent of the others.
+    ///
+    /// # Errors
+    /// Returns an error if there is no replica or it does not respond.
+    pub async fn promote_replica(&self) -> anyhow::Result<()> {
+        let Some(replica) = &self.replica else { bail!("the cluster has no replica") };
+        cli(&["-p", &replica.port.to_string(), "cluster", "failover", "takeover"]).await?;
+        Ok(())
     }
 
     /// Returns the index, 0 to 2, of the server that holds a key.
@@ -162,6 +190,22 @@ impl RedisCluster {
     /// Returns an error if its supervisor has ended.
     pub fn kill(&mut self, server: usize) -> anyhow::Result<()> {
         self.nodes[server].kill()
+    }
+
+    /// Stops one of the servers from responding.
+    ///
+    /// # Errors
+    /// Returns an error if its supervisor has ended.
+    pub fn pause(&mut self, server: usize) -> anyhow::Result<()> {
+        self.nodes[server].pause()
+    }
+
+    /// Lets a paused server respond again.
+    ///
+    /// # Errors
+    /// Returns an error if its supervisor has ended.
+    pub fn resume(&mut self, server: usize) -> anyhow::Result<()> {
+        self.nodes[server].resume()
     }
 
     fn addresses(&self) -> Vec<String> {

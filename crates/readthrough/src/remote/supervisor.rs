@@ -65,7 +65,10 @@ pub(crate) struct RedisSupervisor {
     last: Mutex<Option<LastServer>>,
     has_warned: AtomicBool,
     flushing: tokio::sync::Mutex<()>,
+    /// Wakes the supervision task.
     wake: Notify,
+    /// Wakes those who wait for Redis: it responded, or has received pending invalidations.
+    changed: Notify,
     counters: CommandCounters,
     /// The number of the newest connection.
     connections: AtomicU64,
@@ -160,6 +163,7 @@ impl RedisSupervisor {
             has_warned: AtomicBool::new(false),
             flushing: tokio::sync::Mutex::default(),
             wake: Notify::new(),
+            changed: Notify::new(),
             counters: CommandCounters::default(),
             connections: AtomicU64::new(0),
             task: Mutex::default(),
@@ -247,16 +251,22 @@ impl RedisSupervisor {
 
     /// Waits until reads may use the second tier.
     pub(crate) async fn until_available(&self) {
-        while !self.is_available() {
-            sleep(Duration::from_millis(5)).await;
-        }
+        self.until(|| self.is_available()).await;
     }
 
     /// Waits until no invalidation is pending.
     pub(crate) async fn until_sent(&self) {
-        while self.pending.any() {
-            self.wake.notify_one();
-            sleep(Duration::from_millis(5)).await;
+        self.wake.notify_one();
+        self.until(|| !self.pending.any()).await;
+    }
+
+    async fn until(&self, condition: impl Fn() -> bool) {
+        loop {
+            let changed = self.changed.notified();
+            if condition() {
+                return;
+            }
+            changed.await;
         }
     }
 
@@ -385,6 +395,7 @@ impl RedisSupervisor {
             }
             self.pending.confirm(&batch);
         }
+        self.changed.notify_waiters();
         Ok(())
     }
 
@@ -493,6 +504,7 @@ impl RedisSupervisor {
         if !self.breaker.close(&handle, || self.is_current(&handle)) {
             return Err(TierError("the connection failed during recovery".to_owned()));
         }
+        self.changed.notify_waiters();
         info!(is_reconnect, is_failover, "redis is available");
         let supervisor = Arc::clone(self);
         Ok(Some(AbortOnDrop(tokio::spawn(async move {
@@ -579,6 +591,7 @@ impl RedisSupervisor {
                     self.versions.invalidate_all();
                 }
                 self.freshness.prove(requested);
+                self.changed.notify_waiters();
             }
         }
     }

@@ -146,7 +146,8 @@ pub struct Replacement<'a> {
 /// The fields of the server's `INFO`.
 pub type Info = HashMap<String, String>;
 
-/// One connection to the second tier.
+/// One connection to the second tier. A cache calls [`open_epoch`](Self::open_epoch) first, and then
+/// [`is_current_master`](Self::is_current_master) every [`l1_staleness`](crate::CacheBuilder::l1_staleness).
 #[async_trait]
 pub trait SecondTier: Any + Send + Sync {
     /// Reads the state of the server, after a test of the commands that the protocol needs.

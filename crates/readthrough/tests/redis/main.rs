@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+mod cluster;
 mod entries;
 mod failover;
 mod faults;

@@ -1,7 +1,8 @@
 //! The address of Redis.
 
 use std::sync::Arc;
-use std::time::Instant;
+#[cfg(feature = "cluster")]
+use std::time::Duration;
 
 use async_trait::async_trait;
 #[cfg(feature = "cluster")]
@@ -12,10 +13,16 @@ use redis::{AsyncConnectionConfig, Client, IntoConnectionInfo as _, ProtocolVers
 #[cfg(feature = "sentinel")]
 use tokio::sync::Mutex;
 
+#[cfg(feature = "cluster")]
+use super::cluster::ClusterServers;
 #[cfg(feature = "sentinel")]
 use super::sentinel::{SentinelWatch, Sentinels};
 use super::{Connection, Transport};
 use crate::remote::tier::{Connector, SecondTier, TierError};
+
+/// How long a connection to one server of a cluster may take: one that hangs does not hold up the others.
+#[cfg(feature = "cluster")]
+const CONNECTION_TIMEOUT: Duration = Duration::from_millis(250);
 
 /// The address of Redis.
 pub(crate) enum Endpoint {
@@ -23,7 +30,7 @@ pub(crate) enum Endpoint {
     #[cfg(feature = "sentinel")]
     Sentinel(Box<Mutex<SentinelClient>>, Arc<Sentinels>),
     #[cfg(feature = "cluster")]
-    Cluster(Box<ClusterClient>),
+    Cluster(Box<ClusterClient>, Arc<ClusterServers>),
 }
 
 impl Endpoint {
@@ -66,11 +73,12 @@ impl Endpoint {
         // The pauses stay below the time limit of a command.
         let client = ClusterClient::builder(nodes)
             .use_protocol(ProtocolVersion::RESP3)
+            .connection_timeout(CONNECTION_TIMEOUT)
             .retries(2)
             .min_retry_wait(2)
             .max_retry_wait(10)
             .build()?;
-        Ok(Self::Cluster(Box::new(client)))
+        Ok(Self::Cluster(Box::new(client), Arc::default()))
     }
 
     #[cfg(feature = "sentinel")]
@@ -122,6 +130,8 @@ impl Connector for Endpoint {
         let config = AsyncConnectionConfig::new().set_response_timeout(None);
         #[cfg(feature = "sentinel")]
         let mut sentinels = None;
+        #[cfg(feature = "cluster")]
+        let mut servers = None;
         let transport = match self {
             Self::Single(client) => {
                 Transport::Single(client.get_multiplexed_async_connection_with_config(&config).await?)
@@ -133,14 +143,19 @@ impl Connector for Endpoint {
                 Transport::Single(client.get_multiplexed_async_connection_with_config(&config).await?)
             }
             #[cfg(feature = "cluster")]
-            Self::Cluster(client) => Transport::Cluster(client.get_async_connection().await?),
+            Self::Cluster(client, known) => {
+                servers = Some(Arc::clone(known));
+                Transport::Cluster(client.get_async_connection().await?)
+            }
         };
         Ok(Arc::new(Connection {
             transport,
             prefix: prefix.to_owned(),
             #[cfg(feature = "sentinel")]
             sentinels,
-            lineage_read: std::sync::Mutex::new(Instant::now()),
+            #[cfg(feature = "cluster")]
+            servers,
+            lineage: std::sync::Mutex::default(),
         }))
     }
 }

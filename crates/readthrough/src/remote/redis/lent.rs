@@ -7,7 +7,7 @@ use std::sync::Arc;
 use redis::aio::ConnectionLike;
 use redis::{Cmd, ErrorKind, Pipeline, RedisError, RedisFuture, RedisResult, Value};
 
-use super::{Connection, Transport};
+use super::{Connection, Transport, is_broken};
 use crate::remote::connection::ConnectionHandle;
 use crate::remote::supervisor::RedisSupervisor;
 
@@ -55,11 +55,6 @@ impl RedisConnection {
         let response = supervisor.call(handle, command).await;
         response.unwrap_or_else(|| Err(RedisError::from((ErrorKind::Io, "Redis does not respond"))))
     }
-}
-
-/// Returns whether an error is one of the connection, not a response of the server.
-fn is_broken(error: &RedisError) -> bool {
-    error.is_io_error() || error.is_timeout() || error.is_connection_dropped() || error.is_connection_refusal()
 }
 
 impl fmt::Debug for RedisConnection {

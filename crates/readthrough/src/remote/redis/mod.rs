@@ -1,5 +1,7 @@
 //! The operations on Redis: single server, Sentinel, Cluster.
 
+#[cfg(feature = "cluster")]
+mod cluster;
 mod endpoint;
 mod lent;
 mod scripts;
@@ -7,22 +9,26 @@ mod scripts;
 mod sentinel;
 
 use std::collections::HashMap;
+#[cfg(feature = "cluster")]
+use std::sync::Arc;
 use std::sync::{Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use async_trait::async_trait;
-use futures_util::future::{try_join_all, try_join3};
+use futures_util::future::{try_join, try_join_all};
 use redis::aio::{ConnectionLike, MultiplexedConnection};
 #[cfg(feature = "cluster")]
 use redis::cluster_async::ClusterConnection;
 use redis::streams::{StreamId, StreamRangeReply, StreamReadReply};
-use redis::{Cmd, Pipeline, RedisFuture, Script, Value, cmd};
+use redis::{Cmd, ErrorKind, Pipeline, RedisError, RedisFuture, RedisResult, Script, Value, cmd};
 
 use super::tier::{
     Epochs, Event, Fill, Info, LeaseRequest, LeaseResponse, Poll, Replacement, Result, SecondTier, ServerState,
     StreamPosition, TierError,
 };
 use crate::key::{Names, keys_of};
+#[cfg(feature = "cluster")]
+use cluster::{ClusterServers, is_part_of};
 pub(crate) use endpoint::Endpoint;
 pub use lent::RedisConnection;
 use scripts::{ACQUIRE, FILL, GENERATION, INVALIDATE, OPEN_EPOCH, PROBE, RELEASE, RENEW, REPLACE};
@@ -35,8 +41,6 @@ const STREAM: &str = "readthrough:invalidations";
 const EPOCHS: &str = "readthrough:epochs";
 /// The first part of the fields of flushed namespaces.
 const NAMESPACE: &str = "namespace:";
-/// How often the lineages of all masters of a cluster are read.
-const LINEAGE_INTERVAL: Duration = Duration::from_millis(250);
 /// The key of the probe.
 const PROBE_KEY: &str = "readthrough:probe";
 /// The approximate number of events that the stream keeps for processes that lag.
@@ -59,7 +63,19 @@ struct Connection {
     prefix: String,
     #[cfg(feature = "sentinel")]
     sentinels: Option<SentinelWatch>,
-    lineage_read: Mutex<Instant>,
+    #[cfg(feature = "cluster")]
+    servers: Option<Arc<ClusterServers>>,
+    /// The lineage in which the epoch began.
+    lineage: Mutex<String>,
+}
+
+/// What a command needs of its server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Access {
+    /// Values that no process may have invalidated in vain.
+    Read,
+    /// The removal of values.
+    Invalidate,
 }
 
 #[derive(Clone)]
@@ -113,13 +129,40 @@ impl Connection {
         [&self.prefix, STREAM].concat()
     }
 
+    /// Returns the key of the epochs. In a cluster it is in the slot of the stream, so that one server alone holds the keys
+    /// that all reads need.
     fn epochs(&self) -> String {
-        [&self.prefix, EPOCHS].concat()
+        match self.transport {
+            Transport::Single(_) => [&self.prefix, EPOCHS].concat(),
+            #[cfg(feature = "cluster")]
+            Transport::Cluster(_) => self.beside_stream(EPOCHS),
+        }
     }
 
-    /// Returns a key that never exists, in the slot of the stream.
-    fn proof_key(&self) -> String {
-        [PROBE_KEY, ":{", &self.stream(), "}"].concat()
+    /// Returns a key in the slot of the stream.
+    fn beside_stream(&self, name: &str) -> String {
+        [&self.prefix, name, ":{", &self.stream(), "}"].concat()
+    }
+
+    /// Runs a command whose keys are in the slot of `key`.
+    async fn run<T>(&self, key: &str, access: Access, command: impl Future<Output = RedisResult<T>>) -> Result<T> {
+        #[cfg(feature = "cluster")]
+        if let Some(servers) = &self.servers {
+            return servers.run(key, access, command).await;
+        }
+        #[cfg(not(feature = "cluster"))]
+        let _ = (key, access);
+        Ok(command.await?)
+    }
+
+    /// Reads the replication ids, of all servers of a cluster that respond.
+    async fn replication(&self) -> Result<Replication> {
+        #[cfg(feature = "cluster")]
+        if let (Some(servers), Transport::Cluster(connection)) = (&self.servers, &self.transport) {
+            return servers.check(connection, &self.prefix, &self.stream(), None).await;
+        }
+        let info: Value = cmd("INFO").arg("replication").query_async(&mut self.transport()).await?;
+        Ok(replication_info(&info))
     }
 
     /// Returns the command that reads the newest event.
@@ -127,20 +170,6 @@ impl Connection {
         let mut command = cmd("XREVRANGE");
         command.arg(self.stream()).arg("+").arg("-").arg("COUNT").arg(1);
         command
-    }
-
-    /// Reads the lineages of a cluster, at an interval.
-    async fn cluster_lineage(&self) -> Result<Option<String>> {
-        {
-            let mut read = self.lineage_read.lock().unwrap_or_else(PoisonError::into_inner);
-            if matches!(self.transport, Transport::Single(_)) || read.elapsed() < LINEAGE_INTERVAL {
-                return Ok(None);
-            }
-            *read = Instant::now();
-        }
-        // While a master does not respond, its replica may take over: the lineages are read when all respond.
-        let info = cmd("INFO").arg("replication").query_async(&mut self.transport()).await;
-        Ok(info.ok().map(|info: Value| replication_info(&info).lineage))
     }
 
     /// Fails if a command of the scripts would fail for lack of memory or of a permission.
@@ -159,19 +188,22 @@ impl Connection {
     /// Removes the keys of one name.
     async fn remove_name(&self, name: &str) -> Result<()> {
         let keys = keys_of(&self.prefix, name);
-        let mut connection = self.transport();
-        let removed = cmd("UNLINK").arg(&keys).query_async::<()>(&mut connection).await;
-        match removed {
-            // The slot migrates, and one of the keys is not on this server. The lease goes first: it revokes a fill that
-            // would come between the two commands.
-            Err(error) if error.code() == Some("TRYAGAIN") => {
-                for key in keys.iter().rev() {
-                    cmd("UNLINK").arg(key).query_async::<()>(&mut connection).await?;
+        let removal = async {
+            let mut connection = self.transport();
+            let removed = cmd("UNLINK").arg(&keys).query_async::<()>(&mut connection).await;
+            match removed {
+                // The slot migrates, and one of the keys is not on this server. The lease goes first: it revokes a fill that
+                // would come between the two commands.
+                Err(error) if error.code() == Some("TRYAGAIN") => {
+                    for key in keys.iter().rev() {
+                        cmd("UNLINK").arg(key).query_async::<()>(&mut connection).await?;
+                    }
+                    Ok(())
                 }
-                Ok(())
+                removed => removed,
             }
-            removed => Ok(removed?),
-        }
+        };
+        self.run(name, Access::Invalidate, removal).await
     }
 
     async fn remove(&self, keys: Vec<String>, names: &[String], node: u64) -> Result<()> {
@@ -179,8 +211,9 @@ impl Connection {
         for key in keys {
             call.key(key);
         }
-        call.key(self.stream()).arg(STREAM_LENGTH).arg(node).arg(names);
-        Ok(call.invoke_async::<()>(&mut self.transport()).await?)
+        let stream = self.stream();
+        call.key(&stream).arg(STREAM_LENGTH).arg(node).arg(names);
+        self.run(&stream, Access::Invalidate, call.invoke_async::<()>(&mut self.transport())).await
     }
 
     fn script<'a>(&self, script: &'a Script, names: &Names) -> redis::ScriptInvocation<'a> {
@@ -199,11 +232,11 @@ impl SecondTier for Connection {
     async fn open_epoch(&self, predecessor: Option<&str>) -> Result<ServerState> {
         let mut connection = self.transport();
         self.probe().await?;
-        let replication: Value = cmd("INFO").arg("replication").query_async(&mut connection).await?;
-        let Replication { lineage, accepts_isolated_writes } = replication_info(&replication);
+        let Replication { lineage, accepts_isolated_writes } = self.replication().await?;
         let mut open = OPEN_EPOCH.key(self.epochs());
         open.arg(rand::random::<u64>()).arg(&lineage).arg(predecessor.unwrap_or_default());
-        open.invoke_async::<()>(&mut connection).await?;
+        let lineage: String = open.invoke_async(&mut connection).await?;
+        self.lineage.lock().unwrap_or_else(PoisonError::into_inner).clone_from(&lineage);
         let epochs: HashMap<String, String> = cmd("HGETALL").arg(self.epochs()).query_async(&mut connection).await?;
         // With the stream, so that all processes of a cluster read the same clock.
         let mut read = redis::pipe();
@@ -214,19 +247,25 @@ impl SecondTier for Connection {
     }
 
     async fn get(&self, names: &[&str]) -> Result<Vec<Option<Vec<u8>>>> {
-        let mut connection = self.transport();
-        let keys: Vec<String> = names.iter().map(|name| [&self.prefix, *name].concat()).collect();
-        if let [key] = &keys[..] {
-            return Ok(vec![cmd("GET").arg(key).query_async(&mut connection).await?]);
+        if let (Transport::Single(_), [_, _, ..]) = (&self.transport, names) {
+            let keys: Vec<String> = names.iter().map(|name| [&self.prefix, *name].concat()).collect();
+            return Ok(cmd("MGET").arg(keys).query_async(&mut self.transport()).await?);
         }
-        Ok(cmd("MGET").arg(keys).query_async(&mut connection).await?)
+        try_join_all(names.iter().map(async |name| {
+            let mut get = cmd("GET");
+            get.arg([&self.prefix, *name].concat());
+            self.run(name, Access::Read, get.query_async(&mut self.transport())).await
+        }))
+        .await
     }
 
     async fn acquire(&self, names: &Names, request: LeaseRequest) -> Result<LeaseResponse> {
         let mut call = self.script(&ACQUIRE, names);
         call.arg(request.token).arg(millis(request.ttl));
         call.arg(request.generation).arg(millis(request.generation_ttl));
-        let (granted, generation, bytes): (u8, u64, Option<Vec<u8>>) = call.invoke_async(&mut self.transport()).await?;
+        let mut connection = self.transport();
+        let response = call.invoke_async::<(u8, u64, Option<Vec<u8>>)>(&mut connection);
+        let (granted, generation, bytes) = self.run(&names.entry, Access::Read, response).await?;
         Ok(LeaseResponse { is_granted: granted == 1, generation, bytes })
     }
 
@@ -234,7 +273,7 @@ impl SecondTier for Connection {
         try_join_all(groups.iter().map(async |group| {
             let mut call = GENERATION.key([&self.prefix, group.as_str()].concat());
             call.arg(generation).arg(millis(ttl));
-            Ok(call.invoke_async(&mut self.transport()).await?)
+            self.run(group, Access::Read, call.invoke_async(&mut self.transport())).await
         }))
         .await
     }
@@ -243,23 +282,26 @@ impl SecondTier for Connection {
         let mut call = self.script(&FILL, names);
         call.arg(fill.token).arg(fill.generation).arg(fill.bytes).arg(millis(fill.ttl));
         call.arg(millis(fill.generation_ttl));
-        Ok(call.invoke_async(&mut self.transport()).await?)
+        self.run(&names.entry, Access::Read, call.invoke_async(&mut self.transport())).await
     }
 
     async fn renew(&self, names: &Names, token: u64, ttl: Duration) -> Result<()> {
         let mut call = RENEW.key(names.keys(&self.prefix).lease);
-        Ok(call.arg(token).arg(millis(ttl)).invoke_async(&mut self.transport()).await?)
+        call.arg(token).arg(millis(ttl));
+        self.run(&names.entry, Access::Read, call.invoke_async(&mut self.transport())).await
     }
 
     async fn release(&self, names: &Names, token: u64) -> Result<()> {
-        Ok(RELEASE.key(names.keys(&self.prefix).lease).arg(token).invoke_async(&mut self.transport()).await?)
+        let mut call = RELEASE.key(names.keys(&self.prefix).lease);
+        call.arg(token);
+        self.run(&names.entry, Access::Read, call.invoke_async(&mut self.transport())).await
     }
 
     async fn replace(&self, names: &Names, replacement: Replacement<'_>) -> Result<bool> {
         let Replacement { expected, generations: (old, new), bytes, ttl, generation_ttl } = replacement;
         let mut call = self.script(&REPLACE, names);
         call.arg(expected).arg(bytes).arg(millis(ttl)).arg(old).arg(new).arg(millis(generation_ttl));
-        Ok(call.invoke_async(&mut self.transport()).await?)
+        self.run(&names.entry, Access::Read, call.invoke_async(&mut self.transport())).await
     }
 
     async fn invalidate(&self, names: &[String], node: u64) -> Result<()> {
@@ -291,7 +333,7 @@ impl SecondTier for Connection {
     async fn poll(&self, after: &StreamPosition, wait: Duration) -> Result<Poll> {
         // A replica refuses the removal of a key that does not exist, and so does a master with too few replicas.
         let mut poll = redis::pipe();
-        poll.cmd("UNLINK").arg(self.proof_key()).ignore();
+        poll.cmd("UNLINK").arg(self.beside_stream(PROBE_KEY)).ignore();
         poll.cmd("TIME").cmd("INFO").arg("replication").add_command(self.newest());
         // Without COUNT: a truncated response would not prove that nothing was missed up to the request.
         poll.cmd("XREAD").arg("BLOCK").arg(millis(wait)).arg("STREAMS").arg(self.stream()).arg(&after.id);
@@ -299,18 +341,14 @@ impl SecondTier for Connection {
         let mut read_epochs = cmd("HGETALL");
         read_epochs.arg(self.epochs());
         type Answer = ((u64, u64), Value, StreamRangeReply, Option<StreamReadReply>);
-        let (lineage, epochs, answer) = try_join3(
-            self.cluster_lineage(),
+        let (epochs, answer) = try_join(
             async { Ok::<HashMap<String, String>, TierError>(read_epochs.query_async(&mut hash).await?) },
             async { Ok::<Answer, TierError>(poll.query_async(&mut stream).await?) },
         )
         .await?;
         let (time, replication, tail, events) = answer;
-        let lineage = match self.transport {
-            Transport::Single(_) => Some(replication_info(&replication).lineage),
-            #[cfg(feature = "cluster")]
-            Transport::Cluster(_) => lineage,
-        };
+        // In a cluster, `is_current_master` reads that of each server.
+        let lineage = matches!(self.transport, Transport::Single(_)).then(|| replication_info(&replication).lineage);
         let streams = events.map(|reply| reply.keys).unwrap_or_default();
         Ok(Poll {
             lineage,
@@ -325,12 +363,18 @@ impl SecondTier for Connection {
         !matches!(self.transport, Transport::Single(_))
     }
 
-    #[cfg(feature = "sentinel")]
     async fn is_current_master(&self) -> Result<bool> {
-        match &self.sentinels {
-            Some(sentinels) => sentinels.is_current().await,
-            None => Ok(true),
+        #[cfg(feature = "sentinel")]
+        if let Some(sentinels) = &self.sentinels {
+            return sentinels.is_current().await;
         }
+        #[cfg(feature = "cluster")]
+        if let (Some(servers), Transport::Cluster(connection)) = (&self.servers, &self.transport) {
+            let known = self.lineage.lock().unwrap_or_else(PoisonError::into_inner).clone();
+            let found = servers.check(connection, &self.prefix, &self.stream(), Some(&known)).await?;
+            return Ok(found.lineage.split(',').all(|id| is_part_of(id, &known)));
+        }
+        Ok(true)
     }
 
     async fn info(&self) -> Result<Info> {
@@ -345,24 +389,32 @@ impl SecondTier for Connection {
     }
 }
 
-/// The fields of `INFO replication`.
+/// Returns whether an error is one of the connection, not a response of the server.
+fn is_broken(error: &RedisError) -> bool {
+    error.is_io_error()
+        || error.is_timeout()
+        || error.is_connection_dropped()
+        || error.is_connection_refusal()
+        || error.kind() == ErrorKind::ClusterConnectionNotFound
+}
+
+/// The fields of `INFO replication`, of one server or of all servers of a cluster.
+#[derive(Default)]
 struct Replication {
+    /// The replication ids, sorted and separated by commas.
     lineage: String,
     accepts_isolated_writes: bool,
 }
 
-/// Reads the replication id of a server, or of all masters of a cluster.
 fn replication_info(info: &Value) -> Replication {
-    let (mut lineages, mut replicas, mut has_minimum) = (Vec::new(), false, false);
+    let (mut lineage, mut replicas, mut has_minimum) = (String::new(), false, false);
     for_each_line(info, &mut |line| match line.split_once(':') {
-        Some(("master_replid", id)) => lineages.push(id.trim().to_owned()),
+        Some(("master_replid", id)) => lineage = id.trim().to_owned(),
         Some(("connected_slaves", count)) => replicas |= count.trim() != "0",
         Some(("min_slaves_good_slaves", _)) => has_minimum = true,
         _ => {}
     });
-    // The masters of a cluster respond in any order.
-    lineages.sort_unstable();
-    Replication { lineage: lineages.join(","), accepts_isolated_writes: replicas && !has_minimum }
+    Replication { lineage, accepts_isolated_writes: replicas && !has_minimum }
 }
 
 /// Splits the hash of epochs; `None` if it has no epoch of the server.

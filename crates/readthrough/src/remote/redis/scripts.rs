@@ -113,23 +113,28 @@ pub(super) static INVALIDATE: LazyLock<Script> = LazyLock::new(|| {
     )
 });
 
-/// Returns the epoch. Begins a new epoch unless the stored one began in the
-/// lineage `ARGV[2]` and does not precede `ARGV[3]`, the epoch that the process used last. Its only key is a hash.
+/// Returns the lineage of the epoch, a list. Begins a new epoch unless each part of the list `ARGV[2]` is in that of the
+/// stored one, and the stored one does not precede `ARGV[3]`, the epoch that the process used last. Its only key is a hash.
 pub(super) static OPEN_EPOCH: LazyLock<Script> = LazyLock::new(|| {
     Script::new(
         r"
         local stored = redis.call('HMGET', KEYS[1], 'epoch', 'lineage', 'predecessors')
-        local epoch, predecessors = stored[1], stored[3] or ','
-        local is_valid = epoch and stored[2] == ARGV[2]
+        local epoch, lineage, predecessors = stored[1], stored[2], stored[3] or ','
+        local is_valid = epoch and lineage
+        if is_valid then
+            for part in string.gmatch(ARGV[2], '[^,]+') do
+                is_valid = is_valid and string.find(',' .. lineage .. ',', ',' .. part .. ',', 1, true)
+            end
+        end
         if is_valid and ARGV[3] ~= '' and ARGV[3] ~= epoch then
             is_valid = string.find(predecessors, ',' .. ARGV[3] .. ',', 1, true)
         end
         if not is_valid then
             predecessors = ',' .. ARGV[3] .. ',' .. (epoch or '') .. predecessors
             predecessors = string.sub(predecessors, 1, 2000)
-            epoch = ARGV[1]
-            redis.call('HSET', KEYS[1], 'epoch', epoch, 'lineage', ARGV[2], 'predecessors', predecessors)
+            lineage = ARGV[2]
+            redis.call('HSET', KEYS[1], 'epoch', ARGV[1], 'lineage', lineage, 'predecessors', predecessors)
         end
-        return epoch",
+        return lineage",
     )
 });

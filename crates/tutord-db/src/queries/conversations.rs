@@ -13,7 +13,7 @@ use tutord_core::page::{Page, PageRequest, Position, counted};
 use tutord_core::schema::{conversations, exercises};
 use tutord_core::store::{Conversations, Loaded};
 use tutord_core::text::head;
-use tutord_core::{Result, Timestamp};
+use tutord_core::{Error, Result, Timestamp};
 
 use super::conversation_rows::{insert, own};
 use super::rows::conversation_row;
@@ -148,18 +148,14 @@ impl Conversations for Adapter {
     }
 
     async fn append_user_message(&self, new: NewUserMessage) -> Result<AppendOutcome> {
-        let repeated = new.idempotency_key.clone();
-        match self.transaction(async |conn| messages::append_user_message(conn, &new).await).await {
-            // Another request with the same key committed first.
-            Err(tutord_core::Error::Conflict(_)) if repeated.is_some() => {
-                self.read(async |conn| {
-                    messages::repeated(conn, new.user_id, repeated.as_deref().unwrap_or_default())
-                        .await
-                        .map(|found| found.unwrap_or(AppendOutcome::NotFound))
-                })
-                .await
+        let appended = self.transaction(async |conn| messages::append_user_message(conn, &new).await).await;
+        match (&appended, &new.idempotency_key) {
+            // Another request has used the key, or there is nothing to append to.
+            (Err(Error::Conflict(_)) | Ok(AppendOutcome::NotFound), Some(key)) => {
+                let found = self.read(async |conn| messages::repeated(conn, new.user_id, key).await).await?;
+                Ok(found.unwrap_or(AppendOutcome::NotFound))
             }
-            outcome => outcome,
+            _ => appended,
         }
     }
 

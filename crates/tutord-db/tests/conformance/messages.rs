@@ -103,7 +103,7 @@ async fn first_pages_after_a_message_follow_from_those_before(store: &Fixture) {
                 _ => {
                     let target = if number == 0 { target.clone() } else { MessageTarget::Existing(id) };
                     let appended = store.append_user_message(message(user, target, "why?")).await.unwrap();
-                    let AppendOutcome::Stored(stored) = appended else { panic!("{appended:?}") };
+                    let AppendOutcome::Stored(stored, _) = appended else { panic!("{appended:?}") };
                     stored
                 }
             };
@@ -202,7 +202,7 @@ async fn concurrent_repeats_store_one_message(store: &Fixture) {
     let mut ids = Vec::new();
     for task in tasks.collect::<Vec<_>>() {
         ids.push(match task.await.unwrap() {
-            AppendOutcome::Stored(stored) => stored.message.id,
+            AppendOutcome::Stored(stored, _) => stored.message.id,
             AppendOutcome::Repeated(exchange) => exchange.question.id,
             AppendOutcome::NotFound => panic!("not found"),
         });

@@ -148,7 +148,7 @@ impl Conversations for CachedStore {
         };
         let pages = self.first_pages(user, known).await;
         self.write_and_replace(async move { store.append_user_message(new).await }, move |appended| match appended {
-            Ok(AppendOutcome::Stored(stored)) => pages.after(stored, known.is_none()),
+            Ok(AppendOutcome::Stored(stored, _)) => pages.after(stored, known.is_none()),
             Ok(AppendOutcome::Repeated(_) | AppendOutcome::NotFound) => (Vec::new(), Vec::new()),
             Err(_) => (vec![CacheEffect::Conversation { user, conversation: known.unwrap_or(0) }], Vec::new()),
         })

@@ -256,6 +256,8 @@ pub struct StoredExchange {
     pub question: Message,
     /// The tutor's reply.
     pub reply: Option<Message>,
+    /// The newest messages up to the student's, newest first, as many as the caller requested.
+    pub history: Vec<Message>,
 }
 
 /// A new reply of the tutor.

@@ -1,5 +1,6 @@
 //! Messages: pages, appends, and the history for the model.
 
+use diesel::alias;
 use diesel::dsl::{case_when, exists};
 use diesel::prelude::*;
 use diesel::sql_types::{BigInt, Bool, Integer, Nullable, Text};
@@ -297,57 +298,83 @@ pub(super) async fn replace_reply(conn: &mut Conn, new: &NewReply) -> Result<Opt
     Ok(Some(StoredMessage { message, conversation }))
 }
 
-/// Returns the message stored by an earlier request with this idempotency key.
-pub(super) async fn repeated(conn: &mut Conn, user_id: i64, key: &str) -> Result<Option<AppendOutcome>> {
-    let stored: Option<(i64, i64)> = idempotency_keys::table
-        .find((user_id, key))
-        .select((idempotency_keys::conversation_id, idempotency_keys::message_id))
-        .first(conn)
-        .await
-        .optional()?;
-    let Some((conversation_id, message_id)) = stored else { return Ok(None) };
+/// Returns the exchange of an earlier request with this idempotency key.
+pub(super) async fn repeated(conn: &mut Conn, user_id: i64, key: &str, history: i64) -> Result<Option<AppendOutcome>> {
+    let stored = || idempotency_keys::table.find((user_id, key));
+    let id = || stored().select(idempotency_keys::message_id).single_value();
+    let (this, its) = alias!(messages as this, messages as its);
+    let key = stored().select(idempotency_keys::message_id);
     let question = messages::table
-        .find(message_id)
-        .filter(exists(own(user_id, conversation_id)))
-        .select(message_row())
-        .first(conn)
-        .await
-        .optional()?;
-    Ok(Some(match question {
-        Some(question) => AppendOutcome::Repeated(exchange(conn, question).await?),
+        .filter(messages::id.nullable().eq(id()))
+        .filter(exists(
+            conversations::table
+                .filter(conversations::id.eq(messages::conversation_id))
+                .filter(conversations::user_id.eq(user_id))
+                .filter(conversations::deleted_at.is_null()),
+        ))
+        .select(message_row());
+    let reply = messages::table.filter(messages::reply_to.eq(id())).select(message_row());
+    let conversation =
+        this.filter(this.field(messages::id).nullable().eq(id())).select(this.field(messages::conversation_id));
+    let position = its.filter(its.field(messages::id).nullable().eq(id())).select(its.field(messages::position));
+    let newest = messages::table
+        .filter(messages::conversation_id.nullable().eq(conversation.single_value()))
+        .filter(messages::position.nullable().le(position.single_value()))
+        .order(messages::position.desc())
+        .limit(history)
+        .select(message_row());
+    let (key, question, reply, newest) = pipelined!(
+        conn,
+        key.load::<i64>,
+        question.load::<Message>,
+        reply.load::<Message>,
+        newest.load::<Message>,
+    );
+    if key.is_empty() {
+        return Ok(None);
+    }
+    Ok(Some(match exchange(question, reply, newest) {
+        Some(exchange) => AppendOutcome::Repeated(exchange),
         // The conversation was deleted meanwhile.
         None => AppendOutcome::NotFound,
     }))
 }
 
-async fn exchange(conn: &mut Conn, question: Message) -> Result<StoredExchange> {
+/// Combines the rows of an exchange, of which a newer message may have been committed between their statements.
+fn exchange(question: Vec<Message>, reply: Vec<Message>, mut history: Vec<Message>) -> Option<StoredExchange> {
+    let question = question.into_iter().next()?;
+    let reply = reply.into_iter().find(|reply| reply.reply_to == Some(question.id));
+    history.retain(|message| message.position <= question.position);
+    Some(StoredExchange { question, reply, history })
+}
+
+/// Returns the newest message of the student, its reply, and the newest messages up to the student's.
+pub(super) async fn last_exchange(
+    conn: &mut Conn,
+    user_id: i64,
+    id: i64,
+    history: i64,
+) -> Result<Option<StoredExchange>> {
+    let (this, its) = alias!(messages as this, messages as its);
+    let question = newest!(user_id, id, 1).filter(messages::role.eq(MessageRole::User));
+    let newest_id = this
+        .filter(this.field(messages::conversation_id).eq(id))
+        .filter(this.field(messages::role).eq(MessageRole::User))
+        .order(this.field(messages::position).desc())
+        .select(this.field(messages::id))
+        .limit(1);
     let reply = messages::table
-        .filter(messages::reply_to.eq(question.id))
-        .select(message_row())
-        .first(conn)
-        .await
-        .optional()?;
-    Ok(StoredExchange { question, reply })
-}
-
-/// Selects messages from `position` down, newest first, at most `limit`.
-pub(super) async fn up_to(conn: &mut Conn, user_id: i64, id: i64, position: i64, limit: i64) -> Result<Vec<Message>> {
-    Ok(newest!(user_id, id, limit).filter(messages::position.le(position)).load(conn).await?)
-}
-
-/// Returns the newest message of the student and its reply.
-pub(super) async fn last_exchange(conn: &mut Conn, user_id: i64, id: i64) -> Result<Option<StoredExchange>> {
-    let question = messages::table
-        .filter(messages::conversation_id.eq(id))
+        .filter(messages::reply_to.eq(newest_id.single_value()))
         .filter(exists(own(user_id, id)))
-        .filter(messages::role.eq(MessageRole::User))
-        .order(messages::position.desc())
-        .select(message_row())
-        .first(conn)
-        .await
-        .optional()?;
-    Ok(match question {
-        Some(question) => Some(exchange(conn, question).await?),
-        None => None,
-    })
+        .select(message_row());
+    let newest_position = its
+        .filter(its.field(messages::conversation_id).eq(id))
+        .filter(its.field(messages::role).eq(MessageRole::User))
+        .order(its.field(messages::position).desc())
+        .select(its.field(messages::position))
+        .limit(1);
+    let newest = newest!(user_id, id, history).filter(messages::position.nullable().le(newest_position.single_value()));
+    let (question, reply, newest) =
+        pipelined!(conn, question.load::<Message>, reply.load::<Message>, newest.load::<Message>);
+    Ok(exchange(question, reply, newest))
 }

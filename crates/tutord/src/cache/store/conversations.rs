@@ -171,11 +171,7 @@ impl Conversations for CachedStore {
         self.write(write, move |_| vec![CacheEffect::Conversation { user, conversation }]).await
     }
 
-    async fn history(&self, user_id: i64, id: i64, position: i64, limit: i64) -> Result<Vec<Message>> {
-        self.store.history(user_id, id, position, limit).await
-    }
-
-    async fn last_exchange(&self, user_id: i64, id: i64) -> Result<Option<StoredExchange>> {
-        self.store.last_exchange(user_id, id).await
+    async fn last_exchange(&self, user_id: i64, id: i64, history: i64) -> Result<Option<StoredExchange>> {
+        self.store.last_exchange(user_id, id, history).await
     }
 }

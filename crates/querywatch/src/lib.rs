@@ -20,6 +20,7 @@ mod log_limiter;
 mod record;
 mod registry;
 mod report;
+mod round_trips;
 mod routes;
 mod scope;
 mod scope_state;
@@ -44,6 +45,7 @@ pub use events::{Finding, FindingKind, Outcome, Sink, SlowStatement, Statement};
 #[cfg(feature = "diesel")]
 pub use instrumentation::ConnectionInstrumentation;
 pub use report::Report;
+pub use round_trips::{RoundTripCall, RoundTrips};
 pub use scope::{
     Scope, allow_repeats, allow_repeats_sync, in_current_scope, in_current_scope_sync, set_budget, set_route,
     statement_count,

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::events::{Finding, head};
+use crate::round_trips::RoundTrips;
 use crate::scope_state::{ScopeState, ShapeCalls};
 use crate::unscoped;
 
@@ -15,6 +16,8 @@ pub struct Report {
     pub statements: u32,
     /// The sum of their durations.
     pub db_time: Duration,
+    /// The round trips that the program counted with [`RoundTripCall`](crate::RoundTripCall).
+    pub round_trips: RoundTrips,
     /// The findings of the scope and its inner scopes.
     pub findings: Vec<Finding>,
     /// Number of statements that ran outside of every scope while this scope was open: those of its watch, or those of the
@@ -25,7 +28,14 @@ pub struct Report {
 
 impl Report {
     pub(crate) fn new(state: Arc<ScopeState>, findings: Vec<Finding>) -> Self {
-        Self { statements: state.statements(), db_time: state.db_time(), findings, unscoped: state.unscoped(), state }
+        Self {
+            statements: state.statements(),
+            db_time: state.db_time(),
+            round_trips: state.round_trips.read(),
+            findings,
+            unscoped: state.unscoped(),
+            state,
+        }
     }
 
     /// Returns the shapes of the scope, most frequent first.

@@ -12,6 +12,7 @@ use crate::collector::{Collector, Settings};
 use crate::events::{Finding, FindingKind, hex, unix_ms};
 use crate::location;
 use crate::registry::{IdMap, Shape};
+use crate::round_trips::RoundTripCounters;
 use crate::routes::{NO_ROUTE, RouteId};
 use crate::unscoped::{self, UnscopedLog, UnscopedStatement};
 
@@ -48,6 +49,9 @@ pub(crate) struct ScopeState {
     pub(crate) traceparent: Option<String>,
     statements: AtomicU32,
     nanos: AtomicU64,
+    pub(crate) round_trips: RoundTripCounters,
+    /// The sequential round trips of the parent when this scope started.
+    outer_round_trips: u32,
     /// The number of statements outside of every scope when this scope started.
     unscoped_before: u64,
     details: Mutex<ScopeDetails>,
@@ -139,6 +143,8 @@ impl ScopeState {
             traceparent: None,
             statements: AtomicU32::new(0),
             nanos: AtomicU64::new(0),
+            round_trips: RoundTripCounters::default(),
+            outer_round_trips: 0,
             details: Mutex::default(),
         }
     }
@@ -202,6 +208,7 @@ impl ScopeState {
 
     /// Starts the scope within another one.
     pub(crate) fn start(&mut self, parent: Option<Arc<Self>>) {
+        self.outer_round_trips = parent.as_ref().map_or(0, |parent| parent.round_trips.read().sequential);
         self.parent = parent;
         self.unscoped_before = self.unscoped_log().count();
     }
@@ -246,6 +253,7 @@ impl ScopeState {
         all.extend(own);
         all.truncate(MAX_INNER_FINDINGS);
         if let Some(parent) = &self.parent {
+            parent.round_trips.add(self.outer_round_trips, self.round_trips.read());
             let mut details = parent.details();
             let room = MAX_INNER_FINDINGS.saturating_sub(details.inner_findings.len());
             details.inner_findings.extend(all.iter().take(room).cloned());

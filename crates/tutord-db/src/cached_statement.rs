@@ -7,6 +7,8 @@
 use diesel::backend::Backend;
 use diesel::query_builder::{AstPass, Query, QueryFragment, QueryId};
 use diesel::result::QueryResult;
+use diesel_async::AsyncConnectionCore;
+use diesel_async::methods::ExecuteDsl;
 
 /// A statement with one of few texts, however often it is issued: its text must not depend on a list's length or on
 /// which of many fields are set.
@@ -30,4 +32,22 @@ impl<Q: QueryId> QueryId for CachedStatement<Q> {
 
 impl<Q: Query> Query for CachedStatement<Q> {
     type SqlType = Q::SqlType;
+}
+
+/// A statement of a batch that is left out if it is `None`.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Optional<Q>(pub(crate) Option<Q>);
+
+impl<Q> Optional<Q> {
+    /// Executes the statement. Returns the number of rows, 0 without a statement.
+    pub(crate) async fn execute<Conn>(self, conn: &mut Conn) -> QueryResult<usize>
+    where
+        Conn: AsyncConnectionCore,
+        Q: ExecuteDsl<Conn>,
+    {
+        match self.0 {
+            Some(statement) => ExecuteDsl::execute(statement, conn).await,
+            None => Ok(0),
+        }
+    }
 }

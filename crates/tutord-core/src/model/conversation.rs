@@ -225,13 +225,15 @@ pub struct NewUserMessage {
     pub content: String,
     /// The idempotency key of the request.
     pub idempotency_key: Option<String>,
+    /// The maximum number of messages in the returned history; 0 for none.
+    pub history: i64,
 }
 
 /// The result of storing a student's message.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum AppendOutcome {
-    /// The message is stored.
-    Stored(StoredMessage),
+    /// The message is stored. The history is the newest messages up to this one, newest first.
+    Stored(StoredMessage, Vec<Message>),
     /// The idempotency key was used before; this is the message stored then.
     Repeated(StoredExchange),
     /// The student has no such conversation.
@@ -254,6 +256,8 @@ pub struct StoredExchange {
     pub question: Message,
     /// The tutor's reply.
     pub reply: Option<Message>,
+    /// The newest messages up to the student's, newest first, as many as the caller requested.
+    pub history: Vec<Message>,
 }
 
 /// A new reply of the tutor.

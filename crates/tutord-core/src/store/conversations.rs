@@ -5,8 +5,8 @@ use async_trait::async_trait;
 use super::Loaded;
 use crate::error::Result;
 use crate::model::{
-    AppendOutcome, Conversation, ConversationPage, Message, NewConversation, NewReply, NewUserMessage, Order,
-    StoredExchange, StoredMessage,
+    AppendOutcome, Conversation, ConversationPage, NewConversation, NewReply, NewUserMessage, Order, StoredExchange,
+    StoredMessage,
 };
 use crate::page::{Page, PageRequest};
 
@@ -42,10 +42,11 @@ pub trait Conversations: Send + Sync {
     /// 1 statement.
     async fn delete_conversation(&self, user_id: i64, id: i64) -> Result<bool>;
 
-    /// Stores a student's message and updates its conversation's counters in one transaction.
+    /// Stores a student's message and updates its conversation's counters in one transaction, in 1 round trip; a
+    /// repeated idempotency key costs 1 more.
     async fn append_user_message(&self, new: NewUserMessage) -> Result<AppendOutcome>;
 
-    /// Stores a reply and updates its conversation's counters in one transaction. Returns `None` if the conversation is
+    /// Stores a reply and updates its conversation's counters in one transaction, in 1 round trip. Returns `None` if the conversation is
     /// deleted, and [`Error::Conflict`](crate::Error::Conflict) if the message already has a reply.
     async fn append_reply(&self, new: NewReply) -> Result<Option<StoredMessage>>;
 
@@ -53,10 +54,7 @@ pub trait Conversations: Send + Sync {
     /// `None` if there is no such reply.
     async fn replace_reply(&self, new: NewReply) -> Result<Option<StoredMessage>>;
 
-    /// Returns the messages of a conversation up to `position`, newest first, at most `limit`. 1 statement.
-    async fn history(&self, user_id: i64, id: i64, position: i64, limit: i64) -> Result<Vec<Message>>;
-
-    /// Returns the newest message of the student in a conversation and its reply, or `None` if there is no such
-    /// conversation or message. 2 statements.
-    async fn last_exchange(&self, user_id: i64, id: i64) -> Result<Option<StoredExchange>>;
+    /// Returns the newest message of the student in a conversation, its reply, and a history of at most `history`
+    /// messages. Returns `None` if there is no such conversation or message. 3 statements in 1 round trip.
+    async fn last_exchange(&self, user_id: i64, id: i64, history: i64) -> Result<Option<StoredExchange>>;
 }

@@ -9,7 +9,6 @@ use diesel_async::pooled_connection::deadpool::{Object, Pool};
 use diesel_async::pooled_connection::{
     AsyncDieselConnectionManager, ManagerConfig, PoolError as Backend, RecyclingMethod,
 };
-use diesel_async::{AsyncConnection, TransactionManager};
 use tutord_core::{Error, Refusal, Result};
 
 use super::connect::{Connector, connect_to, connection_error};
@@ -18,7 +17,7 @@ use super::lease::Lease;
 use super::monitor::Monitor;
 use super::overflow::Overflow;
 use super::sqlcommenter::Connection;
-use super::transaction::end_transaction;
+use super::traffic::CallCount;
 use crate::options::DatabaseOptions;
 use crate::pool_metrics::PoolMetrics;
 
@@ -141,9 +140,9 @@ impl Postgres {
     {
         // A COMMIT whose outcome is unknown is no refusal: nothing that may have been committed is repeated.
         self.repeated(changes_nothing, async move |conn: &mut Connection| {
-            <Connection as AsyncConnection>::TransactionManager::begin_transaction(conn).await?;
+            conn.begin()?;
             let outcome = operation(conn).await;
-            end_transaction(conn, outcome).await
+            conn.end(outcome).await
         })
         .await
     }
@@ -170,8 +169,10 @@ impl Postgres {
     where
         F: AsyncFnOnce(&mut Connection) -> Result<T>,
     {
+        let call = querywatch::RoundTripCall::begin();
         let mut lease = self.lease().await?;
         lease.connection().state().clear();
+        let _round_trips = CallCount::begin(lease.connection().traffic(), call);
         // One call on one connection: only so are rows that are still to come, and statements that are given up, timed.
         let call = querywatch::time_call(async { operation(lease.connection()).await });
         let outcome = tokio::time::timeout(self.deadline, call).await;

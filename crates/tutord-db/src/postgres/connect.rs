@@ -23,6 +23,7 @@ use url::Url;
 use super::identity;
 use super::sqlcommenter::Connection;
 use super::sqlstate::{ScannedPlain, ScannedTls, SqlState};
+use super::traffic::{Observer, Traffic};
 use crate::options::DatabaseOptions;
 
 /// Runs an expression with the TLS connector, and scans the connection for SQLSTATEs if possible.
@@ -206,8 +207,9 @@ pub(super) async fn connect_to(
         let (client, connection) = connector.config.connect(tls).await.map_err(|error| carried(&error))?;
         set_up(client, connection, &settings, identify).await?
     });
-    conn.set_instrumentation(connector.watch.instrumentation());
-    Ok((Connection::new(conn, state, connector.comments), identity))
+    let traffic = Arc::<Traffic>::default();
+    conn.set_instrumentation(Observer { traffic: Arc::clone(&traffic), watch: connector.watch.instrumentation() });
+    Ok((Connection::new(conn, state, traffic, connector.comments), identity))
 }
 
 /// Returns the error of a failed connection attempt.

@@ -5,6 +5,7 @@
 
 mod adapter;
 mod administration;
+mod batch;
 mod connect;
 mod explain;
 mod identity;
@@ -18,6 +19,7 @@ mod seed;
 mod server_statements;
 mod sqlcommenter;
 mod sqlstate;
+mod traffic;
 
 pub use adapter::Postgres;
 pub use connect::{Connector, connect};
@@ -28,13 +30,38 @@ use sqlcommenter::Connection as Conn;
 
 /// Sends statements in one round trip: all are sent before the first result is awaited.
 macro_rules! pipelined {
-    ($conn:ident, $($query:ident.$method:ident::<$type:ty>),+ $(,)?) => {{
+    ($conn:ident, $($query:ident.$method:ident $(::<$type:ty>)?),+ $(,)?) => {{
         let shared: &super::Conn = $conn;
         futures_util::try_join!($(async {
             let mut conn = shared;
-            $query.$method::<$type>(&mut conn).await
+            $query.$method $(::<$type>)? (&mut conn).await
         }),+)?
     }};
+}
+
+/// Runs the last statements of a transaction and commits it, in one round trip if all of them are prepared. Results are rows
+/// or counts: a missing row is no error, because `COMMIT` is sent before the results arrive.
+macro_rules! committed {
+    ($conn:ident, $($query:ident.$method:ident $(::<$type:ty>)?),+ $(,)?) => {{
+        let batch = super::batch::Batch::new($conn);
+        let end = batch
+            .commit_with(async {
+                let ($($query,)+) = futures_util::join!($(async {
+                    let mut conn = batch.connection();
+                    batch.check($query.$method $(::<$type>)? (&mut conn).await)
+                }),+);
+                Ok(($($query?),+))
+            })
+            .await;
+        $conn.settle(end)?
+    }};
+}
+
+/// Returns the id of the row that this transaction has inserted into a table last.
+macro_rules! last_id {
+    ($table:literal) => {
+        diesel::dsl::sql::<diesel::sql_types::BigInt>(concat!("currval(pg_get_serial_sequence('", $table, "', 'id'))"))
+    };
 }
 
 /// Locks the rows of a query until the transaction ends. Rows that refer to them can still be inserted.

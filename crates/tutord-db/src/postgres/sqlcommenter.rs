@@ -1,5 +1,8 @@
 //! Statements with a comment that names their request and route.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use diesel::connection::{CacheSize, Instrumentation};
 use diesel::pg::Pg;
 use diesel::prelude::*;
@@ -9,22 +12,40 @@ use diesel_async::{
     AnsiTransactionManager, AsyncConnection, AsyncConnectionCore, AsyncPgConnection, SimpleAsyncConnection,
 };
 
-use super::sqlstate::SqlState;
+use futures_util::FutureExt as _;
+use futures_util::future::{BoxFuture, join};
 
-/// A connection that appends [`querywatch::sql_comment`] to each statement, if enabled.
+use super::sqlstate::SqlState;
+use super::traffic::Traffic;
+
+/// A connection that appends [`querywatch::sql_comment`] to each statement, if enabled, and sends `BEGIN` with the first
+/// statement of a transaction.
 ///
-/// Without comments it delegates to the inner connection: texts stay unchanged, and statements are prepared once.
+/// Without comments, texts stay unchanged, and statements are prepared once.
 pub struct Connection {
     inner: AsyncPgConnection,
     state: SqlState,
+    traffic: Arc<Traffic>,
     comments: bool,
+    /// Set if the next statement begins a transaction.
+    begin: AtomicBool,
     /// The term of the database's identity when the connection was opened.
     pub(super) term: u64,
 }
 
 impl Connection {
-    pub(super) const fn new(inner: AsyncPgConnection, state: SqlState, comments: bool) -> Self {
-        Self { inner, state, comments, term: 0 }
+    pub(super) const fn new(inner: AsyncPgConnection, state: SqlState, traffic: Arc<Traffic>, comments: bool) -> Self {
+        Self { inner, state, traffic, comments, begin: AtomicBool::new(false), term: 0 }
+    }
+
+    /// The round trips of the connection.
+    pub(super) const fn traffic(&self) -> &Arc<Traffic> {
+        &self.traffic
+    }
+
+    /// Sets whether the next statement begins a transaction. Returns the value before.
+    pub(super) fn set_begin(&mut self, begin: bool) -> bool {
+        std::mem::replace(self.begin.get_mut(), begin)
     }
 
     /// The latest SQLSTATE of the server.
@@ -36,8 +57,34 @@ impl Connection {
         &self.inner
     }
 
-    fn commented<Q>(&self, query: Q) -> Commented<Q> {
-        Commented { query, comment: if self.comments { querywatch::sql_comment() } else { None } }
+    fn commented<Q: QueryFragment<Pg>>(&self, query: Q) -> Commented<Q> {
+        let query = Commented { query, comment: if self.comments { querywatch::sql_comment() } else { None } };
+        // diesel prepares such a statement for this use alone, and without an event.
+        if !matches!(query.is_safe_to_cache_prepared(&Pg), Ok(true)) {
+            self.traffic.prepare();
+        }
+        query
+    }
+
+    /// Sends `BEGIN` in front of a statement, if the statement is the first of a transaction.
+    fn begun<'a, T>(&'a self, statement: BoxFuture<'a, QueryResult<T>>) -> BoxFuture<'a, QueryResult<T>>
+    where
+        T: Send + 'a,
+    {
+        if !self.begin.load(Ordering::Relaxed) {
+            return statement;
+        }
+        let run = async move {
+            if !self.begin.swap(false, Ordering::Relaxed) {
+                return statement.await;
+            }
+            let mut inner = &self.inner;
+            // Polled in this order, and sent at once: `BEGIN` needs no preparation.
+            let (begun, outcome) = join(inner.batch_execute("BEGIN"), statement).await;
+            begun?;
+            outcome
+        };
+        run.boxed()
     }
 }
 
@@ -96,7 +143,7 @@ impl AsyncConnectionCore for Connection {
         T::Query: QueryFragment<Pg> + QueryId + 'query,
     {
         let query = self.commented(source.as_query());
-        self.inner.load(query)
+        self.begun((&mut &self.inner).load(query))
     }
 
     fn execute_returning_count<'conn, 'query, T>(&'conn mut self, source: T) -> Self::ExecuteFuture<'conn, 'query>
@@ -104,7 +151,7 @@ impl AsyncConnectionCore for Connection {
         T: QueryFragment<Pg> + QueryId + 'query,
     {
         let query = self.commented(source);
-        self.inner.execute_returning_count(query)
+        self.begun((&mut &self.inner).execute_returning_count(query))
     }
 }
 
@@ -122,7 +169,7 @@ impl<'a> AsyncConnectionCore for &'a Connection {
         T::Query: QueryFragment<Pg> + QueryId + 'query,
     {
         let query = self.commented(source.as_query());
-        (&mut &self.inner).load(query)
+        self.begun((&mut &self.inner).load(query))
     }
 
     fn execute_returning_count<'conn, 'query, T>(&'conn mut self, source: T) -> Self::ExecuteFuture<'conn, 'query>
@@ -130,7 +177,7 @@ impl<'a> AsyncConnectionCore for &'a Connection {
         T: QueryFragment<Pg> + QueryId + 'query,
     {
         let query = self.commented(source);
-        (&mut &self.inner).execute_returning_count(query)
+        self.begun((&mut &self.inner).execute_returning_count(query))
     }
 }
 
@@ -138,7 +185,8 @@ impl AsyncConnection for Connection {
     type TransactionManager = AnsiTransactionManager;
 
     async fn establish(database_url: &str) -> ConnectionResult<Self> {
-        Ok(Self::new(AsyncPgConnection::establish(database_url).await?, SqlState::default(), false))
+        let inner = AsyncPgConnection::establish(database_url).await?;
+        Ok(Self::new(inner, SqlState::default(), Arc::default(), false))
     }
 
     fn transaction_state(&mut self) -> &mut AnsiTransactionManager {

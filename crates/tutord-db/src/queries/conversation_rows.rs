@@ -3,7 +3,7 @@
 use diesel::prelude::*;
 use diesel_async::RunQueryDsl;
 use tutord_core::Timestamp;
-use tutord_core::model::{ContextType, Conversation, NewConversation};
+use tutord_core::model::{Conversation, NewConversation};
 use tutord_core::schema::conversations;
 
 use super::Conn;
@@ -33,9 +33,4 @@ pub(super) async fn insert(conn: &mut Conn, new: &NewConversation, now: Timestam
         .returning(conversation_row())
         .get_result(conn)
         .await
-}
-
-/// A new conversation, created by a student's first message.
-pub(super) const fn new_conversation(user_id: i64, title: String) -> NewConversation {
-    NewConversation { user_id, title, context_type: ContextType::General, exercise_id: None }
 }

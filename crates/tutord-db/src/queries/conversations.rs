@@ -6,14 +6,14 @@ use diesel::dsl::{case_when, count_star, exists, select};
 use diesel::prelude::*;
 use diesel_async::RunQueryDsl;
 use tutord_core::model::{
-    AppendOutcome, Conversation, ConversationPage, Message, NewConversation, NewReply, NewUserMessage, Order,
-    PREVIEW_CHARS, StoredExchange, StoredMessage,
+    AppendOutcome, Conversation, ConversationPage, NewConversation, NewReply, NewUserMessage, Order, PREVIEW_CHARS,
+    StoredExchange, StoredMessage,
 };
 use tutord_core::page::{Page, PageRequest, Position, counted};
 use tutord_core::schema::{conversations, exercises};
 use tutord_core::store::{Conversations, Loaded};
 use tutord_core::text::head;
-use tutord_core::{Result, Timestamp};
+use tutord_core::{Error, Result, Timestamp};
 
 use super::conversation_rows::{insert, own};
 use super::rows::conversation_row;
@@ -148,18 +148,15 @@ impl Conversations for Adapter {
     }
 
     async fn append_user_message(&self, new: NewUserMessage) -> Result<AppendOutcome> {
-        let repeated = new.idempotency_key.clone();
-        match self.transaction(async |conn| messages::append_user_message(conn, &new).await).await {
-            // Another request with the same key committed first.
-            Err(tutord_core::Error::Conflict(_)) if repeated.is_some() => {
-                self.read(async |conn| {
-                    messages::repeated(conn, new.user_id, repeated.as_deref().unwrap_or_default())
-                        .await
-                        .map(|found| found.unwrap_or(AppendOutcome::NotFound))
-                })
-                .await
+        let appended = self.transaction(async |conn| messages::append_user_message(conn, &new).await).await;
+        match (&appended, &new.idempotency_key) {
+            // Another request has used the key, or there is nothing to append to.
+            (Err(Error::Conflict(_)) | Ok(AppendOutcome::NotFound), Some(key)) => {
+                let found =
+                    self.read(async |conn| messages::repeated(conn, new.user_id, key, new.history).await).await?;
+                Ok(found.unwrap_or(AppendOutcome::NotFound))
             }
-            outcome => outcome,
+            _ => appended,
         }
     }
 
@@ -171,11 +168,7 @@ impl Conversations for Adapter {
         self.transaction(async |conn| messages::replace_reply(conn, &new).await).await
     }
 
-    async fn history(&self, user_id: i64, id: i64, position: i64, limit: i64) -> Result<Vec<Message>> {
-        self.read(async |conn| messages::up_to(conn, user_id, id, position, limit).await).await
-    }
-
-    async fn last_exchange(&self, user_id: i64, id: i64) -> Result<Option<StoredExchange>> {
-        self.read(async |conn| messages::last_exchange(conn, user_id, id).await).await
+    async fn last_exchange(&self, user_id: i64, id: i64, history: i64) -> Result<Option<StoredExchange>> {
+        self.read(async |conn| messages::last_exchange(conn, user_id, id, history).await).await
     }
 }

@@ -12,9 +12,7 @@ pub(super) async fn end_transaction<T>(conn: &mut Conn, outcome: Result<T>) -> R
         Ok(value) => match Manager::commit_transaction(conn).await.map_err(Error::from) {
             Ok(()) => Ok(value),
             // The server may have committed before the connection broke, so a retry could apply the transaction twice.
-            Err(error @ (Error::Refused(Refusal::ConnectionLost, _) | Error::Query(_))) => {
-                Err(Error::Unavailable(format!("the outcome of a COMMIT is unknown: {error}")))
-            }
+            Err(error @ (Error::Refused(Refusal::ConnectionLost, _) | Error::Query(_))) => Err(unknown_outcome(&error)),
             Err(error) => Err(error),
         },
         Err(error) => {
@@ -25,4 +23,9 @@ pub(super) async fn end_transaction<T>(conn: &mut Conn, outcome: Result<T>) -> R
             Err(error)
         }
     }
+}
+
+/// Returns the error for a transaction that may have been committed or not.
+pub(super) fn unknown_outcome(error: &Error) -> Error {
+    Error::Unavailable(format!("the outcome of a COMMIT is unknown: {error}"))
 }

@@ -21,8 +21,22 @@ use pool::Conn;
 
 /// Runs statements one after the other; SQLite has no round trips to save.
 macro_rules! pipelined {
-    ($conn:ident, $($query:ident.$method:ident::<$type:ty>),+ $(,)?) => {
-        ($($query.$method::<$type>(&mut *$conn).await?),+)
+    ($conn:ident, $($query:ident.$method:ident $(::<$type:ty>)?),+ $(,)?) => {
+        ($($query.$method $(::<$type>)? (&mut *$conn).await?),+)
+    };
+}
+
+/// Runs the last statements of a transaction, which is committed afterwards.
+macro_rules! committed {
+    ($($batch:tt)+) => {
+        pipelined!($($batch)+)
+    };
+}
+
+/// Returns the id of the row that was inserted into a table last: a write transaction is always the only one.
+macro_rules! last_id {
+    ($table:literal) => {
+        diesel::dsl::sql::<diesel::sql_types::BigInt>(concat!("(SELECT max(id) FROM ", $table, ")"))
     };
 }
 

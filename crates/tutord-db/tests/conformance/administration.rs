@@ -31,7 +31,7 @@ async fn old_idempotency_keys_are_purged(store: &Fixture) {
     assert_eq!(store.purge_expired(first.created_at + IDEMPOTENCY_KEY_LIFETIME / 2, 100).await.unwrap(), 0);
     assert!(matches!(store.append_user_message(new.clone()).await.unwrap(), AppendOutcome::Repeated(_)));
     assert_eq!(store.purge_expired(first.created_at + IDEMPOTENCY_KEY_LIFETIME * 2, 100).await.unwrap(), 1);
-    assert!(matches!(store.append_user_message(new).await.unwrap(), AppendOutcome::Stored(_)));
+    assert!(matches!(store.append_user_message(new).await.unwrap(), AppendOutcome::Stored(..)));
 }
 
 async fn shapes_are_planned_without_running(store: &Fixture) {

@@ -133,7 +133,7 @@ impl Fixture {
 }
 
 pub(crate) fn message(user_id: i64, target: MessageTarget, content: &str) -> NewUserMessage {
-    NewUserMessage { user_id, target, content: content.to_owned(), idempotency_key: None }
+    NewUserMessage { user_id, target, content: content.to_owned(), idempotency_key: None, history: 0 }
 }
 
 pub(crate) fn reply(user_id: i64, to: &Message, content: &str) -> NewReply {
@@ -153,7 +153,7 @@ pub(crate) fn reply(user_id: i64, to: &Message, content: &str) -> NewReply {
 
 pub(crate) fn stored(appended: AppendOutcome) -> Message {
     match appended {
-        AppendOutcome::Stored(stored) => stored.message,
+        AppendOutcome::Stored(stored, _) => stored.message,
         other => panic!("not stored: {other:?}"),
     }
 }

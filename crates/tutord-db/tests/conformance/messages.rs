@@ -1,4 +1,4 @@
-use tutord_core::model::{AppendOutcome, Message, MessageRole, MessageTarget, NewReply, Order};
+use tutord_core::model::{AppendOutcome, Message, MessageRole, MessageTarget, NewReply, NewUserMessage, Order};
 use tutord_core::{Error, Page, PageRequest, Position};
 
 use crate::fixture::{self, Fixture, message, reply, stored};
@@ -103,7 +103,7 @@ async fn first_pages_after_a_message_follow_from_those_before(store: &Fixture) {
                 _ => {
                     let target = if number == 0 { target.clone() } else { MessageTarget::Existing(id) };
                     let appended = store.append_user_message(message(user, target, "why?")).await.unwrap();
-                    let AppendOutcome::Stored(stored) = appended else { panic!("{appended:?}") };
+                    let AppendOutcome::Stored(stored, _) = appended else { panic!("{appended:?}") };
                     stored
                 }
             };
@@ -202,7 +202,7 @@ async fn concurrent_repeats_store_one_message(store: &Fixture) {
     let mut ids = Vec::new();
     for task in tasks.collect::<Vec<_>>() {
         ids.push(match task.await.unwrap() {
-            AppendOutcome::Stored(stored) => stored.message.id,
+            AppendOutcome::Stored(stored, _) => stored.message.id,
             AppendOutcome::Repeated(exchange) => exchange.question.id,
             AppendOutcome::NotFound => panic!("not found"),
         });
@@ -291,8 +291,7 @@ async fn others_conversations_do_not_exist(store: &Fixture) {
     assert_eq!(appended, AppendOutcome::NotFound);
     assert!(store.append_reply(reply(eve.id, &question, "hi")).await.unwrap().is_none());
     assert!(store.conversation_page(eve.id, id, Order::Asc, &PageRequest::first(5)).await.unwrap().is_none());
-    assert!(store.history(eve.id, id, 10, 10).await.unwrap().is_empty());
-    assert!(store.last_exchange(eve.id, id).await.unwrap().is_none());
+    assert!(store.last_exchange(eve.id, id, 5).await.unwrap().is_none());
     let absent = store.append_user_message(message(ada.id, MessageTarget::Existing(id + 1), "hi")).await.unwrap();
     assert_eq!(absent, AppendOutcome::NotFound);
     let found = store.conversation_page(ada.id, id, Order::Asc, &PageRequest::first(5)).await.unwrap().unwrap();
@@ -302,22 +301,38 @@ async fn others_conversations_do_not_exist(store: &Fixture) {
 async fn history_is_bounded(store: &Fixture) {
     let user = store.student("ada").await;
     let id = store.conversation(user.id, "talk").await;
-    for number in 1..=9 {
+    let positions = |history: &[Message]| history.iter().map(|message| message.position).collect::<Vec<_>>();
+    let new = |target, history| {
+        let key = Some(format!("key-{history}"));
+        NewUserMessage { history, idempotency_key: key, ..message(user.id, target, "next") }
+    };
+    for number in 1..=6 {
         store.say(user.id, id, &number.to_string()).await;
     }
-    let history = store.history(user.id, id, 7, 3).await.unwrap();
-    assert_eq!(history.iter().map(|message| message.position).collect::<Vec<_>>(), [7, 6, 5]);
+    let seventh = new(MessageTarget::Existing(id), 3);
+    let AppendOutcome::Stored(stored, history) = store.append_user_message(seventh.clone()).await.unwrap() else {
+        panic!()
+    };
+    assert_eq!((stored.message.position, positions(&history)), (7, vec![7, 6, 5]));
+    store.append_reply(reply(user.id, &stored.message, "so")).await.unwrap();
+    let AppendOutcome::Repeated(again) = store.append_user_message(seventh).await.unwrap() else { panic!() };
+    assert_eq!((again.question.position, positions(&again.history)), (7, vec![7, 6, 5]));
+    let last = store.last_exchange(user.id, id, 2).await.unwrap().unwrap();
+    assert_eq!(positions(&last.history), [7, 6]);
+    let first = new(MessageTarget::New { title: "t".to_owned() }, 4);
+    let AppendOutcome::Stored(_, history) = store.append_user_message(first).await.unwrap() else { panic!() };
+    assert_eq!(positions(&history), [1]);
 }
 
 async fn the_last_exchange_tells_what_is_unanswered(store: &Fixture) {
     let user = store.student("ada").await;
     let id = store.conversation(user.id, "talk").await;
-    assert!(store.last_exchange(user.id, id).await.unwrap().is_none(), "no message yet");
+    assert!(store.last_exchange(user.id, id, 5).await.unwrap().is_none(), "no message yet");
     let first = store.say(user.id, id, "one").await;
     let answer = store.append_reply(reply(user.id, &first, "1")).await.unwrap().unwrap().message;
-    let exchange = store.last_exchange(user.id, id).await.unwrap().unwrap();
+    let exchange = store.last_exchange(user.id, id, 5).await.unwrap().unwrap();
     assert_eq!((exchange.question, exchange.reply), (first, Some(answer)));
     let second = store.say(user.id, id, "two").await;
-    let exchange = store.last_exchange(user.id, id).await.unwrap().unwrap();
+    let exchange = store.last_exchange(user.id, id, 5).await.unwrap().unwrap();
     assert_eq!((exchange.question, exchange.reply), (second, None));
 }

@@ -122,8 +122,7 @@ async fn read_everything(store: &dyn Database) {
             store.conversation_page(user, id, order, &page).await.unwrap().unwrap();
         }
     }
-    store.history(user, id, 100, 50).await.unwrap();
-    store.last_exchange(user, id).await.unwrap();
+    store.last_exchange(user, id, 50).await.unwrap();
     store.purge_conversations(100).await.unwrap();
     read_exercises(store, user).await;
     read_progress(store, user).await;

@@ -59,8 +59,7 @@ async fn calls_cost_what_their_documentation_says(store: &Fixture) {
     let first = PageRequest::first(20);
     assert_eq!(cost(store.list_conversations(user.id, &first)).await, 1);
     assert_eq!(cost(store.conversation_page(user.id, id, Order::Desc, &first)).await, 2);
-    assert_eq!(cost(store.history(user.id, id, 2, 20)).await, 1);
-    assert_eq!(cost(store.last_exchange(user.id, id)).await, 2);
+    assert_eq!(cost(store.last_exchange(user.id, id, 20)).await, 3);
     assert_eq!(cost(store.rename_conversation(user.id, id, "renamed")).await, 1);
     assert_eq!(cost(store.delete_conversation(user.id, id)).await, 1);
     assert_eq!(cost(store.ping()).await, 1);

@@ -25,6 +25,8 @@ use crate::llm::{ChatRequest, LlmError, Provider};
 pub(super) struct Question {
     pub(super) user_id: i64,
     pub(super) message: Message,
+    /// The newest messages up to this one, newest first.
+    history: Arc<[Message]>,
     /// Set if an incomplete reply is stored, which the next reply replaces.
     has_incomplete_reply: bool,
 }
@@ -59,12 +61,14 @@ pub(super) async fn begin(state: &ChatState, identity: &Identity, request: SendR
             target,
             content: request.message,
             idempotency_key: request.idempotency_key,
+            history: prompt::MAX_HISTORY,
         })
         .await?;
     match appended {
-        AppendOutcome::Stored(stored) => Ok(Exchange::Open(Question {
+        AppendOutcome::Stored(stored, history) => Ok(Exchange::Open(Question {
             user_id: identity.user_id,
             message: stored.message,
+            history: history.into(),
             has_incomplete_reply: false,
         })),
         AppendOutcome::Repeated(exchange) if is_repetition(&exchange.question, text.as_deref(), named) => {
@@ -85,7 +89,7 @@ fn is_repetition(stored: &Message, text: Option<&str>, conversation: Option<i64>
 /// Restarts the newest exchange of a conversation, unless its reply is complete.
 pub(super) async fn resume(state: &ChatState, identity: &Identity, conversation_id: i64) -> Result<Exchange, ApiError> {
     limit(state, identity).await?;
-    match state.store.last_exchange(identity.user_id, conversation_id).await? {
+    match state.store.last_exchange(identity.user_id, conversation_id, prompt::MAX_HISTORY).await? {
         Some(exchange) => Ok(exchange_of(identity.user_id, exchange)),
         None if service::exists(state, identity.user_id, conversation_id).await? => {
             Err(ApiError::conflict("this conversation has no message to reply to"))
@@ -96,7 +100,8 @@ pub(super) async fn resume(state: &ChatState, identity: &Identity, conversation_
 
 fn exchange_of(user_id: i64, exchange: StoredExchange) -> Exchange {
     let has_incomplete_reply = exchange.reply.as_ref().is_some_and(Message::is_incomplete);
-    let question = Question { user_id, message: exchange.question, has_incomplete_reply };
+    let (message, history) = (exchange.question, exchange.history.into());
+    let question = Question { user_id, message, history, has_incomplete_reply };
     match exchange.reply {
         Some(reply) if !has_incomplete_reply => Exchange::Answered(question, reply),
         _ => Exchange::Open(question),
@@ -167,23 +172,16 @@ impl Question {
         outcome.await.map_err(|error| self.explain(error))
     }
 
-    /// Returns the provider and the request: one bounded read of the history, one of the student, and one of the
-    /// student's topics.
+    /// Returns the provider and the request, from the history, one read of the student, and one of the student's
+    /// topics.
     pub(super) async fn prepare(&self, state: &ChatState) -> Result<(Arc<dyn Provider>, ChatRequest), ApiError> {
         let provider = state.llm.provider.clone().ok_or_else(ApiError::llm_not_configured)?;
-        let Message { conversation_id, position, .. } = self.message;
-        let (student, skills, history) = tokio::try_join!(
-            state.store.user(self.user_id),
-            state.store.skill_levels(self.user_id),
-            state.store.history(self.user_id, conversation_id, position, prompt::MAX_HISTORY),
-        )?;
+        let (student, skills) =
+            tokio::try_join!(state.store.user(self.user_id), state.store.skill_levels(self.user_id))?;
         let student = student.ok_or_else(ApiError::unauthenticated)?;
-        if history.is_empty() {
-            return Err(no_conversation());
-        }
         let llm = &state.llm.settings;
         let context_tokens = provider.prompt_tokens(llm.context_tokens);
-        let (messages, question_starts) = prompt::build(&student, &skills, &history, context_tokens);
+        let (messages, question_starts) = prompt::build(&student, &skills, &self.history, context_tokens);
         Ok((
             provider,
             ChatRequest {
@@ -243,7 +241,7 @@ impl Question {
 
     /// Returns the reply that another request for the same message stored.
     async fn stored_reply(&self, state: &ChatState) -> Result<Option<Message>, ApiError> {
-        let newest = state.store.last_exchange(self.user_id, self.message.conversation_id).await?;
+        let newest = state.store.last_exchange(self.user_id, self.message.conversation_id, 0).await?;
         let own = newest.filter(|exchange| exchange.question.id == self.message.id);
         Ok(own.and_then(|exchange| exchange.reply))
     }

@@ -168,12 +168,13 @@ async fn fill(store: &dyn Store) -> anyhow::Result<()> {
         let mut target = MessageTarget::New { title: head(&samples[conversation % samples.len()].0, 60).to_owned() };
         for exchange in 0..exchanges {
             let (question, answer) = &samples[(conversation + exchange) % samples.len()];
-            let AppendOutcome::Stored(stored) = store
+            let AppendOutcome::Stored(stored, _) = store
                 .append_user_message(NewUserMessage {
                     user_id: student,
                     target,
                     content: question.clone(),
                     idempotency_key: None,
+                    history: 0,
                 })
                 .await?
             else {

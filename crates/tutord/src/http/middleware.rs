@@ -13,7 +13,7 @@ use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::{Extension, Router};
-use querywatch::Scope;
+use querywatch::{RoundTrips, Scope};
 use tower::ServiceBuilder;
 use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::compression::CompressionLayer;
@@ -150,6 +150,7 @@ async fn trace(state: &Middleware, id: &str, mut request: Request, next: Next) -
     let (mut response, report) = scope.run(answer.instrument(span.clone())).await;
     conditions.apply(&mut response);
     let (status, issued, took) = (response.status(), report.statements, began.elapsed());
+    let RoundTrips { total, sequential, .. } = report.round_trips;
     // Count rejected methods together, not as routes of their own.
     let counted = if status == StatusCode::METHOD_NOT_ALLOWED { UNMATCHED } else { &name };
     http.requests.count(counted, status, took);
@@ -158,14 +159,29 @@ async fn trace(state: &Middleware, id: &str, mut request: Request, next: Next) -
     let (latency_ms, is_failed) = (milliseconds(took), reports_failure(&response));
     span.in_scope(|| {
         if is_failed {
-            tracing::error!(status = status.as_u16(), latency_ms, statements = issued, "answered");
+            tracing::error!(
+                status = status.as_u16(),
+                latency_ms,
+                statements = issued,
+                round_trips = sequential,
+                "answered"
+            );
         } else {
-            tracing::info!(status = status.as_u16(), latency_ms, statements = issued, "answered");
+            tracing::info!(
+                status = status.as_u16(),
+                latency_ms,
+                statements = issued,
+                round_trips = sequential,
+                "answered"
+            );
         }
     });
     if http.settings.server_timing {
         let db = milliseconds(report.db_time);
-        let timing = format!("total;dur={latency_ms}, db;dur={db}, db_queries;desc=\"{issued}\"");
+        let timing = format!(
+            "total;dur={latency_ms}, db;dur={db}, db_queries;desc=\"{issued}\", \
+             db_round_trips;desc=\"{total}\", db_sequential;desc=\"{sequential}\""
+        );
         if let Ok(value) = HeaderValue::from_str(&timing) {
             response.headers_mut().insert(HeaderName::from_static("server-timing"), value);
         }

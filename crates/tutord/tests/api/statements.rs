@@ -17,6 +17,8 @@ use crate::support::{TestApp, fetch};
 const HEAD: &str = "\
 # Statements of each route
 
+## Statements
+
 The most SQL statements that a request may issue (its budget), and those that it issues until its answer begins: with an empty cache, and
 once more when the cache holds what the first request left there (warm). Log-in included, `BEGIN` and `COMMIT` too. A test counts
 them, on SQLite and on PostgreSQL with Redis, and fails when one is not as written here. Where a route changes something, the second request
@@ -26,6 +28,25 @@ computed at most once a second, whoever asks.
 | route | budget | SQLite | warm | PostgreSQL | warm |
 |---|--:|--:|--:|--:|--:|
 ";
+
+const ROUND_TRIPS_HEAD: &str = "
+## Round trips on PostgreSQL
+
+The round trips of a request to the database until its answer begins: those that follow one another, then all. Statements
+that are sent together are one round trip; preparing a statement is one more.
+
+- cold: the cache is empty, and no statement is prepared on the connection;
+- session cached: the cache holds the session and nothing else, and all statements are prepared;
+- warm: the cache also holds what an earlier request left there.
+
+The budget bounds the sequential round trips of a request whose session is cached. The test fails when a request exceeds it.
+
+| route | budget | cold | all | session cached | all | warm | all |
+|---|--:|--:|--:|--:|--:|--:|--:|
+";
+
+/// Routes with a budget other than one sequential round trip.
+const ROUND_TRIP_BUDGETS: &[(&str, u32)] = &[];
 
 /// Routes whose response is cached for a second: the number of statements depends on the time.
 const SHARED: [&str; 2] = ["/api/health/ready", "/metrics"];
@@ -65,14 +86,14 @@ async fn token_mailed_to(app: &TestApp, email: &str) -> String {
     }
 }
 
-/// Creates two requests that a route can serve, and the rows that they need. The names of users begin with `name`.
-async fn prepare_requests(app: &TestApp, route: &Route, exercises: &[i64], name: &str) -> [PreparedRequest; 2] {
+/// Creates requests that a route can serve, and the rows that they need. The names of users begin with `name`.
+async fn prepare_requests(app: &TestApp, route: &Route, exercises: &[i64], name: &str) -> [PreparedRequest; 3] {
     let is_admin = route.path.starts_with("/api/admin/");
     let student = if is_admin { app.admin(name).await } else { app.student(name).await };
     student.start_exercise(exercises[0]).await;
     student.complete_exercise(exercises[0]).await.assert_ok();
-    let mut both = Vec::new();
-    for round in 0..2 {
+    let mut requests = Vec::new();
+    for round in 0..3 {
         let email = format!("{name}-{round}@example.com");
         let mut token = (!route.is_public()).then(|| student.token.clone());
         let (mut id, mut body) = (exercises[1 + round], route.body());
@@ -110,33 +131,68 @@ async fn prepare_requests(app: &TestApp, route: &Route, exercises: &[i64], name:
             "POST /api/exercises/{id}/submit" => app.model.next(grade_reply(70)),
             _ => {}
         }
-        both.push(PreparedRequest { method: route.method.clone(), path: route.at(id), token, body });
+        requests.push(PreparedRequest { method: route.method.clone(), path: route.at(id), token, body });
     }
-    both.try_into().ok().expect("two of them")
+    requests.try_into().ok().expect("one for each round")
 }
 
-/// Returns the number of statements of a route's first request and of the second one.
-async fn count(app: &TestApp, route: &Route, exercises: &[i64], name: &str) -> [u32; 2] {
-    let [first, second] = prepare_requests(app, route, exercises, name).await;
-    let statements = async |request: &PreparedRequest| {
+/// The statements of a request, and its round trips: those that follow one another, and all.
+#[derive(Clone, Copy)]
+struct Cost {
+    statements: u32,
+    round_trips: [u32; 2],
+}
+
+/// Closes the connections of the pool, so that no statement is prepared on the next one.
+async fn close_connections(app: &TestApp) {
+    if app.is_sqlite() {
+        return;
+    }
+    let ping = async || app.operations().ping().await;
+    ping().await.unwrap();
+    // The pool has one connection, and this was its last statement.
+    let closed = "SELECT count(pg_terminate_backend(pid, 5000)) FROM pg_stat_activity \
+                  WHERE datname = current_database() AND query LIKE 'SELECT clock_timestamp()%'";
+    assert_eq!(app.query_count(closed).await, 1);
+    while ping().await.is_err() {}
+}
+
+/// Returns the costs of a route: cold, with a cached session, and warm.
+async fn count(app: &TestApp, route: &Route, exercises: &[i64], name: &str) -> [Cost; 3] {
+    let requests = prepare_requests(app, route, exercises, name).await;
+    let cost = async |request: &PreparedRequest| {
         // A repeated invalidation would evict values during the request.
         store::acknowledge_changes(app).await;
         let response = fetch(request.build(app)).await;
         let is_served = response.status.is_success() || response.status == 501;
         assert!(is_served, "{} {}: {} {:#}", request.method, request.path, response.status, response.body);
-        response.statement_count()
+        Cost { statements: response.statement_count(), round_trips: response.round_trips() }
     };
-    assert_eq!(app.cache().flush("*").await.unwrap(), Invalidation::Complete);
-    let cold = statements(&first).await;
-    if let Some(other) = second.token.as_ref().filter(|token| first.token.as_ref() != Some(token)) {
-        fetch(app.request(Method::GET, "/api/auth/me").bearer_auth(other)).await.assert_ok();
+    let flush = async || assert_eq!(app.cache().flush("*").await.unwrap(), Invalidation::Complete);
+    let authenticate = async |request: &PreparedRequest| {
+        if let Some(token) = &request.token {
+            fetch(app.request(Method::GET, "/api/auth/me").bearer_auth(token)).await.assert_ok();
+        }
+    };
+    let [first, second, third] = &requests;
+    close_connections(app).await;
+    flush().await;
+    let cold = cost(first).await;
+    if route.method == Method::GET {
+        flush().await;
+        authenticate(first).await;
+        // The second request of a read is the first one again.
+        return [cold, cost(first).await, cost(first).await];
     }
-    // The second request of a read is the first one again.
-    [cold, statements(if route.method == Method::GET { &first } else { &second }).await]
+    authenticate(second).await;
+    cost(second).await;
+    authenticate(third).await;
+    let warm = cost(third).await;
+    [cold, warm, warm]
 }
 
-/// Returns the name, the budget and the counts of each route.
-async fn counts(app: &TestApp) -> Vec<(String, u32, [u32; 2])> {
+/// Returns the name, the budget and the costs of each route.
+async fn counts(app: &TestApp) -> Vec<(String, u32, [Cost; 3])> {
     let exercises = app.load_catalogue().await;
     let mut counts = Vec::new();
     for (index, route) in routes(&description(app).await).iter().enumerate() {
@@ -152,12 +208,20 @@ async fn counts(app: &TestApp) -> Vec<(String, u32, [u32; 2])> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn each_route_issues_the_documented_number_of_statements() {
-    let (sqlite, postgres) = tokio::join!(TestApp::sqlite().start(), TestApp::postgres().start());
+    let postgres = TestApp::postgres().pool_size(1).max_overflow(0);
+    let (sqlite, postgres) = tokio::join!(TestApp::sqlite().start(), postgres.start());
     let (sqlite, postgres) = tokio::join!(counts(&sqlite), counts(&postgres));
-    let mut counted = HEAD.to_owned();
+    let (mut statements, mut round_trips) = (HEAD.to_owned(), ROUND_TRIPS_HEAD.to_owned());
     for ((route, budget, sqlite), (_, _, postgres)) in sqlite.into_iter().zip(postgres) {
-        let [cold, warm, other_cold, other_warm] = [sqlite, postgres].concat()[..] else { unreachable!() };
-        writeln!(counted, "| `{route}` | {budget} | {cold} | {warm} | {other_cold} | {other_warm} |").unwrap();
+        let [cold, _, warm] = sqlite.map(|cost| cost.statements);
+        let [other_cold, _, other_warm] = postgres.map(|cost| cost.statements);
+        writeln!(statements, "| `{route}` | {budget} | {cold} | {warm} | {other_cold} | {other_warm} |").unwrap();
+        let most = ROUND_TRIP_BUDGETS.iter().find(|(name, _)| *name == route).map_or(1, |(_, most)| *most);
+        let [cold, prepared, warm] =
+            postgres.map(|Cost { round_trips: [sequential, all], .. }| (sequential, format!("{sequential} | {all}")));
+        writeln!(round_trips, "| `{route}` | {most} | {} | {} | {} |", cold.1, prepared.1, warm.1).unwrap();
+        assert!(prepared.0 <= most, "{route}: {} sequential round trips, at most {most}", prepared.0);
+        assert!(!route.starts_with("GET") || warm.0 == 0, "{route}: {} round trips although cached", warm.0);
     }
-    assert_generated("docs/statements.md", &counted);
+    assert_generated("docs/statements.md", &(statements + &round_trips));
 }

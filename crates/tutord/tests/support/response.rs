@@ -77,8 +77,20 @@ impl TestResponse {
     /// Returns the number of statements that the request issued.
     #[track_caller]
     pub(crate) fn statement_count(&self) -> u32 {
+        self.server_timing("db_queries")
+    }
+
+    /// Returns the number of the request's round trips to the database that follow one another, and of all.
+    #[track_caller]
+    pub(crate) fn round_trips(&self) -> [u32; 2] {
+        ["db_sequential", "db_round_trips"].map(|name| self.server_timing(name))
+    }
+
+    #[track_caller]
+    fn server_timing(&self, name: &str) -> u32 {
         let timing = self.headers["server-timing"].to_str().unwrap();
-        timing.split("db_queries;desc=\"").nth(1).unwrap().trim_end_matches('"').parse().unwrap()
+        let (_, value) = timing.split_once(&format!("{name};desc=\"")).unwrap();
+        value.split('"').next().unwrap().parse().unwrap()
     }
 
     /// Returns the value of a cookie that the response sets.

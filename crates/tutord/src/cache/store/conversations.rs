@@ -148,7 +148,7 @@ impl Conversations for CachedStore {
         };
         let pages = self.first_pages(user, known).await;
         self.write_and_replace(async move { store.append_user_message(new).await }, move |appended| match appended {
-            Ok(AppendOutcome::Stored(stored)) => pages.after(stored, known.is_none()),
+            Ok(AppendOutcome::Stored(stored, _)) => pages.after(stored, known.is_none()),
             Ok(AppendOutcome::Repeated(_) | AppendOutcome::NotFound) => (Vec::new(), Vec::new()),
             Err(_) => (vec![CacheEffect::Conversation { user, conversation: known.unwrap_or(0) }], Vec::new()),
         })
@@ -171,11 +171,7 @@ impl Conversations for CachedStore {
         self.write(write, move |_| vec![CacheEffect::Conversation { user, conversation }]).await
     }
 
-    async fn history(&self, user_id: i64, id: i64, position: i64, limit: i64) -> Result<Vec<Message>> {
-        self.store.history(user_id, id, position, limit).await
-    }
-
-    async fn last_exchange(&self, user_id: i64, id: i64) -> Result<Option<StoredExchange>> {
-        self.store.last_exchange(user_id, id).await
+    async fn last_exchange(&self, user_id: i64, id: i64, history: i64) -> Result<Option<StoredExchange>> {
+        self.store.last_exchange(user_id, id, history).await
     }
 }

@@ -214,7 +214,7 @@ pub(crate) async fn log_in(url: &str, students: RangeInclusive<u64>) -> anyhow::
 
 /// The access token of a student, the same on every database.
 pub(crate) fn token(student: u64) -> String {
-    format!("bench-{student:032x}")
+    format!("{student}.bench-{student:032x}")
 }
 
 /// A process that serves, tutord or another; ends when dropped.

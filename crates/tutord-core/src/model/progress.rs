@@ -161,7 +161,7 @@ pub struct LeaderboardEntry {
 }
 
 /// A student's place with the neighbours, in the order of the leaderboard.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Neighbourhood {
     /// Set if the student has opted out.
     pub opted_out: bool,

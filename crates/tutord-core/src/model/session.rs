@@ -1,5 +1,7 @@
 //! Sessions and their tokens.
 
+use serde::{Deserialize, Serialize};
+
 use super::{EmailTokenPurpose, Role};
 use crate::time::Timestamp;
 
@@ -7,7 +9,7 @@ use crate::time::Timestamp;
 pub type TokenHash = [u8; 32];
 
 /// The authenticated user of an access token.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Identity {
     /// The session of the token.
     pub session_id: i64,

@@ -18,8 +18,12 @@ pub trait Sessions: Send + Sync {
     async fn create_session(&self, user_id: i64, tokens: NewSessionTokens) -> Result<i64>;
 
     /// Returns the owner of this access token, or `None` if the token is unknown or its session is revoked. An expired
-    /// token is still returned until it is purged, so that the response can say so. 1 statement.
-    async fn identity(&self, access: &TokenHash) -> Result<Option<Identity>>;
+    /// token is still returned until it is purged, so that the response can say so. `named` is the user that the token
+    /// names, if it names one: a token that names another user than its owner is unknown. 1 statement.
+    async fn identity(&self, access: &TokenHash, named: Option<i64>) -> Result<Option<Identity>>;
+
+    /// Returns the user of the session of this refresh token, whether or not the token is accepted. 1 statement.
+    async fn refresh_token_owner(&self, refresh: &TokenHash) -> Result<Option<i64>>;
 
     /// Exchanges a refresh token for `successors`, or revokes its session if the token is retired: superseded
     /// more than `grace` before `now`; see [`rules::refresh`](crate::rules::refresh).

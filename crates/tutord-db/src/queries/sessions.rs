@@ -37,7 +37,7 @@ impl Sessions for Adapter {
         .await
     }
 
-    async fn identity(&self, access: &TokenHash) -> Result<Option<Identity>> {
+    async fn identity(&self, access: &TokenHash, named: Option<i64>) -> Result<Option<Identity>> {
         self.read(async |conn| {
             let found: Option<(i64, i64, _, bool, bool, Timestamp)> = session_tokens::table
                 .inner_join(sessions::table.inner_join(users::table))
@@ -55,6 +55,7 @@ impl Sessions for Adapter {
                 .first(conn)
                 .await
                 .optional()?;
+            let found = found.filter(|(_, user_id, ..)| named.is_none_or(|named| named == *user_id));
             Ok(found.map(|(session_id, user_id, role, email_verified, is_active, expires_at)| Identity {
                 session_id,
                 user_id,
@@ -63,6 +64,21 @@ impl Sessions for Adapter {
                 is_active,
                 expires_at,
             }))
+        })
+        .await
+    }
+
+    async fn refresh_token_owner(&self, refresh: &TokenHash) -> Result<Option<i64>> {
+        self.read(async |conn| {
+            let owner = session_tokens::table
+                .inner_join(sessions::table)
+                .filter(session_tokens::token_hash.eq(refresh.as_slice()))
+                .filter(session_tokens::purpose.eq(SessionTokenPurpose::Refresh))
+                .select(sessions::user_id)
+                .first(conn)
+                .await
+                .optional()?;
+            Ok(owner)
         })
         .await
     }

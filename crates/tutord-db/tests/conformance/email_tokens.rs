@@ -51,7 +51,7 @@ async fn a_reset_replaces_the_password_and_ends_sessions(store: &Fixture) {
     assert!(store.email_token_owner(&[1; 32], EmailTokenPurpose::VerifyEmail).await.unwrap().is_none());
     assert_eq!(store.reset_password(&[1; 32], "$argon2id$new").await.unwrap(), Some(user.id));
     assert!(store.email_token_owner(&[1; 32], EmailTokenPurpose::PasswordReset).await.unwrap().is_none());
-    assert!(store.identity(&[8; 32]).await.unwrap().is_none());
+    assert!(store.identity(&[8; 32], None).await.unwrap().is_none());
     assert!(!store.is_trusted_device(user.id, &[7; 32]).await.unwrap());
     assert_eq!(store.credentials("ada@example.com").await.unwrap().unwrap().password_hash, "$argon2id$new");
 }

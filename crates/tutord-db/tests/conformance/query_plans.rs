@@ -106,7 +106,7 @@ async fn read_everything(store: &dyn Database) {
     let plan = crate::seed::plan(2_000, 10_000, 60_000, 10);
     let user = store.credentials(&plan.email(1)).await.unwrap().unwrap().user.id;
     store.user(user).await.unwrap();
-    store.identity(&[1; 32]).await.unwrap();
+    store.identity(&[1; 32], None).await.unwrap();
     let list = store.list_conversations(user, &PageRequest::first(5)).await.unwrap();
     let next = list.next.expect("the first student has many conversations");
     for position in [Position::Offset(10), Position::Cursor(next)] {

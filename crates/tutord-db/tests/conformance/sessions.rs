@@ -51,11 +51,16 @@ async fn a_session_is_known_by_its_access_token(store: &Fixture) {
     let user = store.student("ada").await;
     assert!(user.last_login.is_none());
     let session_id = store.create_session(user.id, tokens(1)).await.unwrap();
-    let identity = store.identity(&access(1)).await.unwrap().unwrap();
+    let identity = store.identity(&access(1), None).await.unwrap().unwrap();
     assert_eq!((identity.session_id, identity.user_id), (session_id, user.id));
     assert!(identity.email_verified && identity.is_active);
-    assert!(store.identity(&access(2)).await.unwrap().is_none());
-    assert!(store.identity(&refresh(1)).await.unwrap().is_none(), "a refresh token is no access token");
+    assert!(store.identity(&access(2), None).await.unwrap().is_none());
+    assert!(store.identity(&refresh(1), None).await.unwrap().is_none(), "a refresh token is no access token");
+    assert_eq!(store.identity(&access(1), Some(user.id)).await.unwrap(), Some(identity));
+    let other = store.student("bob").await.id;
+    assert_eq!(store.identity(&access(1), Some(other)).await.unwrap(), None, "the token names another user");
+    assert_eq!(store.refresh_token_owner(&refresh(1)).await.unwrap(), Some(user.id));
+    assert_eq!(store.refresh_token_owner(&access(1)).await.unwrap(), None, "an access token is no refresh token");
     assert!(store.user(user.id).await.unwrap().unwrap().last_login.is_some());
 }
 
@@ -69,13 +74,13 @@ async fn a_retired_refresh_token_revokes_its_session(store: &Fixture) {
     assert_eq!(rotate(&**store, &access(1), tokens(2)).await.unwrap(), Rotation::Unknown);
     let rotated = rotate(&**store, &refresh(1), tokens(2)).await.unwrap();
     assert_eq!(rotated, Rotation::Rotated { user_id: user.id });
-    assert_eq!(store.identity(&access(2)).await.unwrap().unwrap().session_id, session_id);
+    assert_eq!(store.identity(&access(2), None).await.unwrap().unwrap().session_id, session_id);
     rotate(&**store, &refresh(2), tokens(3)).await.unwrap();
     let later = Timestamp::now() + GRACE;
     let reused = store.rotate_session(&refresh(1), tokens(4), later, GRACE).await.unwrap();
     assert_eq!(reused, Rotation::Reused { user_id: user.id, session_id });
     for number in [1, 2, 3, 4] {
-        assert!(store.identity(&access(number)).await.unwrap().is_none(), "the session is revoked");
+        assert!(store.identity(&access(number), None).await.unwrap().is_none(), "the session is revoked");
     }
     assert_eq!(rotate(&**store, &refresh(3), tokens(5)).await.unwrap(), Rotation::Unknown);
 }
@@ -91,7 +96,7 @@ async fn concurrent_rotations_of_one_token_all_succeed(store: &Fixture) {
         assert_eq!(attempt.await.unwrap(), Rotation::Rotated { user_id: user.id });
     }
     for number in 1..10 {
-        assert!(store.identity(&access(number)).await.unwrap().is_some());
+        assert!(store.identity(&access(number), None).await.unwrap().is_some());
     }
     // They are of one generation: the first that is used retires the others.
     rotate(&**store, &refresh(5), tokens(10)).await.unwrap();
@@ -279,9 +284,9 @@ async fn inactive_users_keep_no_session(store: &Fixture) {
     let user = store.student("ada").await;
     store.create_session(user.id, tokens(1)).await.unwrap();
     store.execute("UPDATE users SET is_active = FALSE").await;
-    assert!(!store.identity(&access(1)).await.unwrap().unwrap().is_active, "so that the answer can say so");
+    assert!(!store.identity(&access(1), None).await.unwrap().unwrap().is_active, "so that the answer can say so");
     assert_eq!(rotate(&**store, &refresh(1), tokens(2)).await.unwrap(), Rotation::Unknown);
-    assert!(store.identity(&access(2)).await.unwrap().is_none());
+    assert!(store.identity(&access(2), None).await.unwrap().is_none());
 }
 
 async fn browsers_are_trusted_for_a_while(store: &Fixture) {
@@ -318,7 +323,7 @@ async fn a_session_needs_a_user(store: &Fixture) {
     let taken = NewSessionTokens { access: access(2), ..tokens(1) };
     let taken = store.create_session(user.id, taken).await;
     assert!(matches!(taken, Err(tutord_core::Error::Conflict(_))), "{taken:?}");
-    assert!(store.identity(&access(2)).await.unwrap().is_none());
+    assert!(store.identity(&access(2), None).await.unwrap().is_none());
     assert_eq!((store.count("sessions").await, store.count("session_tokens").await), (1, 2));
 }
 
@@ -331,7 +336,7 @@ async fn revoking_ends_sessions(store: &Fixture) {
     let alive = async |numbers: [u8; 5]| {
         let mut alive = Vec::new();
         for number in numbers {
-            if store.identity(&access(number)).await.unwrap().is_some() {
+            if store.identity(&access(number), None).await.unwrap().is_some() {
                 alive.push(number);
             }
         }
@@ -353,13 +358,17 @@ async fn expired_tokens_are_refused_then_purged(store: &Fixture) {
     let expired = NewSessionTokens { access_expires_at: past, refresh_expires_at: past, ..tokens(1) };
     store.create_session(user.id, expired).await.unwrap();
     store.create_session(user.id, tokens(2)).await.unwrap();
-    assert_eq!(store.identity(&access(1)).await.unwrap().unwrap().expires_at, past, "so that the answer can say so");
+    assert_eq!(
+        store.identity(&access(1), None).await.unwrap().unwrap().expires_at,
+        past,
+        "so that the answer can say so"
+    );
     assert_eq!(rotate(&**store, &refresh(1), tokens(3)).await.unwrap(), Rotation::Unknown);
     assert_eq!(store.purge_expired(past, 100).await.unwrap(), 0);
     assert_eq!(store.purge_expired(Timestamp::now(), 100).await.unwrap(), 3, "two tokens and their session");
     assert_eq!(store.purge_expired(Timestamp::now(), 100).await.unwrap(), 0);
-    assert!(store.identity(&access(1)).await.unwrap().is_none());
-    assert!(store.identity(&access(2)).await.unwrap().is_some());
+    assert!(store.identity(&access(1), None).await.unwrap().is_none());
+    assert!(store.identity(&access(2), None).await.unwrap().is_some());
 }
 
 async fn a_purge_takes_the_oldest_first(store: &Fixture) {
@@ -371,8 +380,8 @@ async fn a_purge_takes_the_oldest_first(store: &Fixture) {
         store.create_session(user.id, expired).await.unwrap();
     }
     assert!(store.purge_expired(now, 2).await.unwrap() > 0);
-    assert!(store.identity(&access(5)).await.unwrap().is_none(), "its session went");
-    assert!(store.identity(&access(1)).await.unwrap().is_some(), "left for a later batch");
+    assert!(store.identity(&access(5), None).await.unwrap().is_none(), "its session went");
+    assert!(store.identity(&access(1), None).await.unwrap().is_some(), "left for a later batch");
     while store.purge_expired(now, 2).await.unwrap() > 0 {}
-    assert!(store.identity(&access(1)).await.unwrap().is_none());
+    assert!(store.identity(&access(1), None).await.unwrap().is_none());
 }

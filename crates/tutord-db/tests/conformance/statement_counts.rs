@@ -34,7 +34,7 @@ async fn calls_cost_what_their_documentation_says(store: &Fixture) {
     assert_eq!(cost(store.update_user(user.id, UserChanges::default())).await, 1);
     assert_eq!(cost(store.complete_onboarding(user.id, profile)).await, 1);
 
-    assert_eq!(cost(store.identity(&[1; 32])).await, 1);
+    assert_eq!(cost(store.identity(&[1; 32], None)).await, 1);
     assert_eq!(cost(store.revoke_session(user.id, 1)).await, 1);
     assert_eq!(cost(store.revoke_session_of(&[1; 32])).await, 1);
     assert_eq!(cost(store.revoke_sessions(user.id)).await, 1);

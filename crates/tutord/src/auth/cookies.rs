@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use axum::http::header::COOKIE;
 use axum::http::{HeaderMap, HeaderValue};
 use axum_extra::extract::CookieJar;
 use axum_extra::extract::cookie::{Cookie, SameSite};
@@ -33,6 +34,14 @@ pub(super) struct Tokens {
     pub(super) access: Token,
     /// For the cookie [`REFRESH`].
     pub(super) refresh: Token,
+}
+
+/// Returns the access token of a request's cookies; of several, the last one. Every request reads this cookie, so the
+/// others are not parsed.
+pub(super) fn access_token(headers: &HeaderMap) -> Option<&str> {
+    let cookies = headers.get_all(COOKIE).iter().filter_map(|value| value.to_str().ok());
+    let pairs = cookies.flat_map(|value| value.split(';')).filter_map(|cookie| cookie.split_once('='));
+    pairs.filter(|(name, _)| name.trim() == ACCESS).map(|(_, value)| value.trim()).last()
 }
 
 /// Returns the cookies with these tokens and a new CSRF token.

@@ -81,13 +81,12 @@ pub(crate) async fn profile(store: &(impl Users + ?Sized), user_id: i64) -> Resu
 }
 
 async fn identify(parts: &mut Parts, state: &AuthState) -> Result<Identity, ApiError> {
-    let jar = CookieJar::from_headers(&parts.headers);
-    let (presented, by_cookie) = presented(&parts.headers, &jar);
+    let presented = PresentedToken::of(&parts.headers);
     let found = match &presented {
-        Some(presented) => state.store.identity(presented).await?,
+        Some(presented) => state.store.identity(&presented.hash, presented.named).await?,
         None => None,
     };
-    let Some(identity) = found else {
+    let (Some(identity), Some(presented)) = (found, presented) else {
         // Limit guesses by address: each costs a look-up.
         let ClientIp(address) = ClientIp::of(parts, &state.http);
         state.http.limits.check(Rule::Other, &Subject::Ip(address)).await?;
@@ -99,28 +98,37 @@ async fn identify(parts: &mut Parts, state: &AuthState) -> Result<Identity, ApiE
     if !identity.is_active {
         return Err(ApiError::forbidden("this account is deactivated"));
     }
-    if let Some(presented) = presented {
-        state.http.admission.confirm(presented);
-    }
-    if by_cookie && !matches!(parts.method, Method::GET | Method::HEAD | Method::OPTIONS) {
-        cookies::check_csrf(&jar, &parts.headers)?;
+    state.http.admission.confirm(presented.hash);
+    if presented.is_cookie && !matches!(parts.method, Method::GET | Method::HEAD | Method::OPTIONS) {
+        cookies::check_csrf(&CookieJar::from_headers(&parts.headers), &parts.headers)?;
     }
     Ok(identity)
 }
 
 /// Returns the hash of a request's access token.
 pub fn presented_token(headers: &HeaderMap) -> Option<TokenHash> {
-    presented(headers, &CookieJar::from_headers(headers)).0
+    PresentedToken::of(headers).map(|presented| presented.hash)
 }
 
-/// Returns the hash of the access token, and whether it came in a cookie.
-fn presented(headers: &HeaderMap, jar: &CookieJar) -> (Option<TokenHash>, bool) {
-    // The header takes precedence: a program that sends both has set the header on purpose.
-    let (presented, by_cookie) = match bearer(headers) {
-        Some(presented) => (Some(presented), false),
-        None => (jar.get(cookies::ACCESS).map(cookie::Cookie::value), true),
-    };
-    (presented.filter(|presented| !presented.is_empty()).map(token::hash), by_cookie)
+/// The access token of a request.
+#[derive(Debug, Clone, Copy)]
+struct PresentedToken {
+    hash: TokenHash,
+    /// The user that the token names.
+    named: Option<i64>,
+    is_cookie: bool,
+}
+
+impl PresentedToken {
+    fn of(headers: &HeaderMap) -> Option<Self> {
+        // The header takes precedence: a program that sends both has set the header on purpose.
+        let (text, is_cookie) = match bearer(headers) {
+            Some(text) => (text, false),
+            None => (cookies::access_token(headers)?, true),
+        };
+        let named = token::named_user(text);
+        (!text.is_empty()).then(|| Self { hash: token::hash(text), named, is_cookie })
+    }
 }
 
 fn bearer(headers: &HeaderMap) -> Option<&str> {

@@ -160,16 +160,22 @@ async fn trust(state: &AuthState, user_id: i64, device: &str) -> Result<(), ApiE
 
 /// Creates a session for an authenticated user.
 async fn start_session(state: &AuthState, user_id: i64) -> Result<Tokens, ApiError> {
-    let (tokens, hashed) = new_tokens(state);
+    let (tokens, hashed) = new_tokens(state, Some(user_id));
     state.store.create_session(user_id, hashed).await?;
     Ok(tokens)
 }
 
 /// Exchanges a refresh token for new ones.
 pub(super) async fn refresh(state: &AuthState, presented: &str) -> Result<Tokens, ApiError> {
-    let (tokens, hashed) = new_tokens(state);
+    let hash = token::hash(presented);
+    let user_id = match token::named_user(presented) {
+        Some(user_id) => Some(user_id),
+        // A token of an earlier version.
+        None => state.store.refresh_token_owner(&hash).await?,
+    };
+    let (tokens, hashed) = new_tokens(state, user_id);
     let grace = state.settings.refresh_grace();
-    match state.store.rotate_session(&token::hash(presented), hashed, Timestamp::now(), grace).await? {
+    match state.store.rotate_session(&hash, hashed, Timestamp::now(), grace).await? {
         Rotation::Rotated { .. } => Ok(tokens),
         Rotation::Reused { user_id, session_id } => {
             tracing::warn!(
@@ -183,9 +189,11 @@ pub(super) async fn refresh(state: &AuthState, presented: &str) -> Result<Tokens
     }
 }
 
-fn new_tokens(state: &AuthState) -> (Tokens, NewSessionTokens) {
+/// Returns the tokens of a session, which name its user if it is known.
+fn new_tokens(state: &AuthState, user_id: Option<i64>) -> (Tokens, NewSessionTokens) {
     let now = Timestamp::now();
-    let tokens = Tokens { access: Token::random(), refresh: Token::random() };
+    let new = || user_id.map_or_else(Token::random, Token::of_user);
+    let tokens = Tokens { access: new(), refresh: new() };
     let hashed = NewSessionTokens {
         access: tokens.access.hash(),
         access_expires_at: now + state.settings.access_ttl(),

@@ -5,7 +5,7 @@ use tutord_core::model::change::{Change, ChangeKind};
 
 use super::namespaces::Namespaces;
 
-/// The group of all leaderboard pages.
+/// The group of all leaderboard pages, and of all places on leaderboards.
 pub(super) const LEADERBOARDS: &str = "all";
 
 /// A write, classified by the data that it changes.
@@ -15,8 +15,10 @@ pub(super) enum CacheEffect {
     Profile { user: i64 },
     /// Fields of a user that leaderboards also show.
     Name { user: i64 },
-    /// A session of a user was revoked.
+    /// A session of a user was revoked, or the user's role, activation or verification changed.
     Session { user: i64 },
+    /// Any fields of a user, or anything that is computed from the user's completions.
+    Account { user: i64 },
     /// A conversation or its messages.
     Conversation { user: i64, conversation: i64 },
     /// Fields that a student's conversation list shows.
@@ -40,7 +42,7 @@ pub(super) enum CacheEffect {
 /// Converts a change recorded by the database's triggers.
 pub(super) fn effect_of(change: &Change) -> CacheEffect {
     match (change.kind, change.user_id, change.item_id) {
-        (ChangeKind::Profile, Some(user), _) => CacheEffect::Statistics { user },
+        (ChangeKind::Profile, Some(user), _) => CacheEffect::Account { user },
         (ChangeKind::Session, Some(user), _) => CacheEffect::Session { user },
         (ChangeKind::Conversation, Some(user), Some(conversation)) => CacheEffect::Conversation { user, conversation },
         (ChangeKind::Exercise, Some(user), Some(exercise)) => CacheEffect::Exercise { user, exercise },
@@ -66,7 +68,10 @@ impl Namespaces {
                 targets.push(self.progress.group_target(user));
                 targets
             }
-            CacheEffect::Session { user } => vec![self.sessions.group_target(user)],
+            CacheEffect::Session { user } => vec![self.identities.group_target(user)],
+            CacheEffect::Account { user } => {
+                [self.targets(CacheEffect::Session { user }), self.targets(CacheEffect::Statistics { user })].concat()
+            }
             CacheEffect::Conversation { user, conversation } => {
                 [self.targets(CacheEffect::List { user }), self.targets(CacheEffect::Messages { user, conversation })]
                     .concat()
@@ -85,7 +90,9 @@ impl Namespaces {
                 targets.extend(self.targets(CacheEffect::Statistics { user }));
                 targets
             }
-            CacheEffect::Leaderboards => vec![self.leaderboards.group_target(LEADERBOARDS)],
+            CacheEffect::Leaderboards => {
+                vec![self.leaderboards.group_target(LEADERBOARDS), self.places.group_target(LEADERBOARDS)]
+            }
             CacheEffect::Any(ChangeKind::Profile | ChangeKind::Leaderboard) => self.targets(CacheEffect::Leaderboards),
             CacheEffect::Catalogue | CacheEffect::Any(_) => Vec::new(),
         }
@@ -97,7 +104,7 @@ pub(super) const fn flushed(write: CacheEffect) -> &'static [&'static str] {
     match write {
         // Every list and overview contains data of the catalogue.
         CacheEffect::Catalogue | CacheEffect::Any(ChangeKind::Catalogue) => &["exercise", "exercise:list", "progress"],
-        CacheEffect::Any(ChangeKind::Profile) => &["user:profile", "progress"],
+        CacheEffect::Any(ChangeKind::Profile) => &["user:profile", "session", "progress"],
         CacheEffect::Any(ChangeKind::Session) => &["session"],
         CacheEffect::Any(ChangeKind::Conversation) => &["conversation:list", "conversation:messages"],
         CacheEffect::Any(ChangeKind::Exercise) => &["exercise:list", "exercise:own"],

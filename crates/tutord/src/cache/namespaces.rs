@@ -3,20 +3,13 @@
 use readthrough::{Cache, ConfigError, Namespace, NamespaceOptions};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
-use tutord_core::Timestamp;
-use tutord_core::model::progress::{Activity, ActivityHistory, LeaderboardEntry, ProgressOverview, TopicSkill};
-use tutord_core::model::{Conversation, ConversationPage, Exercise, HistoryItem, NewestDailyExercise, User};
+use tutord_core::model::progress::{
+    Activity, ActivityHistory, LeaderboardEntry, Neighbourhood, ProgressOverview, TopicSkill,
+};
+use tutord_core::model::{Conversation, ConversationPage, Exercise, HistoryItem, Identity, NewestDailyExercise, User};
 use tutord_core::page::Page;
 
 use super::CacheSettings;
-
-/// The session of an access token; valid as long as the token.
-#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
-pub(super) struct TokenOwner {
-    pub(super) session_id: i64,
-    pub(super) user_id: i64,
-    pub(super) expires_at: Timestamp,
-}
 
 /// A query result about one student's exercises.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -39,10 +32,8 @@ pub(super) enum OwnProgress {
 pub(super) struct Namespaces {
     /// Profiles, by user.
     pub(super) profiles: Namespace<User>,
-    /// Sessions, by hash of the access token.
-    pub(super) tokens: Namespace<TokenOwner>,
-    /// Sessions that are not revoked, in a group for each user.
-    pub(super) sessions: Namespace<()>,
+    /// Owners of access tokens, by hash of the token, in a group for each user.
+    pub(super) identities: Namespace<Identity>,
     /// Catalogue exercises, by id.
     pub(super) exercises: Namespace<Exercise>,
     /// Generated exercises, by exercise and student.
@@ -57,6 +48,8 @@ pub(super) struct Namespaces {
     pub(super) progress: Namespace<OwnProgress>,
     /// Leaderboard pages, in one group.
     pub(super) leaderboards: Namespace<Page<LeaderboardEntry>>,
+    /// Students' own places on leaderboards, in one group.
+    pub(super) places: Namespace<Neighbourhood>,
 }
 
 impl Namespaces {
@@ -68,8 +61,8 @@ impl Namespaces {
         let l1 = config.has_l1();
         Ok(Self {
             profiles: cache.namespace(options("user:profile", (config.user_profile_ttl, l1)).version(2))?,
-            tokens: cache.namespace(options("session:token", (config.session_ttl, l1)))?,
-            sessions: cache.namespace(options("session", (config.session_ttl, l1)))?,
+            // The groups are those of earlier versions, so that processes of both invalidate each other's sessions.
+            identities: cache.namespace(options("session", (config.session_ttl, l1)))?,
             exercises: cache.namespace(options("exercise", (config.exercise_ttl, l1)).version(2))?,
             own_exercises: cache.namespace(options("exercise:own", (config.exercise_ttl, l1)).version(2))?,
             exercise_lists: cache.namespace(options("exercise:list", (config.exercise_list_ttl, l1)).version(2))?,
@@ -77,6 +70,7 @@ impl Namespaces {
             messages: cache.namespace(options("conversation:messages", (config.conversation_ttl, l1)))?,
             progress: cache.namespace(options("progress", (config.progress_ttl, l1)))?,
             leaderboards: cache.namespace(options("leaderboard", (config.leaderboard_ttl, l1)))?,
+            places: cache.namespace(options("leaderboard:place", (config.leaderboard_ttl, l1)))?,
         })
     }
 }

@@ -30,8 +30,8 @@ impl RouteFacts {
     }
 }
 
-/// The additional statements with a cache: on a miss, a session is looked up as token, session and user.
-const COLD_SESSION: u32 = 2;
+/// The additional statements with a cache: a session that is not cached is read once more, to be cached.
+const COLD_SESSION: u32 = 1;
 
 /// The facts about all routes, by their routed path.
 #[derive(Debug, Default)]

@@ -31,6 +31,7 @@ mod proxies;
 mod queries;
 mod rate_limits;
 mod replicas;
+mod session_cache;
 mod statements;
 mod stream;
 #[path = "../support/mod.rs"]

@@ -78,6 +78,31 @@ async fn both_nodes_see_the_statements_of_another_program() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn both_nodes_see_a_changed_role_and_a_deactivation_by_another_program() {
+    let redis = Redis::start().await.unwrap();
+    let [first, second, _] = TestApp::two_cached_nodes_and_one_uncached(&redis).await;
+    let ada = first.student("ada").await;
+    let on_second = ada.on_node(&second);
+    for (change, path, expected) in [
+        ("role = 'admin'", "/api/admin/cache", 200),
+        ("email_verified = false", "/api/chat/conversations", 403),
+        ("email_verified = true", "/api/chat/conversations", 200),
+        ("is_active = false", "/api/chat/conversations", 403),
+    ] {
+        for client in [&ada, &on_second, &ada, &on_second] {
+            let before = client.get(path).await.status;
+            assert_ne!(before, expected, "{path} before {change}");
+        }
+        first.execute_sql(&format!("UPDATE users SET {change} WHERE id = {}", ada.user_id)).await;
+        for client in [&ada, &on_second] {
+            while client.get(path).await.status != expected {
+                tokio::task::yield_now().await;
+            }
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn both_nodes_see_a_write_whose_process_died_before_the_invalidation() {
     let redis = Redis::start().await.unwrap();
     let [first, second, uncached] = TestApp::two_cached_nodes_and_one_uncached(&redis).await;

@@ -16,7 +16,6 @@ use tutord_core::store::{EmailTokens, Loaded, Mails, Sessions, Users};
 use tutord_core::{Result, Timestamp};
 
 use super::super::effects::CacheEffect;
-use super::super::namespaces::TokenOwner;
 use super::{CachedStore, fresh, read_error};
 
 #[async_trait]
@@ -75,40 +74,26 @@ impl Sessions for CachedStore {
         self.write(write, move |_| vec![CacheEffect::Profile { user: user_id }]).await
     }
 
-    async fn identity(&self, access: &TokenHash) -> Result<Option<Identity>> {
-        let key = Key::new(URL_SAFE_NO_PAD.encode(access));
-        let owner = async || {
-            let found = self.store.identity(access).await?;
-            Ok::<_, tutord_core::Error>(found.map(|found| TokenOwner {
-                session_id: found.session_id,
-                user_id: found.user_id,
-                expires_at: found.expires_at,
-            }))
+    async fn identity(&self, access: &TokenHash, named: Option<i64>) -> Result<Option<Identity>> {
+        // A token of an earlier version names no user, and is looked up in the database until it expires.
+        let Some(user) = named.filter(|_| self.cache.is_enabled()) else {
+            return self.store.identity(access, named).await;
         };
-        if !self.cache.is_enabled() {
-            return self.store.identity(access).await;
+        let key = Key::in_group(user, URL_SAFE_NO_PAD.encode(access));
+        if let Some(found) = self.namespaces.identities.get(&key).await {
+            return Ok(found.map(|identity| *identity));
         }
-        let Some(owner) = self.namespaces.tokens.get_or_load(&key, owner).await.map_err(read_error)? else {
+        // A guessed token leaves nothing in the cache, and nothing in Redis.
+        if self.store.identity(access, named).await?.is_none() {
             return Ok(None);
-        };
-        let TokenOwner { session_id, user_id, expires_at } = *owner;
-        let Some(user) = self.user(user_id).await? else { return Ok(None) };
-        // The row of an expired token can be purged before its session ends.
-        if expires_at > Timestamp::now() {
-            let session = Key::in_group(user_id, session_id);
-            let live = async || Ok::<_, tutord_core::Error>(self.store.identity(access).await?.map(|_| ()));
-            if self.namespaces.sessions.get_or_load(&session, live).await.map_err(read_error)?.is_none() {
-                return Ok(None);
-            }
         }
-        Ok(Some(Identity {
-            session_id,
-            user_id,
-            role: user.role,
-            email_verified: user.email_verified,
-            is_active: user.is_active,
-            expires_at,
-        }))
+        let load = async || self.store.identity(access, named).await;
+        let found = self.namespaces.identities.get_or_load(&key, load).await.map_err(read_error)?;
+        Ok(found.map(|identity| *identity))
+    }
+
+    async fn refresh_token_owner(&self, refresh: &TokenHash) -> Result<Option<i64>> {
+        self.store.refresh_token_owner(refresh).await
     }
 
     async fn rotate_session(
@@ -173,7 +158,7 @@ impl EmailTokens for CachedStore {
     async fn verify_email(&self, hash: &TokenHash) -> Result<Option<User>> {
         let (store, hash) = (Arc::clone(&self.store), *hash);
         self.write(async move { store.verify_email(&hash).await }, |user| match user {
-            Ok(Some(user)) => vec![CacheEffect::Profile { user: user.id }],
+            Ok(Some(user)) => vec![CacheEffect::Profile { user: user.id }, CacheEffect::Session { user: user.id }],
             Ok(None) => Vec::new(),
             Err(_) => vec![CacheEffect::Any(ChangeKind::Profile)],
         })

@@ -16,6 +16,11 @@ use super::super::effects::{CacheEffect, LEADERBOARDS};
 use super::super::namespaces::OwnProgress;
 use super::{CachedStore, empty_page, owned, page_member, read_error};
 
+/// Returns a leaderboard, as a part of a key.
+fn board_member(Board { metric, period, starts_on, language }: &Board) -> String {
+    format!("{metric}:{period}:{starts_on}:{language}")
+}
+
 impl CachedStore {
     /// Returns one query result about a student's progress.
     async fn own_progress<L>(
@@ -73,10 +78,8 @@ impl Progress for CachedStore {
     }
 
     async fn leaderboard(&self, board: &Board, page: &PageRequest) -> Result<Page<LeaderboardEntry>> {
-        let Board { metric, period, starts_on, language } = board;
-        let member = format!("{metric}:{period}:{starts_on}:{language}:{}", page_member(page));
         let load = async || self.store.leaderboard(board, page).await.map(Some);
-        let key = Key::in_group(LEADERBOARDS, member);
+        let key = Key::in_group(LEADERBOARDS, format_args!("{}:{}", board_member(board), page_member(page)));
         Ok(self
             .namespaces
             .leaderboards
@@ -87,7 +90,12 @@ impl Progress for CachedStore {
     }
 
     async fn leaderboard_around(&self, board: &Board, user_id: i64, neighbours: i64) -> Result<Neighbourhood> {
-        self.store.leaderboard_around(board, user_id, neighbours).await
+        let key = Key::in_group(LEADERBOARDS, format_args!("{}:{user_id}:{neighbours}", board_member(board)));
+        let load = async || self.store.leaderboard_around(board, user_id, neighbours).await.map(Some);
+        match self.namespaces.places.get_or_load(&key, load).await.map_err(read_error)? {
+            Some(found) => Ok(Arc::unwrap_or_clone(found)),
+            None => self.store.leaderboard_around(board, user_id, neighbours).await,
+        }
     }
 
     async fn set_leaderboard_opt_out(&self, user_id: i64, opted_out: bool) -> Result<()> {

@@ -9,8 +9,8 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tutord_core::Result;
 use tutord_core::model::{
-    AppendOutcome, Conversation, ConversationPage, Message, MessageTarget, NewConversation, NewReply, NewUserMessage,
-    Order, StoredExchange, StoredMessage,
+    AppendOutcome, Conversation, ConversationPage, MessageTarget, NewConversation, NewReply, NewUserMessage, Order,
+    StoredExchange, StoredMessage,
 };
 use tutord_core::page::{Page, PageRequest, Position};
 use tutord_core::store::{Conversations, Loaded};

@@ -35,7 +35,7 @@ const STREAM: &str = "readthrough:invalidations";
 const EPOCHS: &str = "readthrough:epochs";
 /// The first part of the fields of flushed namespaces.
 const NAMESPACE: &str = "namespace:";
-/// How often the lineages of all masters of a cluster are read.
+/// The interval in which the lineages of all masters of a cluster are read.
 const LINEAGE_INTERVAL: Duration = Duration::from_millis(250);
 /// The key of the probe.
 const PROBE_KEY: &str = "readthrough:probe";

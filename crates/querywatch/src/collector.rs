@@ -41,7 +41,7 @@ pub(crate) struct Capacities {
 /// The shared state of a watch.
 pub(crate) struct Collector {
     pub(crate) settings: Settings,
-    /// Whether a sink receives each statement.
+    /// Set if a sink receives each statement.
     forwards_statements: bool,
     sinks: Vec<Box<dyn Sink>>,
     clock: Clock,

@@ -19,7 +19,7 @@ tokio::task_local! {
 #[derive(Debug, Clone)]
 pub(crate) struct CurrentScope {
     pub(crate) state: Arc<ScopeState>,
-    /// Whether repetitions are allowed.
+    /// Set if repetitions are allowed.
     pub(crate) allows_repeats: bool,
 }
 

@@ -30,7 +30,7 @@ pub trait Sink: Send + Sync + 'static {
     }
 }
 
-/// How a statement ended.
+/// The outcome of a statement.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
@@ -53,7 +53,7 @@ pub struct Statement<'a> {
     pub sql: &'a str,
     /// The duration.
     pub duration: Duration,
-    /// How the statement ended.
+    /// The outcome of the statement.
     pub outcome: Outcome,
     /// Number of returned or changed rows, if the driver reports it.
     pub rows: Option<u64>,
@@ -74,7 +74,7 @@ pub struct SlowStatement {
     pub duration_us: u64,
     /// The threshold, in microseconds.
     pub threshold_us: u64,
-    /// How the statement ended.
+    /// The outcome of the statement.
     pub outcome: Outcome,
     /// The route of the scope.
     pub route: Option<String>,

@@ -46,7 +46,7 @@ pub(crate) struct Shape {
     pub(crate) is_transaction_control: bool,
     #[cfg_attr(not(feature = "diesel"), expect(dead_code, reason = "only diesel ends a query before its rows"))]
     pub(crate) may_return_rows: bool,
-    /// Whether repetitions of the shape are no finding.
+    /// Set if repetitions of the shape are no finding.
     pub(crate) allows_repeats: bool,
     evicted: AtomicBool,
     state: Mutex<ShapeState>,

@@ -27,7 +27,7 @@ const OTHER: (&str, &str) = ("other", "(further shapes)");
 /// A budget, and where the program set it.
 pub(crate) type Budget = (u32, &'static Location<'static>);
 
-/// How often a scope issued a shape.
+/// The calls of a shape in a scope.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct ShapeCalls {

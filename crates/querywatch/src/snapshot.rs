@@ -21,7 +21,7 @@ pub struct ShapeSnapshot {
     pub id: String,
     /// The statement without its values, truncated to 4 kB.
     pub sql: String,
-    /// Whether the statement controls a transaction, such as `BEGIN` or `COMMIT`.
+    /// Set if the statement controls a transaction, such as `BEGIN` or `COMMIT`.
     pub transaction_control: bool,
     /// The statistics since the watch started.
     pub since_start: Stats,

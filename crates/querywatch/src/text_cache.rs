@@ -14,7 +14,7 @@ pub(crate) const MAX_TEXTS: usize = 512;
 #[derive(Debug, Clone)]
 pub(crate) struct CachedShape {
     pub(crate) shape: Arc<Shape>,
-    /// Whether the text has placeholders.
+    /// Set if the text has placeholders.
     pub(crate) has_parameters: bool,
 }
 

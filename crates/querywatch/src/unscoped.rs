@@ -23,7 +23,8 @@ pub struct UnscopedStatement {
     pub sql: String,
     /// Number of statements.
     pub calls: u64,
-    /// What started the task or thread that lost the scope, such as `tokio::spawn`; `None` for a test or main thread.
+    /// The function that started the task or thread that lost the scope, such as `tokio::spawn`; `None` for a test or
+    /// main thread.
     pub spawned_by: Option<&'static str>,
     /// The source line of the first statement.
     pub location: Option<String>,

@@ -51,6 +51,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
 
     read(&cached, &prices, 7).await;
     prices.is_down.store(true, Ordering::Relaxed);
+    // The value expires during this pause.
     tokio::time::sleep(Duration::from_millis(150)).await;
     read(&cached, &prices, 7).await;
     let _ = cached.invalidate_group("spring catalogue").await;

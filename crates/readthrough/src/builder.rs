@@ -1,8 +1,9 @@
 //! The settings of a cache.
 
-use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
+
+use tokio::sync::watch;
 
 use crate::cache::{Cache, Inner};
 use crate::clock::Clock;
@@ -161,7 +162,7 @@ impl CacheBuilder {
                 remote,
                 enabled: self.enabled,
                 clock,
-                invalidations: AtomicUsize::new(0),
+                invalidations: watch::Sender::new(0),
             }),
             _supervision: supervision,
             namespaces: Mutex::default(),

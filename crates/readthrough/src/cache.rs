@@ -1,7 +1,6 @@
 //! The cache, which all namespaces share.
 
 use std::any::Any;
-use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -51,9 +50,8 @@ impl Cache {
     /// Returns the number of invalidations that are lost if the process exits now.
     pub async fn close(&self, limit: Duration) -> Result<(), UnsentInvalidations> {
         let sent = async {
-            while self.0.core.invalidations.load(Ordering::Acquire) > 0 {
-                tokio::time::sleep(Duration::from_millis(1)).await;
-            }
+            // The sender exists as long as the cache, so that the wait can't fail.
+            let _ = self.0.core.invalidations.subscribe().wait_for(|count| *count == 0).await;
             if let Some(remote) = &self.0.core.remote {
                 remote.until_sent().await;
             }

@@ -206,6 +206,7 @@ impl Checked {
         let generation = self.granted(30).await;
         let bytes = [&generation.to_be_bytes()[..], b"short"].concat();
         assert!(self.fill(30, generation, &bytes, Duration::from_millis(100)).await);
+        // A server does not announce that a value or a lease has expired, so the loops poll.
         while self.stored().await.is_some() {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
@@ -268,6 +269,7 @@ async fn events_are_complete_and_in_order(writer: Arc<dyn SecondTier>, reader: A
         let (reader, position) = (Arc::clone(&reader), position.clone());
         tokio::spawn(async move { reader.poll(&position, LONG).await })
     };
+    // A connection does not announce that its poll waits. If the pause is too short, the poll finds the event at once.
     tokio::time::sleep(Duration::from_millis(20)).await;
     writer.invalidate(&sent[0], NODE).await.expect("invalidate");
     let woken = waiting.await.expect("poll").expect("poll");

@@ -1,8 +1,8 @@
 //! State that a cache shares with its namespaces.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
+use tokio::sync::watch;
 use tokio::time::Instant;
 
 use crate::clock::Clock;
@@ -42,7 +42,7 @@ pub(crate) struct Core {
     pub(crate) enabled: bool,
     pub(crate) clock: Arc<Clock>,
     /// The number of invalidations in progress.
-    pub(crate) invalidations: AtomicUsize,
+    pub(crate) invalidations: watch::Sender<usize>,
 }
 
 impl Core {
@@ -68,7 +68,7 @@ impl Core {
             return Invalidation::Complete;
         };
         let core = Arc::clone(self);
-        core.invalidations.fetch_add(1, Ordering::AcqRel);
+        core.invalidations.send_modify(|count| *count += 1);
         // A separate task: dropping the caller's future must not leave the invalidation half done.
         let is_complete = tokio::spawn(async move {
             let names = targets.iter().map(|target| target.name.clone()).collect();
@@ -79,7 +79,7 @@ impl Core {
                 add(&target.counters.invalidations, 1);
                 add(&target.counters.deferred, u64::from(!is_complete));
             }
-            core.invalidations.fetch_sub(1, Ordering::AcqRel);
+            core.invalidations.send_modify(|count| *count -= 1);
             is_complete
         });
         if is_complete.await.unwrap_or(false) { Invalidation::Complete } else { Invalidation::Deferred }

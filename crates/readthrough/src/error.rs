@@ -14,6 +14,6 @@ pub struct ConfigError(pub(crate) String);
 pub struct UnsentInvalidations {
     /// The number of entries and groups.
     pub names: usize,
-    /// Whether a flush is among them.
+    /// Set if a flush is among them.
     pub is_flush: bool,
 }

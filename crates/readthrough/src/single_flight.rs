@@ -172,7 +172,7 @@ impl<V> Leader<V> {
         }
     }
 
-    /// Whether no other load has taken the place of this one.
+    /// Returns whether no other load has taken the place of this one.
     pub(crate) fn leads(&self) -> bool {
         let table = self.table.lock().unwrap_or_else(PoisonError::into_inner);
         table.open.get(&self.entry).is_some_and(|own| own.number == self.number)

@@ -43,13 +43,13 @@ const MAX_DEPTH: usize = 100;
 #[derive(Debug, Default, Clone, Copy)]
 struct Frame {
     kind: FrameKind,
-    /// Whether `NULL`, `TRUE` and `FALSE` are values here.
+    /// Set if `NULL`, `TRUE` and `FALSE` are values here.
     is_in_values: bool,
-    /// Whether the current element contains a value.
+    /// Set if the current element contains a value.
     has_value: bool,
-    /// Whether an element with a value is written.
+    /// Set if an element with a value is written.
     keeps_value: bool,
-    /// Where the current element starts in the shape, including the comma before it.
+    /// The start of the current element in the shape, including the comma before it.
     element: usize,
     rows: Rows,
 }

@@ -14,7 +14,7 @@ use lexer::{Kind, Lexer};
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Folded {
     pub(crate) shape: String,
-    /// Whether the text has placeholders. A text without placeholders identifies its values too.
+    /// Set if the text has placeholders. A text without placeholders identifies its values too.
     pub(crate) has_parameters: bool,
 }
 

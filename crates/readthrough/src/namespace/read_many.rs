@@ -31,7 +31,7 @@ struct Item<'a> {
     began: Instant,
     /// A load in progress that took too long.
     overdue: Option<u64>,
-    /// Whether this reader has waited for a load: see `Inner::read`.
+    /// Set if this reader has waited for a load; see `Inner::read`.
     has_waited: bool,
 }
 

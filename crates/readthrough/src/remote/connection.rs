@@ -84,7 +84,7 @@ pub(crate) enum State {
 /// Opens when a command fails, and stays open until the supervisor has a new connection.
 pub(crate) struct CircuitBreaker {
     state: RwLock<State>,
-    /// Why the breaker is open; kept until it closes.
+    /// The cause that opened the breaker; stored until it closes.
     fault: Mutex<Option<RedisFault>>,
 }
 

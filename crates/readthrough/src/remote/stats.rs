@@ -18,22 +18,22 @@ pub(crate) struct CommandCounters {
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct ConnectionStats {
-    /// Whether reads use Redis.
+    /// Set if reads use Redis.
     #[cfg_attr(feature = "serde", serde(rename = "up"))]
     pub is_available: bool,
-    /// Whether reads use the copies in this process.
+    /// Set if reads use the copies in this process.
     #[cfg_attr(feature = "serde", serde(rename = "l1_trusted"))]
     pub is_l1_fresh: bool,
     /// Commands that requests waited for.
     pub commands: u64,
     /// Commands that failed or exceeded the time limit.
     pub failures: u64,
-    /// How often the circuit breaker opened.
+    /// Number of times the circuit breaker opened.
     pub breaks: u64,
     /// Names whose invalidation Redis has not received yet.
     #[cfg_attr(feature = "serde", serde(rename = "owed"))]
     pub pending: usize,
-    /// Why reads do not use Redis; `None` while they do.
+    /// The reason why reads do not use Redis; `None` while they do.
     pub fault: Option<RedisFault>,
 }
 

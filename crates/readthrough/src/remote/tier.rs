@@ -9,7 +9,7 @@ use async_trait::async_trait;
 
 pub use crate::key::{Keys, Names, keys_of};
 
-/// Why a command failed. The server may have executed it all the same.
+/// The cause of a failed command. The server may have executed it all the same.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 pub struct TierError(pub(crate) String);
@@ -35,7 +35,7 @@ pub struct ServerState {
     pub newest: Option<StreamPosition>,
     /// The clock of the server, in milliseconds since 1970; 0 if unknown.
     pub time_ms: u64,
-    /// Whether a master that has lost its replicas still accepts writes.
+    /// Set if a master that has lost its replicas still accepts writes.
     pub accepts_isolated_writes: bool,
 }
 
@@ -92,7 +92,7 @@ pub struct Event {
 /// The response to a request for a lease.
 #[derive(Debug)]
 pub struct LeaseResponse {
-    /// Whether the lease was granted.
+    /// Set if the lease was granted.
     pub is_granted: bool,
     /// The generation of the group; 0 for a single entry.
     pub generation: u64,

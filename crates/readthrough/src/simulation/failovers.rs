@@ -16,7 +16,7 @@ use crate::{Cache, Invalidation, Key, Namespace, NamespaceOptions};
 /// An old master that is not demoted during a test.
 const LATER: Duration = Duration::from_secs(3_600);
 const TTL: Duration = Duration::from_secs(10);
-/// How long the processes read.
+/// The time in which the processes read.
 const READS: Duration = Duration::from_secs(5);
 const SAFE: Protocol = Protocol { min_replicas: true, ..Protocol::FULL };
 

@@ -61,11 +61,11 @@ struct Tally {
 struct Options {
     protocol: Protocol,
     l1: bool,
-    /// Whether commands are lost and servers restart.
+    /// Set if commands are lost and servers restart.
     faults: bool,
-    /// Whether the database is replaced by an older state of itself.
+    /// Set if the database is replaced by an older state of itself.
     restores: bool,
-    /// Whether masters fail over.
+    /// Set if masters fail over.
     failovers: bool,
     flushes: bool,
     replay_window: Duration,
@@ -105,9 +105,9 @@ const STATE: u64 = 1_000_000;
 struct Completed {
     version: u64,
     node: usize,
-    /// When it was complete; `None` while Redis has not received the invalidation.
+    /// The time at which it was complete; `None` while Redis has not received the invalidation.
     at: Option<Instant>,
-    /// How long other processes may read older values.
+    /// The time in which other processes may read older values.
     bound: Duration,
 }
 

@@ -18,7 +18,7 @@ async fn read(values: &Namespace<u64>, stored: u64) -> u64 {
     *values.get_or_load(&Key::new(1), || async { Ok::<_, ()>(Some(stored)) }).await.unwrap().unwrap()
 }
 
-/// Reads until the process returns the value.
+/// Polls until a read returns the value. No event announces that a process has connected to the new master.
 async fn until_reads(values: &Namespace<u64>, stored: u64) {
     while read(values, stored).await != stored {
         tokio::time::sleep(Duration::from_millis(5)).await;

@@ -106,6 +106,23 @@ async fn a_tier_without_atomic_operations_does_not_conform() {
     assert!(AssertUnwindSafe(check(&tier)).catch_unwind().await.is_err());
 }
 
+#[tokio::test]
+async fn close_waits_for_invalidations_in_progress() {
+    let cache = Cache::builder().second_tier(MemoryTier::default()).build().unwrap();
+    let values = cache.namespace(NamespaceOptions::<u64>::new("n")).unwrap();
+    cache.until_connected().await;
+    let key = Key::new(1);
+    // The task of the invalidation has not run when its caller is dropped: the runtime has one thread.
+    tokio::select! {
+        biased;
+        _ = values.invalidate(&key) => unreachable!("no task runs in between"),
+        () = std::future::ready(()) => {}
+    }
+    assert_eq!(cache.stats()[0].invalidations, 0);
+    cache.close(Duration::from_secs(600)).await.unwrap();
+    assert_eq!(cache.stats()[0].invalidations, 1);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn caches_share_values_through_another_second_tier() {
     let server = MemoryTier::default();

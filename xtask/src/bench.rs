@@ -20,7 +20,7 @@ pub(crate) struct Args {
     #[arg(long, value_name = "OLD_DIR", conflicts_with = "quick")]
     compare: Option<PathBuf>,
     /// Compare readthrough with other cache libraries instead, and write bench/libraries/report. Builds
-    /// bench/libraries, a workspace of its own, with the profile `release`.
+    /// bench/libraries, a workspace of its own, with the profile `release`, and runs its lints and tests first.
     #[arg(long, conflicts_with = "compare")]
     libraries: bool,
 }
@@ -43,10 +43,13 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     install::run(&mut measure)
 }
 
-/// Builds and runs the comparison of cache libraries.
+/// Checks, builds and runs the comparison of cache libraries.
 fn libraries(quick: bool) -> anyhow::Result<()> {
-    let build = ["build", "--release", "--locked", "--manifest-path", MANIFEST, "--target-dir", "target/libraries"];
-    install::run(&mut cargo(&build))?;
+    let options = ["--release", "--locked", "--manifest-path", MANIFEST, "--target-dir", "target/libraries"];
+    // The lints and tests of the project leave this workspace out.
+    install::run(cargo(&["clippy", "--all-targets"]).args(options).args(["--", "--deny", "warnings"]))?;
+    install::run(cargo(&["test"]).args(options))?;
+    install::run(cargo(&["build"]).args(options))?;
     let mut measure = Command::new("target/libraries/release/bench-libraries");
     measure.arg("run");
     if quick {

@@ -59,9 +59,29 @@ pub(crate) fn write(directory: &Path, head: &str, results: &Results) -> anyhow::
     text += &outage_section(&results.outages);
     text += &schedule_section(&results.schedules);
     write!(text, "\n{}", CONFIGURATIONS.trim_start())?;
+    let text = wrap(&text);
     std::fs::write(directory.join("README.md"), &text)?;
     println!("{text}");
     Ok(())
+}
+
+/// Wraps the paragraphs of a Markdown text at 100 columns. Tables, headings and images stay as they are.
+fn wrap(text: &str) -> String {
+    let paragraph = |text: &str| {
+        let mut lines: Vec<String> = Vec::new();
+        for word in text.split_whitespace() {
+            match lines.last_mut() {
+                Some(line) if line.chars().count() + 1 + word.chars().count() <= 100 => *line += &format!(" {word}"),
+                _ => lines.push(word.to_owned()),
+            }
+        }
+        lines.join("\n")
+    };
+    let blocks = text.trim_end().split("\n\n");
+    let wrapped: Vec<String> = blocks
+        .map(|block| if block.starts_with(['|', '#', '!']) { block.to_owned() } else { paragraph(block) })
+        .collect();
+    wrapped.join("\n\n") + "\n"
 }
 
 /// Returns a Markdown table.
@@ -267,7 +287,9 @@ fn schedule_section(schedules: &[(Variant, Found)]) -> String {
          the invalidation of a newer write had returned. *Late by* is the time from that return to the beginning of the \
          read.\n\nAn L1 in the other process can be stale until the message of the invalidation arrives. Stale \
          reads in the writer's process, and all stale reads without an L1, are values that were stored after their \
-         invalidation.\n\n![Stale reads after a completed write](stale.svg)\n{}",
+         invalidation.\n\nThe L1 of cached is the client-side cache of the crate redis. There the task that sent a GET stores the \
+         response, although the task of the connection may have processed an invalidation of it before; Redis sends no \
+         further message for that key, so the old value stays until it expires.\n\n![Stale reads after a completed write](stale.svg)\n{}",
         schedule::PROCESSES,
         schedule::TASKS,
         table(
@@ -323,5 +345,21 @@ fn kind(variant: Variant) -> plot::Kind {
         _ if variant.is_reference() => plot::Kind::Reference,
         _ if variant.tiers() == Tiers::Memory => plot::Kind::Memory,
         _ => plot::Kind::Other,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paragraphs_are_wrapped_and_tables_are_not() {
+        let row = format!("| {} |", "wide ".repeat(30));
+        let text = format!("# Title\n\n{}\n\n{row}\n|---|\n\n![plot](plot.svg)\n", "wörd ".repeat(40));
+        let wrapped = wrap(&text);
+        let prose: Vec<&str> = wrapped.lines().filter(|line| line.starts_with("wörd")).collect();
+        assert!(prose.len() == 2 && prose.iter().all(|line| line.chars().count() <= 100), "{wrapped}");
+        assert!(wrapped.contains(&row) && wrapped.ends_with("|---|\n\n![plot](plot.svg)\n"), "{wrapped}");
+        assert_eq!(wrap(&wrapped), wrapped);
     }
 }

@@ -98,9 +98,7 @@ pub(crate) fn count(collector: &Collector, shape: &Arc<Shape>, parameters: Optio
     });
     if counted.is_none() {
         // Origins need a backtrace for each new statement.
-        let capture = collector.settings.capture_locations;
-        collector.unscoped.add(shape, capture);
-        unscoped::PROCESS.add(shape, capture);
+        unscoped::add(&collector.unscoped, shape, collector.settings.capture_locations);
     }
 }
 

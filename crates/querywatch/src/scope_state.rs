@@ -14,7 +14,7 @@ use crate::location;
 use crate::registry::{IdMap, Shape};
 use crate::round_trips::RoundTripCounters;
 use crate::routes::{NO_ROUTE, RouteId};
-use crate::unscoped::{self, UnscopedLog, UnscopedStatement};
+use crate::unscoped::{ProcessReader, UnscopedLog, UnscopedStatement};
 
 /// The maximum number of findings of inner scopes that a report repeats.
 const MAX_INNER_FINDINGS: usize = 100;
@@ -54,6 +54,8 @@ pub(crate) struct ScopeState {
     outer_round_trips: u32,
     /// The number of statements outside of every scope when this scope started.
     unscoped_before: u64,
+    /// Exists in a scope without a watch.
+    reader: Option<ProcessReader>,
     details: Mutex<ScopeDetails>,
 }
 
@@ -136,6 +138,7 @@ impl ScopeState {
     pub(crate) fn new(collector: Option<Arc<Collector>>, route: RouteId) -> Self {
         Self {
             unscoped_before: 0,
+            reader: None,
             collector,
             parent: None,
             route: AtomicU32::new(route),
@@ -210,21 +213,24 @@ impl ScopeState {
     pub(crate) fn start(&mut self, parent: Option<Arc<Self>>) {
         self.outer_round_trips = parent.as_ref().map_or(0, |parent| parent.round_trips.read().sequential);
         self.parent = parent;
-        self.unscoped_before = self.unscoped_log().count();
+        self.reader = self.collector.is_none().then(ProcessReader::new);
+        self.unscoped_before = self.unscoped_log().map_or(0, UnscopedLog::count);
     }
 
-    fn unscoped_log(&self) -> &UnscopedLog {
-        self.collector.as_ref().map_or(&unscoped::PROCESS, |collector| &collector.unscoped)
+    /// Returns the statements outside of every scope; `None` before the scope has started, if it has no watch.
+    fn unscoped_log(&self) -> Option<&UnscopedLog> {
+        let watch = self.collector.as_ref().map(|collector| &collector.unscoped);
+        watch.or_else(|| self.reader.as_ref().map(ProcessReader::log))
     }
 
     /// Returns the number of statements that ran outside of every scope since this scope started.
     pub(crate) fn unscoped(&self) -> u64 {
-        self.unscoped_log().count().saturating_sub(self.unscoped_before)
+        self.unscoped_log().map_or(0, UnscopedLog::count).saturating_sub(self.unscoped_before)
     }
 
     /// Returns the statements that ran outside of every scope since this scope started, if they are captured.
     pub(crate) fn unscoped_statements(&self) -> Vec<UnscopedStatement> {
-        self.unscoped_log().since(self.unscoped_before)
+        self.unscoped_log().map_or_else(Vec::new, |log| log.since(self.unscoped_before))
     }
 
     /// Returns the shapes, most frequent first.

@@ -2,7 +2,7 @@
 
 use std::backtrace::Backtrace;
 use std::fmt;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::ThreadId;
 
@@ -57,8 +57,40 @@ struct Origin {
     trace: Arc<Backtrace>,
 }
 
-/// The statements of all watches of the process.
-pub(crate) static PROCESS: UnscopedLog = UnscopedLog::new();
+/// The statements of all watches of the process, while a [`ProcessReader`] exists or origins are captured.
+static PROCESS: UnscopedLog = UnscopedLog::new();
+/// The number of readers of [`PROCESS`].
+static READERS: AtomicUsize = AtomicUsize::new(0);
+
+/// A scope without a watch, which reads the statements of all watches.
+#[derive(Debug)]
+pub(crate) struct ProcessReader(());
+
+impl ProcessReader {
+    pub(crate) fn new() -> Self {
+        READERS.fetch_add(1, Ordering::AcqRel);
+        Self(())
+    }
+
+    pub(crate) fn log(&self) -> &'static UnscopedLog {
+        &PROCESS
+    }
+}
+
+impl Drop for ProcessReader {
+    fn drop(&mut self) {
+        READERS.fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
+/// Counts a statement of a watch, and in the process if anything reads that. Stores its origin if `capture_origin` is set.
+pub(crate) fn add(watch: &UnscopedLog, shape: &Arc<Shape>, capture_origin: bool) {
+    watch.add(shape, capture_origin);
+    // A counter that all threads increment costs more than one that they only read.
+    if capture_origin || READERS.load(Ordering::Acquire) > 0 {
+        PROCESS.add(shape, capture_origin);
+    }
+}
 
 impl UnscopedLog {
     pub(crate) const fn new() -> Self {
@@ -70,7 +102,7 @@ impl UnscopedLog {
     }
 
     /// Counts a statement. Stores its origin if `capture_origin` is set.
-    pub(crate) fn add(&self, shape: &Arc<Shape>, capture_origin: bool) {
+    fn add(&self, shape: &Arc<Shape>, capture_origin: bool) {
         let count = self.count.fetch_add(1, Ordering::Relaxed) + 1;
         if !capture_origin {
             return;

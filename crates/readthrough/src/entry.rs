@@ -11,6 +11,9 @@ const FORMAT: u8 = 2;
 /// tags.
 pub(crate) const HEADER: usize = 1 + 1 + 8 + 8 + 8 + 4 + 8 + 4;
 
+/// A reader that refreshes a value this many load times before its expiry would need a draw of e^-40.
+const LONGEST_REFRESH: f64 = 40.0;
+
 /// The part of an entry before the value.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Header {
@@ -26,21 +29,27 @@ pub(crate) struct Header {
     pub(crate) load_micros: u32,
     /// The expiry, in milliseconds since 1970.
     pub(crate) expires_ms: u64,
-    /// The generations of the tags from before the load, in the order of the key's tags.
-    pub(crate) tags: Vec<u64>,
+    /// The generations of the tags from before the load, in the order of the key's tags; `None` without tags. A thin
+    /// pointer, because each hit in L1 copies it.
+    pub(crate) tags: Option<Arc<Vec<u64>>>,
 }
 
 impl Header {
+    pub(crate) fn tags(&self) -> &[u64] {
+        self.tags.as_ref().map_or(&[], |tags| tags)
+    }
+
     pub(crate) fn to_bytes(&self) -> Vec<u8> {
-        let mut bytes = Vec::with_capacity(HEADER + self.tags.len() * 8);
+        let tags = self.tags();
+        let mut bytes = Vec::with_capacity(HEADER + tags.len() * 8);
         bytes.extend([FORMAT, u8::from(self.absent)]);
         bytes.extend(self.epoch.to_be_bytes());
         bytes.extend(self.generation.to_be_bytes());
         bytes.extend(self.version.to_be_bytes());
         bytes.extend(self.load_micros.to_be_bytes());
         bytes.extend(self.expires_ms.to_be_bytes());
-        bytes.extend(u32::try_from(self.tags.len()).unwrap_or(u32::MAX).to_be_bytes());
-        bytes.extend(self.tags.iter().flat_map(|generation| generation.to_be_bytes()));
+        bytes.extend(u32::try_from(tags.len()).unwrap_or(u32::MAX).to_be_bytes());
+        bytes.extend(tags.iter().flat_map(|generation| generation.to_be_bytes()));
         bytes
     }
 
@@ -62,10 +71,15 @@ impl Header {
             version,
             load_micros: u32::from_be_bytes(*load_micros),
             expires_ms,
-            tags: tags.chunks_exact(8).filter_map(|tag| Some(number(tag)?.0)).collect(),
+            tags: shared(tags.chunks_exact(8).filter_map(|tag| Some(number(tag)?.0)).collect()),
         };
         (format == FORMAT && absent <= 1).then_some((header, payload))
     }
+}
+
+/// Returns the generations of tags as a header holds them.
+pub(crate) fn shared(tags: Vec<u64>) -> Option<Arc<Vec<u64>>> {
+    (!tags.is_empty()).then(|| Arc::new(tags))
 }
 
 fn number(bytes: &[u8]) -> Option<(u64, &[u8])> {
@@ -73,13 +87,19 @@ fn number(bytes: &[u8]) -> Option<(u64, &[u8])> {
     Some((u64::from_be_bytes(*number), rest))
 }
 
-/// A value, or the knowledge that it does not exist.
+/// A value, or the knowledge that it does not exist. A clone shares the value.
 #[derive(Debug)]
 pub(crate) struct Entry<V> {
     pub(crate) header: Header,
     pub(crate) value: Option<Arc<V>>,
     /// The size for the bound of L1.
     pub(crate) bytes: usize,
+}
+
+impl<V> Clone for Entry<V> {
+    fn clone(&self) -> Self {
+        Self { header: self.header.clone(), value: self.value.clone(), bytes: self.bytes }
+    }
 }
 
 impl<V> Entry<V> {
@@ -93,12 +113,18 @@ impl<V> Entry<V> {
         let load_ms = f64::from(self.header.load_micros) / 1_000.0;
         #[expect(clippy::cast_precision_loss, reason = "a time to live in milliseconds is far below 2^52")]
         let left = left as f64;
-        // Further away than any draw reaches (e^-40): no draw is needed.
-        if left > load_ms * 40.0 {
+        // Further away than any draw reaches: no draw is needed.
+        if left > load_ms * LONGEST_REFRESH {
             return false;
         }
         let draw: f64 = rand::rng().random_range(f64::MIN_POSITIVE..1.0);
         load_ms * -draw.ln() >= left
+    }
+
+    /// Returns the longest time before the expiry at which a reader refreshes the value.
+    pub(crate) fn longest_refresh(&self) -> Duration {
+        // `should_refresh` counts whole milliseconds.
+        Duration::from_micros(self.header.load_micros.into()).mul_f64(LONGEST_REFRESH) + Duration::from_millis(1)
     }
 
     /// Returns whether the value has expired.
@@ -168,7 +194,15 @@ mod tests {
     use super::*;
 
     fn header(tags: &[u64]) -> Header {
-        Header { absent: true, epoch: 1, generation: 2, version: 3, load_micros: 4, expires_ms: 5, tags: tags.to_vec() }
+        Header {
+            absent: true,
+            epoch: 1,
+            generation: 2,
+            version: 3,
+            load_micros: 4,
+            expires_ms: 5,
+            tags: shared(tags.to_vec()),
+        }
     }
 
     #[test]

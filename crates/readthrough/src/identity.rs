@@ -68,6 +68,7 @@ impl CurrentIdentity {
         self.term.load(Ordering::Acquire)
     }
 
+    #[inline]
     pub(crate) fn is_known(&self) -> bool {
         self.known.load(Ordering::Acquire)
     }

@@ -1,6 +1,7 @@
 //! The names of cached values.
 
 use std::fmt::Display;
+use std::hash::{Hash, Hasher};
 
 /// A part of a key: an id, a group, a member or a tag. Any bytes, of any length.
 ///
@@ -76,12 +77,24 @@ fn escape(bytes: &[u8]) -> String {
 /// members of a group and all entries with that tag. A group is the cheaper of the two: its entries share a slot of
 /// Redis Cluster and one command. Each tag adds a lookup to every read from the second tier, in the same round trip.
 /// The tags of a key are part of what a reader asks for: an entry that was stored with other tags is a miss.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Key {
     id: KeyPart,
     member: Option<KeyPart>,
     /// Sorted, without duplicates.
     tags: Vec<KeyPart>,
+}
+
+impl Hash for Key {
+    #[inline]
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        // A single write for most keys. No part contains a space.
+        state.write(self.id.0.as_bytes());
+        for part in self.member.iter().chain(&self.tags) {
+            state.write_u8(b' ');
+            state.write(part.0.as_bytes());
+        }
+    }
 }
 
 impl Key {
@@ -124,21 +137,18 @@ impl PrefixHashes {
     }
 
     /// Returns the hash of the name of an entry.
-    #[inline]
     pub(crate) fn entry(&self, key: &Key) -> u64 {
         let hash = extend(extend(self.entry, key.id.as_str()), "}");
         key.member.as_ref().map_or(hash, |member| extend(extend(hash, ":"), member.as_str()))
     }
 
     /// Returns the hash of the name of its group.
-    #[inline]
     pub(crate) fn group(&self, key: &Key) -> Option<u64> {
         key.member.as_ref().map(|_| self.of_group(&key.id))
     }
 
     /// Returns the hashes of the names of its tags.
-    #[inline]
-    pub(crate) fn tags(&self, key: &Key) -> impl Iterator<Item = u64> {
+    pub(crate) fn tags(&self, key: &Key) -> impl ExactSizeIterator<Item = u64> {
         key.tags.iter().map(|tag| self.of_group(tag))
     }
 
@@ -183,6 +193,11 @@ impl Names {
                 tags,
             },
         }
+    }
+
+    /// Returns the names in the order in which reads request their values: the entry, its group, its tags.
+    pub(crate) fn all(&self) -> impl Iterator<Item = &str> {
+        [Some(&self.entry), self.group.as_ref()].into_iter().flatten().chain(&self.tags).map(String::as_str)
     }
 
     /// Returns the keys of the entry, of its lease and of its group, which begin with `prefix`.

@@ -13,11 +13,11 @@ use crate::version_table::Versions;
 
 /// The outcome of a load.
 pub(crate) enum LoadOutcome<V> {
-    Loaded(Arc<Entry<V>>),
+    Loaded(Entry<V>),
     Failed {
         failure: Failure,
         /// An expired value that readers who accept one may take instead.
-        stale: Option<Arc<Entry<V>>>,
+        stale: Option<Entry<V>>,
     },
 }
 
@@ -145,10 +145,10 @@ impl<V> SingleFlight<V> {
 
     /// Waits for a load that began with the same versions, or leads one. A load from before an invalidation would give a
     /// reader from after it the old value. The load `overdue` is not waited for again: it loses the lead.
-    pub(crate) fn join(&self, entry: &str, versions: Versions, overdue: Option<u64>) -> Role<V> {
+    pub(crate) fn join(&self, entry: &str, versions: &Versions, overdue: Option<u64>) -> Role<V> {
         let mut table = self.table.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(other) = table.open.get(entry)
-            && other.versions == versions
+            && other.versions == *versions
             && Some(other.number) != overdue
         {
             let state = other.state.get_or_init(|| watch::channel(None).0).subscribe();
@@ -157,7 +157,7 @@ impl<V> SingleFlight<V> {
         table.newest += 1;
         let number = table.newest;
         let (entry, state) = (Arc::<str>::from(entry), Arc::new(OnceLock::new()));
-        table.open.insert(Arc::clone(&entry), Load { versions, number, state: Arc::clone(&state) });
+        table.open.insert(Arc::clone(&entry), Load { versions: versions.clone(), number, state: Arc::clone(&state) });
         Role::Lead(Leader { table: Arc::clone(&self.table), entry, number, state, is_open: true })
     }
 }
@@ -225,15 +225,15 @@ mod tests {
         let flights = SingleFlight::<u64>::new();
         let versions = read(&VersionTable::new());
         for _ in 0..20_000 {
-            let Role::Lead(leader) = flights.join("entry", versions, None) else { panic!("no load is in progress") };
-            let Role::Wait(waiter) = flights.join("entry", versions, None) else { panic!("a load is in progress") };
+            let Role::Lead(leader) = flights.join("entry", &versions, None) else { panic!("no load is in progress") };
+            let Role::Wait(waiter) = flights.join("entry", &versions, None) else { panic!("a load is in progress") };
             std::thread::scope(|threads| {
                 threads.spawn(|| {
                     // As close behind as another thread can be.
                     while waiter.state.borrow().is_none() {
                         std::hint::spin_loop();
                     }
-                    let role = flights.join("entry", versions, None);
+                    let role = flights.join("entry", &versions, None);
                     assert!(matches!(role, Role::Lead(_)), "the load has ended");
                 });
                 leader.end(failed());
@@ -245,7 +245,7 @@ mod tests {
     fn a_replaced_load_does_not_end_the_newer_one() {
         let flights = SingleFlight::<u64>::new();
         let table = VersionTable::new();
-        let lead = |overdue| match flights.join("entry", read(&table), overdue) {
+        let lead = |overdue| match flights.join("entry", &read(&table), overdue) {
             Role::Lead(leader) => leader,
             Role::Wait(_) => panic!("a load is in progress"),
         };
@@ -258,7 +258,7 @@ mod tests {
         assert!(!first.leads() && !third.leads() && fourth.leads());
         first.end(failed());
         third.end(failed());
-        let role = flights.join("entry", read(&table), None);
+        let role = flights.join("entry", &read(&table), None);
         assert!(matches!(role, Role::Wait(waiter) if waiter.number == fourth.number), "the fourth load is in progress");
     }
 }

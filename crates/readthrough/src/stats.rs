@@ -106,6 +106,7 @@ pub(crate) fn count(length: usize) -> u64 {
 }
 
 /// Adds to a counter. The ordering is relaxed because counters synchronise nothing.
+#[inline]
 pub(crate) fn add(counter: &AtomicU64, count: u64) {
     counter.fetch_add(count, Ordering::Relaxed);
 }

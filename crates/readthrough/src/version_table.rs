@@ -1,5 +1,6 @@
 //! Version numbers that invalidate the copies in this process.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::key::{Key, PrefixHashes, hash};
@@ -17,15 +18,27 @@ pub(crate) struct VersionTable {
     slots: Box<[AtomicU64]>,
 }
 
+/// The index of a counter. Every index is valid.
+type Slot = u16;
+
 /// The counters of an entry, of its group and of its tags at one moment.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+///
+/// The places of the counters are included, so that a comparison hashes no name.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Versions {
-    all: u64,
-    entry: u64,
-    group: u64,
-    /// The sum of the counters of the tags and of the hashes of their names. Counters only grow, so that the sum is the same
-    /// only if no tag was invalidated, and other tags have another sum.
-    tags: u64,
+    /// The sum of the counters. It is the same only if no counter has changed, because counters only grow.
+    sum: u64,
+    entry: Slot,
+    /// The counter of the group; without a group, that of the entry, which then counts twice.
+    group: Slot,
+    /// The hashes of the tags' names. A thin pointer, because each hit in L1 copies it.
+    tags: Option<Arc<Vec<u64>>>,
+}
+
+#[inline]
+fn slot(hash: u64) -> Slot {
+    // The upper half of the hash is folded into the few bits of the index.
+    Slot::try_from((hash ^ (hash >> 32)) & u64::from(Slot::MAX)).unwrap_or_default()
 }
 
 impl VersionTable {
@@ -33,44 +46,60 @@ impl VersionTable {
         Self { all: AtomicU64::new(0), slots: (0..SLOTS).map(|_| AtomicU64::new(0)).collect() }
     }
 
+    /// Reads a counter. Acquire pairs with the release in `increment`: a reader of the new number fetches after the
+    /// invalidation.
     #[inline]
-    fn slot(&self, hash: u64) -> &AtomicU64 {
-        // The upper half of the hash is folded into the few bits of the index.
-        &self.slots[usize::try_from((hash ^ (hash >> 32)) & (SLOTS as u64 - 1)).unwrap_or_default()]
+    fn counter(&self, slot: Slot) -> u64 {
+        self.slots[usize::from(slot)].load(Ordering::Acquire)
     }
 
     /// Reads the counters of the names of an entry.
-    #[inline]
     pub(crate) fn read(&self, prefix: &PrefixHashes, key: &Key) -> Versions {
-        // Acquire pairs with the release in `increment`: a reader of the new number fetches after the invalidation.
-        let counter = |hash: u64| self.slot(hash).load(Ordering::Acquire);
-        Versions {
-            all: self.all.load(Ordering::Acquire),
-            entry: counter(prefix.entry(key)),
-            group: prefix.group(key).map_or(0, counter),
-            tags: prefix.tags(key).fold(0, |sum: u64, tag| sum.wrapping_add(tag).wrapping_add(counter(tag))),
-        }
+        let entry = slot(prefix.entry(key));
+        let tags: Vec<u64> = prefix.tags(key).collect();
+        let mut versions = Versions {
+            sum: 0,
+            entry,
+            group: prefix.group(key).map_or(entry, slot),
+            tags: (!tags.is_empty()).then(|| Arc::new(tags)),
+        };
+        versions.sum = self.sum(&versions);
+        versions
+    }
+
+    #[inline]
+    fn sum(&self, at: &Versions) -> u64 {
+        let sum = self.all.load(Ordering::Acquire) + self.counter(at.entry) + self.counter(at.group);
+        let tags = at.tags.as_ref().map_or(0, |tags| tags.iter().map(|tag| self.counter(slot(*tag))).sum());
+        sum + tags
+    }
+
+    /// Returns whether nothing has been invalidated since the versions were read.
+    #[inline]
+    pub(crate) fn is_current(&self, versions: &Versions) -> bool {
+        self.sum(versions) == versions.sum
     }
 
     /// Invalidates all copies of an entry or of a group.
     pub(crate) fn increment(&self, name: &str) {
-        self.slot(hash(&[name])).fetch_add(1, Ordering::AcqRel);
+        self.slots[usize::from(slot(hash(&[name])))].fetch_add(1, Ordering::AcqRel);
     }
 
-    /// Invalidates all copies of an entry or of a group. Returns the new versions if nothing else has invalidated the name
-    /// since `before`.
-    pub(crate) fn increment_if_unchanged(&self, name: &str, is_group: bool, before: Versions) -> Option<Versions> {
-        let (slot, expected) = (self.slot(hash(&[name])), if is_group { before.group } else { before.entry });
-        if slot.compare_exchange(expected, expected + 1, Ordering::AcqRel, Ordering::Acquire).is_err() {
-            slot.fetch_add(1, Ordering::AcqRel);
+    /// Invalidates all copies of an entry's group, or of the entry if it has none. Returns the new versions if nothing else
+    /// has invalidated the name since `before`.
+    pub(crate) fn increment_if_unchanged(&self, before: Versions) -> Option<Versions> {
+        let counter = &self.slots[usize::from(before.group)];
+        let expected = counter.load(Ordering::Acquire);
+        // Checked after `expected` was read, which is therefore the counter of `before`.
+        let is_unchanged = self.is_current(&before)
+            && counter.compare_exchange(expected, expected + 1, Ordering::AcqRel, Ordering::Acquire).is_ok();
+        if !is_unchanged {
+            counter.fetch_add(1, Ordering::AcqRel);
             return None;
         }
-        // If `all` or the other counter has changed, the returned versions equal no later reading: the copy is invalid.
-        Some(if is_group {
-            Versions { group: expected + 1, ..before }
-        } else {
-            Versions { entry: expected + 1, ..before }
-        })
+        // If another counter has changed since, the returned versions are never current: the copy is invalid.
+        let times = if before.entry == before.group { 2 } else { 1 };
+        Some(Versions { sum: before.sum + times, ..before })
     }
 
     /// Invalidates all copies.
@@ -99,7 +128,9 @@ mod tests {
         let tagged = Key::new(1).tag("a").tag("b");
         let mut seen = vec![read(&tagged)];
         for tag in &Names::new("v1:n", &tagged).tags {
+            assert!(table.is_current(seen.last().unwrap()));
             table.increment(tag);
+            assert!(!table.is_current(seen.last().unwrap()));
             seen.push(read(&tagged));
         }
         seen.extend([read(&Key::new(1).tag("a")), read(&Key::new(1))]);
@@ -117,12 +148,14 @@ mod tests {
         let first = read();
         assert_eq!(first, read());
         let mut seen = vec![first];
-        table.increment(&names.entry);
-        seen.push(read());
-        table.increment(&group);
-        seen.push(read());
-        table.invalidate_all();
-        seen.push(read());
+        let changes: [&dyn Fn(); 3] =
+            [&|| table.increment(&names.entry), &|| table.increment(&group), &|| table.invalidate_all()];
+        for change in changes {
+            assert!(table.is_current(seen.last().unwrap()));
+            change();
+            assert!(!table.is_current(seen.last().unwrap()));
+            seen.push(read());
+        }
         for (index, versions) in seen.iter().enumerate() {
             assert!(!seen[..index].contains(versions));
         }
@@ -133,17 +166,20 @@ mod tests {
     #[test]
     fn a_replaced_value_is_valid_only_if_nothing_else_was_invalidated() {
         let table = VersionTable::new();
-        let (prefix, key, names, group) = member();
-        let read = || table.read(&prefix, &key);
-        for (name, is_group) in [(&group, true), (&names.entry, false)] {
+        let prefix = PrefixHashes::new("v1:n");
+        for key in [Key::in_group(1, "member"), Key::new(1)] {
+            let read = || table.read(&prefix, &key);
             let before = read();
-            let after = table.increment_if_unchanged(name, is_group, before).unwrap();
-            assert!(after != before && after == read());
-            assert_eq!(table.increment_if_unchanged(name, is_group, before), None, "the counter has changed");
-            assert_ne!(read(), after, "the counter changes again");
+            let after = table.increment_if_unchanged(before.clone()).unwrap();
+            assert!(after != before && after == read() && table.is_current(&after) && !table.is_current(&before));
+            assert_eq!(table.increment_if_unchanged(before), None, "the counter has changed");
+            assert!(!table.is_current(&after), "the counter changes again");
+            let before = read();
+            table.invalidate_all();
+            assert_eq!(table.increment_if_unchanged(before), None, "flushed copies stay invalid");
+            let before = read();
+            table.increment(&Names::new("v1:n", &key).entry);
+            assert_eq!(table.increment_if_unchanged(before), None, "invalidated copies stay invalid");
         }
-        let before = read();
-        table.invalidate_all();
-        assert_ne!(table.increment_if_unchanged(&group, true, before), Some(read()), "flushed copies stay invalid");
     }
 }

@@ -9,7 +9,7 @@ use tokio::time::{Instant, sleep, timeout};
 
 use super::Inner;
 use super::second_tier::Tier;
-use crate::entry::{Entry, Header};
+use crate::entry::{Entry, Header, shared};
 use crate::key::{Key, Names};
 use crate::reading::Loaded;
 use crate::remote::connection::ConnectionHandle;
@@ -55,7 +55,7 @@ impl Drop for Lease {
 pub(super) enum LeaseResult<V> {
     Granted(Lease),
     /// Another process stored a value meanwhile.
-    Stored(Arc<Entry<V>>),
+    Stored(Entry<V>),
     /// Another process loads, or the second tier does not respond: the value will not be stored.
     Denied,
 }
@@ -173,7 +173,7 @@ impl<V: Send + Sync + 'static> Inner<V> {
     pub(super) fn header(
         &self,
         (epoch, generation): (u64, u64),
-        tags: Vec<u64>,
+        tags: Option<Arc<Vec<u64>>>,
         loaded: &Loaded<V>,
         took: Duration,
     ) -> Header {
@@ -210,16 +210,16 @@ impl<V: Send + Sync + 'static> Inner<V> {
         &self,
         key: &Key,
         names: &Names,
-        versions: Versions,
+        versions: &Versions,
         lease: LeaseResult<V>,
         loaded: Loaded<V>,
         took: Duration,
-    ) -> Arc<Entry<V>> {
+    ) -> Entry<V> {
         let LeaseResult::Granted(mut lease) = lease else {
-            let header = self.header((0, 0), Vec::new(), &loaded, took);
+            let header = self.header((0, 0), None, &loaded, took);
             let is_local = !self.is_shared();
             let bytes = if is_local { self.weight(loaded.value.as_ref(), None) } else { 0 };
-            let entry = Arc::new(Entry { header, value: loaded.value.map(Arc::new), bytes });
+            let entry = Entry { header, value: loaded.value.map(Arc::new), bytes };
             // Of a shared namespace, this process copies only what the second tier has.
             if is_local {
                 self.copy(key, versions, &entry);
@@ -228,10 +228,10 @@ impl<V: Send + Sync + 'static> Inner<V> {
         };
         // An entry by itself has its own generation, so that no two headers are equal: see `replace_snapshot`.
         let generation = if lease.generation == 0 { rand::random() } else { lease.generation };
-        let header = self.header((lease.epoch, generation), std::mem::take(&mut lease.tags), &loaded, took);
+        let header = self.header((lease.epoch, generation), shared(std::mem::take(&mut lease.tags)), &loaded, took);
         let encoded = self.encoded(&header, loaded.value.as_ref());
         let bytes = self.weight(loaded.value.as_ref(), Some(encoded.as_ref().map_or(0, Vec::len)));
-        let entry = Arc::new(Entry { header, value: loaded.value.map(Arc::new), bytes });
+        let entry = Entry { header, value: loaded.value.map(Arc::new), bytes };
         let left = entry.left(self.core.clock.now_ms(), self.options.longest_ttl());
         let Some(encoded) = encoded.filter(|_| !left.is_zero()) else { return entry };
         let is_flushed = lease.handle.epoch(self.options.name) != lease.epoch;

@@ -54,25 +54,36 @@ impl<V> std::fmt::Debug for Namespace<V> {
 
 /// The copies of an entry in this process at one moment.
 pub(super) struct Local<V> {
+    pub(super) looked_up: Instant,
     /// The versions of the entry's names at this moment.
     pub(super) versions: Versions,
     /// The copy, unless it is expired or unusable.
-    pub(super) fresh: Option<Arc<Entry<V>>>,
+    pub(super) fresh: Option<Entry<V>>,
     /// The expired copy, if the namespace allows stale values.
-    pub(super) stale: Option<Arc<Entry<V>>>,
+    pub(super) stale: Option<Entry<V>>,
 }
 
-/// An entry of L1.
+/// An entry of L1. Each hit clones it, so the value is the only other memory that it refers to, except for tags.
 struct LocalCopy<V> {
-    entry: Arc<Entry<V>>,
+    entry: Entry<V>,
     versions: Versions,
+    /// From then on each reader decides whether it refreshes the entry early.
+    refresh_from: Instant,
     expires_at: Instant,
 }
 
 impl<V> Clone for LocalCopy<V> {
+    #[inline]
     fn clone(&self) -> Self {
-        Self { entry: Arc::clone(&self.entry), versions: self.versions, expires_at: self.expires_at }
+        Self { entry: self.entry.clone(), versions: self.versions.clone(), ..*self }
     }
+}
+
+/// The result of a lookup in L1.
+enum Lookup<V> {
+    /// A value that needs no early refresh.
+    Hit(Option<Arc<V>>),
+    Other(Local<V>),
 }
 
 struct Inner<V> {
@@ -129,20 +140,44 @@ impl<V: Send + Sync + 'static> Inner<V> {
         Names::new(&self.prefix, key)
     }
 
-    /// Returns the copies in this process, with the versions from before they were looked up. `now` is a moment after the
-    /// read began.
+    /// Returns the copy in this process, which may be expired or invalidated. `now` is a moment after the read began.
+    #[inline]
+    fn copy_of(&self, key: &Key, now: Instant) -> Option<LocalCopy<V>> {
+        // The trust first: it says that invalidations up to some moment have incremented the versions already. Read after
+        // the versions, it could have been renewed, together with a version, after the version was read.
+        self.l1.as_ref().filter(|_| self.core.is_l1_fresh(now))?.get(key)
+    }
+
+    /// Looks up an entry in L1, and counts a hit.
+    #[inline]
+    fn look_up(&self, key: &Key) -> Lookup<V> {
+        let now = Instant::now();
+        match self.copy_of(key, now) {
+            Some(copy) if now < copy.refresh_from && self.is_current(&copy.versions) => {
+                add(&self.counters.l1_hits, 1);
+                Lookup::Hit(copy.entry.value)
+            }
+            copy => Lookup::Other(self.local_of(key, copy, now)),
+        }
+    }
+
+    /// Returns the copies in this process. `now` is a moment after the read began.
     fn local(&self, key: &Key, now: Instant) -> Local<V> {
-        // The trust first: it says that invalidations up to some moment have incremented the versions already. Read
-        // afterwards, it could have been renewed, together with a version, after the version was read.
-        let is_trusted = self.core.is_l1_fresh(now);
-        let versions = self.versions(key);
-        let copy = self.l1.as_ref().filter(|_| is_trusted).and_then(|l1| l1.get(key));
-        let (fresh, stale) = match copy.filter(|copy| copy.versions == versions) {
+        self.local_of(key, self.copy_of(key, now), now)
+    }
+
+    #[cold]
+    fn local_of(&self, key: &Key, copy: Option<LocalCopy<V>>, now: Instant) -> Local<V> {
+        let copy = copy.filter(|copy| self.is_current(&copy.versions));
+        // Those of the copy, because an invalidation since its check must count as one that came later.
+        let versions = copy.as_ref().map(|copy| copy.versions.clone());
+        let versions = versions.unwrap_or_else(|| self.versions(key));
+        let (fresh, stale) = match copy {
             Some(copy) if copy.expires_at > now => (Some(copy.entry), None),
             Some(copy) if copy.expires_at + self.options.stale_if_error > now => (None, Some(copy.entry)),
             _ => (None, None),
         };
-        Local { versions, fresh, stale }
+        Local { looked_up: now, versions, fresh, stale }
     }
 
     fn versions(&self, key: &Key) -> Versions {
@@ -150,16 +185,21 @@ impl<V: Send + Sync + 'static> Inner<V> {
     }
 
     /// Returns whether nothing has been invalidated here since the versions were read.
-    fn is_current(&self, key: &Key, versions: Versions) -> bool {
-        self.versions(key) == versions
+    #[inline]
+    fn is_current(&self, versions: &Versions) -> bool {
+        self.core.versions.is_current(versions)
     }
 
     /// Copies an entry into L1, with the versions from before it was fetched.
-    fn copy(&self, key: &Key, versions: Versions, entry: &Arc<Entry<V>>) {
+    fn copy(&self, key: &Key, versions: &Versions, entry: &Entry<V>) {
         let left = entry.left(self.core.clock.now_ms(), self.options.longest_ttl());
         if let Some(l1) = self.l1.as_ref().filter(|_| !left.is_zero()) {
-            let expires_at = Instant::now() + left;
-            l1.insert(key.clone(), LocalCopy { entry: Arc::clone(entry), versions, expires_at });
+            let now = Instant::now();
+            let (expires_at, refresh_from) = (now + left, now + left.saturating_sub(entry.longest_refresh()));
+            l1.insert(
+                key.clone(),
+                LocalCopy { entry: entry.clone(), versions: versions.clone(), refresh_from, expires_at },
+            );
         }
     }
 

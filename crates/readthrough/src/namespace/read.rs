@@ -7,7 +7,7 @@ use std::sync::atomic::AtomicU64;
 use tokio::time::{Instant, timeout};
 
 use super::lease::LeaseResult;
-use super::{Inner, Local, Namespace};
+use super::{Inner, Local, Lookup, Namespace};
 use crate::entry::Entry;
 use crate::key::{Key, Names};
 use crate::reading::{Loaded, Reading};
@@ -30,8 +30,12 @@ impl<V: Send + Sync + 'static> Namespace<V> {
         L: Future<Output = Result<Option<V>, E>> + Send,
         E: Send + Sync + 'static,
     {
+        let local = match self.0.look_up(key) {
+            Lookup::Hit(value) => return Ok(value),
+            Lookup::Other(local) => local,
+        };
         let load = || async { load().await.map(Loaded::new) };
-        self.0.read(key, false, load).await.map(Reading::into_value)
+        self.0.read(key, local, false, load).await.map(Reading::into_value)
     }
 
     /// Returns a value like [`get_or_load`](Self::get_or_load), where the loader chooses its time to live, and the
@@ -62,7 +66,10 @@ impl<V: Send + Sync + 'static> Namespace<V> {
         L: Future<Output = Result<Loaded<V>, E>> + Send,
         E: Send + Sync + 'static,
     {
-        self.0.read(key, true, load).await
+        match self.0.look_up(key) {
+            Lookup::Hit(value) => Ok(Reading::Fresh(value)),
+            Lookup::Other(local) => self.0.read(key, local, true, load).await,
+        }
     }
 
     /// Returns the cached value without loading it: `None` if nothing is cached, `Some(None)` if the value is known not
@@ -72,10 +79,13 @@ impl<V: Send + Sync + 'static> Namespace<V> {
         if !shared.core.enabled {
             return None;
         }
-        let local = shared.local(key, Instant::now());
+        let local = match shared.look_up(key) {
+            Lookup::Hit(value) => return Some(value),
+            Lookup::Other(local) => local,
+        };
         if let Some(entry) = local.fresh {
             add(&shared.counters.l1_hits, 1);
-            return Some(entry.value.clone());
+            return Some(entry.value);
         }
         let names = shared.names(key);
         let stored = shared.stored_one(&names).await;
@@ -83,14 +93,21 @@ impl<V: Send + Sync + 'static> Namespace<V> {
             add(&shared.counters.misses, 1);
             return None;
         };
-        shared.copy(key, local.versions, &entry);
+        shared.copy(key, &local.versions, &entry);
         add(&shared.counters.l2_hits, 1);
-        Some(entry.value.clone())
+        Some(entry.value)
     }
 }
 
 impl<V: Send + Sync + 'static> Inner<V> {
-    async fn read<E, F, L>(&self, key: &Key, accepts_stale: bool, load: F) -> Result<Reading<V>, LoadError<E>>
+    /// Reads a value that is no simple hit in L1, after the first lookup there.
+    async fn read<E, F, L>(
+        &self,
+        key: &Key,
+        first: Local<V>,
+        accepts_stale: bool,
+        load: F,
+    ) -> Result<Reading<V>, LoadError<E>>
     where
         F: FnOnce() -> L + Send,
         L: Future<Output = Result<Loaded<V>, E>> + Send,
@@ -99,26 +116,24 @@ impl<V: Send + Sync + 'static> Inner<V> {
         if !self.core.enabled {
             return self.load_alone(load).await;
         }
-        let (mut missed, mut has_waited, mut overdue) = (None, false, None);
+        let (names, began) = (self.names(key), first.looked_up);
+        let (mut first, mut has_waited, mut overdue) = (Some(first), false, None);
         loop {
-            let now = Instant::now();
-            let local = self.local(key, now);
+            let local = first.take().unwrap_or_else(|| self.local(key, Instant::now()));
             if let Some(entry) = &local.fresh
-                && (has_waited || !entry.should_refresh(self.core.clock.ms_at(now)))
+                && (has_waited || !entry.should_refresh(self.core.clock.ms_at(local.looked_up)))
             {
                 add(if has_waited { &self.counters.coalesced } else { &self.counters.l1_hits }, 1);
                 return Ok(Reading::Fresh(entry.value.clone()));
             }
-            // Once, and only now: a hit needs no names.
-            let (names, began) = &*missed.get_or_insert_with(|| (self.names(key), now));
-            let waiter = match self.flights.join(&names.entry, local.versions, overdue) {
-                Role::Lead(leader) => return self.lead(key, names, local, leader, accepts_stale, load).await,
+            let waiter = match self.flights.join(&names.entry, &local.versions, overdue) {
+                Role::Lead(leader) => return self.lead(key, &names, local, leader, accepts_stale, load).await,
                 Role::Wait(waiter) => waiter,
             };
             if let Some(entry) = local.fresh {
                 // Another reader refreshes it early.
                 add(&self.counters.l1_hits, 1);
-                return Ok(Reading::Fresh(entry.value.clone()));
+                return Ok(Reading::Fresh(entry.value));
             }
             // A load that was in progress before may have read what another process has replaced since. Only a load that
             // began after this reader did is an answer, and the next one is.
@@ -145,7 +160,7 @@ impl<V: Send + Sync + 'static> Inner<V> {
                 Waited::Abandoned => {}
                 Waited::TimedOut(number) => {
                     add(&self.counters.soft_timeouts, 1);
-                    if let Some(entry) = local.stale.filter(|_| accepts_stale && self.is_current(key, local.versions)) {
+                    if let Some(entry) = local.stale.filter(|_| accepts_stale && self.is_current(&local.versions)) {
                         return Ok(self.stale(&entry));
                     }
                     if began.elapsed() >= self.options.hard_timeout {
@@ -197,8 +212,8 @@ impl<V: Send + Sync + 'static> Inner<V> {
         L: Future<Output = Result<Loaded<V>, E>> + Send,
         E: Send + Sync + 'static,
     {
-        let Local { versions, mut fresh, mut stale } = local;
-        let end = |leader: Leader<V>, entry: Arc<Entry<V>>, counter: &AtomicU64| {
+        let Local { versions, mut fresh, mut stale, .. } = local;
+        let end = |leader: Leader<V>, entry: Entry<V>, counter: &AtomicU64| {
             add(counter, 1);
             let value = entry.value.clone();
             leader.end(LoadOutcome::Loaded(entry));
@@ -211,7 +226,7 @@ impl<V: Send + Sync + 'static> Inner<V> {
             if entry.is_expired(now) {
                 stale = Some(entry);
             } else {
-                self.copy(key, versions, &entry);
+                self.copy(key, &versions, &entry);
                 if !entry.should_refresh(now) {
                     return end(leader, entry, &self.counters.l2_hits);
                 }
@@ -220,12 +235,12 @@ impl<V: Send + Sync + 'static> Inner<V> {
         }
         let lease = match (self.acquire_lease(names, fresh.is_some()).await, &fresh) {
             (LeaseResult::Stored(entry), None) => {
-                self.copy(key, versions, &entry);
+                self.copy(key, &versions, &entry);
                 return end(leader, entry, &self.counters.l2_hits);
             }
-            (LeaseResult::Denied, Some(entry)) if self.is_shared() && self.is_current(key, versions) => {
+            (LeaseResult::Denied, Some(entry)) if self.is_shared() && self.is_current(&versions) => {
                 // Another process refreshes it.
-                return end(leader, Arc::clone(entry), &self.counters.l2_hits);
+                return end(leader, entry.clone(), &self.counters.l2_hits);
             }
             (lease, _) => lease,
         };
@@ -236,14 +251,14 @@ impl<V: Send + Sync + 'static> Inner<V> {
         match (loaded, fresh) {
             (Ok((loaded, took)), fresh) => {
                 let counter = if fresh.is_some() { &self.counters.early_refreshes } else { &self.counters.misses };
-                let entry = self.store(key, names, versions, lease, loaded, took).await;
+                let entry = self.store(key, names, &versions, lease, loaded, took).await;
                 end(leader, entry, counter)
             }
             // The value has not expired yet.
-            (Err(_), Some(entry)) if self.is_current(key, versions) => end(leader, entry, &self.counters.l2_hits),
+            (Err(_), Some(entry)) if self.is_current(&versions) => end(leader, entry, &self.counters.l2_hits),
             (Err(error), _) => {
                 add(&self.counters.misses, 1);
-                let stale = stale.filter(|_| self.is_current(key, versions));
+                let stale = stale.filter(|_| self.is_current(&versions));
                 leader.end(LoadOutcome::Failed { failure: error.to_failure(), stale: stale.clone() });
                 match stale {
                     Some(entry) if accepts_stale => Ok(self.stale(&entry)),

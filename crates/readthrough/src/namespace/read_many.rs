@@ -42,7 +42,7 @@ struct Led<'a, V> {
     leader: Leader<V>,
 }
 
-type Found<V> = Vec<Option<Arc<Entry<V>>>>;
+type Found<V> = Vec<Option<Entry<V>>>;
 
 impl<V: Send + Sync + 'static> Namespace<V> {
     /// Returns several values in the order of `keys`: one round trip to the second tier for the values that L1 lacks, and
@@ -119,7 +119,7 @@ impl<V: Send + Sync + 'static> Inner<V> {
                     found[item.place] = Some(entry);
                     continue;
                 }
-                match self.flights.join(&item.names.entry, local.versions, item.overdue) {
+                match self.flights.join(&item.names.entry, &local.versions, item.overdue) {
                     Role::Lead(leader) => led.push(Led { item, versions: local.versions, leader }),
                     Role::Wait(waiter) => waiting.push((item, waiter)),
                 }
@@ -149,10 +149,10 @@ impl<V: Send + Sync + 'static> Inner<V> {
         missing
     }
 
-    fn end_hit(&self, led: Led<'_, V>, entry: Arc<Entry<V>>, found: &mut Found<V>) {
-        self.copy(led.item.key, led.versions, &entry);
+    fn end_hit(&self, led: Led<'_, V>, entry: Entry<V>, found: &mut Found<V>) {
+        self.copy(led.item.key, &led.versions, &entry);
         add(&self.counters.l2_hits, 1);
-        found[led.item.place] = Some(Arc::clone(&entry));
+        found[led.item.place] = Some(entry.clone());
         led.leader.end(LoadOutcome::Loaded(entry));
     }
 
@@ -212,10 +212,10 @@ impl<V: Send + Sync + 'static> Inner<V> {
         lease: LeaseResult<V>,
         loaded: Loaded<V>,
         took: Duration,
-    ) -> (usize, Arc<Entry<V>>) {
+    ) -> (usize, Entry<V>) {
         let Led { item, versions, leader } = led;
-        let entry = self.store(item.key, &item.names, versions, lease, loaded, took).await;
-        leader.end(LoadOutcome::Loaded(Arc::clone(&entry)));
+        let entry = self.store(item.key, &item.names, &versions, lease, loaded, took).await;
+        leader.end(LoadOutcome::Loaded(entry.clone()));
         (item.place, entry)
     }
 
@@ -237,7 +237,7 @@ impl<V: Send + Sync + 'static> Inner<V> {
                 Waited::Ended(outcome) => match &*outcome {
                     LoadOutcome::Loaded(entry) if is_answer => {
                         add(&self.counters.coalesced, 1);
-                        found[item.place] = Some(Arc::clone(entry));
+                        found[item.place] = Some(entry.clone());
                         continue;
                     }
                     LoadOutcome::Loaded(_) => {}

@@ -19,7 +19,7 @@ pub struct Snapshot<V> {
     key: Key,
     names: Names,
     versions: Versions,
-    entry: Arc<Entry<V>>,
+    entry: Entry<V>,
     value: Arc<V>,
 }
 
@@ -133,10 +133,10 @@ impl<V: Send + Sync + 'static> Inner<V> {
             None
         };
         let bytes = self.weight(Some(&value), encoded);
-        let entry = Arc::new(Entry { header, value: Some(Arc::new(value)), bytes });
+        let entry = Entry { header, value: Some(Arc::new(value)), bytes };
         // Copied only if nothing was invalidated here since the old value was read.
-        if let Some(versions) = self.core.versions.increment_if_unchanged(name, names.group.is_some(), versions) {
-            self.copy(&key, versions, &entry);
+        if let Some(versions) = self.core.versions.increment_if_unchanged(versions) {
+            self.copy(&key, &versions, &entry);
         }
         true
     }

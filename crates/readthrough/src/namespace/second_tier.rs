@@ -33,7 +33,7 @@ impl<V: Send + Sync + 'static> Inner<V> {
     }
 
     /// Returns the stored entries of these names, fresh or stale, as far as the second tier is available for them.
-    pub(super) async fn stored(&self, names: &[&Names]) -> Vec<Option<Arc<Entry<V>>>> {
+    pub(super) async fn stored(&self, names: &[&Names]) -> Vec<Option<Entry<V>>> {
         let mut entries: Vec<_> = names.iter().map(|_| None).collect();
         let (mut readable, mut available) = (Vec::new(), None);
         for (index, names) in names.iter().enumerate() {
@@ -53,42 +53,38 @@ impl<V: Send + Sync + 'static> Inner<V> {
     }
 
     /// Returns the stored entry of one name.
-    pub(super) async fn stored_one(&self, names: &Names) -> Option<Arc<Entry<V>>> {
+    pub(super) async fn stored_one(&self, names: &Names) -> Option<Entry<V>> {
         let tier = self.tier(names)?;
-        self.fetch(&tier, &[names]).await.pop().flatten()
+        let all: Vec<&str> = names.all().collect();
+        let values = tier.supervisor.call(&tier.handle, tier.handle.tier.get(&all)).await?;
+        self.decoded_next(&tier, names, &mut values.into_iter())
     }
 
-    pub(super) async fn fetch(&self, tier: &Tier<'_, V>, names: &[&Names]) -> Vec<Option<Arc<Entry<V>>>> {
-        let keys: Vec<&str> = names
-            .iter()
-            .flat_map(|names| {
-                [Some(&names.entry), names.group.as_ref()].into_iter().flatten().chain(&names.tags).map(String::as_str)
-            })
-            .collect();
+    pub(super) async fn fetch(&self, tier: &Tier<'_, V>, names: &[&Names]) -> Vec<Option<Entry<V>>> {
+        let keys: Vec<&str> = names.iter().flat_map(|names| names.all()).collect();
         let values = tier.supervisor.call(&tier.handle, tier.handle.tier.get(&keys)).await;
         let mut values = values.unwrap_or_default().into_iter();
-        names
-            .iter()
-            .map(|names| {
-                let bytes = values.next().flatten();
-                // A group without a generation has no valid entries. All values of the names are consumed first.
-                let group = names.group.as_ref().map(|_| generation(values.next().flatten().as_deref()));
-                let tags: Vec<_> = names.tags.iter().map(|_| generation(values.next().flatten().as_deref())).collect();
-                let tags: Vec<u64> = tags.into_iter().collect::<Option<_>>()?;
-                self.decoded(tier, &bytes?, group.unwrap_or(Some(0))?, &tags)
-            })
-            .collect()
+        names.iter().map(|names| self.decoded_next(tier, names, &mut values)).collect()
+    }
+
+    /// Decodes an entry from the values of its names, which it takes.
+    fn decoded_next(
+        &self,
+        tier: &Tier<'_, V>,
+        names: &Names,
+        values: &mut impl Iterator<Item = Option<Vec<u8>>>,
+    ) -> Option<Entry<V>> {
+        let bytes = values.next().flatten();
+        // A group without a generation has no valid entries. All values of the names are consumed first.
+        let group = names.group.as_ref().map(|_| generation(values.next().flatten().as_deref()));
+        let tags: Vec<_> = names.tags.iter().map(|_| generation(values.next().flatten().as_deref())).collect();
+        let tags: Vec<u64> = tags.into_iter().collect::<Option<_>>()?;
+        self.decoded(tier, &bytes?, group.unwrap_or(Some(0))?, &tags)
     }
 
     /// Decodes an entry if it is valid in the present epoch and generations, and not expired for longer than the
     /// namespace allows. An entry by itself is valid in any generation, which 0 stands for.
-    pub(super) fn decoded(
-        &self,
-        tier: &Tier<'_, V>,
-        bytes: &[u8],
-        generation: u64,
-        tags: &[u64],
-    ) -> Option<Arc<Entry<V>>> {
+    pub(super) fn decoded(&self, tier: &Tier<'_, V>, bytes: &[u8], generation: u64, tags: &[u64]) -> Option<Entry<V>> {
         let Some((header, payload)) = Header::split(bytes) else {
             add(&self.counters.undecodable, 1);
             return None;
@@ -97,7 +93,7 @@ impl<V: Send + Sync + 'static> Inner<V> {
         let is_valid = tier.supervisor.is_current(&tier.handle)
             && header.epoch == tier.handle.epoch(self.options.name)
             && (generation == 0 || header.generation == generation)
-            && header.tags == tags
+            && header.tags() == tags
             && header.expires_ms.saturating_add(stale) > self.core.clock.now_ms();
         if !is_valid {
             return None;
@@ -108,7 +104,7 @@ impl<V: Send + Sync + 'static> Inner<V> {
             return None;
         }
         let bytes = self.weight(value.as_deref(), Some(bytes.len()));
-        Some(Arc::new(Entry { header, value, bytes }))
+        Some(Entry { header, value, bytes })
     }
 
     /// Returns the size of a value for the bound of L1. `encoded` is the size of its entry in the second tier.

@@ -10,49 +10,55 @@ use super::tier::{Epochs, SecondTier, ServerState};
 #[derive(Clone)]
 pub(crate) struct ConnectionHandle {
     pub(crate) tier: Arc<dyn SecondTier>,
-    server: Arc<RwLock<ServerState>>,
-    flushes: Arc<AtomicU64>,
+    shared: Arc<Shared>,
     /// The number of the connection; each has its own.
     pub(crate) number: u64,
     /// The term of the identity whose values the connection reads.
     pub(crate) term: u64,
 }
 
+/// The state of a connection that its handles share.
+struct Shared {
+    server: RwLock<ServerState>,
+    flushes: AtomicU64,
+}
+
 impl ConnectionHandle {
     pub(crate) fn new(tier: Arc<dyn SecondTier>, server: ServerState, number: u64, term: u64) -> Self {
-        Self { tier, server: Arc::new(RwLock::new(server)), flushes: Arc::default(), number, term }
+        let shared = Shared { server: RwLock::new(server), flushes: AtomicU64::new(0) };
+        Self { tier, shared: Arc::new(shared), number, term }
     }
 
     /// Returns the epoch that valid entries of a namespace carry.
     pub(crate) fn epoch(&self, namespace: &str) -> u64 {
-        epoch(&self.server.read().unwrap_or_else(PoisonError::into_inner).epochs, namespace)
+        epoch(&self.shared.server.read().unwrap_or_else(PoisonError::into_inner).epochs, namespace)
     }
 
     /// Returns the state of the server as it was last read.
     pub(crate) fn server(&self) -> ServerState {
-        self.server.read().unwrap_or_else(PoisonError::into_inner).clone()
+        self.shared.server.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     pub(crate) fn set_server(&self, server: ServerState) {
-        *self.server.write().unwrap_or_else(PoisonError::into_inner) = server;
+        *self.shared.server.write().unwrap_or_else(PoisonError::into_inner) = server;
     }
 
     /// Stores the epochs after a flush of this process.
     pub(crate) fn set_flushed(&self, epochs: Epochs) {
-        let mut server = self.server.write().unwrap_or_else(PoisonError::into_inner);
+        let mut server = self.shared.server.write().unwrap_or_else(PoisonError::into_inner);
         server.epochs = epochs;
-        self.flushes.fetch_add(1, Ordering::AcqRel);
+        self.shared.flushes.fetch_add(1, Ordering::AcqRel);
     }
 
     /// Returns the number of flushes of this process.
     pub(crate) fn flushes(&self) -> u64 {
-        self.flushes.load(Ordering::Acquire)
+        self.shared.flushes.load(Ordering::Acquire)
     }
 
     /// Stores epochs that were read when the number of flushes was `flushes`. Returns whether they changed; `None` if a flush
     /// of this process has ended since, as they may be from before it.
     pub(crate) fn set_epochs(&self, epochs: Epochs, flushes: u64) -> Option<bool> {
-        let mut server = self.server.write().unwrap_or_else(PoisonError::into_inner);
+        let mut server = self.shared.server.write().unwrap_or_else(PoisonError::into_inner);
         if self.flushes() != flushes {
             return None;
         }
@@ -64,7 +70,9 @@ impl ConnectionHandle {
 
 /// Computes an epoch. All processes must compute the same number, whatever compiled them: no `std` hasher.
 fn epoch(epochs: &Epochs, namespace: &str) -> u64 {
-    let number = |key: &str| epochs.namespaces.get(key).map_or("", String::as_str);
+    // Every read computes it, and most servers have no numbers of namespaces.
+    let numbers = Some(&epochs.namespaces).filter(|numbers| !numbers.is_empty());
+    let number = |key: &str| numbers.and_then(|numbers| numbers.get(key)).map_or("", String::as_str);
     let parts = [&epochs.server, number("*"), number(namespace)];
     // FNV-1a, with a byte between the parts that none of them contains.
     parts

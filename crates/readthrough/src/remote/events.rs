@@ -20,19 +20,31 @@ const REMOTE_BOUND: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub(crate) struct Freshness {
     began: Instant,
-    bound: Duration,
+    /// The bound of the copies in this process, and of the second tier, in microseconds.
+    l1_bound: u64,
+    remote_bound: u64,
     /// Microseconds from `began` to the proof; 0 without one.
     proved_micros: AtomicU64,
 }
 
+#[inline]
+fn micros(duration: Duration) -> u64 {
+    duration.as_secs().saturating_mul(1_000_000).saturating_add(duration.subsec_micros().into())
+}
+
 impl Freshness {
     pub(crate) fn new(bound: Duration) -> Self {
-        Self { began: Instant::now(), bound, proved_micros: AtomicU64::new(0) }
+        Self {
+            began: Instant::now(),
+            l1_bound: micros(bound),
+            remote_bound: micros(REMOTE_BOUND.max(bound)),
+            proved_micros: AtomicU64::new(0),
+        }
     }
 
     #[inline]
     fn micros(&self, at: Instant) -> u64 {
-        u64::try_from(at.saturating_duration_since(self.began).as_micros()).unwrap_or(u64::MAX)
+        micros(at.saturating_duration_since(self.began))
     }
 
     /// Records that no invalidation was missed up to `requested`.
@@ -46,21 +58,20 @@ impl Freshness {
     }
 
     #[inline]
-    fn is_proved_within(&self, bound: Duration, now: Instant) -> bool {
+    fn is_proved_within(&self, bound: u64, now: Instant) -> bool {
         let proved = self.proved_micros.load(Ordering::Acquire);
-        let bound = u64::try_from(bound.as_micros()).unwrap_or(u64::MAX);
         proved > 0 && self.micros(now) < (proved - 1).saturating_add(bound)
     }
 
     /// Returns whether reads that began at `now` may use the copies in this process.
     #[inline]
     pub(crate) fn is_l1_fresh(&self, now: Instant) -> bool {
-        self.is_proved_within(self.bound, now)
+        self.is_proved_within(self.l1_bound, now)
     }
 
     /// Returns whether reads that began at `now` may use the second tier.
     pub(crate) fn is_remote_fresh(&self, now: Instant) -> bool {
-        self.is_proved_within(REMOTE_BOUND.max(self.bound), now)
+        self.is_proved_within(self.remote_bound, now)
     }
 }
 

@@ -1,6 +1,7 @@
 //! Decides when slow commands are an outage.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -19,48 +20,58 @@ const FEWEST_IN_WINDOW: u32 = 20;
 /// A single slow command is not an outage. Time-outs are one when no command succeeds for a while, or when half of the
 /// commands of a window exceed their time limit.
 #[derive(Debug, Default)]
-pub(crate) struct LatencyWindow(Mutex<Content>);
+pub(crate) struct LatencyWindow {
+    /// Successes in the window. A success without time-outs before it only counts.
+    successes: AtomicU32,
+    has_silence: AtomicBool,
+    content: Mutex<Content>,
+}
 
+/// A window begins with a time-out.
 #[derive(Debug, Default)]
 struct Content {
     /// Time-outs since the last success, and when the first of them was sent.
     in_a_row: u32,
     silent_since: Option<Instant>,
     window_began: Option<Instant>,
-    commands: u32,
     timeouts: u32,
 }
 
-impl Content {
-    fn count(&mut self, now: Instant, is_timeout: bool) {
-        if self.window_began.is_none_or(|began| began + WINDOW < now) {
-            (self.window_began, self.commands, self.timeouts) = (Some(now), 0, 0);
-        }
-        self.commands += 1;
-        self.timeouts += u32::from(is_timeout);
-    }
-}
-
 impl LatencyWindow {
+    fn content(&self) -> MutexGuard<'_, Content> {
+        self.content.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     pub(crate) fn record_success(&self) {
-        let mut content = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        content.count(Instant::now(), false);
-        (content.in_a_row, content.silent_since) = (0, None);
+        self.successes.fetch_add(1, Ordering::Relaxed);
+        if self.has_silence.load(Ordering::Acquire) {
+            let mut content = self.content();
+            (content.in_a_row, content.silent_since) = (0, None);
+            self.has_silence.store(false, Ordering::Release);
+        }
     }
 
     /// Records a command that was sent at `sent` and exceeded its time limit. Returns whether this is an outage.
     pub(crate) fn record_timeout(&self, sent: Instant) -> bool {
         let now = Instant::now();
-        let mut content = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        content.count(now, true);
+        let mut content = self.content();
+        if content.window_began.is_none_or(|began| began + WINDOW < now) {
+            (content.window_began, content.timeouts) = (Some(now), 0);
+            self.successes.store(0, Ordering::Relaxed);
+        }
+        content.timeouts += 1;
         content.in_a_row += 1;
+        self.has_silence.store(true, Ordering::Release);
         let silent_since = *content.silent_since.get_or_insert(sent);
         let is_silent = content.in_a_row >= FEWEST && silent_since + SILENCE <= now;
-        is_silent || content.timeouts >= FEWEST_IN_WINDOW && content.timeouts * 2 >= content.commands
+        let successes = self.successes.load(Ordering::Relaxed);
+        is_silent || content.timeouts >= FEWEST_IN_WINDOW && content.timeouts >= successes
     }
 
     pub(crate) fn reset(&self) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Content::default();
+        let mut content = self.content();
+        *content = Content::default();
+        self.has_silence.store(false, Ordering::Release);
     }
 }
 

@@ -176,6 +176,7 @@ impl RedisSupervisor {
 
     /// Spawns the supervision task if it does not run: at the start, and after its runtime has ended, such as that of another
     /// test of the same program.
+    #[inline]
     fn ensure_running(&self) {
         if !self.is_running.load(Ordering::Acquire) {
             self.spawn();

@@ -61,5 +61,5 @@ fn routes(state: &DashboardState) -> Markup {
     if routes.is_empty() {
         return empty("No requests waited for the model in the last five minutes.");
     }
-    overview::table("Requests of the last five minutes that waited for the model", &routes)
+    overview::by_route("Requests of the last five minutes that waited for the model", &routes)
 }

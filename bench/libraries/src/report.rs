@@ -287,9 +287,9 @@ fn schedule_section(schedules: &[(Variant, Found)]) -> String {
          the invalidation of a newer write had returned. *Late by* is the time from that return to the beginning of the \
          read.\n\nAn L1 in the other process can be stale until the message of the invalidation arrives. Stale \
          reads in the writer's process, and all stale reads without an L1, are values that were stored after their \
-         invalidation.\n\nThe L1 of cached is the client-side cache of the crate redis. There the task that sent a GET stores the \
-         response, although the task of the connection may have processed an invalidation of it before; Redis sends no \
-         further message for that key, so the old value stays until it expires.\n\n![Stale reads after a completed write](stale.svg)\n{}",
+         invalidation.\n\nThe L1 of cached is the client-side cache of the crate redis. By its source, the task that sent \
+         a GET stores the response, and may do so after the task of the connection has processed an invalidation of it. Redis \
+         then sends no further message for that key, so the old value would stay until it expires.\n\n![Stale reads after a completed write](stale.svg)\n{}",
         schedule::PROCESSES,
         schedule::TASKS,
         table(

@@ -7,7 +7,7 @@ use querywatch::Point;
 use serde::{Serialize, Serializer};
 
 use crate::format;
-use crate::parts::scrolling;
+use crate::parts::{Columns, table};
 
 /// A chart of one or more lines over time.
 #[derive(Serialize)]
@@ -70,26 +70,19 @@ impl Chart {
     }
 
     fn table(&self) -> Markup {
-        let table = html! {
-            table {
-                caption { "In " (self.unit) ", newest first" }
-                thead { tr {
-                    th scope="col" { "From (UTC)" }
-                    @for series in &self.series { th.number scope="col" { (series.name) } }
-                } }
-                tbody {
-                    @for (index, at) in self.at.iter().enumerate().rev() {
-                        tr {
-                            th scope="row" { (format::clock(at * 1000)) }
-                            @for series in &self.series {
-                                td.number { (format::decimal(series.values.get(index).copied().flatten())) }
-                            }
-                        }
+        let names = self.series.iter().map(|series| series.name);
+        let columns = Columns::default().texts(["From (UTC)"]).numbers(names);
+        let rows = html! {
+            @for (index, at) in self.at.iter().enumerate().rev() {
+                tr {
+                    th scope="row" { (format::clock(at * 1000)) }
+                    @for series in &self.series {
+                        td.number { (format::decimal(series.values.get(index).copied().flatten())) }
                     }
                 }
             }
         };
-        scrolling("Figures", &table)
+        table("Figures", format!("In {}, newest first", self.unit), &columns, &rows)
     }
 }
 

@@ -1,17 +1,63 @@
 //! Small pieces of HTML that several pages share.
 
-use maud::{Markup, html};
+use maud::{Markup, Render, html};
 
 use crate::format;
+
+/// Renders the beginning of a document's `<head>`: the encoding, the width of phones, the title and an empty icon.
+pub fn document_head(title: &str, site: &str) -> Markup {
+    html! {
+        meta charset="utf-8";
+        meta name="viewport" content="width=device-width, initial-scale=1";
+        title { (title) " – " (site) }
+        link rel="icon" href="data:,";
+    }
+}
 
 /// Renders a figure with its name. Figures stand in a `dl.tiles`.
 pub fn tile(name: &str, value: &Markup) -> Markup {
     html! { div { dt { (name) } dd { (value) } } }
 }
 
-/// Wraps a table in a scrollable box, which also scrolls by keyboard.
-pub fn scrolling(label: &str, table: &Markup) -> Markup {
-    html! { div.scroll role="group" tabindex="0" aria-label=(label) { (table) } }
+/// The headings of the columns of a [`table`], from left to right.
+#[derive(Default)]
+pub struct Columns(Vec<Markup>);
+
+impl Columns {
+    /// Appends columns of texts.
+    #[must_use]
+    pub fn texts(mut self, headings: impl IntoIterator<Item = impl Render>) -> Self {
+        self.0.extend(headings.into_iter().map(|heading| html! { th scope="col" { (heading) } }));
+        self
+    }
+
+    /// Appends columns of numbers, which are aligned to the right.
+    #[must_use]
+    pub fn numbers(self, headings: impl IntoIterator<Item = impl Render>) -> Self {
+        self.sortable_numbers(headings.into_iter().map(|heading| (heading, false)))
+    }
+
+    /// Appends columns of numbers, and marks those that determine the order of the rows, highest first.
+    #[must_use]
+    pub fn sortable_numbers(mut self, headings: impl IntoIterator<Item = (impl Render, bool)>) -> Self {
+        self.0.extend(headings.into_iter().map(|(heading, is_sorted)| {
+            html! { th.number scope="col" aria-sort=[is_sorted.then_some("descending")] { (heading) } }
+        }));
+        self
+    }
+}
+
+/// Renders a table in a scrollable box with an accessible name. The box also scrolls by keyboard.
+pub fn table(label: &str, caption: impl Render, columns: &Columns, rows: &Markup) -> Markup {
+    html! {
+        div.scroll role="group" tabindex="0" aria-label=(label) {
+            table {
+                caption { (caption) }
+                thead { tr { @for heading in &columns.0 { (heading) } } }
+                tbody { (rows) }
+            }
+        }
+    }
 }
 
 /// Renders a note that explains why there is no data.
@@ -38,6 +84,22 @@ pub(crate) fn statement_link(base: &str, id: &str, sql: &str) -> Markup {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn tables_have_a_label_and_headings() {
+        let columns =
+            Columns::default().texts(["A & B"]).numbers(["C"]).sortable_numbers([(html! { b { "D" } }, true)]);
+        let html = table("Figures", "In ms", &columns, &html! { tr { td { "1" } } }).into_string();
+        assert_eq!(
+            html,
+            r#"<div class="scroll" role="group" tabindex="0" aria-label="Figures"><table><caption>In ms</caption>"#
+                .to_owned()
+                + r#"<thead><tr><th scope="col">A &amp; B</th>"#
+                + r#"<th class="number" scope="col">C</th>"#
+                + r#"<th class="number" scope="col" aria-sort="descending"><b>D</b></th></tr></thead>"#
+                + "<tbody><tr><td>1</td></tr></tbody></table></div>"
+        );
+    }
 
     #[test]
     fn long_statements_are_shortened_and_escaped() {

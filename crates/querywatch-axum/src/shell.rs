@@ -7,6 +7,7 @@ use maud::{DOCTYPE, Markup, html};
 
 use crate::assets;
 use crate::page::{Entry, Page};
+use crate::parts::document_head;
 use crate::view::{News, View};
 
 /// The interval in which an open page fetches itself, in seconds.
@@ -59,32 +60,33 @@ pub struct Frame<'a> {
     pub(crate) base: &'a str,
     pub(crate) entries: Vec<Entry>,
     pub(crate) news: News,
-    /// Whether the page exists, and therefore updates itself.
+    /// Set if the page exists, and therefore updates itself.
     pub(crate) exists: bool,
 }
 
 impl Frame<'_> {
-    /// The page.
+    /// Returns the page.
     pub const fn page(&self) -> &Page {
         self.page
     }
 
-    /// The content, for shells that render or stream it themselves.
+    /// Returns the content, for shells that render or stream it themselves.
     pub const fn view(&self) -> &View {
         self.view
     }
 
-    /// Whether the page exists. Otherwise the content is a message, which does not update itself.
+    /// Returns whether the page exists. Otherwise the content is a message, which does not update itself.
     pub const fn exists(&self) -> bool {
         self.exists
     }
 
-    /// The prefix at which the dashboard is mounted, without a slash at its end. Part of the request's URL: escape it.
+    /// Returns the prefix at which the dashboard is mounted, without a slash at its end. Part of the request's
+    /// URL: escape it.
     pub const fn base(&self) -> &str {
         self.base
     }
 
-    /// The entries of the navigation.
+    /// Returns the entries of the navigation.
     pub fn entries(&self) -> &[Entry] {
         &self.entries
     }
@@ -142,10 +144,7 @@ impl Shell for DefaultShell {
             (DOCTYPE)
             html lang="en" {
                 head {
-                    meta charset="utf-8";
-                    meta name="viewport" content="width=device-width, initial-scale=1";
-                    title { (frame.view.title) " – " (self.name) }
-                    link rel="icon" href="data:,";
+                    (document_head(&frame.view.title, &self.name))
                     (assets::links(frame.base, true))
                 }
                 body.querywatch {

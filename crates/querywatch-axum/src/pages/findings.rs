@@ -5,7 +5,7 @@ use querywatch::{Finding, FindingKind};
 
 use crate::format;
 use crate::page::Page;
-use crate::parts::{code_or, empty, scrolling, statement_link};
+use crate::parts::{Columns, code_or, empty, statement_link, table};
 use crate::remedy::Remedy;
 use crate::source::Source;
 use crate::view::{Section, View};
@@ -19,7 +19,7 @@ pub(crate) fn view(source: &Source, base: &str) -> View {
             code { "allow_repeats" } "."
         },
         sections: vec![
-            Section::new("findings", "Newest first", table(base, &source.watch.findings())),
+            Section::new("findings", "Newest first", render(base, &source.watch.findings())),
             Section::new("unscoped", "Statements outside of requests", unscoped(source)),
         ],
     }
@@ -30,7 +30,7 @@ pub(crate) fn newest(source: &Source, base: &str, max: usize) -> Markup {
     let mut newest = source.watch.findings();
     newest.truncate(max);
     html! {
-        (table(base, &newest))
+        (render(base, &newest))
         @if !newest.is_empty() { p { a href=(Page::Findings.href(base)) { "All findings and their remedies" } } }
     }
 }
@@ -44,50 +44,41 @@ pub(crate) const fn name(kind: FindingKind) -> &'static str {
     }
 }
 
-pub(crate) fn table(base: &str, findings: &[Finding]) -> Markup {
+pub(crate) fn render(base: &str, findings: &[Finding]) -> Markup {
     if findings.is_empty() {
         return empty("No findings since the start: no request repeated a statement or exceeded its budget.");
     }
-    let table = html! {
-        table {
-            caption { "Findings, grouped by kind, route and statement; times in UTC" }
-            thead { tr {
-                th scope="col" { "Finding" }
-                th scope="col" { "Route, statement and remedy" }
-                th.number scope="col" { "Statements" }
-                th.number scope="col" { "Requests" }
-                th scope="col" { "Last seen" }
-                th scope="col" { "Where" }
-            } }
-            tbody {
-                @for finding in findings {
-                    tr data-key=(key(finding)) {
-                        th scope="row" { span.badge { (name(finding.kind)) } }
-                        td.wide {
-                            (code_or(finding.route.as_deref(), "in the background"))
-                            div {
-                                @if let (Some(id), Some(sql)) = (&finding.shape, &finding.sql) {
-                                    (statement_link(base, id, sql))
-                                } @else { span.muted { "all statements" } }
-                            }
-                            (Remedy::of(finding).render())
-                        }
-                        td.number {
-                            (format::count(finding.calls.into())) br;
-                            span.muted { "limit " (format::count(finding.limit.into())) }
-                        }
-                        td.number { (format::count(finding.scopes)) }
-                        td {
-                            (format::when(finding.last_seen_ms))
-                            @if let Some(id) = &finding.request_id { br; span.muted { "request " } code { (id) } }
-                        }
-                        td { (code_or(finding.first_call.as_deref(), "not known")) }
+    let columns = Columns::default()
+        .texts(["Finding", "Route, statement and remedy"])
+        .numbers(["Statements", "Requests"])
+        .texts(["Last seen", "Where"]);
+    let rows = html! {
+        @for finding in findings {
+            tr data-key=(key(finding)) {
+                th scope="row" { span.badge { (name(finding.kind)) } }
+                td.wide {
+                    (code_or(finding.route.as_deref(), "in the background"))
+                    div {
+                        @if let (Some(id), Some(sql)) = (&finding.shape, &finding.sql) {
+                            (statement_link(base, id, sql))
+                        } @else { span.muted { "all statements" } }
                     }
+                    (Remedy::of(finding).render())
                 }
+                td.number {
+                    (format::count(finding.calls.into())) br;
+                    span.muted { "limit " (format::count(finding.limit.into())) }
+                }
+                td.number { (format::count(finding.scopes)) }
+                td {
+                    (format::when(finding.last_seen_ms))
+                    @if let Some(id) = &finding.request_id { br; span.muted { "request " } code { (id) } }
+                }
+                td { (code_or(finding.first_call.as_deref(), "not known")) }
             }
         }
     };
-    scrolling("Findings", &table)
+    table("Findings", "Findings, grouped by kind, route and statement; times in UTC", &columns, &rows)
 }
 
 /// Renders the statements that no request counts.
@@ -97,24 +88,14 @@ fn unscoped(source: &Source) -> Markup {
         return empty("No statement ran outside of a request.");
     }
     let statements = source.watch.unscoped_statements();
-    let table = html! {
-        table {
-            caption { "Statements without a request, at most 50" }
-            thead { tr {
-                th scope="col" { "Statement" }
-                th.number scope="col" { "Calls" }
-                th scope="col" { "Started by" }
-                th scope="col" { "Where" }
-            } }
-            tbody {
-                @for statement in &statements {
-                    tr {
-                        th scope="row" { code { (format::head(&statement.sql)) } }
-                        td.number { (format::count(statement.calls)) }
-                        td { (code_or(statement.spawned_by, "not known")) }
-                        td { (code_or(statement.location.as_deref(), "not known")) }
-                    }
-                }
+    let columns = Columns::default().texts(["Statement"]).numbers(["Calls"]).texts(["Started by", "Where"]);
+    let rows = html! {
+        @for statement in &statements {
+            tr {
+                th scope="row" { code { (format::head(&statement.sql)) } }
+                td.number { (format::count(statement.calls)) }
+                td { (code_or(statement.spawned_by, "not known")) }
+                td { (code_or(statement.location.as_deref(), "not known")) }
             }
         }
     };
@@ -123,7 +104,9 @@ fn unscoped(source: &Source) -> Markup {
             (format::count(count)) " statements belong to no request: those of background tasks, and those of tasks and threads that lost the scope of their request. Bind the latter with "
             code { "in_current_scope" } "."
         }
-        @if !statements.is_empty() { (scrolling("Statements outside of requests", &table)) }
+        @if !statements.is_empty() {
+            (table("Statements outside of requests", "Statements without a request, at most 50", &columns, &rows))
+        }
     }
 }
 
@@ -155,7 +138,7 @@ mod tests {
             finding(FindingKind::RepeatedQuery, Some("SELECT 2")),
             finding(FindingKind::BudgetExceeded, None),
         ];
-        let table = table("/ops", &findings).into_string();
+        let table = render("/ops", &findings).into_string();
         let parts = [
             ">N+1</span>",
             ">Repeated query</span>",

@@ -7,7 +7,7 @@ use querywatch::{ShapeSnapshot, Stats};
 
 use crate::format;
 use crate::page::{Page, Period, SortColumn, TableOrder};
-use crate::parts::{empty, scrolling, statement_link};
+use crate::parts::{Columns, empty, statement_link, table};
 use crate::source::Source;
 use crate::view::{Section, View};
 
@@ -71,31 +71,27 @@ fn shapes(source: &Source, base: &str, TableOrder { sort, over }: TableOrder) ->
     shapes.sort_by_key(|shape| Reverse(sort.value(over.of(shape), shape.slow)));
     let all = shapes.len();
     shapes.truncate(MAX_ROWS);
-    let table = html! {
-        table {
-            caption {
-                @if all > MAX_ROWS { "The first " (MAX_ROWS) " of " (format::size(all)) } @else { "All " (format::size(all)) }
-                " statements, highest “" (sort.heading()) "” first. Select a heading to sort by its column."
+    let caption = html! {
+        @if all > MAX_ROWS { "The first " (MAX_ROWS) " of " (format::size(all)) } @else { "All " (format::size(all)) }
+        " statements, highest “" (sort.heading()) "” first. Select a heading to sort by its column."
+    };
+    let headings = SortColumn::ALL.map(|column| {
+        let is_sorted = column == sort;
+        let heading = html! {
+            a href=(Page::Queries(TableOrder { sort: column, over }).href(base)) {
+                (column.heading()) @if is_sorted { span aria-hidden="true" { " ▼" } }
             }
-            thead { tr {
-                th scope="col" { "Statement" }
-                @for column in SortColumn::ALL {
-                    th.number scope="col" aria-sort=[(column == sort).then_some("descending")] {
-                        a href=(Page::Queries(TableOrder { sort: column, over }).href(base)) {
-                            (column.heading()) @if column == sort { span aria-hidden="true" { " ▼" } }
-                        }
-                    }
-                }
-            } }
-            tbody {
-                @for shape in &shapes {
-                    tr data-key=(shape.id) {
-                        th scope="row" { (statement_link(base, &shape.id, &shape.sql)) }
-                        @for column in SortColumn::ALL { td.number { (column.text(over.of(shape), shape.slow)) } }
-                    }
-                }
+        };
+        (heading, is_sorted)
+    });
+    let columns = Columns::default().texts(["Statement"]).sortable_numbers(headings);
+    let rows = html! {
+        @for shape in &shapes {
+            tr data-key=(shape.id) {
+                th scope="row" { (statement_link(base, &shape.id, &shape.sql)) }
+                @for column in SortColumn::ALL { td.number { (column.text(over.of(shape), shape.slow)) } }
             }
         }
     };
-    scrolling("Statements", &table)
+    table("Statements", &caption, &columns, &rows)
 }

@@ -8,7 +8,7 @@ use querywatch::FindingKind;
 use super::findings;
 use crate::format;
 use crate::page::Page;
-use crate::parts::{code_or, empty, scrolling, statement_link, tile};
+use crate::parts::{Columns, code_or, empty, statement_link, table, tile};
 use crate::requests::{Request, Requests, RouteTotals};
 use crate::view::{Section, View};
 
@@ -30,34 +30,33 @@ pub(crate) fn routes(routes: &[(Arc<str>, RouteTotals)]) -> Markup {
     if routes.is_empty() {
         return empty("No request issued a statement yet.");
     }
-    let table = html! {
-        table {
-            caption { "Since the start, most statements per request first" }
-            thead { tr {
-                th scope="col" { "Route" }
-                @for name in ["Statements per request", "Most", "Newest", "Requests", "Failed (5xx)", "Database time", "Total time"] {
-                    th.number scope="col" { (name) }
-                }
-            } }
-            tbody {
-                @for (route, totals) in routes {
-                    tr {
-                        th scope="row" { code { (route) } }
-                        td.number { (format::decimal(Some(format::float(totals.statements) / format::float(totals.requests.max(1))))) }
-                        td.number { (format::count(totals.most.into())) }
-                        td.number { (format::count(totals.newest.into())) }
-                        td.number { (format::count(totals.requests)) }
-                        td.number { span.bad[totals.failed > 0] { (format::count(totals.failed)) } }
-                        @for us in [totals.db_us, totals.took_us] {
-                            td.number { (format::time(us / totals.requests.max(1))) }
-                        }
-                    }
+    let columns = Columns::default().texts(["Route"]).numbers([
+        "Statements per request",
+        "Most",
+        "Newest",
+        "Requests",
+        "Failed (5xx)",
+        "Database time",
+        "Total time",
+    ]);
+    let rows = html! {
+        @for (route, totals) in routes {
+            @let mean = format::float(totals.statements) / format::float(totals.requests.max(1));
+            tr {
+                th scope="row" { code { (route) } }
+                td.number { (format::decimal(Some(mean))) }
+                td.number { (format::count(totals.most.into())) }
+                td.number { (format::count(totals.newest.into())) }
+                td.number { (format::count(totals.requests)) }
+                td.number { span.bad[totals.failed > 0] { (format::count(totals.failed)) } }
+                @for us in [totals.db_us, totals.took_us] {
+                    td.number { (format::time(us / totals.requests.max(1))) }
                 }
             }
         }
     };
     html! {
-        (scrolling("Routes", &table))
+        (table("Routes", "Since the start, most statements per request first", &columns, &rows))
         p.muted { "Times are means per request." }
     }
 }
@@ -66,34 +65,24 @@ pub(crate) fn newest(base: &str, requests: &[Arc<Request>]) -> Markup {
     if requests.is_empty() {
         return empty("No request issued a statement yet. Each request appears here when its response is ready.");
     }
-    let table = html! {
-        table {
-            caption { "Requests with statements, newest first; times in UTC" }
-            thead { tr {
-                th scope="col" { "Answered" }
-                th scope="col" { "Request" }
-                th.number scope="col" { "Status" }
-                th.number scope="col" { "Statements" }
-                th.number scope="col" { "Database time" }
-                th.number scope="col" { "Total time" }
-                th scope="col" { "Findings" }
-            } }
-            tbody {
-                @for request in requests {
-                    tr data-key=(request.number) {
-                        td { (format::when(request.at_ms)) }
-                        th scope="row" { a href=(Page::Request(request.number).href(base)) { code { (request.route) } } }
-                        td.number { (status(request.status)) }
-                        td.number { (format::count(request.statements.into())) }
-                        td.number { (format::time(request.db_us)) }
-                        td.number { (format::time(request.took_us)) }
-                        td { (kinds(&request.findings)) }
-                    }
-                }
+    let columns = Columns::default()
+        .texts(["Answered", "Request"])
+        .numbers(["Status", "Statements", "Database time", "Total time"])
+        .texts(["Findings"]);
+    let rows = html! {
+        @for request in requests {
+            tr data-key=(request.number) {
+                td { (format::when(request.at_ms)) }
+                th scope="row" { a href=(Page::Request(request.number).href(base)) { code { (request.route) } } }
+                td.number { (status(request.status)) }
+                td.number { (format::count(request.statements.into())) }
+                td.number { (format::time(request.db_us)) }
+                td.number { (format::time(request.took_us)) }
+                td { (kinds(&request.findings)) }
             }
         }
     };
-    scrolling("Newest requests", &table)
+    table("Newest requests", "Requests with statements, newest first; times in UTC", &columns, &rows)
 }
 
 fn status(status: Option<u16>) -> Markup {
@@ -138,22 +127,17 @@ pub(crate) fn detail(request: &Request, base: &str) -> View {
 }
 
 fn statements(request: &Request, base: &str) -> Markup {
-    let table = html! {
-        table {
-            caption { "Most frequent first" }
-            thead { tr { th scope="col" { "Statement" } th.number scope="col" { "Calls" } } }
-            tbody {
-                @for shape in &request.shapes {
-                    tr {
-                        th scope="row" { (statement_link(base, &shape.id, &shape.sql)) }
-                        td.number { (format::count(shape.calls.into())) }
-                    }
-                }
+    let columns = Columns::default().texts(["Statement"]).numbers(["Calls"]);
+    let rows = html! {
+        @for shape in &request.shapes {
+            tr {
+                th scope="row" { (statement_link(base, &shape.id, &shape.sql)) }
+                td.number { (format::count(shape.calls.into())) }
             }
         }
     };
     html! {
-        (scrolling("Statements of the request", &table))
+        (table("Statements of the request", "Most frequent first", &columns, &rows))
         @if request.more_shapes > 0 { p.muted { (format::size(request.more_shapes)) " further statements are not stored." } }
     }
 }

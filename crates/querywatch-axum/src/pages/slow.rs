@@ -5,7 +5,7 @@ use querywatch::{Outcome, SlowStatement};
 
 use crate::format;
 use crate::page::Page;
-use crate::parts::{code_or, empty, scrolling, statement_link};
+use crate::parts::{Columns, code_or, empty, statement_link, table};
 use crate::source::Source;
 use crate::view::{Section, View};
 
@@ -16,7 +16,7 @@ pub(crate) fn view(source: &Source, base: &str) -> View {
             "The newest statements that took " (source.slow_threshold()) " or longer ("
             code { (source.threshold_setting) } "). Values are not recorded. The request id identifies the request in the log."
         },
-        sections: vec![Section::new("slow", "Newest first", table(source, base, &source.watch.slow_statements()))],
+        sections: vec![Section::new("slow", "Newest first", render(source, base, &source.watch.slow_statements()))],
     }
 }
 
@@ -25,42 +25,31 @@ pub(crate) fn newest(source: &Source, base: &str, max: usize) -> Markup {
     let mut statements = source.watch.slow_statements();
     statements.truncate(max);
     html! {
-        (table(source, base, &statements))
+        (render(source, base, &statements))
         @if !statements.is_empty() { p { a href=(Page::Slow.href(base)) { "All slow statements" } } }
     }
 }
 
-pub(crate) fn table(source: &Source, base: &str, statements: &[SlowStatement]) -> Markup {
+pub(crate) fn render(source: &Source, base: &str, statements: &[SlowStatement]) -> Markup {
     if statements.is_empty() {
         let threshold = source.slow_threshold();
         return empty(&format!("No statement took longer than {threshold} since the start."));
     }
-    let table = html! {
-        table {
-            caption { "Statements slower than the threshold; times in UTC" }
-            thead { tr {
-                th scope="col" { "Ended" }
-                th.number scope="col" { "Duration" }
-                th scope="col" { "Statement" }
-                th scope="col" { "Route" }
-                th scope="col" { "Request" }
-                th scope="col" { "Outcome" }
-            } }
-            tbody {
-                @for statement in statements {
-                    tr data-key=(format!("{} {}", statement.at_ms, statement.shape)) {
-                        td { (format::when(statement.at_ms)) }
-                        td.number { (format::time(statement.duration_us)) }
-                        th scope="row" { (statement_link(base, &statement.shape, &statement.sql)) }
-                        td { (code_or(statement.route.as_deref(), "in the background")) }
-                        td { (code_or(statement.request_id.as_deref(), "none")) }
-                        td { (outcome(statement.outcome)) }
-                    }
-                }
+    let columns =
+        Columns::default().texts(["Ended"]).numbers(["Duration"]).texts(["Statement", "Route", "Request", "Outcome"]);
+    let rows = html! {
+        @for statement in statements {
+            tr data-key=(format!("{} {}", statement.at_ms, statement.shape)) {
+                td { (format::when(statement.at_ms)) }
+                td.number { (format::time(statement.duration_us)) }
+                th scope="row" { (statement_link(base, &statement.shape, &statement.sql)) }
+                td { (code_or(statement.route.as_deref(), "in the background")) }
+                td { (code_or(statement.request_id.as_deref(), "none")) }
+                td { (outcome(statement.outcome)) }
             }
         }
     };
-    scrolling("Slow statements", &table)
+    table("Slow statements", "Statements slower than the threshold; times in UTC", &columns, &rows)
 }
 
 fn outcome(outcome: Outcome) -> Markup {

@@ -7,7 +7,7 @@ use super::{findings, slow};
 use crate::chart::{Chart, Series, milliseconds, rates};
 use crate::format;
 use crate::page::{Page, TableOrder};
-use crate::parts::{empty, scrolling};
+use crate::parts::{Columns, empty, table};
 use crate::source::Source;
 use crate::view::{Section, View};
 
@@ -37,8 +37,8 @@ pub(crate) fn view(source: &Source, base: &str, id: &str) -> Option<View> {
         Section::new("routes", "Routes", issuers(&routes)),
     ];
     sections.extend(source.statement_sections.iter().map(|section| section(&shape)));
-    sections.push(Section::new("slow", "Slow calls", slow::table(source, base, &slow)));
-    sections.push(Section::new("findings", "Findings", findings::table(base, &findings)));
+    sections.push(Section::new("slow", "Slow calls", slow::render(source, base, &slow)));
+    sections.push(Section::new("findings", "Findings", findings::render(base, &findings)));
     Some(View {
         title: format!("Statement {}", shape.id),
         intro: html! { a href=(Page::Queries(TableOrder::default()).href(base)) { "All statements" } },
@@ -47,48 +47,42 @@ pub(crate) fn view(source: &Source, base: &str, id: &str) -> Option<View> {
 }
 
 fn figures(period: &str, window: &Stats, ever: &Stats) -> Markup {
-    let table = html! {
-        table {
-            caption { "Calls and their durations" }
-            thead { tr {
-                th scope="col" { "Period" }
-                @for name in ["Calls", "Rate", "Errors", "Total time", "p50", "p95", "p99", "Longest"] {
-                    th.number scope="col" { (name) }
-                }
-            } }
-            tbody {
-                @for (name, stats) in [(format!("Last {period}"), window), ("Since the start".to_owned(), ever)] {
-                    tr {
-                        th scope="row" { (name) }
-                        td.number { (format::count(stats.calls)) }
-                        td.number { (format::rate(stats.per_second)) }
-                        td.number { (format::count(stats.errors)) }
-                        td.number { (format::time(stats.total_us)) }
-                        @for us in [stats.p50_us, stats.p95_us, stats.p99_us, stats.max_us] {
-                            td.number { (format::time_of(us, stats.calls)) }
-                        }
-                    }
+    let columns = Columns::default().texts(["Period"]).numbers([
+        "Calls",
+        "Rate",
+        "Errors",
+        "Total time",
+        "p50",
+        "p95",
+        "p99",
+        "Longest",
+    ]);
+    let rows = html! {
+        @for (name, stats) in [(format!("Last {period}"), window), ("Since the start".to_owned(), ever)] {
+            tr {
+                th scope="row" { (name) }
+                td.number { (format::count(stats.calls)) }
+                td.number { (format::rate(stats.per_second)) }
+                td.number { (format::count(stats.errors)) }
+                td.number { (format::time(stats.total_us)) }
+                @for us in [stats.p50_us, stats.p95_us, stats.p99_us, stats.max_us] {
+                    td.number { (format::time_of(us, stats.calls)) }
                 }
             }
         }
     };
-    scrolling("Figures", &table)
+    table("Figures", "Calls and their durations", &columns, &rows)
 }
 
 fn issuers(routes: &[(&str, u64)]) -> Markup {
     if routes.is_empty() {
         return empty("No request issued the statement: background tasks use it.");
     }
-    let table = html! {
-        table {
-            caption { "Calls since the start, at most 16 routes" }
-            thead { tr { th scope="col" { "Route" } th.number scope="col" { "Calls" } } }
-            tbody {
-                @for (route, calls) in routes {
-                    tr { th scope="row" { code { (route) } } td.number { (format::count(*calls)) } }
-                }
-            }
+    let columns = Columns::default().texts(["Route"]).numbers(["Calls"]);
+    let rows = html! {
+        @for (route, calls) in routes {
+            tr { th scope="row" { code { (route) } } td.number { (format::count(*calls)) } }
         }
     };
-    scrolling("Routes that issue the statement", &table)
+    table("Routes that issue the statement", "Calls since the start, at most 16 routes", &columns, &rows)
 }

@@ -10,7 +10,8 @@ use diesel::{Connection as _, QueryableByName, RunQueryDsl as _};
 use testbed::Postgres;
 use tokio_postgres::Client;
 use tutord_core::model::{
-    AppendOutcome, Message, MessageTarget, NewConversation, NewReply, NewUser, NewUserMessage, Role, User,
+    AppendOutcome, LearningProfile, Message, MessageTarget, NewConversation, NewReply, NewUser, NewUserMessage, Role,
+    SkillLevel, User,
 };
 use tutord_core::{Database, Timestamp};
 use tutord_db::DatabaseOptions;
@@ -60,6 +61,16 @@ pub(crate) fn new_user(email: &str) -> NewUser {
         role: Role::Student,
         email_verified: true,
         created_at: Timestamp::now(),
+    }
+}
+
+pub(crate) fn learning_profile() -> LearningProfile {
+    LearningProfile {
+        programming_language: "rust".to_owned(),
+        skill_level: SkillLevel::Beginner,
+        career_goals: "Write a compiler".to_owned(),
+        learning_style: "reading".to_owned(),
+        time_commitment: "weekends".to_owned(),
     }
 }
 

@@ -4,13 +4,12 @@ use std::future::Future;
 
 use tutord_core::model::progress::{Board, starts_on};
 use tutord_core::model::{
-    CandidateFilter, ContextType, Difficulty, EmailTokenPurpose, LearningProfile, Metric, NewConversation, Order,
-    Period, SkillLevel, UserChanges,
+    CandidateFilter, ContextType, Difficulty, EmailTokenPurpose, Metric, NewConversation, Order, Period, UserChanges,
 };
 use tutord_core::{PageRequest, Result};
 
 use crate::exercises::{done, moment};
-use crate::fixture::{self, Fixture, reply};
+use crate::fixture::{self, Fixture, learning_profile, reply};
 
 crate::on_both!(calls_cost_what_their_documentation_says, calls_about_exercises_cost_what_their_documentation_says,);
 
@@ -22,17 +21,10 @@ async fn cost<T>(call: impl Future<Output = Result<T>>) -> u32 {
 
 async fn calls_cost_what_their_documentation_says(store: &Fixture) {
     let user = store.student("ada").await;
-    let profile = LearningProfile {
-        programming_language: "rust".to_owned(),
-        skill_level: SkillLevel::Beginner,
-        career_goals: "Write a compiler".to_owned(),
-        learning_style: "reading".to_owned(),
-        time_commitment: "weekends".to_owned(),
-    };
     assert_eq!(cost(store.user(user.id)).await, 1);
     assert_eq!(cost(store.credentials("ada@example.com")).await, 1);
     assert_eq!(cost(store.update_user(user.id, UserChanges::default())).await, 1);
-    assert_eq!(cost(store.complete_onboarding(user.id, profile)).await, 1);
+    assert_eq!(cost(store.complete_onboarding(user.id, learning_profile())).await, 1);
 
     assert_eq!(cost(store.identity(&[1; 32], None)).await, 1);
     assert_eq!(cost(store.revoke_session(user.id, 1)).await, 1);

@@ -1,7 +1,7 @@
 use tutord_core::Error;
 use tutord_core::model::{LearningProfile, SkillLevel, UserChanges};
 
-use crate::fixture::{Fixture, new_user};
+use crate::fixture::{Fixture, learning_profile, new_user};
 
 crate::on_both!(
     addresses_are_unique_whatever_their_form,
@@ -96,18 +96,11 @@ async fn changes_touch_only_what_they_name(store: &Fixture) {
 
 async fn onboarding_completes_once(store: &Fixture) {
     let user = store.student("ada").await;
-    let profile = LearningProfile {
-        programming_language: "rust".to_owned(),
-        skill_level: SkillLevel::Beginner,
-        career_goals: "Write a compiler".to_owned(),
-        learning_style: "reading".to_owned(),
-        time_commitment: "weekends".to_owned(),
-    };
-    let completed = store.complete_onboarding(user.id, profile.clone()).await.unwrap().unwrap();
+    let completed = store.complete_onboarding(user.id, learning_profile()).await.unwrap().unwrap();
     assert!(completed.onboarding_completed && !user.onboarding_completed);
     assert_eq!(completed.programming_language.as_deref(), Some("rust"));
-    let again = LearningProfile { programming_language: "go".to_owned(), ..profile.clone() };
+    let again = LearningProfile { programming_language: "go".to_owned(), ..learning_profile() };
     assert!(store.complete_onboarding(user.id, again).await.unwrap().is_none());
     assert_eq!(*store.user(user.id).await.unwrap().unwrap(), completed);
-    assert!(store.complete_onboarding(user.id + 1, profile).await.unwrap().is_none(), "no such user");
+    assert!(store.complete_onboarding(user.id + 1, learning_profile()).await.unwrap().is_none(), "no such user");
 }

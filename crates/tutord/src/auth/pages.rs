@@ -11,6 +11,7 @@ use axum::http::{HeaderName, HeaderValue, StatusCode};
 use axum::response::{Html, IntoResponse, Response};
 use axum::routing::get;
 use maud::{DOCTYPE, Markup, html};
+use querywatch_axum::parts::document_head;
 use serde::Deserialize;
 
 use super::state::AuthState;
@@ -185,10 +186,7 @@ fn document(status: StatusCode, title: &str, main: &Markup) -> Response {
         (DOCTYPE)
         html lang="en" {
             head {
-                meta charset="utf-8";
-                meta name="viewport" content="width=device-width, initial-scale=1";
-                title { (title) " – tutord" }
-                link rel="icon" href="data:,";
+                (document_head(title, "tutord"))
                 // Relative, like the links of the forms, because PUBLIC_URL can have a path.
                 link rel="stylesheet" href="account.css";
             }

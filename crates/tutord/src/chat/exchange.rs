@@ -162,7 +162,7 @@ impl Question {
                 finish_reason: reply.finish_reason,
                 response_time_ms: milliseconds(reply.response_time),
                 cached: reply.cached,
-                ..self.reply(provider.name())
+                ..self.reply(provider.endpoint().name())
             };
             // A repeated request gets the reply of the first one.
             match self.store(state, new).await? {
@@ -180,7 +180,7 @@ impl Question {
             tokio::try_join!(state.store.user(self.user_id), state.store.skill_levels(self.user_id))?;
         let student = student.ok_or_else(ApiError::unauthenticated)?;
         let llm = &state.llm.settings;
-        let context_tokens = provider.prompt_tokens(llm.context_tokens);
+        let context_tokens = provider.endpoint().prompt_tokens(llm.context_tokens);
         let (messages, question_starts) = prompt::build(&student, &skills, &self.history, context_tokens);
         Ok((
             provider,

@@ -158,8 +158,10 @@ async fn relay(state: &ChatState, client: &Client, question: &Question) -> Resul
     let began = Instant::now();
     let (provider, request) = question.prepare(state).await?;
     let asked: u32 = request.messages.iter().map(|message| estimate_tokens(&message.content)).sum();
-    let mut reply =
-        NewReply { model_used: state.llm.settings.model_name().to_owned(), ..question.reply(provider.name()) };
+    let mut reply = NewReply {
+        model_used: state.llm.settings.model_name().to_owned(),
+        ..question.reply(provider.endpoint().name())
+    };
     let mut text = String::new();
     let outcome = async {
         let mut chunks = provider.stream(request).await.map_err(|error| unavailable(&error))?;

@@ -1,7 +1,7 @@
 //! The page Cache: hit rates, loads and the connection to Redis.
 
 use maud::{Markup, html};
-use querywatch_axum::parts::{empty, scrolling, tile};
+use querywatch_axum::parts::{Columns, empty, table, tile};
 use querywatch_axum::{Section, View, format};
 use readthrough::{ConnectionStats, RedisStats};
 
@@ -32,23 +32,18 @@ fn rates(enabled: bool, namespaces: &[NamespaceReport]) -> Markup {
             "The cache is disabled. CACHE_ENABLED=false disables it; on PostgreSQL the cache requires REDIS_URL, because other processes can change the rows.",
         );
     }
-    let table = html! {
-        table {
-            caption { "Reads by result" }
-            thead { tr {
-                th scope="col" { "Namespace" }
-                th scope="col" { "Hit rate" }
-                @for name in ["Target", "Reads", "L1", "L2", "Coalesced", "Misses"] { th.number scope="col" { (name) } }
-                th scope="col" { "Advice" }
-            } }
-            tbody { @for namespace in namespaces { (rate(namespace)) } }
-        }
+    let columns = Columns::default()
+        .texts(["Namespace", "Hit rate"])
+        .numbers(["Target", "Reads", "L1", "L2", "Coalesced", "Misses"])
+        .texts(["Advice"]);
+    let rows = html! {
+        @for namespace in namespaces { (rate(namespace)) }
     };
     html! {
         @if namespaces.iter().all(|namespace| namespace.hit_rate.is_none()) {
             (empty("No reads yet. Hit rates appear with the first request."))
         }
-        (scrolling("Hit rates", &table))
+        (table("Hit rates", "Reads by result", &columns, &rows))
     }
 }
 
@@ -78,34 +73,35 @@ fn loads(namespaces: &[NamespaceReport]) -> Markup {
     if namespaces.is_empty() {
         return empty("No namespaces exist.");
     }
-    let table = html! {
-        table {
-            caption { "Cost of misses, and cached values" }
-            thead { tr {
-                th scope="col" { "Namespace" }
-                @for name in [
-                    "Loads", "Failed", "Mean load", "Longest load", "Early refreshes", "Invalidations", "Fills rejected",
-                    "Evictions", "L1 values", "L1 memory",
-                ] { th.number scope="col" { (name) } }
-            } }
-            tbody {
-                @for NamespaceReport { stats, .. } in namespaces {
-                    tr {
-                        th scope="row" { code { (stats.name) } }
-                        td.number { (format::count(stats.loads)) }
-                        td.number { span.bad[stats.load_errors > 0] { (format::count(stats.load_errors)) } }
-                        td.number { (format::time_of(stats.load_micros / stats.loads.max(1), stats.loads)) }
-                        td.number { (format::time_of(stats.load_micros_max, stats.loads)) }
-                        @for value in [stats.early_refreshes, stats.invalidations, stats.fills_refused, stats.evictions, stats.l1_entries] {
-                            td.number { (format::count(value)) }
-                        }
-                        td.number { (format::bytes(stats.l1_bytes)) }
-                    }
+    let columns = Columns::default().texts(["Namespace"]).numbers([
+        "Loads",
+        "Failed",
+        "Mean load",
+        "Longest load",
+        "Early refreshes",
+        "Invalidations",
+        "Fills rejected",
+        "Evictions",
+        "L1 values",
+        "L1 memory",
+    ]);
+    let rows = html! {
+        @for NamespaceReport { stats, .. } in namespaces {
+            tr {
+                th scope="row" { code { (stats.name) } }
+                td.number { (format::count(stats.loads)) }
+                td.number { span.bad[stats.load_errors > 0] { (format::count(stats.load_errors)) } }
+                td.number { (format::time_of(stats.load_micros / stats.loads.max(1), stats.loads)) }
+                td.number { (format::time_of(stats.load_micros_max, stats.loads)) }
+                @for value in [stats.early_refreshes, stats.invalidations, stats.fills_refused] {
+                    td.number { (format::count(value)) }
                 }
+                @for value in [stats.evictions, stats.l1_entries] { td.number { (format::count(value)) } }
+                td.number { (format::bytes(stats.l1_bytes)) }
             }
         }
     };
-    scrolling("Loads and memory", &table)
+    table("Loads and memory", "Cost of misses, and cached values", &columns, &rows)
 }
 
 fn link_to_redis(link: Option<&ConnectionStats>, redis: Option<&RedisStats>) -> Markup {

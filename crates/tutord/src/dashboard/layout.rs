@@ -4,6 +4,7 @@ use axum::http::header::{CACHE_CONTROL, CONTENT_SECURITY_POLICY};
 use axum::http::{HeaderName, HeaderValue};
 use axum::response::Html;
 use maud::{DOCTYPE, Markup, html};
+use querywatch_axum::parts::document_head;
 use querywatch_axum::{View, controls};
 
 use super::PREFIX;
@@ -64,10 +65,7 @@ pub(super) fn document(title: &str, header: &Markup, main: &Markup) -> Document 
         (DOCTYPE)
         html lang="en" {
             head {
-                meta charset="utf-8";
-                meta name="viewport" content="width=device-width, initial-scale=1";
-                title { (title) " – tutord" }
-                link rel="icon" href="data:,";
+                (document_head(title, "tutord"))
                 (querywatch_axum::Dashboard::head(PREFIX))
                 link rel="stylesheet" href=(assets::address("login.css"));
                 script src=(assets::address("login.js")) defer {}

@@ -27,7 +27,7 @@ fn usage(state: &DashboardState) -> Markup {
     let requests: u64 = state.llm.usage.outcomes().map(|(_, count)| count).sum();
     html! {
         dl.tiles {
-            (tile("Model", &html! { (llm.model()) }))
+            (tile("Model", &html! { (llm.endpoint().model()) }))
             @for (outcome, count) in state.llm.usage.outcomes() {
                 (tile(heading(outcome), &html! { span.bad[outcome == "failed" && count > 0] { (format::count(count)) } }))
             }
@@ -61,5 +61,5 @@ fn routes(state: &DashboardState) -> Markup {
     if routes.is_empty() {
         return empty("No requests waited for the model in the last five minutes.");
     }
-    overview::table("Requests of the last five minutes that waited for the model", &routes)
+    overview::by_route("Requests of the last five minutes that waited for the model", &routes)
 }

@@ -1,7 +1,7 @@
 //! The page Mail: waiting and undeliverable mails.
 
 use maud::{Markup, html};
-use querywatch_axum::parts::{empty, scrolling, tile};
+use querywatch_axum::parts::{Columns, empty, table, tile};
 use querywatch_axum::{Section, View, format};
 use tutord_core::model::FailedMail;
 
@@ -47,47 +47,37 @@ fn attempts(state: &DashboardState) -> Markup {
     if outcomes.is_empty() {
         return empty("No mails were sent since the start.");
     }
-    let table = html! {
-        table {
-            caption { "Since the start" }
-            thead { tr { th scope="col" { "Kind" } th scope="col" { "Outcome" } th.number scope="col" { "Attempts" } } }
-            tbody {
-                @for (kind, outcome, count) in outcomes {
-                    tr { th scope="row" { (kind) } td { (outcome) } td.number { (format::count(count)) } }
-                }
-            }
+    let columns = Columns::default().texts(["Kind", "Outcome"]).numbers(["Attempts"]);
+    let rows = html! {
+        @for (kind, outcome, count) in outcomes {
+            tr { th scope="row" { (kind) } td { (outcome) } td.number { (format::count(count)) } }
         }
     };
-    scrolling("Attempts by kind and outcome", &table)
+    table("Attempts by kind and outcome", "Since the start", &columns, &rows)
 }
 
 async fn undeliverable(state: &DashboardState) -> Markup {
     match state.store.failed_mails(MAX_LISTED).await {
         Ok(mails) if mails.is_empty() => empty("No undeliverable mails in the last 30 days."),
-        Ok(mails) => scrolling("Undeliverable mails", &table(&mails)),
+        Ok(mails) => failed_mails(&mails),
         Err(error) => query_failed(&error),
     }
 }
 
-fn table(mails: &[FailedMail]) -> Markup {
-    html! {
-        table {
-            caption { "The newest " (MAX_LISTED) " of the last 30 days" }
-            thead { tr {
-                @for name in ["Recipient", "Kind", "Since", "Cause"] { th scope="col" { (name) } }
-                th.number scope="col" { "Attempts" }
-            } }
-            tbody { @for mail in mails {
-                tr {
-                    th scope="row" { (masked(&mail.email)) }
-                    td { (mail.kind) }
-                    td { (format::when(u64::try_from(mail.failed_at.as_micros() / 1_000).unwrap_or_default())) }
-                    td { (mail.last_error.as_deref().unwrap_or("–")) }
-                    td.number { (mail.attempts) }
-                }
-            } }
+fn failed_mails(mails: &[FailedMail]) -> Markup {
+    let columns = Columns::default().texts(["Recipient", "Kind", "Since", "Cause"]).numbers(["Attempts"]);
+    let rows = html! {
+        @for mail in mails {
+            tr {
+                th scope="row" { (masked(&mail.email)) }
+                td { (mail.kind) }
+                td { (format::when(u64::try_from(mail.failed_at.as_micros() / 1_000).unwrap_or_default())) }
+                td { (mail.last_error.as_deref().unwrap_or("–")) }
+                td.number { (mail.attempts) }
+            }
         }
-    }
+    };
+    table("Undeliverable mails", format!("The newest {MAX_LISTED} of the last 30 days"), &columns, &rows)
 }
 
 /// Masks an address except for its first character and its domain.

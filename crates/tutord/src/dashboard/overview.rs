@@ -1,7 +1,7 @@
 //! The page Overview: requests, durations and current problems.
 
 use maud::{Markup, html};
-use querywatch_axum::parts::{empty, scrolling, tile};
+use querywatch_axum::parts::{Columns, empty, table, tile};
 use querywatch_axum::{Chart, Section, Series, View, format, milliseconds};
 
 use super::PREFIX;
@@ -89,33 +89,32 @@ fn routes(state: &DashboardState) -> Markup {
     if routes.is_empty() {
         return empty("No requests in the last five minutes. Each route appears here with its first request.");
     }
-    table("Requests of the last five minutes by route, busiest first", &routes)
+    by_route("Requests of the last five minutes by route, busiest first", &routes)
 }
 
 /// Renders routes with their rates, durations and errors.
-pub(super) fn table(caption: &str, routes: &[(String, RequestStats)]) -> Markup {
-    let table = html! {
-        table {
-            caption { (caption) }
-            thead { tr {
-                th scope="col" { "Route" }
-                @for name in ["Rate", "Requests", "p50", "p95", "p99", "Longest", "Failed (5xx)", "Refused (4xx)"] {
-                    th.number scope="col" { (name) }
-                }
-            } }
-            tbody {
-                @for (route, stats) in routes {
-                    tr {
-                        th scope="row" { code { (route) } }
-                        td.number { (format::rate(stats.per_second)) }
-                        td.number { (format::count(stats.answered)) }
-                        @for us in [stats.p50_us, stats.p95_us, stats.p99_us, stats.max_us] { td.number { (format::time(us)) } }
-                        td.number { span.bad[stats.failed > 0] { (format::count(stats.failed)) } }
-                        td.number { (format::count(stats.refused)) }
-                    }
-                }
+pub(super) fn by_route(caption: &str, routes: &[(String, RequestStats)]) -> Markup {
+    let columns = Columns::default().texts(["Route"]).numbers([
+        "Rate",
+        "Requests",
+        "p50",
+        "p95",
+        "p99",
+        "Longest",
+        "Failed (5xx)",
+        "Refused (4xx)",
+    ]);
+    let rows = html! {
+        @for (route, stats) in routes {
+            tr {
+                th scope="row" { code { (route) } }
+                td.number { (format::rate(stats.per_second)) }
+                td.number { (format::count(stats.answered)) }
+                @for us in [stats.p50_us, stats.p95_us, stats.p99_us, stats.max_us] { td.number { (format::time(us)) } }
+                td.number { span.bad[stats.failed > 0] { (format::count(stats.failed)) } }
+                td.number { (format::count(stats.refused)) }
             }
         }
     };
-    scrolling("Routes", &table)
+    table("Routes", caption, &columns, &rows)
 }

@@ -1,7 +1,7 @@
 //! The page Replicas: the streaming replicas, as the primary reports them.
 
 use maud::{Markup, html};
-use querywatch_axum::parts::{empty, scrolling};
+use querywatch_axum::parts::{Columns, empty, table};
 use querywatch_axum::{Section, View, format};
 use tutord_core::operations::{Replica, ReplicaProgress};
 
@@ -21,7 +21,7 @@ pub(super) async fn view(state: &DashboardState) -> View {
 
 async fn replicas(state: &DashboardState) -> Markup {
     match state.operations.replicas().await {
-        Ok(replicas) if !replicas.is_empty() => table(&replicas),
+        Ok(replicas) if !replicas.is_empty() => connected(&replicas),
         Ok(_) if state.operations.backend() == "postgres" => none(),
         Ok(_) => empty("SQLite has no replicas."),
         Err(error) => query_failed(&error),
@@ -50,22 +50,17 @@ fn privilege() -> Markup {
     html! { code { "GRANT pg_read_all_stats TO …" } " (the user of " code { "DATABASE_URL" } ") as a superuser." }
 }
 
-fn table(replicas: &[Replica]) -> Markup {
-    let table = html! {
-        table {
-            caption { "Write-ahead log that each replica has not replayed yet" }
-            thead { tr {
-                @for name in ["Name", "Address", "State", "Synchronous"] { th scope="col" { (name) } }
-                @for name in ["Lag in bytes", "Lag in time"] { th.number scope="col" { (name) } }
-            } }
-            tbody { @for replica in replicas { (row(replica)) } }
-        }
+fn connected(replicas: &[Replica]) -> Markup {
+    let columns =
+        Columns::default().texts(["Name", "Address", "State", "Synchronous"]).numbers(["Lag in bytes", "Lag in time"]);
+    let rows = html! {
+        @for replica in replicas { (row(replica)) }
     };
     html! {
         @if replicas.iter().any(|replica| replica.progress.is_none()) {
             p.warn { "tutord's database user lacks the privilege to read their lag: " (privilege()) }
         }
-        (scrolling("Replicas of the server", &table))
+        (table("Replicas of the server", "Write-ahead log that each replica has not replayed yet", &columns, &rows))
     }
 }
 

@@ -1,7 +1,7 @@
 //! The page Server: statements of all users, as counted by the database server.
 
 use maud::{Markup, html};
-use querywatch_axum::parts::{empty, scrolling};
+use querywatch_axum::parts::{Columns, empty, table};
 use querywatch_axum::{Section, View, format};
 use tutord_core::operations::ServerStatement;
 
@@ -24,7 +24,7 @@ pub(super) async fn view(state: &DashboardState) -> View {
 
 async fn statements(state: &DashboardState) -> Markup {
     match state.operations.server_statements(MAX_ROWS).await {
-        Ok(Some(statements)) => table(&statements),
+        Ok(Some(statements)) => render(&statements),
         Ok(None) if state.operations.backend() == "postgres" => empty(
             "The server does not count statements: add pg_stat_statements to shared_preload_libraries, restart the server, and run CREATE EXTENSION pg_stat_statements in this database.",
         ),
@@ -33,25 +33,21 @@ async fn statements(state: &DashboardState) -> Markup {
     }
 }
 
-fn table(statements: &[ServerStatement]) -> Markup {
-    let table = html! {
-        table {
-            caption { "Longest total time first" }
-            thead { tr {
-                th scope="col" { "Statement" }
-                @for name in ["Calls", "Total time", "Mean", "Longest", "Rows"] { th.number scope="col" { (name) } }
-            } }
-            tbody {
-                @for statement in statements {
-                    tr {
-                        th scope="row" { details { summary { code { (format::head(&statement.sql)) } } pre { code { (statement.sql) } } } }
-                        td.number { (format::count(statement.calls.unsigned_abs())) }
-                        @for ms in [statement.total_ms, statement.mean_ms, statement.max_ms] { td.number { (format::milliseconds(ms)) } }
-                        td.number { (format::count(statement.rows.unsigned_abs())) }
-                    }
+fn render(statements: &[ServerStatement]) -> Markup {
+    let columns = Columns::default().texts(["Statement"]).numbers(["Calls", "Total time", "Mean", "Longest", "Rows"]);
+    let rows = html! {
+        @for statement in statements {
+            tr {
+                th scope="row" {
+                    details { summary { code { (format::head(&statement.sql)) } } pre { code { (statement.sql) } } }
                 }
+                td.number { (format::count(statement.calls.unsigned_abs())) }
+                @for ms in [statement.total_ms, statement.mean_ms, statement.max_ms] {
+                    td.number { (format::milliseconds(ms)) }
+                }
+                td.number { (format::count(statement.rows.unsigned_abs())) }
             }
         }
     };
-    scrolling("Statements of the server", &table)
+    table("Statements of the server", "Longest total time first", &columns, &rows)
 }

@@ -13,7 +13,7 @@ use readthrough::{Cache, Key, LoadError, Namespace, NamespaceOptions};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
-use super::{ChatMessage, ChatRequest, Chunk, LlmError, Provider, Reply};
+use super::{ChatMessage, ChatRequest, Chunk, LlmError, ModelEndpoint, Provider, Reply};
 
 /// The lease of a reply that is being generated. If the process that holds it is killed, waiting requests continue
 /// after this time.
@@ -89,12 +89,13 @@ impl CachingProvider {
             parameters: serde_json::Value,
         }
         let student = request.student.filter(|_| request.temperature <= self.max_temperature)?;
+        let endpoint = self.provider.endpoint();
         let identity = Identity {
-            model: self.provider.model(),
+            model: endpoint.model(),
             messages: &request.messages,
             max_tokens: request.max_tokens,
             temperature: request.temperature,
-            parameters: self.provider.parameters(),
+            parameters: endpoint.parameters(),
         };
         let hash = Sha256::digest(serde_json::to_vec(&identity).ok()?);
         let hash = hash.iter().fold(String::with_capacity(64), |text, byte| text + &format!("{byte:02x}"));
@@ -109,20 +110,8 @@ fn is_finished(finish_reason: &str) -> bool {
 
 #[async_trait]
 impl Provider for CachingProvider {
-    fn name(&self) -> &str {
-        self.provider.name()
-    }
-
-    fn model(&self) -> &str {
-        self.provider.model()
-    }
-
-    fn parameters(&self) -> serde_json::Value {
-        self.provider.parameters()
-    }
-
-    fn prompt_tokens(&self, tokens: u32) -> u32 {
-        self.provider.prompt_tokens(tokens)
+    fn endpoint(&self) -> &dyn ModelEndpoint {
+        self.provider.endpoint()
     }
 
     async fn complete(&self, request: ChatRequest) -> Result<Reply, LlmError> {
@@ -198,9 +187,5 @@ impl Provider for CachingProvider {
             }
         });
         Ok(chunks.boxed())
-    }
-
-    async fn ping(&self) -> Result<(), LlmError> {
-        self.provider.ping().await
     }
 }

@@ -8,10 +8,9 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use futures_util::stream::{BoxStream, StreamExt};
-use serde_json::Value;
 use tokio::time::Instant;
 
-use super::{ChatRequest, Chunk, LlmError, Provider, Reply, Usage};
+use super::{ChatRequest, Chunk, LlmError, ModelEndpoint, Provider, Reply, Usage};
 
 /// Consecutive failures that open the breaker.
 const FAILURE_THRESHOLD: u32 = 5;
@@ -109,20 +108,8 @@ impl CircuitBreaker {
 
 #[async_trait]
 impl Provider for CircuitBreaker {
-    fn name(&self) -> &str {
-        self.provider.name()
-    }
-
-    fn model(&self) -> &str {
-        self.provider.model()
-    }
-
-    fn parameters(&self) -> Value {
-        self.provider.parameters()
-    }
-
-    fn prompt_tokens(&self, tokens: u32) -> u32 {
-        self.provider.prompt_tokens(tokens)
+    fn endpoint(&self) -> &dyn ModelEndpoint {
+        self.provider.endpoint()
     }
 
     async fn complete(&self, request: ChatRequest) -> Result<Reply, LlmError> {
@@ -144,10 +131,6 @@ impl Provider for CircuitBreaker {
             Err(error) => permit.record_failure(error),
         });
         Ok(watched.boxed())
-    }
-
-    async fn ping(&self) -> Result<(), LlmError> {
-        self.provider.ping().await
     }
 }
 
@@ -180,14 +163,20 @@ mod tests {
         }
     }
 
-    #[async_trait]
-    impl Provider for Endpoint {
+    impl ModelEndpoint for Endpoint {
         fn name(&self) -> &'static str {
             "endpoint"
         }
 
         fn model(&self) -> &'static str {
             "m"
+        }
+    }
+
+    #[async_trait]
+    impl Provider for Endpoint {
+        fn endpoint(&self) -> &dyn ModelEndpoint {
+            self
         }
 
         async fn complete(&self, _: ChatRequest) -> Result<Reply, LlmError> {
@@ -198,10 +187,6 @@ mod tests {
         async fn stream(&self, _: ChatRequest) -> Result<BoxStream<'static, Result<Chunk, LlmError>>, LlmError> {
             self.answer()?;
             Ok(iter([Ok(Chunk::Delta("hi".to_owned()))]).boxed())
-        }
-
-        async fn ping(&self) -> Result<(), LlmError> {
-            Ok(())
         }
     }
 

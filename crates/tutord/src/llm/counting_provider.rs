@@ -7,7 +7,7 @@ use futures_util::stream::{BoxStream, StreamExt};
 
 use crate::http::admission::without_load;
 
-use super::{ChatRequest, Chunk, LlmError, Provider, Reply, Usage};
+use super::{ChatRequest, Chunk, LlmError, ModelEndpoint, Provider, Reply, Usage};
 
 /// A [`Provider`] that counts requests.
 #[derive(Debug)]
@@ -25,20 +25,8 @@ impl CountingProvider {
 
 #[async_trait]
 impl Provider for CountingProvider {
-    fn name(&self) -> &str {
-        self.provider.name()
-    }
-
-    fn model(&self) -> &str {
-        self.provider.model()
-    }
-
-    fn parameters(&self) -> serde_json::Value {
-        self.provider.parameters()
-    }
-
-    fn prompt_tokens(&self, tokens: u32) -> u32 {
-        self.provider.prompt_tokens(tokens)
+    fn endpoint(&self) -> &dyn ModelEndpoint {
+        self.provider.endpoint()
     }
 
     async fn complete(&self, request: ChatRequest) -> Result<Reply, LlmError> {
@@ -59,9 +47,5 @@ impl Provider for CountingProvider {
             Err(_) => usage.record_failure(),
         });
         Ok(counted.boxed())
-    }
-
-    async fn ping(&self) -> Result<(), LlmError> {
-        self.provider.ping().await
     }
 }

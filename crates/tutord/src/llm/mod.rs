@@ -168,9 +168,8 @@ impl LlmError {
     }
 }
 
-/// A service that runs a model. Dropping a future or a stream cancels the request to the endpoint.
-#[async_trait]
-pub trait Provider: Send + Sync + fmt::Debug {
+/// The properties of an endpoint and its model.
+pub trait ModelEndpoint: Send + Sync {
     /// Returns a short name for the metadata of replies.
     fn name(&self) -> &str;
 
@@ -188,13 +187,17 @@ pub trait Provider: Send + Sync + fmt::Debug {
     fn prompt_tokens(&self, tokens: u32) -> u32 {
         tokens
     }
+}
+
+/// A service that runs a model. Dropping a future or a stream cancels the request to the endpoint.
+#[async_trait]
+pub trait Provider: Send + Sync + fmt::Debug {
+    /// Returns the endpoint that receives the requests.
+    fn endpoint(&self) -> &dyn ModelEndpoint;
 
     /// Requests a reply and waits until it is complete.
     async fn complete(&self, request: ChatRequest) -> Result<Reply, LlmError>;
 
     /// Requests a reply as a stream, which ends with [`Chunk::Done`] or an error.
     async fn stream(&self, request: ChatRequest) -> Result<BoxStream<'static, Result<Chunk, LlmError>>, LlmError>;
-
-    /// Checks that the endpoint is reachable and accepts the key. Uses no tokens.
-    async fn ping(&self) -> Result<(), LlmError>;
 }

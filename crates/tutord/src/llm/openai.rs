@@ -15,10 +15,10 @@ use super::dialect::{Dialect, SystemRole};
 use super::reply_reader::{ReplyReader, SentRequest};
 use super::shorten_prompt::{prompt_tokens, shorten};
 use super::transport::{HttpTransport, SendError, connection_error};
-use super::{ChatRequest, Chunk, LlmError, Provider, Reply, Usage, estimate_tokens};
+use super::{ChatRequest, Chunk, LlmError, ModelEndpoint, Provider, Reply, Usage, estimate_tokens};
 
-/// The time limit of a health check.
-const PING_TIMEOUT: Duration = Duration::from_secs(5);
+/// The time limit of the request for the list of models.
+const MODELS_TIMEOUT: Duration = Duration::from_secs(5);
 /// The maximum size of the list of models, in bytes.
 const MAX_MODELS_BYTES: usize = 1_024 * 1_024;
 /// The maximum number of shorter prompts to try.
@@ -160,7 +160,7 @@ impl OpenAi {
 
     async fn models(&self) -> Result<Response, LlmError> {
         let url = endpoint(&self.config.base_url, "models");
-        let mut request = self.transport.http.get(url).timeout(PING_TIMEOUT);
+        let mut request = self.transport.http.get(url).timeout(MODELS_TIMEOUT);
         if let Some(key) = &self.config.api_key {
             request = request.bearer_auth(key);
         }
@@ -205,8 +205,7 @@ fn endpoint(base: &Url, path: &str) -> Url {
     url
 }
 
-#[async_trait]
-impl Provider for OpenAi {
+impl ModelEndpoint for OpenAi {
     fn name(&self) -> &'static str {
         "openai-compatible"
     }
@@ -221,6 +220,13 @@ impl Provider for OpenAi {
 
     fn prompt_tokens(&self, tokens: u32) -> u32 {
         self.dialect.prompt_tokens(tokens)
+    }
+}
+
+#[async_trait]
+impl Provider for OpenAi {
+    fn endpoint(&self) -> &dyn ModelEndpoint {
+        self
     }
 
     async fn complete(&self, request: ChatRequest) -> Result<Reply, LlmError> {
@@ -253,12 +259,5 @@ impl Provider for OpenAi {
             Some((chunk, reader))
         });
         Ok(chunks.boxed())
-    }
-
-    async fn ping(&self) -> Result<(), LlmError> {
-        match self.models().await?.status() {
-            status if status.is_success() => Ok(()),
-            status => Err(LlmError::Rejected { status: status.as_u16(), cause: "GET /models".to_owned() }),
-        }
     }
 }

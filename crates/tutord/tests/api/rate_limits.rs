@@ -83,13 +83,23 @@ async fn log_in_from(app: &TestApp, address: &str, device: Option<&str>, passwor
     fetch(request).await
 }
 
-async fn strangers_do_not_lock_out_a_trusted_browser(app: &TestApp) {
+/// Registers and logs in; returns the device token of the trusted browser.
+async fn register_with_device(app: &TestApp) -> String {
     register(app, "ada@example.com").await.assert_status(201);
-    let device = log_in_from(app, "192.0.2.1", None, PASSWORD).await.assert_ok().cookie("device_token").unwrap();
+    log_in_from(app, "192.0.2.1", None, PASSWORD).await.assert_ok().cookie("device_token").unwrap()
+}
+
+/// Fails to log in from five addresses without a device token.
+async fn fail_as_strangers(app: &TestApp) {
     for stranger in 0..5 {
         let address = format!("198.51.100.{stranger}");
         log_in_from(app, &address, None, WRONG_PASSWORD).await.assert_error(401, "UNAUTHENTICATED");
     }
+}
+
+async fn strangers_do_not_lock_out_a_trusted_browser(app: &TestApp) {
+    let device = register_with_device(app).await;
+    fail_as_strangers(app).await;
     assert_limited(&log_in_from(app, "203.0.113.1", None, PASSWORD).await, 5);
     // A browser with an unknown token is a stranger.
     assert_limited(&log_in_from(app, "203.0.113.2", Some(&"x".repeat(43)), PASSWORD).await, 5);
@@ -100,12 +110,8 @@ async fn strangers_do_not_lock_out_a_trusted_browser(app: &TestApp) {
 
 /// A new password ends the lockout and the trust in all browsers.
 async fn a_password_reset_ends_the_trust_in_browsers(app: &TestApp) {
-    register(app, "ada@example.com").await.assert_status(201);
-    let device = log_in_from(app, "192.0.2.1", None, PASSWORD).await.assert_ok().cookie("device_token").unwrap();
-    for stranger in 0..5 {
-        let address = format!("198.51.100.{stranger}");
-        log_in_from(app, &address, None, WRONG_PASSWORD).await.assert_error(401, "UNAUTHENTICATED");
-    }
+    let device = register_with_device(app).await;
+    fail_as_strangers(app).await;
     assert_limited(&log_in_from(app, "203.0.113.1", None, PASSWORD).await, 5);
     app.post("/api/auth/password-reset", json!({"email": "ada@example.com"})).await.assert_ok();
     let reset = json!({"token": mailed_token(&read_mail(app, 2).await), "new_password": "Another-1-horse"});
@@ -113,10 +119,7 @@ async fn a_password_reset_ends_the_trust_in_browsers(app: &TestApp) {
     let new =
         log_in_from(app, "203.0.113.1", Some(&device), "Another-1-horse").await.assert_ok().cookie("device_token");
     assert_ne!(new.as_ref(), Some(&device));
-    for stranger in 0..5 {
-        let address = format!("198.51.100.{stranger}");
-        log_in_from(app, &address, None, WRONG_PASSWORD).await.assert_error(401, "UNAUTHENTICATED");
-    }
+    fail_as_strangers(app).await;
     assert_limited(&log_in_from(app, "203.0.113.1", Some(&device), "Another-1-horse").await, 5);
     log_in_from(app, "203.0.113.1", new.as_deref(), "Another-1-horse").await.assert_ok();
 }

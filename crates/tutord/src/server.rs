@@ -40,8 +40,6 @@ const CACHE_GRACE: Duration = Duration::from_secs(1);
 const STREAMS_GRACE: Duration = Duration::from_secs(2);
 /// The pause before the next accept when the process has no file descriptor left.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
-/// The maximum number of headers that hyper reads: more than [`crate::http`] accepts, so that the rejection has a body.
-const MAX_HEADERS: usize = 256;
 /// The paths served on the extra connections for liveness checks.
 const LIVE_PATHS: [&str; 2] = ["/live", "/api/health/live"];
 
@@ -196,9 +194,8 @@ async fn connection(
             Ok::<_, Infallible>(response.map(|body| TrackedBody { body, _in_flight: in_flight }))
         }
     });
-    // `TimedIo` times the heads.
-    let mut served =
-        http1::Builder::new().header_read_timeout(None).max_headers(MAX_HEADERS).serve_connection(io, service);
+    // `TimedIo` times the heads. hyper reads at most 100 headers; a larger bound would allocate for each request.
+    let mut served = http1::Builder::new().header_read_timeout(None).serve_connection(io, service);
     tokio::select! {
         biased;
         result = &mut served => {

@@ -1,5 +1,7 @@
 //! Authentication extractors.
 
+use std::pin::pin;
+
 use axum::extract::{FromRef, FromRequestParts};
 use axum::http::header::AUTHORIZATION;
 use axum::http::request::Parts;
@@ -129,7 +131,7 @@ async fn authenticate(
 async fn authenticate_with_profile(parts: &Parts, state: &AuthState) -> Result<(Identity, Loaded<User>), ApiError> {
     let presented = PresentedToken::of(&parts.headers);
     let prefetched = async { state.store.prefetched_user(presented?.named?).await };
-    let (identity, prefetched) = join(authenticate(parts, state, presented), prefetched).await;
+    let (identity, prefetched) = join(pin!(authenticate(parts, state, presented)), pin!(prefetched)).await;
     let identity = identity?;
     let user = match prefetched.filter(|user| user.id == identity.user_id) {
         Some(user) => user,

@@ -243,7 +243,7 @@ pub(crate) async fn run(
     let columns = ["", "statements", "round trips", "pgbench", "tutord", "µs", "tutord / pgbench"];
     report.table("uncached", &columns, &uncached_rows)?;
     report.text += "\nFrom Redis, without copies in the process, next to a `GET` of the same value by redis-benchmark. tutord asks for the \
-                    token and the session, too:\n";
+                    session, too:\n";
     report.table("redis", &["", "Redis GET", "tutord", "µs", "tutord / GET"], &redis_rows)?;
     report.text +=
         "\nOn SQLite without a cache, next to a loop around the same prepared statements, one thread for each core:\n";

@@ -16,6 +16,12 @@ pub trait Users: Send + Sync {
     /// Returns the user with this id. 1 statement.
     async fn user(&self, id: i64) -> Result<Option<Loaded<User>>>;
 
+    /// Returns the user with this id from the second tier of a cache, if that tier is the first to be asked and holds the
+    /// user. No statements.
+    async fn prefetched_user(&self, _id: i64) -> Option<Loaded<User>> {
+        None
+    }
+
     /// Returns the user with this address, in any of its [forms](crate::rules::address), and the password hash. 1
     /// statement.
     async fn credentials(&self, email: &str) -> Result<Option<Credentials>>;

@@ -4,8 +4,9 @@ use axum::extract::State;
 use readthrough::{ConnectionStats, NamespaceStats, RedisStats};
 use serde::Serialize;
 use utoipa::ToSchema;
-use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
+
+use crate::http::openapi::Routes;
 
 use super::state::AdminState;
 use crate::auth::Admin;
@@ -18,8 +19,8 @@ const LOW_HIT_RATE: f64 = 0.60;
 const MIN_READS: u64 = 100;
 
 /// Returns the admin routes.
-pub fn router() -> OpenApiRouter<AdminState> {
-    OpenApiRouter::new().routes(routes!(cache))
+pub fn router() -> Routes<AdminState> {
+    vec![routes!(cache)]
 }
 
 /// The cache of a process.

@@ -4,8 +4,7 @@ pub mod cache;
 pub mod queries;
 mod state;
 
-use utoipa_axum::router::OpenApiRouter;
-
+use crate::http::openapi::Routes;
 use crate::http::route_table::RouteFacts;
 
 pub use state::{AdminContext, AdminState};
@@ -14,6 +13,6 @@ pub use state::{AdminContext, AdminState};
 pub const ROUTES: RouteFacts = RouteFacts::new(&[("GET", "/cache", 1), ("GET", "/queries", 3)]);
 
 /// Returns the routes of this feature.
-pub fn router() -> OpenApiRouter<AdminState> {
-    cache::router().merge(queries::router())
+pub fn router() -> Routes<AdminState> {
+    [cache::router(), queries::router()].concat()
 }

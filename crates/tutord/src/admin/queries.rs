@@ -7,12 +7,12 @@ use querywatch::{Finding, ShapeSnapshot, SlowStatement, Stats, Totals};
 use serde::{Deserialize, Serialize};
 use tutord_core::operations::ServerStatement;
 use utoipa::ToSchema;
-use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::state::AdminState;
 use crate::auth::Admin;
 use crate::http::error::ApiError;
+use crate::http::openapi::Routes;
 use crate::http::pagination::integer;
 use crate::http::query::Query;
 use crate::telemetry::plans::Plan;
@@ -23,8 +23,8 @@ const DEFAULT_LIMIT: i64 = 20;
 const MAX_LIMIT: i64 = 100;
 
 /// Returns the routes of this module.
-pub fn router() -> OpenApiRouter<AdminState> {
-    OpenApiRouter::new().routes(routes!(queries))
+pub fn router() -> Routes<AdminState> {
+    vec![routes!(queries)]
 }
 
 #[derive(Deserialize, utoipa::IntoParams)]

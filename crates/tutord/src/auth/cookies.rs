@@ -41,7 +41,7 @@ pub(super) struct Tokens {
 pub(super) fn access_token(headers: &HeaderMap) -> Option<&str> {
     let cookies = headers.get_all(COOKIE).iter().filter_map(|value| value.to_str().ok());
     let pairs = cookies.flat_map(|value| value.split(';')).filter_map(|cookie| cookie.split_once('='));
-    pairs.filter(|(name, _)| name.trim() == ACCESS).map(|(_, value)| value.trim()).last()
+    pairs.filter(|(name, _)| name.trim() == ACCESS).map(|(_, value)| value.trim()).next_back()
 }
 
 /// Returns the cookies with these tokens and a new CSRF token.

@@ -1,10 +1,13 @@
 //! Authentication extractors.
 
+use std::pin::pin;
+
 use axum::extract::{FromRef, FromRequestParts};
 use axum::http::header::AUTHORIZATION;
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, Method};
 use axum_extra::extract::CookieJar;
+use futures_util::future::join;
 use tutord_core::Timestamp;
 use tutord_core::model::{Identity, Role, TokenHash, User};
 use tutord_core::store::{Loaded, Users};
@@ -23,6 +26,15 @@ pub struct Authenticated(pub Identity);
 #[derive(Debug, Clone)]
 pub struct Verified(pub Identity);
 
+/// Extracts the profile of the logged-in user of a request. Redis returns identity and profile in one round trip.
+#[derive(Debug, Clone)]
+pub struct AuthenticatedProfile(pub Loaded<User>);
+
+/// Extracts the profile of the logged-in user of a request, like [`AuthenticatedProfile`]; requires a verified e-mail
+/// address.
+#[derive(Debug, Clone)]
+pub struct VerifiedProfile(pub Loaded<User>);
+
 /// Extracts the admin of a request; requires a verified e-mail address.
 #[derive(Debug, Clone)]
 pub struct Admin(pub Identity);
@@ -36,9 +48,8 @@ where
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
         let state = AuthState::from_ref(state);
-        let identity = identify(parts, &state).await?;
-        state.http.limits.check(Rule::Other, &Subject::User(identity.user_id)).await?;
-        Ok(Self(identity))
+        let presented = PresentedToken::of(&parts.headers);
+        Ok(Self(authenticate(parts, &state, presented).await?))
     }
 }
 
@@ -52,6 +63,31 @@ where
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
         let Authenticated(identity) = Authenticated::from_request_parts(parts, state).await?;
         if identity.email_verified { Ok(Self(identity)) } else { Err(ApiError::email_not_verified()) }
+    }
+}
+
+impl<S> FromRequestParts<S> for AuthenticatedProfile
+where
+    S: Send + Sync,
+    AuthState: FromRef<S>,
+{
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
+        Ok(Self(authenticate_with_profile(parts, &AuthState::from_ref(state)).await?.1))
+    }
+}
+
+impl<S> FromRequestParts<S> for VerifiedProfile
+where
+    S: Send + Sync,
+    AuthState: FromRef<S>,
+{
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
+        let (identity, user) = authenticate_with_profile(parts, &AuthState::from_ref(state)).await?;
+        if identity.email_verified { Ok(Self(user)) } else { Err(ApiError::email_not_verified()) }
     }
 }
 
@@ -80,8 +116,31 @@ pub(crate) async fn profile(store: &(impl Users + ?Sized), user_id: i64) -> Resu
     store.user(user_id).await?.ok_or_else(ApiError::unauthenticated)
 }
 
-async fn identify(parts: &mut Parts, state: &AuthState) -> Result<Identity, ApiError> {
+/// Returns the user of a token, and counts the request.
+async fn authenticate(
+    parts: &Parts,
+    state: &AuthState,
+    presented: Option<PresentedToken>,
+) -> Result<Identity, ApiError> {
+    let identity = identify(parts, state, presented).await?;
+    state.http.limits.check(Rule::Other, &Subject::User(identity.user_id)).await?;
+    Ok(identity)
+}
+
+/// Returns the user of a token like [`authenticate`], with the profile.
+async fn authenticate_with_profile(parts: &Parts, state: &AuthState) -> Result<(Identity, Loaded<User>), ApiError> {
     let presented = PresentedToken::of(&parts.headers);
+    let prefetched = async { state.store.prefetched_user(presented?.named?).await };
+    let (identity, prefetched) = join(pin!(authenticate(parts, state, presented)), pin!(prefetched)).await;
+    let identity = identity?;
+    let user = match prefetched.filter(|user| user.id == identity.user_id) {
+        Some(user) => user,
+        None => profile(state.store.as_ref(), identity.user_id).await?,
+    };
+    Ok((identity, user))
+}
+
+async fn identify(parts: &Parts, state: &AuthState, presented: Option<PresentedToken>) -> Result<Identity, ApiError> {
     let found = match &presented {
         Some(presented) => state.store.identity(&presented.hash, presented.named).await?,
         None => None,

@@ -15,7 +15,7 @@ mod state;
 mod token;
 
 pub(crate) use identity::profile;
-pub use identity::{Admin, Authenticated, Verified, presented_token};
+pub use identity::{Admin, Authenticated, AuthenticatedProfile, Verified, VerifiedProfile, presented_token};
 pub use mails::Mailer;
 pub(crate) use mails::spawn as spawn_mails;
 pub use pages::pages;

@@ -9,10 +9,9 @@ use serde::{Deserialize, Serialize};
 use tutord_core::Timestamp;
 use tutord_core::model::{Role, User};
 use utoipa::ToSchema;
-use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use super::identity::profile;
+use super::identity::AuthenticatedProfile;
 use super::service::{self, Registration};
 use super::state::AuthState;
 use super::{Authenticated, cookies, token};
@@ -20,6 +19,7 @@ use crate::http::aliases::WithData;
 use crate::http::client_ip::ClientIp;
 use crate::http::error::ApiError;
 use crate::http::json::{Json, OptionalJson, trimmed, trimmed_nfc};
+use crate::http::openapi::Routes;
 use crate::http::query::Query;
 use crate::http::rate_limit::{Rule, Subject};
 use crate::http::route_table::{Budget, RouteFacts};
@@ -53,22 +53,23 @@ const BUDGETS: &[Budget] = &[
 pub const ROUTES: RouteFacts = RouteFacts::new(BUDGETS);
 
 /// The routes of this feature.
-pub fn router() -> OpenApiRouter<AuthState> {
-    OpenApiRouter::new()
-        .routes(routes!(register))
-        .routes(routes!(login))
-        .routes(routes!(logout))
-        .routes(routes!(refresh))
-        .routes(routes!(me))
-        .routes(routes!(verify_email))
-        .routes(routes!(resend_verification))
-        .routes(routes!(request_reset))
-        .routes(routes!(confirm_reset))
-        .routes(routes!(oauth_github))
-        .routes(routes!(oauth_google))
-        .routes(routes!(oauth_github_callback))
-        .routes(routes!(oauth_google_callback))
-        .routes(routes!(oauth_exchange))
+pub fn router() -> Routes<AuthState> {
+    vec![
+        routes!(register),
+        routes!(login),
+        routes!(logout),
+        routes!(refresh),
+        routes!(me),
+        routes!(verify_email),
+        routes!(resend_verification),
+        routes!(request_reset),
+        routes!(confirm_reset),
+        routes!(oauth_github),
+        routes!(oauth_google),
+        routes!(oauth_github_callback),
+        routes!(oauth_google_callback),
+        routes!(oauth_exchange),
+    ]
 }
 
 #[derive(Deserialize, Validate, ToSchema)]
@@ -301,11 +302,7 @@ async fn refresh(
 
 /// Returns the user of the access token.
 #[utoipa::path(get, path = "/me", tag = "auth", responses((status = 200, body = MeResponse), (status = 401)))]
-async fn me(
-    State(state): State<AuthState>,
-    Authenticated(identity): Authenticated,
-) -> Result<axum::Json<MeResponse>, ApiError> {
-    let user = profile(state.store.as_ref(), identity.user_id).await?;
+async fn me(AuthenticatedProfile(user): AuthenticatedProfile) -> Result<axum::Json<MeResponse>, ApiError> {
     let user = CurrentUser {
         id: user.id,
         email: user.email.clone(),

@@ -7,7 +7,6 @@ use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
 use tutord_core::model::Order;
 use tutord_core::{List, PageRequest};
-use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::dto::{
@@ -20,6 +19,7 @@ use super::{service, stream};
 use crate::auth::Verified;
 use crate::http::error::ApiError;
 use crate::http::json::Json;
+use crate::http::openapi::Routes;
 use crate::http::pagination::{Bounds, PageParams};
 use crate::http::path::Id;
 use crate::http::query::Query;
@@ -61,13 +61,8 @@ pub const ROUTES: RouteFacts = RouteFacts {
 };
 
 /// The routes of this feature.
-pub fn router() -> OpenApiRouter<ChatState> {
-    OpenApiRouter::new()
-        .routes(routes!(list, create))
-        .routes(routes!(read, rename, delete))
-        .routes(routes!(retry))
-        .routes(routes!(send))
-        .routes(routes!(send_streaming))
+pub fn router() -> Routes<ChatState> {
+    vec![routes!(list, create), routes!(read, rename, delete), routes!(retry), routes!(send), routes!(send_streaming)]
 }
 
 #[derive(Deserialize, utoipa::IntoParams)]

@@ -6,7 +6,6 @@ use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
 use tutord_core::List;
 use tutord_core::model::ExerciseStatus;
-use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::dto::{
@@ -16,9 +15,10 @@ use super::dto::{
 };
 use super::service;
 use super::state::ExercisesState;
-use crate::auth::Verified;
+use crate::auth::{Verified, VerifiedProfile};
 use crate::http::error::ApiError;
 use crate::http::json::{Json, OptionalJson};
+use crate::http::openapi::Routes;
 use crate::http::pagination::{Bounds, PageParams, integer};
 use crate::http::path::Id;
 use crate::http::query::Query;
@@ -74,19 +74,20 @@ pub const ROUTES: RouteFacts = RouteFacts {
 };
 
 /// The routes of this feature.
-pub fn router() -> OpenApiRouter<ExercisesState> {
-    OpenApiRouter::new()
-        .routes(routes!(daily))
-        .routes(routes!(history))
-        .routes(routes!(generate))
-        .routes(routes!(performance))
-        .routes(routes!(analyze))
-        .routes(routes!(adjust))
-        .routes(routes!(read))
-        .routes(routes!(submit))
-        .routes(routes!(hint))
-        .routes(routes!(complete))
-        .routes(routes!(skip))
+pub fn router() -> Routes<ExercisesState> {
+    vec![
+        routes!(daily),
+        routes!(history),
+        routes!(generate),
+        routes!(performance),
+        routes!(analyze),
+        routes!(adjust),
+        routes!(read),
+        routes!(submit),
+        routes!(hint),
+        routes!(complete),
+        routes!(skip),
+    ]
 }
 
 /// Returns the exercise of the student's local day; repeated requests return the same one.
@@ -94,9 +95,9 @@ pub fn router() -> OpenApiRouter<ExercisesState> {
     responses((status = 200, body = DailyResponse), (status = 401), (status = 403), (status = 404, description = "the student has started every exercise")))]
 async fn daily(
     State(state): State<ExercisesState>,
-    Verified(identity): Verified,
+    VerifiedProfile(student): VerifiedProfile,
 ) -> Result<axum::Json<DailyResponse>, ApiError> {
-    let (assigned, is_new) = service::daily(&state, &identity).await?;
+    let (assigned, is_new) = service::daily(&state, &student).await?;
     Ok(axum::Json(DailyResponse::new(assigned, is_new)))
 }
 
@@ -221,10 +222,10 @@ async fn performance(
     responses((status = 200, body = AnalysisResponse), (status = 401), (status = 403)))]
 async fn analyze(
     State(state): State<ExercisesState>,
-    Verified(identity): Verified,
+    VerifiedProfile(student): VerifiedProfile,
 ) -> Result<axum::Json<AnalysisResponse>, ApiError> {
-    let analysis = service::analyze(&state, &identity).await?;
-    Ok(axum::Json(AnalysisResponse::new(identity.user_id, analysis)))
+    let analysis = service::analyze(&state, &student).await?;
+    Ok(axum::Json(AnalysisResponse::new(student.id, analysis)))
 }
 
 /// Sets the difficulty of future daily exercises.

@@ -51,16 +51,15 @@ fn allowed<T>(transition: Transition<T>, action: &str) -> Result<T, ApiError> {
 }
 
 /// Returns the daily exercise of the student. The first request of a day chooses it.
-pub(super) async fn daily(state: &ExercisesState, identity: &Identity) -> Result<(AssignedExercise, bool), ApiError> {
-    let student = profile(state.store.as_ref(), identity.user_id).await?;
-    let moment = moment(&student);
+pub(super) async fn daily(state: &ExercisesState, student: &User) -> Result<(AssignedExercise, bool), ApiError> {
+    let moment = moment(student);
     if let Some(newest) = state.store.newest_daily(student.id).await?
         && daily_date(Some(newest.dated), moment.at, &moment.zone).is_none()
     {
         return Ok((newest.assigned, false));
     }
     for _ in 0..CHOICES {
-        let chosen = daily::choose(state, &student, moment.day).await?.ok_or_else(none_left)?;
+        let chosen = daily::choose(state, student, moment.day).await?.ok_or_else(none_left)?;
         if let Some(assigned) = state.store.assign_daily(student.id, &moment, &chosen).await? {
             return Ok(assigned);
         }
@@ -196,9 +195,8 @@ pub(super) async fn performance(
     Ok(difficulty::performance(&state.store.ended_exercises(identity.user_id, limit).await?))
 }
 
-pub(super) async fn analyze(state: &ExercisesState, identity: &Identity) -> Result<Analysis, ApiError> {
-    let student = profile(state.store.as_ref(), identity.user_id).await?;
-    let current = daily::difficulty_of(state, &student).await?;
+pub(super) async fn analyze(state: &ExercisesState, student: &User) -> Result<Analysis, ApiError> {
+    let current = daily::difficulty_of(state, student).await?;
     let ended = state.store.ended_exercises(student.id, ANALYZED).await?;
     let of_difficulty: Vec<HistoryItem> = ended.into_iter().filter(|item| item.difficulty == current).collect();
     let performance = difficulty::performance(&of_difficulty);

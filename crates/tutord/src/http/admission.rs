@@ -22,10 +22,9 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use axum::http::Method;
-use moka::sync::Cache;
-
 use super::clock;
+use super::confirmed_sessions::ConfirmedSessions;
+use axum::http::Method;
 
 /// The queueing delay at which the server counts as overloaded.
 const TARGET: Duration = Duration::from_millis(100);
@@ -55,9 +54,6 @@ const MIN_IN_FLIGHT: usize = 256;
 const DECAY: f64 = 0.999;
 /// The number of requests in flight for each core that do not wait for each other.
 const IN_FLIGHT_PER_CORE: usize = 8;
-/// The maximum number of sessions remembered as confirmed, and the time for which they are.
-const SESSIONS: u64 = 100_000;
-const SESSION_TTL: Duration = Duration::from_mins(10);
 
 /// The priority of a request, highest first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -229,7 +225,7 @@ pub struct Admission {
     enabled: bool,
     /// The state of each [`Access`].
     lanes: [Lane; 2],
-    sessions: Cache<[u8; 32], ()>,
+    sessions: ConfirmedSessions,
 }
 
 tokio::task_local! {
@@ -265,11 +261,7 @@ impl Admission {
     /// Creates the admission control, which admits all requests until the server is overloaded, or always if not
     /// enabled.
     pub fn new(enabled: bool) -> Arc<Self> {
-        Arc::new(Self {
-            enabled,
-            lanes: [Lane::new(), Lane::new()],
-            sessions: Cache::builder().max_capacity(SESSIONS).time_to_live(SESSION_TTL).build(),
-        })
+        Arc::new(Self { enabled, lanes: [Lane::new(), Lane::new()], sessions: ConfirmedSessions::new() })
     }
 
     const fn lane(&self, access: Access) -> &Lane {
@@ -278,15 +270,15 @@ impl Admission {
 
     /// Records that a token belongs to a session.
     pub(crate) fn confirm(&self, token: [u8; 32]) {
-        if self.enabled && !self.sessions.contains_key(&token) {
-            self.sessions.insert(token, ());
+        if self.enabled {
+            self.sessions.confirm(&token);
         }
     }
 
     /// Returns the priority of a request by the hash of its token.
     pub(crate) fn priority(&self, token: Option<[u8; 32]>) -> Priority {
         match token {
-            Some(token) if self.sessions.contains_key(&token) => Priority::Session,
+            Some(token) if self.sessions.contains(&token) => Priority::Session,
             Some(_) => Priority::Token,
             None => Priority::Anonymous,
         }

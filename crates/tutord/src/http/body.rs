@@ -53,7 +53,7 @@ impl IntoResponseParts for FailureFlag {
 /// Proxies are instructed to forward it unbuffered.
 ///
 /// Bodies of known size are already complete and stay unchanged.
-pub(super) fn supervise(response: Response, route: impl FnOnce() -> String, requests: &Requests) -> Response {
+pub(super) fn supervise(response: Response, route: &str, requests: &Requests) -> Response {
     if response.body().size_hint().exact().is_some() {
         return response;
     }
@@ -66,7 +66,7 @@ pub(super) fn supervise(response: Response, route: impl FnOnce() -> String, requ
         headers.entry(CACHE_CONTROL).or_insert(DOWNLOAD_CACHING);
     }
     let failure = parts.extensions.remove::<FailureFlag>().unwrap_or_default();
-    let (route, requests) = (route(), requests.clone());
+    let (route, requests) = (route.to_owned(), requests.clone());
     requests.expect_body(&route);
     let body = Supervised { body: Some(body.into_data_stream()), failure, route, requests, span: Span::current() };
     Response::from_parts(parts, Body::from_stream(body))

@@ -14,14 +14,11 @@ pub(super) const PREFIXES: [&str; 5] = ["/api/users", "/api/v1/users", "/api/cha
 /// Private, because the response belongs to one student; no-cache, because clients must revalidate it.
 const PRIVATE: HeaderValue = HeaderValue::from_static("private, no-cache");
 
-/// Adds a strong ETag to JSON responses: the hash of the uncompressed bytes.
-pub(super) async fn tag<F: Future<Output = Response>>(request: Request, next: impl FnOnce(Request) -> F) -> Response {
-    let applies =
-        request.method() == Method::GET && PREFIXES.iter().any(|prefix| request.uri().path().starts_with(prefix));
-    let response = next(request).await;
+/// Adds a strong ETag to a JSON response: the hash of the uncompressed bytes.
+pub(super) async fn tag(response: Response) -> Response {
     let is_json =
         response.headers().get(CONTENT_TYPE).is_some_and(|kind| kind.as_bytes().starts_with(b"application/json"));
-    if !applies || !is_json || response.status() != StatusCode::OK {
+    if !is_json || response.status() != StatusCode::OK {
         return response;
     }
     // A stream has no known size, and is not held back to be hashed.

@@ -1,31 +1,41 @@
 //! The middleware of all routes.
+//!
+//! One layer with one future: axum clones and boxes each layer of each route for every request.
 
 use std::any::Any;
+use std::convert::Infallible;
+use std::panic::AssertUnwindSafe;
+use std::pin::pin;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
-use axum::extract::{DefaultBodyLimit, MatchedPath, Request, State};
+use axum::Router;
+use axum::body::HttpBody as _;
+use axum::extract::{DefaultBodyLimit, Request};
 use axum::http::header::{
-    AUTHORIZATION, CACHE_CONTROL, CONTENT_DISPOSITION, CONTENT_SECURITY_POLICY, CONTENT_TYPE, ETAG, REFERRER_POLICY,
-    RETRY_AFTER, SET_COOKIE, STRICT_TRANSPORT_SECURITY, X_CONTENT_TYPE_OPTIONS, X_FRAME_OPTIONS,
+    ACCEPT_ENCODING, AUTHORIZATION, CACHE_CONTROL, CONTENT_DISPOSITION, CONTENT_ENCODING, CONTENT_RANGE,
+    CONTENT_SECURITY_POLICY, CONTENT_TYPE, ETAG, ORIGIN, REFERRER_POLICY, RETRY_AFTER, SET_COOKIE,
+    STRICT_TRANSPORT_SECURITY, VARY, X_CONTENT_TYPE_OPTIONS, X_FRAME_OPTIONS,
 };
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
-use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
-use axum::{Extension, Router};
+use futures_util::FutureExt as _;
+use futures_util::future::{BoxFuture, Either};
 use querywatch::{RoundTrips, Scope};
-use tower::ServiceBuilder;
-use tower_http::catch_panic::CatchPanicLayer;
+use tower::{Layer as _, Service, ServiceExt as _, service_fn};
 use tower_http::compression::CompressionLayer;
+use tower_http::compression::predicate::{DefaultPredicate, Predicate as _};
 use tower_http::cors::CorsLayer;
-use tracing::Instrument;
+use tracing::{Instrument as _, Span};
 
 use super::body;
 use super::client_ip;
 use super::error::{ApiError, reports_failure};
 use super::etag::{self, Conditions};
 use super::request_id;
-use super::route::{Route, UNMATCHED};
+use super::requests::RouteCounts;
+use super::route::{Route, Routes, UNMATCHED};
 use super::route_table::RouteTable;
 use super::settings::HttpSettings;
 use super::state::HttpState;
@@ -43,150 +53,301 @@ pub(super) struct BodyLimit {
 
 const NOT_KEPT: HeaderValue = HeaderValue::from_static("no-store");
 const API_POLICY: HeaderValue = HeaderValue::from_static("default-src 'none'; frame-ancestors 'none'");
+const VARY_BY_CODING: HeaderValue = HeaderValue::from_static("accept-encoding");
+/// The length in bytes from which the compression layer compresses.
+const MIN_COMPRESSED: u64 = 32;
+/// The number of headers of a usual response.
+pub(super) const HEADERS: usize = 12;
 
 /// The state of the middleware.
-#[derive(Clone)]
-struct Middleware {
+struct Shared {
     http: HttpState,
-    routes: Arc<RouteTable>,
+    routes: Routes,
+    cors: CorsLayer,
+    /// The headers that `cors` adds to the response to a request without an origin.
+    without_origin: HeaderMap,
+    body_limit: BodyLimit,
+    uses_tls: bool,
 }
 
-/// Adds the shared layers to the routes. A request passes them in this order.
-///
-/// All of them form one router layer, because each layer boxes every route once more.
+/// Adds the shared middleware to the routes.
 pub fn wrap(router: Router, http: &HttpState, routes: Arc<RouteTable>) -> Router {
     let settings = &http.settings;
-    let state = Middleware { http: http.clone(), routes };
-    let layers = ServiceBuilder::new()
-        .layer(from_fn_with_state(state.clone(), request_context))
-        .layer(cors(settings))
-        // Inside the headers, the log and the request id, so that a response after a panic has them too.
-        .layer(CatchPanicLayer::custom(panicked))
-        // Does not compress event streams and small responses.
-        .layer(CompressionLayer::new())
+    let cors = cors(settings);
+    let shared = Arc::new(Shared {
+        http: http.clone(),
+        routes: Routes::new(routes),
+        without_origin: headers_without_origin(&cors),
+        cors,
         // A little less than the request timeout, so that a slow body is the client's error and not the server's.
-        .layer(Extension(BodyLimit { bytes: settings.max_body_bytes, time: settings.request_timeout() * 9 / 10 }))
-        .layer(DefaultBodyLimit::max(settings.max_body_bytes))
-        .layer(from_fn_with_state(state, within_compression));
+        body_limit: BodyLimit { bytes: settings.max_body_bytes, time: settings.request_timeout() * 9 / 10 },
+        uses_tls: settings.uses_tls(),
+    });
     router
         .fallback(async || ApiError::not_found("path"))
         .method_not_allowed_fallback(async || ApiError::method_not_allowed())
-        .layer(layers)
+        .layer(tower::layer::layer_fn(move |inner| Middleware { inner, shared: Arc::clone(&shared) }))
 }
 
-/// The layers before compression: streams are wrapped, because the compression polls them past their end, and bytes are
-/// hashed.
-async fn within_compression(State(state): State<Middleware>, request: Request, next: Next) -> Response {
-    let route = Route::of(&request);
-    let is_head = request.method() == Method::HEAD;
-    let response = etag::tag(request, |request| timeout(&state, request, next)).await;
+/// A route with the middleware around it.
+#[derive(Clone)]
+struct Middleware<S> {
+    inner: S,
+    shared: Arc<Shared>,
+}
+
+impl<S> Service<Request> for Middleware<S>
+where
+    S: Service<Request, Response = Response, Error = Infallible> + Clone + Send + 'static,
+    S::Future: Send + 'static,
+{
+    type Response = Response;
+    type Error = Infallible;
+    type Future = BoxFuture<'static, Result<Response, Infallible>>;
+
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        self.inner.poll_ready(context)
+    }
+
+    fn call(&mut self, mut request: Request) -> Self::Future {
+        let shared = Arc::clone(&self.shared);
+        client_ip::log_untrusted_proxy(&shared.http, &request);
+        let id = request_id::of(request.headers());
+        let exchange = Exchange::begin(&shared, &id, &request);
+        let answer = match head_limits::check(&request) {
+            Ok(()) => {
+                encoding::accept_identity(request.headers_mut());
+                Either::Left(self.answer(request, &exchange.route))
+            }
+            Err(error) => Either::Right(async { error.into_response() }),
+        };
+        let id_header = HeaderValue::from_str(&id);
+        let served = async move {
+            let answer = pin!(answer);
+            let mut response = exchange.run(&shared.http, answer).await;
+            let headers = response.headers_mut();
+            if let Ok(id) = id_header {
+                headers.insert(request_id::HEADER, id);
+            }
+            security_headers(headers, shared.uses_tls);
+            Ok(response)
+        };
+        Box::pin(request_id::serve(id, served))
+    }
+}
+
+impl<S> Middleware<S>
+where
+    S: Service<Request, Response = Response, Error = Infallible> + Clone + Send + 'static,
+    S::Future: Send + 'static,
+{
+    /// Calls the route, with CORS, compression and a response instead of a panic.
+    fn answer(&mut self, mut request: Request, route: &Arc<Route>) -> impl Future<Output = Response> + Send + use<S> {
+        let shared = Arc::clone(&self.shared);
+        let (route, is_head) = (Arc::clone(route), request.method() == Method::HEAD);
+        if !request.method().is_safe() {
+            request.extensions_mut().insert(shared.body_limit);
+            DefaultBodyLimit::max(shared.body_limit.bytes).apply(&mut request);
+        }
+        let headers = request.headers();
+        if request.method() != Method::OPTIONS
+            && !headers.contains_key(ORIGIN)
+            && !headers.contains_key(ACCEPT_ENCODING)
+        {
+            // Boxed: each async function around a future holds it twice.
+            let answer = self.inner.call(request).boxed();
+            return Either::Left(async move {
+                let answer = async {
+                    let mut response = within_compression(&shared, &route, is_head, answer).await;
+                    add_headers_of_compression(&mut response);
+                    response
+                };
+                let answer = AssertUnwindSafe(pin!(answer)).catch_unwind().await;
+                let mut response = answer.unwrap_or_else(|payload| panicked(&*payload));
+                add_headers_of_cors(&shared.without_origin, response.headers_mut());
+                response
+            });
+        }
+        let inner = self.inner.clone();
+        let cors = shared.cors.clone();
+        let respond = service_fn(move |request| {
+            let (shared, route, mut inner) = (Arc::clone(&shared), Arc::clone(&route), inner.clone());
+            async move { Ok::<_, Infallible>(within_compression(&shared, &route, is_head, inner.call(request)).await) }
+        });
+        let compressed = service_fn(move |request| {
+            // Does not compress event streams and small responses.
+            let answer = CompressionLayer::new().layer(respond.clone()).oneshot(request);
+            async move {
+                let response = AssertUnwindSafe(answer).catch_unwind().await;
+                // A response after a panic has the headers of CORS, too.
+                Ok::<_, Infallible>(match response {
+                    Ok(Ok(response)) => response.map(axum::body::Body::new),
+                    Ok(Err(never)) => match never {},
+                    Err(payload) => panicked(&*payload),
+                })
+            }
+        });
+        // Boxed, so that the future of the requests above is small.
+        Either::Right(cors.layer(compressed).oneshot(request).map(|Ok(response)| response).boxed())
+    }
+}
+
+/// Adds the header that the compression adds to the response to a request without codings.
+fn add_headers_of_compression(response: &mut Response) {
+    let headers = response.headers();
+    // The predicate accepts JSON of this length; to ask it takes longer.
+    let is_long_json = headers.get(CONTENT_TYPE).is_some_and(|kind| kind == "application/json")
+        && response.body().size_hint().lower() >= MIN_COMPRESSED;
+    let is_compressible = !headers.contains_key(CONTENT_ENCODING)
+        && !headers.contains_key(CONTENT_RANGE)
+        && (is_long_json || DefaultPredicate::new().should_compress(response));
+    if is_compressible {
+        response.headers_mut().append(VARY, VARY_BY_CODING);
+    }
+}
+
+/// Adds the headers that CORS adds to the response to a request without an origin.
+fn add_headers_of_cors(added: &HeaderMap, headers: &mut HeaderMap) {
+    headers.reserve(HEADERS.saturating_sub(headers.len()));
+    for (name, value) in added {
+        if name == VARY {
+            headers.append(name, value.clone());
+        } else {
+            headers.insert(name, value.clone());
+        }
+    }
+}
+
+/// Returns the headers that CORS adds to the response to a request without an origin.
+fn headers_without_origin(cors: &CorsLayer) -> HeaderMap {
+    let empty = service_fn(async |_: Request| Ok::<_, Infallible>(Response::<axum::body::Body>::default()));
+    // Nothing waits.
+    let response = cors.layer(empty).oneshot(Request::default()).now_or_never();
+    response.map(|Ok(response)| response.into_parts().0.headers).unwrap_or_default()
+}
+
+/// Awaits the route. Streams are wrapped, because the compression polls them past their end, and bytes are hashed.
+async fn within_compression(
+    shared: &Shared,
+    route: &Route,
+    is_head: bool,
+    answer: impl Future<Output = Result<Response, Infallible>>,
+) -> Response {
+    let mut response = timeout(shared, route, answer).await;
+    if route.has_etag {
+        response = etag::tag(response).await;
+    }
     // The body of a response to HEAD is not sent.
-    if is_head { response } else { body::supervise(response, || route.name(), &state.http.requests) }
+    if is_head { response } else { body::supervise(response, &route.name, &shared.http.requests) }
 }
 
 /// Applies the request timeout, except to routes that wait for the model, and ends all requests at the shutdown
 /// deadline. The response of a stream begins at once.
-async fn timeout(state: &Middleware, request: Request, next: Next) -> Response {
-    let awaits_model =
-        request.extensions().get::<MatchedPath>().is_some_and(|path| state.routes.awaits_model(path.as_str()));
+async fn timeout(
+    shared: &Shared,
+    route: &Route,
+    answer: impl Future<Output = Result<Response, Infallible>>,
+) -> Response {
     let limit = async {
-        if awaits_model {
+        if route.awaits_model {
             std::future::pending::<()>().await;
         } else {
-            tokio::time::sleep(state.http.settings.request_timeout()).await;
+            tokio::time::sleep(shared.http.settings.request_timeout()).await;
         }
     };
     tokio::select! {
         biased;
-        response = next.run(request) => response,
+        response = answer.map(|Ok(response)| response) => response,
         () = limit => ApiError::overloaded("the request timed out").into_response(),
-        () = state.http.streams_end.cancelled() => ApiError::overloaded("the server is shutting down").into_response(),
+        () = shared.http.streams_end.cancelled() => ApiError::overloaded("the server is shutting down").into_response(),
     }
 }
 
-/// Adds a request id, a log line and security headers to every response.
-async fn request_context(State(state): State<Middleware>, request: Request, next: Next) -> Response {
-    client_ip::log_untrusted_proxy(&state.http, &request);
-    let id = request_id::of(request.headers());
-    let mut response = request_id::serve(Arc::clone(&id), trace(&state, &id, request, next)).await;
-    let headers = response.headers_mut();
-    if let Ok(value) = HeaderValue::from_str(&id) {
-        headers.insert(request_id::HEADER, value);
-    }
-    security_headers(headers, state.http.settings.uses_tls());
-    response
+/// A request and its response in the log, the metrics and the watch.
+struct Exchange {
+    began: Instant,
+    route: Arc<Route>,
+    span: Span,
+    scope: Scope,
+    conditions: Conditions,
 }
 
-async fn trace(state: &Middleware, id: &str, mut request: Request, next: Next) -> Response {
-    let http = &state.http;
-    let began = Instant::now();
-    let route = Route::of(&request);
-    let name = route.name();
-    let (method, path) = (route.method, route.path());
-    #[cfg(not(feature = "otlp"))]
-    let span = tracing::info_span!("request", request_id = id, method, route = path);
-    #[cfg(feature = "otlp")]
-    let span =
-        tracing::info_span!("request", request_id = id, method, route = path, otel.name = name, otel.kind = "server");
-    // Unknown methods have no budget.
-    let known = state.routes.budget(request.method(), path);
-    let mut scope = Scope::new(&http.watch, &name).request_id(id);
-    if let Some(trace) = trace_context::traceparent(request.headers()) {
-        scope = scope.traceparent(trace);
+impl Exchange {
+    fn begin(shared: &Shared, id: &str, request: &Request) -> Self {
+        let began = Instant::now();
+        let route = shared.routes.of(request);
+        let (method, path) = (route.method, &*route.path);
+        #[cfg(not(feature = "otlp"))]
+        let span = tracing::info_span!("request", request_id = id, method, route = path);
         #[cfg(feature = "otlp")]
-        trace_context::continue_trace(&span, trace);
-    }
-    if let Some(statements) = known {
-        scope = scope.budget(statements);
-    }
-    let conditions = Conditions::of(&request);
-    let answer = async {
-        if let Err(error) = head_limits::check(&request) {
-            return error.into_response();
-        }
-        encoding::accept_identity(request.headers_mut());
-        next.run(request).await
-    };
-    let (mut response, report) = scope.run(answer.instrument(span.clone())).await;
-    conditions.apply(&mut response);
-    let (status, issued, took) = (response.status(), report.statements, began.elapsed());
-    let RoundTrips { total, sequential, .. } = report.round_trips;
-    // Count rejected methods together, not as routes of their own.
-    let counted = if status == StatusCode::METHOD_NOT_ALLOWED { UNMATCHED } else { &name };
-    http.requests.count(counted, status, took);
-    #[cfg(feature = "otlp")]
-    trace_context::record_status(&span, status);
-    let (latency_ms, is_failed) = (milliseconds(took), reports_failure(&response));
-    span.in_scope(|| {
-        if is_failed {
-            tracing::error!(
-                status = status.as_u16(),
-                latency_ms,
-                statements = issued,
-                round_trips = sequential,
-                "answered"
-            );
-        } else {
-            tracing::info!(
-                status = status.as_u16(),
-                latency_ms,
-                statements = issued,
-                round_trips = sequential,
-                "answered"
-            );
-        }
-    });
-    if http.settings.server_timing {
-        let db = milliseconds(report.db_time);
-        let timing = format!(
-            "total;dur={latency_ms}, db;dur={db}, db_queries;desc=\"{issued}\", \
-             db_round_trips;desc=\"{total}\", db_sequential;desc=\"{sequential}\""
+        let span = tracing::info_span!(
+            "request",
+            request_id = id,
+            method,
+            route = path,
+            otel.name = &*route.name,
+            otel.kind = "server"
         );
-        if let Ok(value) = HeaderValue::from_str(&timing) {
-            response.headers_mut().insert(HeaderName::from_static("server-timing"), value);
+        let mut scope = Scope::new(&shared.http.watch, &route.name).request_id(id);
+        if let Some(trace) = trace_context::traceparent(request.headers()) {
+            scope = scope.traceparent(trace);
+            #[cfg(feature = "otlp")]
+            trace_context::continue_trace(&span, trace);
         }
+        // Unknown methods have no budget.
+        if let Some(statements) = route.budget {
+            scope = scope.budget(statements);
+        }
+        Self { began, conditions: Conditions::of(request), route, span, scope }
     }
-    response
+
+    /// Awaits the response within the span and the scope, and records it.
+    async fn run(self, http: &HttpState, answer: impl Future<Output = Response>) -> Response {
+        let Self { began, route, span, scope, conditions } = self;
+        let (mut response, report) = scope.run(answer.instrument(span.clone())).await;
+        conditions.apply(&mut response);
+        let (status, issued, ended) = (response.status(), report.statements, Instant::now());
+        let RoundTrips { total, sequential, .. } = report.round_trips;
+        if status == StatusCode::METHOD_NOT_ALLOWED {
+            // Count rejected methods together, not as routes of their own.
+            http.requests.count(UNMATCHED, &RouteCounts::default(), status, began, ended);
+        } else {
+            http.requests.count(&route.name, &route.counts, status, began, ended);
+        }
+        #[cfg(feature = "otlp")]
+        trace_context::record_status(&span, status);
+        let (latency_ms, is_failed) = (milliseconds(ended - began), reports_failure(&response));
+        span.in_scope(|| {
+            if is_failed {
+                tracing::error!(
+                    status = status.as_u16(),
+                    latency_ms,
+                    statements = issued,
+                    round_trips = sequential,
+                    "answered"
+                );
+            } else {
+                tracing::info!(
+                    status = status.as_u16(),
+                    latency_ms,
+                    statements = issued,
+                    round_trips = sequential,
+                    "answered"
+                );
+            }
+        });
+        if http.settings.server_timing {
+            let db = milliseconds(report.db_time);
+            let timing = format!(
+                "total;dur={latency_ms}, db;dur={db}, db_queries;desc=\"{issued}\", \
+                 db_round_trips;desc=\"{total}\", db_sequential;desc=\"{sequential}\""
+            );
+            if let Ok(value) = HeaderValue::from_str(&timing) {
+                response.headers_mut().insert(HeaderName::from_static("server-timing"), value);
+            }
+        }
+        response
+    }
 }
 
 /// Rounds to microseconds.
@@ -228,9 +389,8 @@ fn cors(settings: &HttpSettings) -> CorsLayer {
         .max_age(Duration::from_secs(600))
 }
 
-#[expect(clippy::needless_pass_by_value, reason = "the signature is tower-http's")]
-fn panicked(payload: Box<dyn Any + Send + 'static>) -> Response {
-    ApiError::internal(&format_args!("panic: {}", body::panic_message(&*payload))).into_response()
+fn panicked(payload: &(dyn Any + Send)) -> Response {
+    ApiError::internal(&format_args!("panic: {}", body::panic_message(payload))).into_response()
 }
 
 #[cfg(test)]
@@ -304,6 +464,36 @@ mod tests {
         assert_eq!(body["error"]["code"], "INTERNAL_SERVER_ERROR");
         let details = serde_json::json!({"request_id": headers["x-request-id"].to_str().unwrap()});
         assert_eq!(body["error"]["details"], details, "nothing but the request's id");
+    }
+
+    /// Most requests pass neither the layer of CORS nor that of compression.
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_response_has_the_same_headers_with_and_without_the_layers() {
+        let http = http();
+        let routes = Router::new()
+            .route("/json", get(async || axum::Json(vec![1; 100])))
+            .route("/short-json", get(async || axum::Json(1)))
+            .route("/short", get(async || "a"))
+            .route("/coded", get(async || ([(CONTENT_ENCODING, "br"), (VARY, "cookie")], "a".repeat(100))))
+            .route("/panics", get(async || -> () { panic!("secret") }));
+        for path in ["/json", "/short-json", "/short", "/coded", "/panics", "/unknown"] {
+            let mut seen = Vec::new();
+            for (name, value) in [("accept", "*/*"), ("accept-encoding", "identity"), ("origin", "http://elsewhere")] {
+                let request = Request::get(path).header("host", "localhost").header(name, value);
+                let response =
+                    wrapped(routes.clone(), &http).oneshot(request.body(Body::empty()).unwrap()).await.unwrap();
+                let mut headers: Vec<_> = response
+                    .headers()
+                    .iter()
+                    .filter(|(name, _)| **name != request_id::HEADER)
+                    .map(|(name, value)| (name.to_string(), value.clone()))
+                    .collect();
+                headers.sort();
+                seen.push((response.status(), headers));
+            }
+            assert!(seen[0].1.iter().any(|(name, value)| name == "vary" && value == "origin"), "{:?}", seen[0]);
+            assert!(seen[0] == seen[1] && seen[0] == seen[2], "{path}: {seen:#?}");
+        }
     }
 
     /// Log lines as they are written.

@@ -6,6 +6,7 @@ pub mod body;
 pub mod bounded;
 pub mod client_ip;
 mod clock;
+mod confirmed_sessions;
 pub mod connection_limits;
 pub mod connections;
 mod encoding;

@@ -71,30 +71,35 @@ impl Default for Recent {
     }
 }
 
+/// The recent requests of one route.
+#[derive(Debug)]
+pub(super) struct RecentRoute(Arc<Mutex<Window>>);
+
 impl Recent {
-    pub(crate) fn record(&self, route: &str, status: StatusCode, took: Duration) {
-        let at = self.began.elapsed();
+    pub(super) fn record(&self, route: &RecentRoute, status: StatusCode, ended: Instant, took: Duration) {
+        let at = ended.saturating_duration_since(self.began);
         lock(&self.all).record(at, status, took);
-        lock(&self.route(route)).record(at, status, took);
+        lock(&route.0).record(at, status, took);
     }
 
     /// Counts a response as failed that was recorded as answered when its head was sent.
     pub(crate) fn record_failed_body(&self, route: &str) {
         let at = self.began.elapsed();
         lock(&self.all).newest(at).failed += 1;
-        lock(&self.route(route)).newest(at).failed += 1;
+        lock(&self.route(route).0).newest(at).failed += 1;
     }
 
-    fn route(&self, route: &str) -> Arc<Mutex<Window>> {
+    /// Returns the requests of a route.
+    pub(super) fn route(&self, route: &str) -> RecentRoute {
         let routes = self.routes.read().unwrap_or_else(PoisonError::into_inner);
         if let Some(window) = routes.get(route) {
-            return Arc::clone(window);
+            return RecentRoute(Arc::clone(window));
         }
         drop(routes);
         let mut routes = self.routes.write().unwrap_or_else(PoisonError::into_inner);
         let name = if routes.len() < MAX_ROUTES { route } else { OTHERS };
         let new = || Arc::new(Mutex::new(Window::new(BY_ROUTE)));
-        Arc::clone(routes.entry(name.to_owned()).or_insert_with(new))
+        RecentRoute(Arc::clone(routes.entry(name.to_owned()).or_insert_with(new)))
     }
 
     /// Returns the statistics of all requests of the window.
@@ -287,7 +292,7 @@ mod tests {
     fn routes_are_bounded() {
         let recent = Recent::default();
         for route in 0..MAX_ROUTES + 50 {
-            recent.record(&route.to_string(), StatusCode::OK, Duration::ZERO);
+            recent.record(&recent.route(&route.to_string()), StatusCode::OK, Instant::now(), Duration::ZERO);
         }
         let routes = recent.by_route();
         assert_eq!(routes.len(), MAX_ROUTES + 1);

@@ -22,13 +22,22 @@ pub fn current() -> Option<Arc<str>> {
 pub(super) fn of(headers: &HeaderMap) -> Arc<str> {
     match headers.get(&HEADER).and_then(|value| value.to_str().ok()).filter(|id| is_sane(id)) {
         Some(id) => id.into(),
-        None => format!("{:032x}", rand::random::<u128>()).into(),
+        None => std::str::from_utf8(&random()).unwrap_or_default().into(),
     }
 }
 
+/// Returns 32 random hexadecimal digits.
+fn random() -> [u8; 32] {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    let bytes = rand::random::<u128>().to_be_bytes();
+    std::array::from_fn(|index| {
+        DIGITS[usize::from(if index % 2 == 0 { bytes[index / 2] >> 4 } else { bytes[index / 2] & 0xf })]
+    })
+}
+
 /// Runs a future with this request id.
-pub(super) async fn serve<F: Future>(id: Arc<str>, request: F) -> F::Output {
-    CURRENT.scope(id, request).await
+pub(super) fn serve<F: Future>(id: Arc<str>, request: F) -> impl Future<Output = F::Output> {
+    CURRENT.scope(id, request)
 }
 
 fn is_sane(id: &str) -> bool {
@@ -38,6 +47,13 @@ fn is_sane(id: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn random_ids_are_32_digits_and_differ() {
+        let (first, second) = (random(), random());
+        assert!(first.iter().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f')), "{first:?}");
+        assert_ne!(first, second);
+    }
 
     #[test]
     fn only_short_plain_ids_are_taken_over() {

@@ -1,7 +1,7 @@
 //! Counts and durations of requests, since the start and recently.
 
-use std::sync::Arc;
-use std::time::Duration;
+use std::sync::{Arc, OnceLock};
+use std::time::Instant;
 
 use axum::http::StatusCode;
 use prometheus_client::encoding::EncodeLabelSet;
@@ -10,7 +10,7 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Registry, Unit};
 
-use super::recent::Recent;
+use super::recent::{Recent, RecentRoute};
 
 /// The histogram buckets of request durations in seconds, from a cached read to a slow model.
 const BUCKETS: [f64; 14] = [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0, 60.0];
@@ -24,6 +24,14 @@ struct Answered {
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Route {
     route: String,
+}
+
+/// The counts of one route, which its requests need not look up by name. A count begins with its first request, so that
+/// the metrics show no other routes.
+#[derive(Debug, Default)]
+pub(super) struct RouteCounts {
+    ok: OnceLock<Counter>,
+    times: OnceLock<(Histogram, RecentRoute)>,
 }
 
 /// Counts and durations of requests; cheap to clone.
@@ -49,10 +57,21 @@ impl Default for Requests {
 
 impl Requests {
     /// Counts a request by its route, such as `GET /api/users/me`.
-    pub(crate) fn count(&self, route: &str, status: StatusCode, took: Duration) {
-        self.answered.get_or_create(&Answered { route: route.to_owned(), status: status.as_u16() }).inc();
-        self.times.get_or_create(&Route { route: route.to_owned() }).observe(took.as_secs_f64());
-        self.recent.record(route, status, took);
+    pub(super) fn count(&self, route: &str, counts: &RouteCounts, status: StatusCode, began: Instant, ended: Instant) {
+        let took = ended.saturating_duration_since(began);
+        let answered = || {
+            let labels = Answered { route: route.to_owned(), status: status.as_u16() };
+            self.answered.get_or_create(&labels).clone()
+        };
+        match status {
+            StatusCode::OK => counts.ok.get_or_init(answered).inc(),
+            _ => answered().inc(),
+        };
+        let (times, recent) = counts.times.get_or_init(|| {
+            (self.times.get_or_create(&Route { route: route.to_owned() }).clone(), self.recent.route(route))
+        });
+        times.observe(took.as_secs_f64());
+        self.recent.record(recent, status, ended, took);
     }
 
     /// Returns the number of requests that failed in the last five minutes.

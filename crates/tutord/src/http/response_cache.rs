@@ -8,15 +8,17 @@ use std::any::{Any, TypeId};
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::body::Bytes;
-use axum::http::HeaderValue;
+use axum::body::{Body, Bytes};
 use axum::http::header::{CONTENT_TYPE, ETAG};
+use axum::http::{HeaderMap, HeaderValue};
 use axum::response::{IntoResponse, Response};
+use foldhash::fast::RandomState;
 use moka::sync::Cache;
 use serde::Serialize;
 use tutord_core::store::Loaded;
 
 use super::etag;
+use super::middleware::HEADERS;
 use crate::http::error::ApiError;
 
 /// The maximum total size of the cached responses in bytes. The values behind them take about as much.
@@ -28,7 +30,7 @@ const OVERHEAD: usize = 200;
 
 /// The cache of serialized responses.
 #[derive(Debug, Clone)]
-pub struct ResponseCache(Cache<ResponseKey, CachedResponse>);
+pub struct ResponseCache(Cache<ResponseKey, CachedResponse, RandomState>);
 
 /// The key of a response: the address of its value, its type, and an additional number.
 #[derive(Debug, PartialEq, Eq, Hash)]
@@ -46,9 +48,16 @@ struct CachedResponse {
     _value: Arc<dyn Any + Send + Sync>,
 }
 
+const JSON: HeaderValue = HeaderValue::from_static("application/json");
+
 impl IntoResponse for CachedResponse {
     fn into_response(self) -> Response {
-        ([(CONTENT_TYPE, HeaderValue::from_static("application/json")), (ETAG, self.etag)], self.bytes).into_response()
+        let mut response = Response::new(Body::from(self.bytes));
+        let mut headers = HeaderMap::with_capacity(HEADERS);
+        headers.insert(CONTENT_TYPE, JSON);
+        headers.insert(ETAG, self.etag);
+        *response.headers_mut() = headers;
+        response
     }
 }
 
@@ -57,7 +66,8 @@ impl Default for ResponseCache {
         let weight = |_: &ResponseKey, response: &CachedResponse| {
             u32::try_from(OVERHEAD + response.bytes.len()).unwrap_or(u32::MAX)
         };
-        Self(Cache::builder().weigher(weight).max_capacity(MAX_BYTES).time_to_live(IDLE_TTL).build())
+        let builder = Cache::builder().weigher(weight).max_capacity(MAX_BYTES).time_to_live(IDLE_TTL);
+        Self(builder.build_with_hasher(RandomState::default()))
     }
 }
 

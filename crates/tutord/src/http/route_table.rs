@@ -57,6 +57,11 @@ impl RouteTable {
         Some(statements + COLD_SESSION)
     }
 
+    /// Returns the method and the path of all routes with a budget.
+    pub(super) fn routes(&self) -> impl Iterator<Item = (&'static str, &str)> {
+        self.budgets.iter().flat_map(|(path, methods)| methods.iter().map(|(method, _)| (*method, path.as_str())))
+    }
+
     /// Returns `true` if a route waits for the model.
     pub fn awaits_model(&self, path: &str) -> bool {
         self.awaits_model.contains(path)

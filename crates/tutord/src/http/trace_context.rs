@@ -1,10 +1,12 @@
 //! The trace context of a request.
 
-use axum::http::HeaderMap;
+use axum::http::{HeaderMap, HeaderName};
+
+const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 
 /// Returns the header `traceparent` (<https://www.w3.org/TR/trace-context/#traceparent-header>) if it is valid.
 pub(super) fn traceparent(headers: &HeaderMap) -> Option<&str> {
-    headers.get("traceparent").and_then(|value| value.to_str().ok()).filter(|text| is_sane(text))
+    headers.get(&TRACEPARENT).and_then(|value| value.to_str().ok()).filter(|text| is_sane(text))
 }
 
 /// Sets the client's trace as parent of a request's span.

@@ -15,8 +15,8 @@ use tutord_core::{Cursor, LocalDate, Timestamp};
 use utoipa::ToSchema;
 
 use super::dto::ProgressResponse;
-use super::service;
 use super::state::ProgressState;
+use crate::auth::profile;
 use crate::http::error::ApiError;
 
 /// The number of exercises in a page.
@@ -104,7 +104,8 @@ pub(super) async fn respond(state: &ProgressState, user_id: i64, format: Format)
     };
     let begin = match format {
         Format::Json => {
-            let (user, found) = service::progress(state, user_id).await?;
+            let user = profile(state.store.as_ref(), user_id).await?;
+            let found = state.store.progress(user_id).await?;
             let progress = serde_json::to_string(&ProgressResponse::new(&user, found))
                 .map_err(|error| ApiError::internal(&error))?;
             format!("{{\"exported_at\":\"{}\",\"progress\":{progress},\"exercises\":[", Timestamp::now()).into()

@@ -5,7 +5,6 @@ use axum::response::Response;
 use serde::Deserialize;
 use tutord_core::model::{AchievementCategory, Period};
 use tutord_core::{List, LocalDate};
-use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::dto::{
@@ -16,9 +15,10 @@ use super::export::{self, Export, Format};
 use super::leaderboard::{BoardQuery, ENTRIES, NEIGHBOURS};
 use super::service::{self, Days};
 use super::state::ProgressState;
-use crate::auth::Verified;
+use crate::auth::{Verified, VerifiedProfile};
 use crate::http::error::ApiError;
 use crate::http::json::{Json, OptionalJson};
+use crate::http::openapi::Routes;
 use crate::http::pagination::{PageParams, integer};
 use crate::http::query::Query;
 use crate::http::rate_limit::{Rule, Subject};
@@ -73,29 +73,30 @@ pub const ROUTES: RouteFacts = RouteFacts { budgets: BUDGETS, awaits_model: &[],
 pub const USERS_ROUTES: RouteFacts = RouteFacts::new(&[("GET", "/me/achievements", ACHIEVEMENTS_BUDGET)]);
 
 /// The routes of this feature.
-pub fn router() -> OpenApiRouter<ProgressState> {
-    OpenApiRouter::new()
-        .routes(routes!(overview))
-        .routes(routes!(achievements))
-        .routes(routes!(badges))
-        .routes(routes!(update_streak))
-        .routes(routes!(statistics))
-        .routes(routes!(history))
-        .routes(routes!(skill_levels))
-        .routes(routes!(calculate_skill_level))
-        .routes(routes!(top))
-        .routes(routes!(around, opt_out))
-        .routes(routes!(export))
+pub fn router() -> Routes<ProgressState> {
+    vec![
+        routes!(overview),
+        routes!(achievements),
+        routes!(badges),
+        routes!(update_streak),
+        routes!(statistics),
+        routes!(history),
+        routes!(skill_levels),
+        routes!(calculate_skill_level),
+        routes!(top),
+        routes!(around, opt_out),
+        routes!(export),
+    ]
 }
 
 /// Paths of the existing frontend; see `http::aliases`.
-pub(crate) fn aliases() -> OpenApiRouter<ProgressState> {
-    OpenApiRouter::new().routes(routes!(skills)).routes(routes!(overview_with_slash))
+pub(crate) fn aliases() -> Routes<ProgressState> {
+    vec![routes!(skills), routes!(overview_with_slash)]
 }
 
 /// `/api/users/me/achievements`.
-pub(crate) fn own_achievements() -> OpenApiRouter<ProgressState> {
-    OpenApiRouter::new().routes(routes!(me_achievements))
+pub(crate) fn own_achievements() -> Routes<ProgressState> {
+    vec![routes!(me_achievements)]
 }
 
 /// Returns the sums of all time.
@@ -103,9 +104,9 @@ pub(crate) fn own_achievements() -> OpenApiRouter<ProgressState> {
     responses((status = 200, body = ProgressResponse), (status = 401), (status = 403)))]
 async fn overview(
     State(state): State<ProgressState>,
-    Verified(identity): Verified,
+    VerifiedProfile(user): VerifiedProfile,
 ) -> Result<axum::Json<ProgressResponse>, ApiError> {
-    let (user, found) = service::progress(&state, identity.user_id).await?;
+    let found = state.store.progress(user.id).await?;
     Ok(axum::Json(ProgressResponse::new(&user, found)))
 }
 
@@ -114,9 +115,9 @@ async fn overview(
     responses((status = 200, body = ProgressResponse), (status = 401), (status = 403)))]
 async fn overview_with_slash(
     state: State<ProgressState>,
-    identity: Verified,
+    user: VerifiedProfile,
 ) -> Result<axum::Json<ProgressResponse>, ApiError> {
-    overview(state, identity).await
+    overview(state, user).await
 }
 
 #[derive(Deserialize, utoipa::IntoParams)]
@@ -168,11 +169,11 @@ async fn badges(
     responses((status = 200, body = StreakResponse), (status = 401), (status = 403), (status = 422)))]
 async fn update_streak(
     State(state): State<ProgressState>,
-    Verified(identity): Verified,
+    VerifiedProfile(user): VerifiedProfile,
     OptionalJson(request): OptionalJson<StreakRequest>,
 ) -> Result<axum::Json<StreakResponse>, ApiError> {
     let time_zone = request.unwrap_or_default().user_timezone;
-    Ok(axum::Json(service::streak(&state, identity.user_id, time_zone).await?.into()))
+    Ok(axum::Json(service::streak(&state, &user, time_zone).await?.into()))
 }
 
 #[derive(Deserialize, utoipa::IntoParams)]
@@ -188,10 +189,10 @@ struct PeriodQuery {
     responses((status = 200, body = Statistics), (status = 401), (status = 403), (status = 422)))]
 async fn statistics(
     State(state): State<ProgressState>,
-    Verified(identity): Verified,
+    VerifiedProfile(user): VerifiedProfile,
     Query(PeriodQuery { period }): Query<PeriodQuery>,
 ) -> Result<axum::Json<Statistics>, ApiError> {
-    Ok(axum::Json(service::statistics(&state, identity.user_id, period.unwrap_or(Period::All)).await?.into()))
+    Ok(axum::Json(service::statistics(&state, &user, period.unwrap_or(Period::All)).await?.into()))
 }
 
 #[derive(Deserialize, utoipa::IntoParams)]
@@ -239,10 +240,10 @@ impl DaysQuery {
     responses((status = 200, body = HistoryResponse), (status = 401), (status = 403), (status = 422)))]
 async fn history(
     State(state): State<ProgressState>,
-    Verified(identity): Verified,
+    VerifiedProfile(user): VerifiedProfile,
     Query(query): Query<DaysQuery>,
 ) -> Result<axum::Json<HistoryResponse>, ApiError> {
-    Ok(axum::Json(service::history(&state, identity.user_id, query.parse()?).await?.into()))
+    Ok(axum::Json(service::history(&state, &user, query.parse()?).await?.into()))
 }
 
 /// Lists the levels of all topics, by name.

@@ -4,25 +4,14 @@ use tutord_core::model::progress::{Activity, ActivityHistory, ProgressOverview, 
 use tutord_core::model::{Achievement, AchievementCategory, Period, SkillLevel, User};
 use tutord_core::rules::streak::current_streak;
 use tutord_core::rules::{self, level};
-use tutord_core::store::Loaded;
 use tutord_core::time::zone::local_day;
 use tutord_core::{LocalDate, Timestamp};
 
 use super::state::ProgressState;
-use crate::auth::profile;
 use crate::http::error::ApiError;
 
 /// The number of days of the trend in statistics of all time.
 const TREND_DAYS: i64 = 30;
-
-/// Returns the profile of a student, and the sums of all time.
-pub(super) async fn progress(
-    state: &ProgressState,
-    user_id: i64,
-) -> Result<(Loaded<User>, ProgressOverview), ApiError> {
-    let user = profile(state.store.as_ref(), user_id).await?;
-    Ok((user, state.store.progress(user_id).await?))
-}
 
 /// Returns a student's progress in each requirement.
 struct RequirementProgress {
@@ -85,11 +74,10 @@ pub(super) struct StreakStatus {
 /// completion that reaches them, never here.
 pub(super) async fn streak(
     state: &ProgressState,
-    user_id: i64,
+    user: &User,
     time_zone: Option<String>,
 ) -> Result<StreakStatus, ApiError> {
-    let user = profile(state.store.as_ref(), user_id).await?;
-    let newest = state.store.newest_activity(user_id).await?;
+    let newest = state.store.newest_activity(user.id).await?;
     let now = Timestamp::now();
     let today = local_day(now, time_zone.as_deref().unwrap_or(&user.timezone));
     let run = newest.as_ref().map_or(0, |day| day.streak);
@@ -113,17 +101,17 @@ pub(super) struct PeriodSums {
 }
 
 /// Returns the sums of today, of seven days, of thirty days, or of all time.
-pub(super) async fn statistics(state: &ProgressState, user_id: i64, period: Period) -> Result<PeriodSums, ApiError> {
-    let today = today(&*profile(state.store.as_ref(), user_id).await?);
+pub(super) async fn statistics(state: &ProgressState, user: &User, period: Period) -> Result<PeriodSums, ApiError> {
+    let today = today(user);
     let days = match period {
         Period::Daily => 1,
         Period::Weekly => 7,
         Period::Monthly | Period::All => TREND_DAYS,
     };
-    let ActivityHistory { all, days: trend } = state.store.activity(user_id, today.plus_days(1 - days), today).await?;
+    let ActivityHistory { all, days: trend } = state.store.activity(user.id, today.plus_days(1 - days), today).await?;
     let sums = match period {
-        Period::All => all.unwrap_or_else(|| Activity::sum(user_id, &[])),
-        Period::Daily | Period::Weekly | Period::Monthly => Activity::sum(user_id, &trend),
+        Period::All => all.unwrap_or_else(|| Activity::sum(user.id, &[])),
+        Period::Daily | Period::Weekly | Period::Monthly => Activity::sum(user.id, &trend),
     };
     Ok(PeriodSums { period, sums, trend })
 }
@@ -144,15 +132,15 @@ pub(super) struct History {
 }
 
 /// Returns an entry for each day, with or without a completion.
-pub(super) async fn history(state: &ProgressState, user_id: i64, days: Days) -> Result<History, ApiError> {
+pub(super) async fn history(state: &ProgressState, user: &User, days: Days) -> Result<History, ApiError> {
     let (from, to) = match days {
         Days::Between(from, to) => (from, to),
         Days::Newest(count) => {
-            let today = today(&*profile(state.store.as_ref(), user_id).await?);
+            let today = today(user);
             (today.plus_days(1 - count), today)
         }
     };
-    let mut found = state.store.activity(user_id, from, to).await?.days.into_iter().peekable();
+    let mut found = state.store.activity(user.id, from, to).await?.days.into_iter().peekable();
     let mut days = Vec::new();
     let mut day = from;
     loop {

@@ -8,14 +8,15 @@ use axum::response::{IntoResponse, Response};
 use readthrough::RedisFault;
 use serde_json::{Value, json};
 use tutord_core::{Error, Refusal};
-use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
+
+use crate::http::openapi::Routes;
 
 use super::state::TelemetryState;
 
 /// Returns the routes of `/api/health`.
-pub fn router() -> OpenApiRouter<TelemetryState> {
-    OpenApiRouter::new().routes(routes!(health)).routes(routes!(live)).routes(routes!(ready))
+pub fn router() -> Routes<TelemetryState> {
+    vec![routes!(health), routes!(live), routes!(ready)]
 }
 
 /// Returns the status and the version of the process.

@@ -12,9 +12,9 @@ mod watch;
 
 use axum::Router;
 use axum::routing::get;
-use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
+use crate::http::openapi::Routes;
 use crate::http::route_table::RouteFacts;
 
 pub use state::{Telemetry, TelemetryState};
@@ -28,8 +28,8 @@ pub const HEALTH_ROUTES: RouteFacts =
 pub const METRICS_ROUTES: RouteFacts = RouteFacts::new(&[("GET", "/metrics", 1)]);
 
 /// Returns the route `/metrics`.
-pub fn metrics_router() -> OpenApiRouter<TelemetryState> {
-    OpenApiRouter::new().routes(routes!(metrics::metrics))
+pub fn metrics_router() -> Routes<TelemetryState> {
+    vec![routes!(metrics::metrics)]
 }
 
 /// Returns the health routes without the prefix `/api`, at the paths that orchestrators and load balancers use by

@@ -3,7 +3,6 @@
 use axum::extract::State;
 use axum::response::Response;
 use tutord_core::model::{User, UserChanges};
-use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::current_streak;
@@ -13,9 +12,10 @@ use super::dto::{
 };
 use super::onboarding::{self, Questions};
 use super::state::UsersState;
-use crate::auth::{Authenticated, Verified, profile};
+use crate::auth::{Authenticated, AuthenticatedProfile, Verified, VerifiedProfile};
 use crate::http::error::ApiError;
 use crate::http::json::Json;
+use crate::http::openapi::Routes;
 use crate::http::route_table::{Budget, RouteFacts};
 
 /// The statement budget of each profile route, including authentication.
@@ -38,15 +38,16 @@ const BUDGETS: &[Budget] = &[
 pub const ROUTES: RouteFacts = RouteFacts::new(BUDGETS);
 
 /// The routes of this feature.
-pub fn router() -> OpenApiRouter<UsersState> {
-    OpenApiRouter::new()
-        .routes(routes!(read, update))
-        .routes(routes!(read_profile))
-        .routes(routes!(progress))
-        .routes(routes!(onboarding_questions))
-        .routes(routes!(onboarding_status))
-        .routes(routes!(complete_onboarding))
-        .routes(routes!(preferences, update_preferences))
+pub fn router() -> Routes<UsersState> {
+    vec![
+        routes!(read, update),
+        routes!(read_profile),
+        routes!(progress),
+        routes!(onboarding_questions),
+        routes!(onboarding_status),
+        routes!(complete_onboarding),
+        routes!(preferences, update_preferences),
+    ]
 }
 
 async fn change(state: &UsersState, id: i64, changes: UserChanges) -> Result<User, ApiError> {
@@ -58,8 +59,10 @@ async fn change(state: &UsersState, id: i64, changes: UserChanges) -> Result<Use
 
 /// Returns the profile of the user.
 #[utoipa::path(get, path = "/me", tag = "users", responses((status = 200, body = Profile), (status = 401)))]
-async fn read(State(state): State<UsersState>, Authenticated(identity): Authenticated) -> Result<Response, ApiError> {
-    let user = profile(state.store.as_ref(), identity.user_id).await?;
+async fn read(
+    State(state): State<UsersState>,
+    AuthenticatedProfile(user): AuthenticatedProfile,
+) -> Result<Response, ApiError> {
     // The streak is the only part of a profile that changes with time.
     let streak = current_streak(&user);
     state.responses.json(user, i64::from(streak), |user| Profile::new(user, streak))
@@ -67,7 +70,7 @@ async fn read(State(state): State<UsersState>, Authenticated(identity): Authenti
 
 /// Returns the profile of the user, at its second path.
 #[utoipa::path(get, path = "/me/profile", tag = "users", responses((status = 200, body = Profile), (status = 401)))]
-async fn read_profile(state: State<UsersState>, identity: Authenticated) -> Result<Response, ApiError> {
+async fn read_profile(state: State<UsersState>, identity: AuthenticatedProfile) -> Result<Response, ApiError> {
     read(state, identity).await
 }
 
@@ -88,11 +91,8 @@ async fn update(
 /// Returns the user's streaks and counts.
 #[utoipa::path(get, path = "/me/progress", tag = "users",
     responses((status = 200, body = ProgressSummary), (status = 401), (status = 403)))]
-async fn progress(
-    State(state): State<UsersState>,
-    Verified(identity): Verified,
-) -> Result<axum::Json<ProgressSummary>, ApiError> {
-    Ok(axum::Json((&*profile(state.store.as_ref(), identity.user_id).await?).into()))
+async fn progress(VerifiedProfile(user): VerifiedProfile) -> axum::Json<ProgressSummary> {
+    axum::Json((&*user).into())
 }
 
 /// Returns the questions of the onboarding.
@@ -105,11 +105,8 @@ async fn onboarding_questions(State(state): State<UsersState>, _: Authenticated)
 /// Returns whether the onboarding is completed, and the answers so far.
 #[utoipa::path(get, path = "/onboarding/status", tag = "users",
     responses((status = 200, body = OnboardingStatus), (status = 401)))]
-async fn onboarding_status(
-    State(state): State<UsersState>,
-    Authenticated(identity): Authenticated,
-) -> Result<axum::Json<OnboardingStatus>, ApiError> {
-    Ok(axum::Json((&*profile(state.store.as_ref(), identity.user_id).await?).into()))
+async fn onboarding_status(AuthenticatedProfile(user): AuthenticatedProfile) -> axum::Json<OnboardingStatus> {
+    axum::Json((&*user).into())
 }
 
 /// Answers all questions of the onboarding, once.
@@ -128,11 +125,8 @@ async fn complete_onboarding(
 /// Returns the five learning fields.
 #[utoipa::path(get, path = "/me/preferences", tag = "users",
     responses((status = 200, body = LearningFields), (status = 401)))]
-async fn preferences(
-    State(state): State<UsersState>,
-    Authenticated(identity): Authenticated,
-) -> Result<axum::Json<LearningFields>, ApiError> {
-    Ok(axum::Json((&*profile(state.store.as_ref(), identity.user_id).await?).into()))
+async fn preferences(AuthenticatedProfile(user): AuthenticatedProfile) -> axum::Json<LearningFields> {
+    axum::Json((&*user).into())
 }
 
 /// Changes some of the five learning fields.

@@ -35,6 +35,13 @@ impl Users for CachedStore {
         Ok(found.map(|user| self.loaded(user)))
     }
 
+    async fn prefetched_user(&self, id: i64) -> Option<Loaded<User>> {
+        if self.has_l1 {
+            return None;
+        }
+        Some(self.loaded(self.namespaces.profiles.get(&Key::new(id)).await??))
+    }
+
     async fn credentials(&self, email: &str) -> Result<Option<Credentials>> {
         self.store.credentials(email).await
     }

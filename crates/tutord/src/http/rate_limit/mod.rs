@@ -18,6 +18,7 @@ use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
+use foldhash::fast::RandomState;
 use moka::sync::Cache;
 use sha2::{Digest as _, Sha256};
 use tutord_core::model::Role;
@@ -182,7 +183,7 @@ type SharedCounts = Arc<Mutex<Counts>>;
 /// The rate limiter: all rules and the counts of their subjects.
 pub struct RateLimits {
     settings: RateLimitSettings,
-    counts: Cache<(Rule, Subject), SharedCounts>,
+    counts: Cache<(Rule, Subject), SharedCounts, RandomState>,
     /// The cache whose Redis holds the shared counts.
     cache: readthrough::Cache,
     is_shared: bool,
@@ -191,7 +192,8 @@ pub struct RateLimits {
 impl RateLimits {
     /// Creates a rate limiter with empty counts, or with the counts in the cache's Redis.
     pub fn new(settings: RateLimitSettings, cache: readthrough::Cache) -> Self {
-        let counts = Cache::builder().max_capacity(MAX_SUBJECTS).time_to_idle(2 * window::DAY).build();
+        let counts = Cache::builder().max_capacity(MAX_SUBJECTS).time_to_idle(2 * window::DAY);
+        let counts = counts.build_with_hasher(RandomState::default());
         Self { settings, counts, is_shared: cache.connection_stats().is_some(), cache }
     }
 

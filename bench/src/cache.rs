@@ -14,7 +14,8 @@ use testbed::Redis;
 
 use crate::bare;
 use crate::client::{CONNECTIONS, Connection, request};
-use crate::load::{Target, histogram, interleaved, quantile, record, repeated};
+use crate::cores::on_servers;
+use crate::load::{Plan, Target, histogram, interleaved, quantile, record, repeated};
 use crate::system::{System, connect};
 
 const READS: [(&str, &str); 4] = [
@@ -46,7 +47,8 @@ pub(crate) async fn run(system: System, directory: &Path, quick: bool) -> anyhow
 
 /// Requests a second of a warm cache, next to a handler that has the bytes.
 async fn throughputs(system: &System, quick: bool, report: &mut String) -> anyhow::Result<()> {
-    let (rounds, round) = if quick { (3, Duration::from_millis(300)) } else { (5, Duration::from_secs(1)) };
+    let plan = if quick { Plan::new(3, 150) } else { Plan::new(7, 400) };
+    let counters = system.counters();
     writeln!(
         report,
         "\n## Throughput\n\nRequests a second over {CONNECTIONS} connections, each sending the next request when the one before is \
@@ -64,8 +66,9 @@ async fn throughputs(system: &System, quick: bool, report: &mut String) -> anyho
         let bare = bare::start(&body)?;
         let asked = repeated(asked);
         let mut targets = vec![Target::http(&bare, &asked)];
-        targets.extend(nodes.iter().map(|node| Target::http(node, &asked)));
-        let rates = interleaved(&targets, rounds, round).await?;
+        targets.extend(nodes[..2].iter().map(|node| Target::cached(node, &asked, &counters)));
+        targets.push(Target::http(&nodes[2], &asked));
+        let rates = interleaved(&targets, plan).await?;
         let mut row = format!("| {name} | {} | {:.0} |", body.len(), rates[0].median());
         for rate in &rates[1..] {
             write!(row, " {:.0} | {:.2} |", rate.median(), rate.per(&rates[0]).median)?;
@@ -216,7 +219,7 @@ async fn groups(quick: bool, report: &mut String) -> anyhow::Result<()> {
 
 /// Of groups of several sizes: the keys, and milliseconds by generation (median of 21) and by SCAN (of 3).
 pub(crate) async fn invalidations(quick: bool) -> anyhow::Result<Vec<(u32, f64, f64)>> {
-    let server = Redis::start().await?;
+    let server = on_servers(Redis::start()).await?;
     let mut redis = connect(&server).await?;
     let cache = Cache::builder().redis(server.url()).redis_timeout(Duration::from_secs(2)).build()?;
     let values = cache.namespace(NamespaceOptions::<u64>::new("bench"))?;

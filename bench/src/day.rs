@@ -14,9 +14,10 @@ use serde_json::Value;
 
 use crate::bare;
 use crate::client::{CONNECTIONS, Connection, request};
-use crate::load::{Latencies, LoadRequest, Measurement, RequestSource, Target, interleaved, open, quantile, repeated};
+use crate::load::{Latencies, LoadRequest, Plan, RequestSource, Target, interleaved, open, quantile, repeated};
 use crate::report::{Goal, Report};
 use crate::system::{self, EXERCISES, Node, STARTED, System};
+use crate::turns::Spread;
 
 /// Of the Zipf distribution by which students are drawn: the k-th has a share of 1 / k^s.
 const EXPONENT: f64 = 1.0;
@@ -144,13 +145,15 @@ pub(crate) const REPLY: &str = r#"{"model": "fake", "choices": [{"message": {"ro
 
 /// Measures a day with the cache and without.
 pub(crate) async fn run(system: &System, quick: bool, report: &mut Report) -> anyhow::Result<()> {
-    let (requests, rounds, round) =
-        if quick { (6_000, 3, Duration::from_secs(1)) } else { (30_000, 3, Duration::from_secs(4)) };
+    let (requests, plan, turns, round) = if quick {
+        (6_000, Plan::new(3, 400), 3, Duration::from_secs(1))
+    } else {
+        (30_000, Plan::new(9, 1_000), 9, Duration::from_secs(4))
+    };
     let day = Day::new(system).await?;
     let model = bare::start(REPLY.as_bytes())?;
     let url = format!("http://{}/v1", model.address);
     let told = ["--server-timing", "true", "--llm-model", "fake", "--llm-base-url", &url];
-    system.sql("UPDATE users SET role = 'admin' WHERE id = 2").await?;
     redis::cmd("FLUSHALL").query_async::<()>(&mut system.redis().await?).await?;
     let cached = system.node(&told).await?;
     let plain = system.node(&[&told[..], &["--cache-enabled", "false"]].concat()).await?;
@@ -212,31 +215,36 @@ pub(crate) async fn run(system: &System, quick: bool, report: &mut Report) -> an
     report.table("hit-rates", &["namespace", "reads, cold", "found", "reads, warm", "found"], &rows)?;
 
     let asked = day.requests();
-    let saturation = interleaved(&[Target::http(&cached, &asked), Target::http(&plain, &asked)], rounds, round).await?;
+    let saturation = interleaved(&[Target::http(&cached, &asked), Target::http(&plain, &asked)], plan).await?;
     report.text += &format!(
         "\nAt most {:.0} requests a second are answered with the cache and {:.0} without. The latencies at half of that: requests are \
          due at random times, as those of many students who think for a while are, and a latency counts from when its request was due. \
-         Medians of 3 runs, in milliseconds. A handler that has the bytes, asked as often, shows what of it is the machine's and the \
+         Medians of {turns} turns, in milliseconds. A handler that has the bytes, asked as often, shows what of it is the machine's and the \
          client's.\n",
         saturation[0].median(),
         saturation[1].median(),
     );
     let nothing = repeated(request("GET", "/", "", ""));
     let [with, without] = [saturation[0].median() / 2.0, saturation[1].median() / 2.0];
-    let mut rows = Vec::new();
-    for (name, node, asked, rate, goal) in [
+    let loads = [
         ("with the cache", &cached, &asked, with, Goal::AtMost(5.0)),
         ("without", &plain, &asked, without, Goal::Less),
         // What the machine and the client make of a handler that does nothing, at the first one's rate.
         ("bare handler", &model, &nothing, with, Goal::Less),
-    ] {
-        let mut runs = Vec::new();
-        for _ in 0..3 {
-            runs.push(open(&node.address, asked, rate, round, true).await?);
+    ];
+    let mut runs = loads.map(|_| Vec::new());
+    for turn in 0..turns {
+        for place in 0..loads.len() {
+            let index = if turn % 2 == 0 { place } else { loads.len() - 1 - place };
+            let (_, node, asked, rate, _) = loads[index];
+            runs[index].push(open(&node.address, asked, rate, round, true).await?);
         }
+    }
+    let mut rows = Vec::new();
+    for ((name, _, _, rate, goal), runs) in loads.into_iter().zip(&runs) {
         let all = runs.iter().map(Latencies::all).collect::<anyhow::Result<Vec<_>>>()?;
-        let tail = Measurement::of(all.iter().map(|all| quantile(all, 0.99) / quantile(all, 0.5)).collect());
-        let tail = report.ratio(&format!("day {name}: p99 / p50 at half saturation"), tail.median, goal);
+        let tails: Vec<f64> = all.iter().map(|all| quantile(all, 0.99) / quantile(all, 0.5)).collect();
+        let tail = report.spread(&format!("day {name}: p99 / p50 at half saturation"), &Spread::of(&tails), goal);
         let mut row = vec![name.to_owned(), format!("{rate:.0}")];
         for writes in [false, true] {
             for share in [0.5, 0.99, 0.999] {
@@ -245,7 +253,7 @@ pub(crate) async fn run(system: &System, quick: bool, report: &mut Report) -> an
                 row.push(if missing {
                     String::new()
                 } else {
-                    format!("{:.2}", Measurement::of(runs.iter().map(of).collect()).median)
+                    format!("{:.2}", Spread::of(&runs.iter().map(of).collect::<Vec<_>>()).median)
                 });
             }
         }
@@ -258,8 +266,7 @@ pub(crate) async fn run(system: &System, quick: bool, report: &mut Report) -> an
 
 /// Of each namespace that was read: how often so far, and how often the value was found.
 async fn reads(system: &System, node: &Node) -> anyhow::Result<BTreeMap<String, (u64, u64)>> {
-    let asked = request("GET", "/api/admin/cache", &system.tokens[1], "");
-    let answer = Connection::open(&node.address).await?.expect_success(&asked).await?;
+    let answer = Connection::open(&node.address).await?.expect_success(&system.counters()).await?;
     let answer: Value = serde_json::from_slice(&answer.body)?;
     let of = |namespace: &Value| {
         let count = |name: &str| namespace[name].as_u64().unwrap_or(0);

@@ -1,7 +1,6 @@
 //! The growth of costs with the size of the data.
 
 use std::ops::RangeInclusive;
-use std::process::Command;
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -11,20 +10,22 @@ use tutord_core::operations::SeedPlan;
 
 use crate::cache::invalidations;
 use crate::client::{Connection, request};
-use crate::load::{Target, interleaved, repeated};
+use crate::cores::{Cores, command_on, cores};
+use crate::load::{Plan, Target, interleaved, repeated};
 use crate::naive;
 use crate::original::{megabytes, timed};
-use crate::plot::Line;
+use crate::plot::{Axes, Line};
 use crate::report::{Goal, Report};
 use crate::routes::POOL;
-use crate::system::{Node, System, fill, log_in, memory, plan, token};
+use crate::system::{Node, System, fill, log_in, memory, plan as seed_plan, token};
+use crate::turns::Turns;
 
 /// Measures every curve.
 pub(crate) async fn run(system: &System, quick: bool, report: &mut Report) -> anyhow::Result<()> {
     messages(system, quick, report).await?;
     invalidation(quick, report).await?;
     streams(system, quick, report).await?;
-    cores(system, quick, report).await
+    by_cores(system, quick, report).await
 }
 
 /// A database of some size, and who serves it.
@@ -42,7 +43,7 @@ impl Sized {
     async fn start(system: &System, messages: u64) -> anyhow::Result<Self> {
         let url = system.postgres.empty_database().await?;
         // Nobody is logged in yet: who is needed is seen in the rows.
-        let rows = SeedPlan { users: messages / 100, conversations: messages / 10, messages, ..plan(1) };
+        let rows = SeedPlan { users: messages / 100, conversations: messages / 10, messages, ..seed_plan(1) };
         fill(&url, &rows, RangeInclusive::new(1, 0)).await?;
         let database = system.postgres.client(url.rsplit('/').next().context("a database")?).await?;
         // As large a list everywhere; and the longest conversation there is.
@@ -88,14 +89,14 @@ async fn messages(system: &System, quick: bool, report: &mut Report) -> anyhow::
         let target = |sized: &'_ Sized| request("GET", &path, &sized.student.to_string(), "");
         databases.iter().map(|sized| (sized.naive.address.as_str(), target(sized))).collect::<Vec<_>>()
     };
-    let times = if quick { 300 } else { 2_000 };
-    let list = timed(&own(|sized| sized.list.clone()), times).await?;
-    let page = timed(&own(|sized| sized.page.clone()), times).await?;
-    let naive = timed(&other("naive"), 50).await?;
-    let better = timed(&other("better"), 3).await?;
-    let line = |name: &str, times: &[f64]| Line {
+    let (turns, times) = if quick { (5, 60) } else { (15, 140) };
+    let list = timed(&own(|sized| sized.list.clone()), turns, times).await?;
+    let page = timed(&own(|sized| sized.page.clone()), turns, times).await?;
+    let naive = timed(&other("naive"), 5, 10).await?;
+    let better = timed(&other("better"), 3, 1).await?;
+    let line = |name: &str, times: &[Turns]| Line {
         name: name.to_owned(),
-        points: databases.iter().zip(times).map(|(sized, time)| (sized.messages as f64, *time)).collect(),
+        points: databases.iter().zip(times).map(|(sized, time)| (sized.messages as f64, time.median())).collect(),
     };
     let lines = [
         line("list of 20, tutord", &list),
@@ -113,11 +114,16 @@ async fn messages(system: &System, quick: bool, report: &mut Report) -> anyhow::
         .collect();
     let columns: Vec<&str> = std::iter::once("messages").chain(lines.iter().map(|line| line.name.as_str())).collect();
     report.table("messages", &columns, &rows)?;
-    report.plot("messages", "Latency by messages in the database", ("messages", "ms (p50)"), &lines)?;
+    report.plot(
+        "messages",
+        "Latency by messages in the database",
+        &Axes::logarithmic("messages", "ms (p50)"),
+        &lines,
+    )?;
     for (name, times) in [("list", &list), ("last page", &page)] {
-        let growth = times[times.len() - 1] / times[0];
+        let growth = times[times.len() - 1].per(&times[0]);
         let growth =
-            report.ratio(&format!("{name}: latency at the most messages / at the fewest"), growth, Goal::AtMost(1.2));
+            report.spread(&format!("{name}: latency at the most messages / at the fewest"), &growth, Goal::AtMost(1.2));
         report.text +=
             &format!("\nThe {name} at {} messages, compared with 10000: {growth}.\n", sizes[sizes.len() - 1]);
     }
@@ -139,7 +145,7 @@ async fn invalidation(quick: bool, report: &mut Report) -> anyhow::Result<()> {
         points: found.iter().map(|row| (f64::from(row.0), time(row))).collect(),
     };
     let lines = [line("generation", |row| row.1), line("SCAN and UNLINK", |row| row.2)];
-    report.plot("invalidation", "Invalidating a group", ("keys", "ms"), &lines)?;
+    report.plot("invalidation", "Invalidating a group", &Axes::logarithmic("keys", "ms"), &lines)?;
     let growth = found[found.len() - 1].1 / found[0].1;
     report.ratio("invalidation of a group: the largest / the smallest", growth, Goal::Less);
     Ok(())
@@ -181,21 +187,25 @@ async fn streams(system: &System, quick: bool, report: &mut Report) -> anyhow::R
     }
     report.table("streams", &["streams", "memory"], &rows)?;
     let each = (line.points[counts.len() - 1].1 * 1e6 - idle as f64) / counts[counts.len() - 1] as f64;
-    report.plot("streams", "Memory by open streams", ("streams", "MB (RSS)"), &[line])?;
+    report.plot("streams", "Memory by open streams", &Axes::logarithmic("streams", "MB (RSS)"), &[line])?;
     let idle = report.ratio("idle memory, of 40 MB", idle as f64 / 40e6, Goal::AtMost(1.0));
     report.text += &format!("\nEach stream takes {:.1} kB. Idle memory, of 40 MB: {idle}.\n", each / 1e3);
     Ok(())
 }
 
 /// Throughput by the cores that tutord may use.
-async fn cores(system: &System, quick: bool, report: &mut Report) -> anyhow::Result<()> {
-    let (rounds, round) = if quick { (3, Duration::from_millis(500)) } else { (5, Duration::from_secs(2)) };
-    let all = std::thread::available_parallelism()?.get();
+async fn by_cores(system: &System, quick: bool, report: &mut Report) -> anyhow::Result<()> {
+    let plan = if quick { Plan::new(3, 200) } else { Plan::new(9, 500) };
+    let Cores { client, servers } = cores();
+    // The servers' first: the client has the last ones added.
+    let order: Vec<usize> =
+        servers.iter().chain(client.iter().filter(|core| !servers.contains(core))).copied().collect();
+    let all = order.len();
     report.section(
         "As cores are added",
         &format!(
-            "A list of 20 conversations, requests a second; tutord is bound to so many of the {all} cores (taskset), with as many threads. \
-             Client, PostgreSQL and Redis use all of them, so that the last core added is shared with them."
+            "A list of 20 conversations, requests a second; tutord is pinned to so many of the {all} cores (taskset), with as many threads: first \
+             to those that PostgreSQL and Redis use, then to those of the client, too."
         ),
     );
     let path = "/api/chat/conversations?limit=20";
@@ -203,15 +213,14 @@ async fn cores(system: &System, quick: bool, report: &mut Report) -> anyhow::Res
     let mut nodes = Vec::new();
     for cores in 1..=all {
         for way in ["true", "false"] {
-            let mut program = Command::new("taskset");
-            program.args(["--cpu-list", &format!("0-{}", cores - 1)]).arg(&system.tutord);
+            let mut program = command_on(&order[..cores], &system.tutord);
             program.env("TOKIO_WORKER_THREADS", cores.to_string());
             let arguments = [&POOL[..], &["--cache-enabled", way]].concat();
             nodes.push(system.serve(&system.url, program, &arguments).await?);
         }
     }
     let targets: Vec<_> = nodes.iter().map(|node| Target::http(node, &asked)).collect();
-    let rates = interleaved(&targets, rounds, round).await?;
+    let rates = interleaved(&targets, plan).await?;
     let line = |name: &str, first: usize| Line {
         name: name.to_owned(),
         points: rates
@@ -229,11 +238,11 @@ async fn cores(system: &System, quick: bool, report: &mut Report) -> anyhow::Res
         })
         .collect();
     report.table("cores", &["cores", "cached", "without a cache"], &rows)?;
-    report.plot("cores", "Throughput by cores", ("cores", "requests/s"), &lines)?;
+    report.plot("cores", "Throughput by cores", &Axes::logarithmic("cores", "requests/s"), &lines)?;
     if all > 1 {
         for (index, name) in [(0, "cached"), (1, "uncached")] {
-            let gain = rates[2 * all - 2 + index].per(&rates[index]).median;
-            report.ratio(&format!("list of 20, {name}: all cores / one"), gain, Goal::More);
+            let gain = rates[2 * all - 2 + index].per(&rates[index]);
+            report.spread(&format!("list of 20, {name}: all cores / one"), &gain, Goal::More);
         }
     }
     Ok(())

@@ -1,6 +1,5 @@
 //! Closed and open loads, and their measurements.
 
-use std::process::Command;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -8,18 +7,29 @@ use std::time::{Duration, Instant};
 use anyhow::Context as _;
 use futures_util::future::try_join_all;
 use hdrhistogram::Histogram;
+use serde_json::Value;
 use tokio::sync::{Semaphore, mpsc};
 use tokio::task::JoinSet;
 
 use crate::client::{CONNECTIONS, Connection};
-use crate::cores::on_all_cores;
+use crate::cores::{cores, on_server_cores, server_command};
 use crate::pgbench::Script;
 use crate::sqlite;
-use crate::system::{Node, cpu_time};
+use crate::system::{Node, busy_time, cpu_time};
+use crate::turns::{Spread, Turns};
 
 /// The number of connections of an open load. If all of them wait, due requests wait too, and their latency includes the
 /// wait.
 const OPEN_CONNECTIONS: usize = 256;
+
+/// The relative difference of the rates of two successive windows of a server that is warm.
+const STEADY: f64 = 0.05;
+
+/// The maximum number of windows of a warm-up.
+const WINDOWS: usize = 20;
+
+/// The least share of the time for which the servers' cores are busy while they are the limit, not the client.
+const BUSY: f64 = 0.90;
 
 /// Returns the request with this number.
 pub(crate) type RequestSource = Arc<dyn Fn(u64) -> LoadRequest + Send + Sync>;
@@ -54,98 +64,178 @@ pub(crate) fn record(latencies: &mut Histogram<u64>, took: Duration) {
 /// The target of a closed load of [`CONNECTIONS`] clients.
 pub(crate) enum Target<'a> {
     /// An HTTP server.
-    Http { address: &'a str, requests: &'a RequestSource, process: u32 },
+    Http {
+        address: &'a str,
+        requests: &'a RequestSource,
+        process: u32,
+        /// The request for the counters of a cache that is to answer all of the requests.
+        counters: Option<&'a [u8]>,
+    },
     /// Statements on PostgreSQL.
     Pgbench(&'a Script),
     /// A value of the Redis on this port.
     RedisGet { port: &'a str, key: &'a str },
     /// Statements on SQLite.
     Sqlite(&'a sqlite::StatementLoop),
-    /// Work without input, on all cores.
+    /// Work without input, on the servers' cores.
     Cores(fn()),
 }
 
 /// The result of one round.
 #[derive(Clone, Copy)]
 struct Round {
-    rate: f64,
-    /// The server's processor time for one response.
+    done: f64,
+    took: Duration,
+    /// The server's processor time.
     cpu: Option<Duration>,
+    /// Busy and all time of the servers' cores, in hundredths of a second.
+    busy: (u64, u64),
 }
 
-/// The results of a target, round by round.
-pub(crate) struct Rates(Vec<Round>);
-
-/// A number from several rounds.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Measurement {
-    pub(crate) median: f64,
-    pub(crate) low: f64,
-    pub(crate) high: f64,
-}
-
-impl Measurement {
-    /// Summarizes at least one number.
-    pub(crate) fn of(mut numbers: Vec<f64>) -> Self {
-        numbers.sort_by(f64::total_cmp);
-        Self { median: numbers[numbers.len() / 2], low: numbers[0], high: numbers[numbers.len() - 1] }
+impl Round {
+    fn rate(&self) -> f64 {
+        self.done / self.took.as_secs_f64()
     }
+}
+
+/// The results of a target, turn by turn.
+pub(crate) struct Rates {
+    /// Responses per second.
+    pub(crate) turns: Turns,
+    /// The server's processor time for one response in microseconds.
+    cpu_micros: Vec<f64>,
+    /// What a reader of the rates has to know.
+    pub(crate) notes: Vec<String>,
 }
 
 impl Rates {
-    /// Returns the median of the responses per second.
-    pub(crate) fn median(&self) -> f64 {
-        Measurement::of(self.0.iter().map(|round| round.rate).collect()).median
+    fn of(rounds: &[[Round; 2]], cold: Option<String>) -> Self {
+        let sum = |of: fn(&Round) -> f64, turn: &[Round; 2]| of(&turn[0]) + of(&turn[1]);
+        let rate = |turn| sum(|round| round.done, turn) / sum(|round| round.took.as_secs_f64(), turn);
+        let cpu = |turn: &[Round; 2]| {
+            let all = turn[0].cpu? + turn[1].cpu?;
+            Some(all.as_secs_f64() * 1e6 / sum(|round| round.done, turn))
+        };
+        let mut notes: Vec<String> = cold.into_iter().collect();
+        let (busy, all) = rounds
+            .iter()
+            .flatten()
+            .filter(|round| round.cpu.is_some())
+            .fold((0, 0), |(busy, all), round| (busy + round.busy.0, all + round.busy.1));
+        let busy = busy as f64 / all as f64;
+        if busy < BUSY {
+            notes.push(format!("the servers' cores were busy for {:.0} % of the time only", busy * 100.0));
+        }
+        Self {
+            turns: Turns(rounds.iter().map(rate).collect()),
+            cpu_micros: rounds.iter().filter_map(cpu).collect(),
+            notes,
+        }
     }
 
-    /// Returns the ratio to another target, whose rounds took place at the same times.
-    pub(crate) fn per(&self, limit: &Self) -> Measurement {
-        Measurement::of(self.0.iter().zip(&limit.0).map(|(own, limit)| own.rate / limit.rate).collect())
+    /// Returns the median of the responses per second.
+    pub(crate) fn median(&self) -> f64 {
+        self.turns.median()
+    }
+
+    /// Returns the ratio to another target, within each turn.
+    pub(crate) fn per(&self, limit: &Self) -> Spread {
+        self.turns.per(&limit.turns)
     }
 
     /// Returns the server's processor time for one response in microseconds.
     pub(crate) fn cpu_micros(&self) -> Option<f64> {
-        let times: Option<Vec<f64>> = self.0.iter().map(|round| Some(round.cpu?.as_secs_f64() * 1e6)).collect();
-        Some(Measurement::of(times?).median)
+        (!self.cpu_micros.is_empty()).then(|| Spread::of(&self.cpu_micros).median)
     }
 }
 
-/// Measures the targets alternately, `rounds` times after a warm-up of the HTTP servers, so that other work of the machine
-/// affects all of them equally.
-pub(crate) async fn interleaved(targets: &[Target<'_>], rounds: usize, round: Duration) -> anyhow::Result<Vec<Rates>> {
-    let mut rates: Vec<Vec<Round>> = targets.iter().map(|_| Vec::new()).collect();
-    for number in 0..=rounds {
-        for (target, rates) in targets.iter().zip(&mut rates) {
-            if number > 0 {
-                rates.push(target.run(round).await?);
-            } else if matches!(target, Target::Http { .. }) {
-                target.run(round).await?;
-            }
+/// The number of turns and the time of each of a target's two rounds in a turn.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Plan {
+    pub(crate) turns: usize,
+    pub(crate) round: Duration,
+}
+
+impl Plan {
+    pub(crate) const fn new(turns: usize, round_millis: u64) -> Self {
+        Self { turns, round: Duration::from_millis(round_millis) }
+    }
+}
+
+/// Measures the targets in turns, after a warm-up: A B C C B A, so that other work of the machine, and its change,
+/// affects all of them equally. pgbench, whose rounds take whole seconds, runs once in a turn; it is best the last.
+pub(crate) async fn interleaved(targets: &[Target<'_>], plan: Plan) -> anyhow::Result<Vec<Rates>> {
+    let mut cold = Vec::new();
+    for target in targets {
+        cold.push(target.warm_up(plan.round).await?);
+    }
+    let mut rounds = vec![Vec::new(); targets.len()];
+    for _ in 0..plan.turns {
+        let mut first = Vec::new();
+        for target in targets {
+            first.push(target.run(plan.round).await?);
+        }
+        for ((target, rounds), first) in targets.iter().zip(&mut rounds).zip(first).rev() {
+            let second = if matches!(target, Target::Pgbench(_)) { first } else { target.run(plan.round).await? };
+            rounds.push([first, second]);
         }
     }
-    Ok(rates.into_iter().map(Rates).collect())
+    Ok(rounds.iter().zip(cold).map(|(rounds, cold)| Rates::of(rounds, cold)).collect())
 }
 
 impl<'a> Target<'a> {
     /// Returns the load of these requests on a server.
     pub(crate) fn http(node: &'a Node, requests: &'a RequestSource) -> Self {
-        Self::Http { address: &node.address, requests, process: node.id() }
+        Self::Http { address: &node.address, requests, process: node.id(), counters: None }
+    }
+
+    /// Returns the load of these requests on a tutord whose cache is to answer all of them. `counters` is the request for
+    /// the counters of the cache.
+    pub(crate) fn cached(node: &'a Node, requests: &'a RequestSource, counters: &'a [u8]) -> Self {
+        Self::Http { address: &node.address, requests, process: node.id(), counters: Some(counters) }
+    }
+
+    /// Sends requests until the server is warm: the cache has only hits, and the rates of two successive windows differ
+    /// by at most [`STEADY`]. Returns what was seen instead, after [`WINDOWS`] windows.
+    async fn warm_up(&self, window: Duration) -> anyhow::Result<Option<String>> {
+        let Self::Http { address, counters, .. } = *self else { return Ok(None) };
+        let mut connection = Connection::open(address).await?;
+        let mut misses = async || -> anyhow::Result<u64> {
+            let Some(counters) = counters else { return Ok(0) };
+            let answer: Value = serde_json::from_slice(&connection.expect_success(counters).await?.body)?;
+            let namespaces = answer["namespaces"].as_array().context("namespaces")?;
+            Ok(namespaces.iter().filter_map(|namespace| namespace["misses"].as_u64()).sum())
+        };
+        let mut seen = (0, 0.0, 0.0);
+        for _ in 0..WINDOWS {
+            let before = misses().await?;
+            let rate = self.run(window).await?.rate();
+            seen = (misses().await? - before, seen.2, rate);
+            if seen.0 == 0 && (seen.2 / seen.1 - 1.0).abs() <= STEADY {
+                return Ok(None);
+            }
+        }
+        let (missed, before, last) = seen;
+        Ok(Some(format!(
+            "not warm after {WINDOWS} windows: {missed} misses in the last one, {before:.0} and {last:.0} requests/s"
+        )))
     }
 
     async fn run(&self, round: Duration) -> anyhow::Result<Round> {
-        let rate = match *self {
-            Self::Http { address, requests, process } => {
+        let before = busy_time(&cores().servers)?;
+        let (done, took, cpu) = match *self {
+            Self::Http { address, requests, process, .. } => {
                 let before = cpu_time(process)?;
                 let (answered, took) = closed(address, requests, round).await?;
-                let cpu = (cpu_time(process)? - before).div_f64(answered as f64);
-                return Ok(Round { rate: answered as f64 / took.as_secs_f64(), cpu: Some(cpu) });
+                (answered as f64, took, Some(cpu_time(process)?.saturating_sub(before)))
             }
-            Self::Pgbench(script) => script.run(round)?,
-            Self::RedisGet { port, key } => redis_get(port, key)?,
-            Self::Sqlite(statements) => statements.run(round)?,
-            Self::Cores(work) => on_all_cores(round, |_| Ok(work))?,
+            Self::Pgbench(script) => (script.run(round)? * round.as_secs_f64(), round, None),
+            Self::RedisGet { port, key } => (redis_get(port, key)? * round.as_secs_f64(), round, None),
+            Self::Sqlite(statements) => (statements.run(round)? * round.as_secs_f64(), round, None),
+            Self::Cores(work) => (on_server_cores(round, || Ok(work))? * round.as_secs_f64(), round, None),
         };
-        Ok(Round { rate, cpu: None })
+        let after = busy_time(&cores().servers)?;
+        Ok(Round { done, took, cpu, busy: (after.0 - before.0, after.1 - before.1) })
     }
 }
 
@@ -177,10 +267,10 @@ fn next() -> u64 {
     NEXT.fetch_add(1, Ordering::Relaxed)
 }
 
-/// Returns the replies per second to `GET` by redis-benchmark.
+/// Returns the replies per second to `GET` by redis-benchmark, which is in the place of tutord and shares its cores.
 fn redis_get(port: &str, key: &str) -> anyhow::Result<f64> {
     let clients = CONNECTIONS.to_string();
-    let output = Command::new("redis-benchmark")
+    let output = server_command("redis-benchmark")
         .args(["-p", port, "-c", &clients, "-n", "50000", "--csv", "get", key])
         .output()
         .context("redis-benchmark (of Debian's package redis-tools)")?;
@@ -191,23 +281,33 @@ fn redis_get(port: &str, key: &str) -> anyhow::Result<f64> {
     rate.with_context(|| format!("redis-benchmark: {text}"))
 }
 
-/// Measures the latencies of single requests, alternating between the servers.
-pub(crate) async fn alternating(targets: &[(&str, &[u8])], times: u32) -> anyhow::Result<Vec<Histogram<u64>>> {
+/// Measures the latencies of single requests in turns of so many requests each; within a turn the servers alternate,
+/// forward and backward. Returns the median latency of each turn in milliseconds.
+pub(crate) async fn alternating(targets: &[(&str, &[u8])], turns: u32, times: u32) -> anyhow::Result<Vec<Turns>> {
     let mut connections = Vec::new();
     for (address, request) in targets {
         let mut connection = Connection::open(address).await?;
         // The first request prepares statements and does not count.
         connection.expect_success(request).await?;
-        connections.push((connection, *request, histogram()));
+        connections.push((connection, *request));
     }
-    for _ in 0..times {
-        for (connection, request, latencies) in &mut connections {
-            let began = Instant::now();
-            connection.expect_success(request).await?;
-            record(latencies, began.elapsed());
+    let mut medians = vec![Turns::default(); targets.len()];
+    for _ in 0..turns {
+        let mut latencies = vec![histogram(); targets.len()];
+        for time in 0..times {
+            for place in 0..targets.len() {
+                let index = if time % 2 == 0 { place } else { targets.len() - 1 - place };
+                let (connection, request) = &mut connections[index];
+                let began = Instant::now();
+                connection.expect_success(request).await?;
+                record(&mut latencies[index], began.elapsed());
+            }
+        }
+        for (medians, latencies) in medians.iter_mut().zip(&latencies) {
+            medians.0.push(quantile(latencies, 0.5));
         }
     }
-    Ok(connections.into_iter().map(|(_, _, latencies)| latencies).collect())
+    Ok(medians)
 }
 
 /// Runs an open load: `rate` requests per second are due at fixed times, with or without responses to the earlier ones.

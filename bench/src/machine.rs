@@ -3,6 +3,12 @@
 use std::path::Path;
 use std::process::Command;
 
+use crate::cores::cores;
+use crate::quiet::load_average;
+
+/// The load average of a quiet machine is at most this.
+const QUIET: f64 = 0.5;
+
 /// The head of a report.
 pub(crate) fn head(quick: bool) -> anyhow::Result<String> {
     let first = |file: &str, name: &str| {
@@ -21,14 +27,18 @@ pub(crate) fn head(quick: bool) -> anyhow::Result<String> {
         ("Date", said(Path::new("date"), &["-u", "+%F"])),
     ];
     let tools: Vec<String> = tools.iter().map(|(name, said)| format!("| {name} | {said} |\n")).collect();
+    let load = load_average()?;
     Ok(format!(
         "# tutord against its limits\n\nMade by `cargo xtask bench{}`. What the figures mean: docs/performance.md. Client, servers and \
-         databases are processes of their own and share the cores of one machine: a ratio says how near tutord is to its limit there; \
-         the numbers of requests say little about other machines. tutord logs warnings alone: no line for each request.\n\n| | |\n|---|---|\n| Processor | {}, {} cores |\n| Memory | {:.0} GB |\n{}",
+         databases are processes of their own on one machine. {} A ratio says how near tutord is to its limit there; the numbers of \
+         requests say little about other machines. tutord logs warnings alone: no line for each request.\n\n| | |\n|---|---|\n\
+         | Processor | {}, {} cores |\n| Memory | {:.0} GB |\n| Load average at the start | {load:.2}{} |\n{}",
         if quick { " --quick" } else { "" },
+        cores().describe(),
         first("/proc/cpuinfo", "model name"),
-        std::thread::available_parallelism()?,
+        cores().count(),
         memory / 1e6,
+        if load > QUIET { ": **the machine was not quiet**" } else { "" },
         tools.concat(),
     ))
 }

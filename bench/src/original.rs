@@ -3,11 +3,12 @@
 use std::time::Duration;
 
 use crate::client::{Connection, request};
-use crate::load::{alternating, quantile};
+use crate::delay::DelayProxy;
+use crate::load::alternating;
 use crate::naive;
-use crate::proxy::StatementProxy;
 use crate::report::{Goal, Report};
 use crate::system::{System, memory, token};
+use crate::turns::Turns;
 
 /// The time that a network adds to each round trip.
 const AWAY: Duration = Duration::from_millis(2);
@@ -36,7 +37,8 @@ pub(crate) async fn run(
     let long = list.first().copied().unwrap_or_default();
     let of = |path: &str, bearer: &str| request("GET", path, bearer, "");
     let (own, first) = (token(1), token(student));
-    let slow = if quick { 3 } else { 5 };
+    // Turns, and requests in a turn.
+    let (turns, times_in_turn, slow) = if quick { (5, 20, 3) } else { (15, 40, 5) };
     let mut rows = Vec::new();
 
     let lists = [
@@ -61,21 +63,20 @@ pub(crate) async fn run(
         "21 → 3",
     ));
 
-    let times = timed(&lists, slow * 4).await?;
-    report.ratio("original: list of 20, uncached tutord / naive", times[2] / times[0], Goal::Less);
-    report.ratio("original: list of 20, uncached tutord / better", times[2] / times[1], Goal::Less);
+    let times = apart(&lists, (turns, times_in_turn), slow).await?;
+    report.spread("original: list of 20, uncached tutord / naive", &times[2].per(&times[0]), Goal::Less);
+    report.ratio("original: list of 20, uncached tutord / better", times[2].median() / times[1].median(), Goal::Less);
     rows.push(row("list of 20 conversations", &shown(&times), "200 ms → 50 ms"));
 
-    let far = StatementProxy::start(system, AWAY).await?;
-    let (far_naive, far_plain) = (
-        naive::start(&far.url(system)?)?,
-        system.serve(&far.url(system)?, system.program(), &["--cache-enabled", "false"]).await?,
-    );
+    let far = DelayProxy::start(system.postgres_address()?, AWAY)?;
+    let far = system.url.replace(system.postgres_address()?, &far.address);
+    let (far_naive, far_plain) =
+        (naive::start(&far)?, system.serve(&far, system.program(), &["--cache-enabled", "false"]).await?);
     let far = [&far_naive, &far_naive, &far_plain, &cached].map(|node| node.address.as_str());
-    let far: Vec<_> = far.into_iter().zip(&lists).map(|(address, (_, request))| (address, request.clone())).collect();
-    let times = timed(&far, slow * 2).await?;
-    report.ratio("original: list of 20, database away, uncached tutord / naive", times[2] / times[0], Goal::Less);
-    rows.push(row("the repeated, the database's answers 2 ms later", &shown(&times), "200 ms → 50 ms"));
+    let far = std::array::from_fn(|index| (far[index], lists[index].1.clone()));
+    let times = apart(&far, (turns, 2), slow).await?;
+    report.spread("original: list of 20, database away, uncached tutord / naive", &times[2].per(&times[0]), Goal::Less);
+    rows.push(row("the same, the database 2 ms away", &shown(&times), "200 ms → 50 ms"));
 
     let offset = messages - 50;
     let (all, page) = (format!("/naive/conversations/{long}"), format!("/better/conversations/{long}"));
@@ -91,15 +92,13 @@ pub(crate) async fn run(
         (&plain.address, of(&format!("{own_page}&offset={offset}"), &first)),
         (&cached.address, of(&format!("{own_page}&offset={offset}"), &first)),
     ];
-    let everything = timed(&[(naive.address.as_str(), of(&all, &bearer))], slow).await?[0];
+    let everything = timed(&[(naive.address.as_str(), of(&all, &bearer))], slow, 1).await?.remove(0);
     for (name, pages) in [("first", &fast), ("last", &deep)] {
-        let pages = timed(pages, slow * 4).await?;
-        let times = [everything, pages[0], pages[1], pages[2]];
-        report.ratio(
-            &format!("original: {name} page, uncached tutord / all messages"),
-            times[2] / times[0],
-            Goal::Less,
-        );
+        let better = timed(&pages[..1], slow, 2).await?;
+        let quick_pages = timed(&pages[1..], turns, times_in_turn).await?;
+        let times = [std::slice::from_ref(&everything), &better[..], &quick_pages[..]].concat();
+        let ratio = times[2].median() / times[0].median();
+        report.ratio(&format!("original: {name} page, uncached tutord / all messages"), ratio, Goal::Less);
         rows.push(row(
             &format!("conversation of {messages} messages, {name} page of 50 (naive: all)"),
             &shown(&times),
@@ -115,9 +114,9 @@ pub(crate) async fn run(
             (&plain.address, of(ours, &own)),
             (&cached.address, of(ours, &own)),
         ];
-        let times = timed(&reads, 1_000).await?;
-        report.ratio(&format!("original: {name}, cached tutord / naive"), times[2] / times[0], Goal::Less);
-        let [theirs, plain, cached] = [times[0], times[1], times[2]].map(|time| format!("{time:.3} ms"));
+        let times = timed(&reads, turns, 100).await?;
+        report.spread(&format!("original: {name}, cached tutord / naive"), &times[2].per(&times[0]), Goal::Less);
+        let [theirs, plain, cached] = [0, 1, 2].map(|index| format!("{:.3} ms", times[index].median()));
         rows.push(row(&format!("{name}, read again"), &[theirs, String::new(), plain, cached], "5–10 ms → < 1 ms"));
     }
 
@@ -156,14 +155,24 @@ async fn conversations(system: &System, student: u64) -> anyhow::Result<Vec<i64>
     Ok(rows.iter().map(|row| row.get(0)).collect())
 }
 
-/// p50 in milliseconds.
-pub(crate) async fn timed(targets: &[(&str, Vec<u8>)], times: u32) -> anyhow::Result<Vec<f64>> {
+/// Measures in turns; the median latencies of each in milliseconds.
+pub(crate) async fn timed(targets: &[(&str, Vec<u8>)], turns: u32, times: u32) -> anyhow::Result<Vec<Turns>> {
     let targets: Vec<_> = targets.iter().map(|(address, request)| (*address, request.as_slice())).collect();
-    Ok(alternating(&targets, times).await?.iter().map(|latencies| quantile(latencies, 0.5)).collect())
+    alternating(&targets, turns, times).await
 }
 
-fn shown(times: &[f64]) -> [String; 4] {
-    std::array::from_fn(|index| format!("{:.2} ms", times[index]))
+/// The same of four targets, of which the second is slow: it takes part in no turn of the others, since it would leave
+/// PostgreSQL busy and the caches of the processor cold for them.
+async fn apart(targets: &[(&str, Vec<u8>); 4], (turns, times): (u32, u32), slow: u32) -> anyhow::Result<Vec<Turns>> {
+    let [naive, grouped, plain, cached] = targets.clone();
+    let grouped = timed(&[grouped], slow, 2).await?;
+    let mut medians = timed(&[naive, plain, cached], turns, times).await?;
+    medians.splice(1..1, grouped);
+    Ok(medians)
+}
+
+fn shown(times: &[Turns]) -> [String; 4] {
+    std::array::from_fn(|index| format!("{:.2} ms", times[index].median()))
 }
 
 fn row(name: &str, cells: &[String; 4], told: &str) -> Vec<String> {

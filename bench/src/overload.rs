@@ -1,12 +1,12 @@
 //! Behaviour under more requests than the server can serve.
 
 use std::path::Path;
-use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use anyhow::ensure;
 
 use crate::bare;
+use crate::cores::cores;
 use crate::day::{Day, MIX, REPLY};
 use crate::load::{Latencies, RequestSource, overload, quantile};
 use crate::machine;
@@ -27,9 +27,6 @@ const IN_TIME: Duration = Duration::from_millis(250);
 /// Measures on SQLite and on PostgreSQL, and writes `overload.md`.
 pub(crate) async fn run(tutord: &Path, directory: &Path, quick: bool) -> anyhow::Result<()> {
     let head = machine::head(quick)?;
-    let cores = std::thread::available_parallelism()?.get();
-    // What is started now, databases included, shares all cores but the last one.
-    bind(0, cores.saturating_sub(2))?;
     let system = System::start(tutord, STUDENTS).await?;
     let model = bare::start(REPLY.as_bytes())?;
     let url = format!("http://{}/v1", model.address);
@@ -38,20 +35,17 @@ pub(crate) async fn run(tutord: &Path, directory: &Path, quick: bool) -> anyhow:
     fill(&file, &plan(STUDENTS), 1..=STUDENTS).await?;
     let sqlite = system.serve(&file, system.program(), &told).await?;
     let postgres = system.node(&told).await?;
-    bind(cores - 1, cores - 1)?;
     let requests = Day::new(&system).await?.requests();
     let mut report = Report::new(directory)?;
-    let shared =
-        if cores > 1 { "The client has the last core for itself." } else { "The client shares the only core." };
     report.section(
         "Overload",
         &format!(
             "{MIX}. {STUDENTS} students. Requests are due at random times at a fixed rate over {OPEN_CONNECTIONS} connections, whether \
              those before are answered or not, and a latency counts from when its request was due. Saturation (1x) is the highest \
              rate, in steps of a tenth, at which 99 % of the requests of one run in {TRIES} are answered within {} ms; shed requests \
-             count as late. Tutord, PostgreSQL, Redis and the \
-             model share the other cores. {shared} Latencies in milliseconds.",
-            IN_TIME.as_millis()
+             count as late. The model shares the servers' cores. {} Latencies in milliseconds.",
+            IN_TIME.as_millis(),
+            cores().describe()
         ),
     );
     let mut rows = Vec::new();
@@ -137,12 +131,4 @@ fn in_time(latencies: &Latencies) -> anyhow::Result<f64> {
     let in_time = answered.iter_recorded().filter(|value| value.value_iterated_to() <= limit);
     let in_time: u64 = in_time.map(|value| value.count_at_value()).sum();
     Ok(in_time as f64 / (answered.len() + latencies.refused.len()) as f64)
-}
-
-/// Binds this process, and what it starts from now on, to these cores.
-fn bind(first: usize, last: usize) -> anyhow::Result<()> {
-    let mut command = Command::new("taskset");
-    command.args(["-acp", &format!("{first}-{last}"), &std::process::id().to_string()]).stdout(Stdio::null());
-    ensure!(command.status()?.success(), "taskset");
-    Ok(())
 }

@@ -17,7 +17,8 @@ use crate::system::System;
 pub(crate) struct IssuedStatement {
     /// The text, with `$1`, `$2`, … for the values.
     pub(crate) sql: String,
-    pub(crate) values: Vec<String>,
+    /// `None` is NULL.
+    pub(crate) values: Vec<Option<String>>,
     /// Set if tutord did not wait for the response to the statement before.
     pub(crate) pipelined: bool,
 }
@@ -177,20 +178,25 @@ impl ClientSession {
     }
 
     /// Returns the text of a prepared statement, and its values.
-    fn bound(&self, mut body: Body<'_>) -> anyhow::Result<(String, Vec<String>)> {
+    fn bound(&self, mut body: Body<'_>) -> anyhow::Result<(String, Vec<Option<String>>)> {
         let (_portal, name) = (body.text()?, body.text()?);
         let (sql, types) = self.prepared.get(&name).with_context(|| format!("{name} was not prepared"))?;
         let formats = body.number(2)?;
         body.bytes(formats as usize * 2)?;
         let mut values = Vec::new();
         for index in 0..body.number(2)? as usize {
-            let length = body.number(4)? as usize;
-            values.push(value(types.get(index).copied().unwrap_or_default(), body.bytes(length)?)?);
+            let length = body.number(4)?;
+            // A length of -1.
+            if length == u32::MAX {
+                values.push(None);
+                continue;
+            }
+            values.push(Some(value(types.get(index).copied().unwrap_or_default(), body.bytes(length as usize)?)?));
         }
         Ok((sql.clone(), values))
     }
 
-    fn record(&self, statement: anyhow::Result<(String, Vec<String>)>) {
+    fn record(&self, statement: anyhow::Result<(String, Vec<Option<String>>)>) {
         let pipelined = self.unanswered > 0;
         let issued = statement.map(|(sql, values)| IssuedStatement { sql, values, pipelined });
         self.issued.lock().unwrap_or_else(PoisonError::into_inner).push(issued);
@@ -242,6 +248,41 @@ fn value(kind: u32, bytes: &[u8]) -> anyhow::Result<String> {
         // Days and microseconds since the year 2000.
         1082 => since_2000(integer() * 86_400_000_000)[..10].to_owned(),
         1184 => since_2000(integer()),
+        701 => f64::from_be_bytes(bytes.try_into()?).to_string(),
+        1005 | 1007 | 1009 | 1015 | 1016 => array(Body(bytes))?,
         other => bail!("a value of the type {other}"),
     })
+}
+
+/// A one-dimensional array in PostgreSQL's binary format as text.
+fn array(mut body: Body<'_>) -> anyhow::Result<String> {
+    let (dimensions, _has_nulls, kind) = (body.number(4)?, body.number(4)?, body.number(4)?);
+    let mut elements = Vec::new();
+    if dimensions > 0 {
+        let (count, _first_index) = (body.number(4)?, body.number(4)?);
+        for _ in 0..count {
+            let length = body.number(4)?;
+            elements.push(if length == u32::MAX {
+                "NULL".to_owned()
+            } else {
+                let element = value(kind, body.bytes(length as usize)?)?;
+                format!("\"{}\"", element.replace('\\', "\\\\").replace('"', "\\\""))
+            });
+        }
+    }
+    Ok(format!("{{{}}}", elements.join(",")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_array_becomes_text() {
+        let numbers = |numbers: &[i32]| numbers.iter().flat_map(|number| number.to_be_bytes()).collect::<Vec<u8>>();
+        // Dimensions, nulls, type, count, first index; then length and element.
+        let array = numbers(&[1, 0, 23, 3, 1, 4, 5, 4, -6, -1]);
+        assert_eq!(value(1007, &array).unwrap(), r#"{"5","-6",NULL}"#);
+        assert_eq!(value(1016, &numbers(&[0, 0, 20])).unwrap(), "{}");
+    }
 }

@@ -1,18 +1,18 @@
 //! Each route alone: how fast it is, next to what limits it.
 
 use std::path::PathBuf;
-use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use serde_json::Value;
 
 use crate::bare;
 use crate::client::{CONNECTIONS, Connection, request};
-use crate::load::{Rates, Target, alternating, interleaved, open, quantile, repeated};
+use crate::load::{Plan, Rates, Target, alternating, interleaved, open, quantile, repeated};
 use crate::pgbench::Script;
 use crate::proxy::{IssuedStatement, RESPONSE_DELAY, StatementProxy};
 use crate::report::{Goal, Report};
 use crate::sqlite::StatementLoop;
+use crate::stack;
 use crate::system::{Node, System, fill, plan, token};
 
 /// A page of messages.
@@ -32,6 +32,8 @@ struct Route {
     uncached: Goal,
     /// Set if the route is also compared with Redis and SQLite.
     everywhere: bool,
+    /// Set if tutord caches the session of such a request and not its response.
+    session_only: bool,
 }
 
 /// The servers whose configurations are compared.
@@ -50,7 +52,9 @@ impl Nodes {
     async fn start(system: &System) -> anyhow::Result<Self> {
         let wire = StatementProxy::start(system, RESPONSE_DELAY).await?;
         let heard = wire.url(system)?;
-        let file = system.directory.path().join("limits.db");
+        // A section may run twice.
+        let number = std::fs::read_dir(system.directory.path())?.count();
+        let file = system.directory.path().join(format!("limits-{number}.db"));
         let sqlite = format!("sqlite://{}", file.display());
         fill(&sqlite, &plan(system.tokens.len() as u64), 1..=1).await?;
         let off = [&POOL[..], &["--cache-enabled", "false"]].concat();
@@ -113,6 +117,7 @@ async fn pages(system: &System, student: u64, messages: u64) -> anyhow::Result<V
                 cached: Goal::More,
                 uncached: Goal::AtLeast(0.70),
                 everywhere: false,
+                session_only: offset > 0,
             });
         }
     }
@@ -127,7 +132,7 @@ pub(crate) async fn run(
     quick: bool,
     report: &mut Report,
 ) -> anyhow::Result<()> {
-    let (rounds, round) = (3, Duration::from_millis(if quick { 300 } else { 1_000 }));
+    let plan = if quick { Plan::new(5, 150) } else { Plan::new(9, 400) };
     let route = |name: &str, path: &str, cached: Goal, uncached: Goal, everywhere: bool| Route {
         name: name.to_owned(),
         path: path.to_owned(),
@@ -135,6 +140,7 @@ pub(crate) async fn run(
         cached,
         uncached,
         everywhere,
+        session_only: false,
     };
     let (warm, cold) = (Goal::AtLeast(0.75), Goal::AtLeast(0.70));
     let mut routes = vec![
@@ -149,7 +155,9 @@ pub(crate) async fn run(
     routes.extend(pages(system, longest, messages).await?);
     if quick {
         routes.retain(|route| {
-            !["list of 100", "first page by offset", "middle"].iter().any(|name| route.name.starts_with(name))
+            let full =
+                ["list of 100", "exercise list", "statistics", "first page by offset", "middle", "last page by offset"];
+            !full.iter().any(|name| route.name.starts_with(name))
         });
     }
     let nodes = Nodes::start(system).await?;
@@ -157,45 +165,62 @@ pub(crate) async fn run(
         "Each route alone",
         &format!(
             "Requests a second over {CONNECTIONS} connections, each of which sends the next request when the one before is answered; the \
-             same request all the time, authentication included. What stands next to each other took turns, so that a ratio holds \
-             whatever else the machine did; it is the median of {rounds} rounds, with the lowest and the highest in brackets. µs: processor \
-             time of tutord for one answer. Pages are of 50 messages, of a conversation of {messages}."
+             same request all the time, authentication included. What stands next to each other took turns, forward and backward, so that \
+             a ratio holds whatever else the machine did; it is the median of the ratios of {} turns, with their quartiles in brackets. µs: \
+             processor time of tutord for one answer. Pages are of 50 messages, of a conversation of {messages}.",
+            plan.turns
         ),
     );
-    let (mut cached_rows, mut uncached_rows, mut redis_rows, mut sqlite_rows, mut latency_rows) =
-        (vec![], vec![], vec![], vec![], vec![]);
+    let counters = system.counters();
+    let (mut cached_rows, mut uncached_rows, mut stack_rows, mut redis_rows, mut sqlite_rows, mut latency_rows) =
+        (vec![], vec![], vec![], vec![], vec![], vec![]);
     for route in &routes {
         let asked = request("GET", &route.path, &route.token, "");
         let body = Connection::open(&nodes.l1.address).await?.expect_success(&asked).await?.body;
         let bare = bare::start(&body)?;
         let issued = issued(&nodes.wire, &nodes.heard, &asked).await?;
         let script = Script::new(&system.url, &issued)?;
+        let stack = stack::start(&system.url, &stack::without_identity(&issued, &route.token), &body)?;
         let asked = repeated(asked);
-        let (l1, off) = (Target::http(&nodes.l1, &asked), Target::http(&nodes.off, &asked));
-        let rates =
-            interleaved(&[Target::http(&bare, &asked), l1, Target::Pgbench(&script), off], rounds, round).await?;
+        let targets = [
+            Target::http(&bare, &asked),
+            Target::cached(&nodes.l1, &asked, &counters),
+            Target::http(&nodes.off, &asked),
+            Target::http(&stack, &asked),
+            Target::Pgbench(&script),
+        ];
+        let rates = interleaved(&targets, plan).await?;
         let bytes = [body.len()];
-        cached_rows.push(compared(
-            report,
-            &route.name,
-            "cached / bare handler",
-            &rates[0],
-            &rates[1],
-            route.cached,
-            &bytes,
-        ));
+        if !route.session_only {
+            cached_rows.push(compared(
+                report,
+                &route.name,
+                "cached / bare handler",
+                &rates[0],
+                &rates[1],
+                route.cached,
+                &bytes,
+            ));
+        }
         let sent = [script.statements, script.round_trips];
         uncached_rows.push(compared(
             report,
             &route.name,
             "uncached / pgbench",
+            &rates[4],
             &rates[2],
-            &rates[3],
             route.uncached,
             &sent,
         ));
-        for (way, node, rates) in [("cached", &nodes.l1, &rates[1]), ("uncached", &nodes.off, &rates[3])] {
-            let latencies = open(&node.address, &asked, rates.median() / 2.0, round * 2, false).await?.reads;
+        let row = compared(report, &route.name, "uncached / bare stack", &rates[3], &rates[2], Goal::More, &[]);
+        stack_rows.push([vec![row[0].clone(), "uncached".to_owned()], row[1..].to_vec()].concat());
+        if route.session_only {
+            let goal = Goal::AtLeast(0.80);
+            let row = compared(report, &route.name, "session cached / bare stack", &rates[3], &rates[1], goal, &[]);
+            stack_rows.push([vec![row[0].clone(), "session cached".to_owned()], row[1..].to_vec()].concat());
+        }
+        for (way, node, rates) in [("cached", &nodes.l1, &rates[1]), ("uncached", &nodes.off, &rates[2])] {
+            let latencies = open(&node.address, &asked, rates.median() / 2.0, plan.round * 3, false).await?.reads;
             let quantiles = [0.5, 0.99, 0.999].map(|share| format!("{:.2}", quantile(&latencies, share)));
             let at = format!("{:.0}", rates.median() / 2.0);
             latency_rows.push([vec![route.name.clone(), way.to_owned(), at], quantiles.to_vec()].concat());
@@ -207,11 +232,11 @@ pub(crate) async fn run(
         let statements = StatementLoop::new(&nodes.file, &issued);
         let targets = [
             Target::RedisGet { port: &port, key: &key },
-            Target::http(&nodes.l2, &asked),
+            Target::cached(&nodes.l2, &asked, &counters),
             Target::Sqlite(&statements),
             Target::http(&nodes.sqlite, &asked),
         ];
-        let rates = interleaved(&targets, rounds, round).await?;
+        let rates = interleaved(&targets, plan).await?;
         redis_rows.push(compared(report, &route.name, "without L1 / Redis GET", &rates[0], &rates[1], Goal::More, &[]));
         sqlite_rows.push(compared(
             report,
@@ -229,12 +254,14 @@ pub(crate) async fn run(
     };
     let (first, last) = (pages("first")?, pages("last")?);
     let address = nodes.off.address.as_str();
-    let latencies = alternating(&[(address, &first), (address, &last)], if quick { 300 } else { 2_000 }).await?;
-    let [first, last] = [&latencies[0], &latencies[1]].map(|latencies| quantile(latencies, 0.5));
-    let depth = report.ratio("last page by cursor / first: latency", last / first, Goal::AtMost(1.3));
+    let (turns, times) = if quick { (5, 60) } else { (15, 150) };
+    let latencies = alternating(&[(address, &first), (address, &last)], turns, times).await?;
+    let depth =
+        report.spread("last page by cursor / first: latency", &latencies[1].per(&latencies[0]), Goal::AtMost(1.3));
     report.text += &format!(
-        "\nOne request at a time without a cache, the first page takes {first:.2} ms and the last page by cursor {last:.2} ms (p50): \
-         {depth}.\n"
+        "\nOne request at a time without a cache, the first page takes {:.2} ms and the last page by cursor {:.2} ms (p50): {depth}.\n",
+        latencies[0].median(),
+        latencies[1].median()
     );
     report.text += "\nFrom memory, next to a handler of axum that has the bytes:\n";
     report.table("cached", &["", "bytes", "bare handler", "tutord", "µs", "tutord / bare"], &cached_rows)?;
@@ -242,6 +269,11 @@ pub(crate) async fn run(
                     one round trip):\n";
     let columns = ["", "statements", "round trips", "pgbench", "tutord", "µs", "tutord / pgbench"];
     report.table("uncached", &columns, &uncached_rows)?;
+    report.text += "\nNext to a bare stack: axum and tokio-postgres, which send the same statements but the one that looks up the session, \
+                    prepared and all of them in one round trip, read each value of each row, and return the same bytes. *uncached*: \
+                    `CACHE_ENABLED=false`, so tutord looks up the session in the database; *session cached*: a page that tutord does not \
+                    cache, by a session that it does.\n";
+    report.table("stack", &["", "", "bare stack", "tutord", "µs", "tutord / stack"], &stack_rows)?;
     report.text += "\nFrom Redis, without copies in the process, next to a `GET` of the same value by redis-benchmark. tutord asks for the \
                     session, too:\n";
     report.table("redis", &["", "Redis GET", "tutord", "µs", "tutord / GET"], &redis_rows)?;
@@ -263,14 +295,16 @@ pub(crate) fn compared(
     goal: Goal,
     numbers: &[usize],
 ) -> Vec<String> {
-    let ratio = own.per(limit);
-    let shown = report.ratio(&format!("{name}: {what}"), ratio.median, goal);
+    let shown = report.spread(&format!("{name}: {what}"), &own.per(limit), goal);
+    let (of_limit, of_own) = what.split_once(" / ").map_or(("limit", "tutord"), |(own, limit)| (limit, own));
+    report.notes(&format!("{name}, {of_limit}"), limit);
+    report.notes(&format!("{name}, {of_own}"), own);
     let mut row = vec![name.to_owned()];
     row.extend(numbers.iter().map(ToString::to_string));
     row.push(format!("{:.0}", limit.median()));
     row.push(format!("{:.0}", own.median()));
     row.push(own.cpu_micros().map_or(String::new(), |micros| format!("{micros:.0}")));
-    row.push(format!("{shown} [{:.2}–{:.2}]", ratio.low, ratio.high));
+    row.push(shown);
     row
 }
 

@@ -12,7 +12,7 @@ use diesel::row::{Field as _, Row as _};
 use diesel::sql_types::{BigInt, Binary, Text, Untyped};
 use diesel::sqlite::{Sqlite, SqliteType};
 
-use crate::cores::on_all_cores;
+use crate::cores::on_server_cores;
 use crate::proxy::IssuedStatement;
 
 /// Repeats statements from PostgreSQL on a SQLite file with the same rows.
@@ -25,16 +25,16 @@ impl StatementLoop {
     pub(crate) fn new(file: &Path, issued: &[IssuedStatement]) -> Self {
         let statements = issued.iter().map(|statement| Statement {
             pieces: statement.pieces().map(|(sql, value)| (sql.to_owned(), value)).collect(),
-            values: statement.values.iter().map(|value| Value::of(value)).collect(),
+            values: statement.values.iter().map(|value| value.as_deref().map_or(Value::Null, Value::of)).collect(),
         });
         Self { file: file.to_owned(), statements: statements.collect() }
     }
 
-    /// Returns the repetitions per second, with a connection for each core.
+    /// Returns the repetitions per second, with a connection for each of the servers' cores.
     pub(crate) fn run(&self, round: Duration) -> anyhow::Result<f64> {
         // Once before it counts, for an error and for the rows.
         anyhow::ensure!(self.once(&mut self.open()?)? > 0, "no rows: not the same data");
-        on_all_cores(round, |_| {
+        on_server_cores(round, || {
             let mut connection = self.open()?;
             Ok(move || {
                 let _ = std::hint::black_box(self.once(&mut connection));
@@ -85,6 +85,7 @@ enum Value {
     Number(i64),
     Bytes(Vec<u8>),
     Text(String),
+    Null,
 }
 
 impl Value {
@@ -109,6 +110,7 @@ impl QueryFragment<Sqlite> for Statement {
                 Some(Value::Number(number)) => out.push_bind_param::<BigInt, _>(number)?,
                 Some(Value::Bytes(bytes)) => out.push_bind_param::<Binary, _>(bytes)?,
                 Some(Value::Text(text)) => out.push_bind_param::<Text, _>(text)?,
+                Some(Value::Null) => out.push_sql("NULL"),
                 None => {}
             }
         }

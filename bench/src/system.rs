@@ -20,6 +20,7 @@ use tutord_core::operations::SeedPlan;
 use tutord_db::DatabaseOptions;
 
 use crate::client::{Connection, request};
+use crate::cores::{on_servers, server_command};
 
 /// Exercises of the catalogue.
 pub(crate) const EXERCISES: u64 = 200;
@@ -39,8 +40,8 @@ pub(crate) fn started(student: u64, number: u64) -> u64 {
     1 + (student + 11 + number) % EXERCISES
 }
 
-/// Only a started exercise can be completed.
-fn start() -> String {
+/// The statement that starts exercises: only a started exercise can be completed.
+pub(crate) fn start_exercises() -> String {
     format!(
         "INSERT INTO user_exercises (user_id, exercise_id, status, started_at, created_at, updated_at) \
          SELECT users.id, 1 + (users.id + 11 + number) % {EXERCISES}, 'in_progress', now(), now(), now() \
@@ -63,7 +64,7 @@ impl System {
     /// Starts the servers and fills the database: for each student about 10 conversations and 100 messages, for some 10
     /// completed exercises.
     pub(crate) async fn start(tutord: &Path, students: u64) -> anyhow::Result<Self> {
-        let (postgres, redis) = (Postgres::start(true).await?, Redis::start().await?);
+        let (postgres, redis) = on_servers(async { Ok((Postgres::start(true).await?, Redis::start().await?)) }).await?;
         let url = postgres.empty_database().await?;
         // For as long as it is filled; whoever connects later is told nothing of that.
         let database = url.rsplit('/').next().context("a database")?.to_owned();
@@ -73,7 +74,8 @@ impl System {
         let tokens = (1..=students).map(token).collect();
         let system = Self { postgres, redis, url, tokens, tutord: tutord.to_owned(), directory: tempfile::tempdir()? };
         system.sql(COMPLETIONS).await?;
-        system.sql(&start()).await?;
+        system.sql(&start_exercises()).await?;
+        system.sql("UPDATE users SET role = 'admin' WHERE id = 2").await?;
         let mut rebuild = Command::new(tutord);
         let status = rebuild.args(["rebuild-stats", "--database-url", &system.url]).stdout(Stdio::null()).status()?;
         anyhow::ensure!(status.success(), "tutord rebuild-stats");
@@ -96,9 +98,14 @@ impl System {
         self.serve(&self.url, self.program(), arguments).await
     }
 
-    /// The program, to be told what to do.
+    /// The program on the servers' cores, to be told what to do.
     pub(crate) fn program(&self) -> Command {
-        Command::new(&self.tutord)
+        server_command(&self.tutord)
+    }
+
+    /// The request for the counters of a node's cache, by the second student, who is an administrator.
+    pub(crate) fn counters(&self) -> Vec<u8> {
+        request("GET", "/api/admin/cache", &self.tokens[1], "")
     }
 
     /// The same on another database, by a command that begins with the program to run.
@@ -114,7 +121,7 @@ impl System {
             .stderr(Stdio::piped())
             .stdout(Stdio::null())
             .spawn()
-            .with_context(|| format!("{}: is it built?", self.tutord.display()))?;
+            .context("taskset (of Debian's package util-linux)")?;
         let log = process.stderr.take().context("the log")?;
         let mut lines = BufReader::new(log).lines();
         let address = loop {
@@ -244,9 +251,9 @@ impl Drop for Node {
     }
 }
 
-/// Returns the command that runs this program with other arguments.
+/// Returns the command that runs this program with other arguments on the servers' cores.
 pub(crate) fn own_command(arguments: &[&str]) -> anyhow::Result<Command> {
-    let mut command = Command::new(std::env::current_exe()?);
+    let mut command = server_command(std::env::current_exe()?);
     command.args(arguments);
     Ok(command)
 }
@@ -258,6 +265,21 @@ pub(crate) fn cpu_time(process: u32) -> anyhow::Result<Duration> {
     let fields: Vec<&str> = text.rsplit(')').next().unwrap_or_default().split_ascii_whitespace().collect();
     let ticks = |index: usize| -> anyhow::Result<u64> { Ok(fields.get(index).context("a field")?.parse()?) };
     Ok(Duration::from_millis((ticks(11)? + ticks(12)?) * 10))
+}
+
+/// Returns the time for which these cores were busy so far, and all time, in hundredths of a second.
+pub(crate) fn busy_time(cores: &[usize]) -> anyhow::Result<(u64, u64)> {
+    let text = std::fs::read_to_string("/proc/stat")?;
+    let mut total = (0, 0);
+    for core in cores {
+        let name = format!("cpu{core} ");
+        let line = text.lines().find_map(|line| line.strip_prefix(&name)).context("a core")?;
+        // User, nice, system, idle, iowait, irq, softirq, steal; guests are part of the users' time.
+        let times: Vec<u64> = line.split(' ').take(8).map(str::parse).collect::<Result<_, _>>()?;
+        let all: u64 = times.iter().sum();
+        total = (total.0 + all - times[3] - times[4], total.1 + all);
+    }
+    Ok(total)
 }
 
 /// A line of a process's memory statistics, such as `VmRSS` (now) or `VmHWM` (at most so far), in bytes.

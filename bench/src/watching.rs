@@ -11,10 +11,12 @@ use futures_util::FutureExt as _;
 use querywatch::{ConnectionInstrumentation, Scope, Watch, time_call};
 
 use crate::client::request;
-use crate::load::{Measurement, Target, interleaved, repeated};
+use crate::cores::cores;
+use crate::load::{Plan, Target, interleaved, repeated};
 use crate::report::{Goal, Report};
 use crate::routes::POOL;
 use crate::system::System;
+use crate::turns::Spread;
 
 diesel::table! {
     conversations (id) {
@@ -69,18 +71,19 @@ fn request_cost(calls: &[usize], capture_cancelled_sql: bool) -> anyhow::Result<
 
 /// Compares it with what a request takes of the machine.
 pub(crate) async fn run(system: &System, quick: bool, report: &mut Report) -> anyhow::Result<()> {
-    let round = if quick { Duration::from_millis(500) } else { Duration::from_secs(2) };
+    let plan = if quick { Plan::new(5, 150) } else { Plan::new(9, 500) };
     report.section(
         "What it costs to watch statements",
         "tutord has no switch for it, so it is measured by itself: the same calls of querywatch as for a list of 20 conversations, with a \
-         statement of the same size, in a loop. At saturation a request takes a share of all cores, client and databases included; of \
-         that, the time of these calls is what throughput would gain without them.",
+         statement of the same size, in a loop. At saturation a request takes a share of the servers' cores, databases included; of that, the time of these calls is what throughput would gain without them.",
     );
     let asked = repeated(request("GET", "/api/chat/conversations?limit=20", &system.tokens[0], ""));
     let plain = system.node(&[&POOL[..], &["--cache-enabled", "false"]].concat()).await?;
     let cached = system.node(&POOL).await?;
-    let rates = interleaved(&[Target::http(&cached, &asked), Target::http(&plain, &asked)], 3, round).await?;
-    let cores = std::thread::available_parallelism()?.get() as f64;
+    let counters = system.counters();
+    let targets = [Target::cached(&cached, &asked, &counters), Target::http(&plain, &asked)];
+    let rates = interleaved(&targets, plan).await?;
+    let cores = cores().servers.len() as f64;
     let mut rows = Vec::new();
     // tutord names no cancelled statements: for that the text of each would be written once more.
     for (name, calls, capture_cancelled_sql, rates, goal) in [
@@ -88,15 +91,19 @@ pub(crate) async fn run(system: &System, quick: bool, report: &mut Report) -> an
         ("uncached", &[1, 1][..], false, &rates[1], Goal::AtMost(0.01)),
         ("uncached, were cancelled statements named", &[1, 1][..], true, &rates[1], Goal::Less),
     ] {
-        let costs = (0..5)
+        let costs: Vec<f64> = (0..15)
             .map(|_| Ok(request_cost(calls, capture_cancelled_sql)?.as_secs_f64()))
             .collect::<anyhow::Result<_>>()?;
         // The least: what another process took meanwhile is no cost of this.
-        let cost = Measurement::of(costs).low;
+        let cost = Spread::of(&costs).least;
         let all = cores / rates.median();
         let share = report.ratio(&format!("querywatch: share of a request, list of 20 {name}"), cost / all, goal);
         let micros = |seconds: f64| format!("{:.2}", seconds * 1e6);
         rows.push(vec![name.to_owned(), calls.iter().sum::<usize>().to_string(), micros(cost), micros(all), share]);
     }
-    report.table("querywatch", &["", "statements", "µs of querywatch", "µs of all cores for a request", "share"], &rows)
+    report.table(
+        "querywatch",
+        &["", "statements", "µs of querywatch", "µs of the servers' cores for a request", "share"],
+        &rows,
+    )
 }

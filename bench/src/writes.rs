@@ -1,7 +1,6 @@
 //! Log-in, and sending a message: next to what limits them.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use argon2::Argon2;
 use argon2::password_hash::PasswordVerifier as _;
@@ -10,30 +9,30 @@ use argon2::password_hash::phc::PasswordHash;
 use crate::bare;
 use crate::client::request;
 use crate::day::REPLY;
-use crate::load::{LoadRequest, RequestSource, Target, interleaved};
+use crate::load::{LoadRequest, Plan, RequestSource, Target, interleaved};
 use crate::pgbench::Script;
 use crate::proxy::{IssuedStatement, RESPONSE_DELAY, StatementProxy};
 use crate::report::{Goal, Report};
 use crate::routes::{POOL, compared, issued};
-use crate::system::{PASSWORD, System, password_hash, plan, token};
+use crate::system::{PASSWORD, System, password_hash, plan as seed_plan, token};
 
 /// Measures both.
 pub(crate) async fn run(system: &System, quick: bool, report: &mut Report) -> anyhow::Result<()> {
-    let (rounds, round) = if quick { (3, Duration::from_secs(1)) } else { (5, Duration::from_secs(2)) };
+    let plan = if quick { Plan::new(5, 500) } else { Plan::new(11, 1_000) };
     report.section(
         "Writing",
-        "Every request is another student's. A log-in is next to the check of a password (argon2id) on all cores. A message, sent \
+        "Every request is another student's. A log-in is next to the check of a password (argon2id) on the servers' cores. A message, sent \
          without a cache to a model that answers at once, is next to pgbench with the same statements, on conversations drawn at \
          random; PostgreSQL flushes each commit to disk.",
     );
     let students = system.tokens.len() as u64;
-    let seeded = plan(students);
+    let seeded = seed_plan(students);
     let login: RequestSource = Arc::new(move |number| {
         let body = format!(r#"{{"email": "{}", "password": "{PASSWORD}"}}"#, seeded.email(1 + number % students));
         LoadRequest { bytes: request("POST", "/api/auth/login", "", &body).into(), writes: true }
     });
     let node = system.node(&POOL).await?;
-    let rates = interleaved(&[Target::Cores(check_password), Target::http(&node, &login)], rounds, round).await?;
+    let rates = interleaved(&[Target::Cores(check_password), Target::http(&node, &login)], plan).await?;
     let mut rows = vec![compared(report, "log-in", "tutord / argon2", &rates[0], &rates[1], Goal::More, &[1])];
     rows[0].splice(1..2, [String::new(), String::new()]);
 
@@ -63,9 +62,9 @@ pub(crate) async fn run(system: &System, quick: bool, report: &mut Report) -> an
     let script = message_script(&system.url, &issued, known, students, conversation(known), first)?;
     let asked: RequestSource =
         Arc::new(move |number| LoadRequest { bytes: send(1 + number % students, number).into(), writes: true });
-    let rates = interleaved(&[Target::Pgbench(&script), Target::http(&node, &asked)], rounds, round).await?;
+    let rates = interleaved(&[Target::http(&node, &asked), Target::Pgbench(&script)], plan).await?;
     let sent = [script.statements, script.round_trips];
-    rows.push(compared(report, "message and reply", "uncached / pgbench", &rates[0], &rates[1], Goal::More, &sent));
+    rows.push(compared(report, "message and reply", "uncached / pgbench", &rates[1], &rates[0], Goal::More, &sent));
     report.table("writes", &["", "statements", "round trips", "limit", "tutord", "µs", "tutord / limit"], &rows)
 }
 
@@ -91,8 +90,8 @@ fn message_script(
     Script::varied(url, issued, head, |index, number| match column(&issued[index], number) {
         Some("\"position\"") => Some(format!(":s{}_message_count", index - 1)),
         Some("\"reply_to\"") => Some(format!(":s{question}_id")),
-        _ if issued[index].values[number - 1] == known => Some(":student".to_owned()),
-        _ if issued[index].values[number - 1] == conversation => Some(":conversation".to_owned()),
+        _ if issued[index].values[number - 1].as_deref() == Some(&known) => Some(":student".to_owned()),
+        _ if issued[index].values[number - 1].as_deref() == Some(&conversation) => Some(":conversation".to_owned()),
         _ => None,
     })
 }

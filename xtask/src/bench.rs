@@ -15,10 +15,13 @@ pub(crate) struct Args {
     /// Run shorter benchmarks for a first look.
     #[arg(long)]
     quick: bool,
-    /// Measure nothing. Compare bench/report with the report in this directory, and fail if a ratio is worse by more
-    /// than 10 %.
+    /// Measure nothing. List the ratios of the report in this directory and of bench/report with their differences and
+    /// the share that agrees within 10 %, and fail if a ratio is worse by more than 10 %.
     #[arg(long, value_name = "OLD_DIR", conflicts_with = "quick")]
     compare: Option<PathBuf>,
+    /// Also measure the latencies by distance of the database for this other build of tutord.
+    #[arg(long, value_name = "TUTORD", conflicts_with_all = ["compare", "libraries"])]
+    before: Option<PathBuf>,
     /// Compare readthrough with other cache libraries instead, and write bench/libraries/report. Builds
     /// bench/libraries, a workspace of its own, with the profile `release`, and runs its lints and tests first.
     #[arg(long, conflicts_with = "compare")]
@@ -39,6 +42,9 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     };
     if args.quick {
         measure.arg("--quick");
+    }
+    if let Some(before) = &args.before {
+        measure.arg("--before").arg(before);
     }
     install::run(&mut measure)
 }

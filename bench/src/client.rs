@@ -15,6 +15,8 @@ pub(crate) struct Answer {
     pub(crate) status: u16,
     /// Statements on the database, where the server tells.
     pub(crate) statements: u64,
+    /// The access token that the answer sets as a cookie.
+    pub(crate) access_token: Option<String>,
     pub(crate) body: Vec<u8>,
 }
 
@@ -49,7 +51,7 @@ impl Connection {
         let mut line = String::new();
         self.0.read_line(&mut line).await?;
         let status = line.split(' ').nth(1).and_then(|code| code.parse().ok()).context("a status line")?;
-        let (mut length, mut statements) = (0, 0);
+        let (mut length, mut statements, mut access_token) = (0, 0, None);
         loop {
             line.clear();
             if self.0.read_line(&mut line).await? == 0 {
@@ -62,10 +64,14 @@ impl Connection {
                     let number = value.split("db_queries;desc=\"").nth(1).and_then(|rest| rest.split('"').next());
                     statements = number.context("db_queries")?.parse()?;
                 }
+                "set-cookie" => {
+                    let token = value.strip_prefix("access_token=").and_then(|rest| rest.split(';').next());
+                    access_token = token.map(ToOwned::to_owned).or(access_token);
+                }
                 _ => {}
             }
         }
-        Ok((Answer { status, statements, body: Vec::new() }, length))
+        Ok((Answer { status, statements, access_token, body: Vec::new() }, length))
     }
 
     /// The repeated, of which nothing but success will do, or that it was done before.

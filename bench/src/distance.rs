@@ -137,6 +137,7 @@ impl Program {
                 &(STUDENTS * 10).to_string(),
             ])
             .args(["--messages", &rows, "--exercises", &EXERCISES.to_string()])
+            .env("RUST_LOG", "error")
             .stdout(Stdio::null())
             .status()?;
         ensure!(status.success(), "{}: seed", program.display());
@@ -156,9 +157,10 @@ impl Program {
         let mut students = Vec::new();
         let near = &mut connections[0];
         for student in 1..=STUDENTS {
-            let token = ask(near, &log_in(student)).await?["access_token"].as_str().context("a token")?.to_owned();
+            let token = near.expect_success(&log_in(student)).await?.access_token.context("an access token")?;
             let begin = request("POST", "/api/chat/conversations", &token, r#"{"title": "Far away"}"#);
-            let conversation = ask(near, &begin).await?["id"].as_i64().context("a conversation")?;
+            let begun: Value = serde_json::from_slice(&near.expect_success(&begin).await?.body)?;
+            let conversation = begun["conversation"]["id"].as_i64().context("a conversation")?;
             students.push((token, conversation));
         }
         let times = DISTANCES.map(|_| ROUTES.map(|_| Vec::new())).to_vec();
@@ -200,8 +202,4 @@ impl Program {
 fn log_in(student: u64) -> Vec<u8> {
     let body = format!(r#"{{"email": "{}", "password": "{PASSWORD}"}}"#, plan(STUDENTS).email(student));
     request("POST", "/api/auth/login", "", &body)
-}
-
-async fn ask(connection: &mut Connection, asked: &[u8]) -> anyhow::Result<Value> {
-    Ok(serde_json::from_slice(&connection.expect_success(asked).await?.body)?)
 }

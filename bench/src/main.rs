@@ -143,7 +143,9 @@ async fn all(options: &Options) -> anyhow::Result<()> {
     let quick = options.quick;
     let head = machine::head(quick)?;
     let mut report = Report::new(&options.report)?;
-    let system = System::start(&options.tutord, STUDENTS).await?;
+    // The distance has databases of its own.
+    let students = if options.only == [Part::Distance] { 100 } else { STUDENTS };
+    let system = System::start(&options.tutord, students).await?;
     let messages = if quick { 100_000 } else { 1_000_000 };
     let chosen = |part: &Part| options.only.is_empty() || options.only.contains(part);
     let longest = if chosen(&Part::Routes) || chosen(&Part::Original) {

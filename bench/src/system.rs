@@ -77,6 +77,7 @@ impl System {
         system.sql(&start_exercises()).await?;
         system.sql("UPDATE users SET role = 'admin' WHERE id = 2").await?;
         let mut rebuild = Command::new(tutord);
+        rebuild.env("RUST_LOG", "error");
         let status = rebuild.args(["rebuild-stats", "--database-url", &system.url]).stdout(Stdio::null()).status()?;
         anyhow::ensure!(status.success(), "tutord rebuild-stats");
         system.sql(&format!("ALTER DATABASE {database} RESET synchronous_commit")).await?;

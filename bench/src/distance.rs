@@ -61,7 +61,8 @@ pub(crate) async fn run(
         &format!(
             "One request at a time with the cache on, tutord and PostgreSQL that far apart: a proxy delays all bytes by half of the round \
              trip in each direction. Redis and the model are near. The own profile is read before each request, so that the session is \
-             cached. A message goes to a conversation that exists; the list follows a message of the same student, which changed it. \
+             cached. A message goes to a conversation that exists; the list has a page size that its student has not used before, so it is not \
+             cached. \
              Medians of {turns} turns, each of which has every distance{}. The number of round trips is the slope of the latency over the \
              distance (least squares).",
             if before.is_some() { " and both programs" } else { "" }
@@ -176,10 +177,12 @@ impl Program {
         let exercise = started(student + 1, number);
         let message = format!(r#"{{"message": "What about that?", "conversation_id": {conversation}}}"#);
         let path = format!("/api/exercises/{exercise}/complete");
+        // No page that is cached, and not the default size: a message brings the cached one up to date.
+        let limit = 21 + number;
         let asked = [
             request("POST", "/api/chat/message", token, &message),
             request("POST", &path, token, r#"{"time_spent_seconds": 600}"#),
-            request("GET", "/api/chat/conversations", token, ""),
+            request("GET", &format!("/api/chat/conversations?limit={limit}"), token, ""),
             log_in(student + 1),
         ];
         let profile = request("GET", "/api/users/me", token, "");

@@ -30,7 +30,7 @@ pub(crate) async fn run(tutord: &Path, directory: &Path, quick: bool) -> anyhow:
     let system = System::start(tutord, STUDENTS).await?;
     let model = bare::start(REPLY.as_bytes())?;
     let url = format!("http://{}/v1", model.address);
-    let told = ["--llm-model", "fake", "--llm-base-url", &url];
+    let told = ["--load-shedding", "true", "--llm-model", "fake", "--llm-base-url", &url];
     let file = format!("sqlite://{}", system.directory.path().join("overload.db").display());
     fill(&file, &plan(STUDENTS), 1..=STUDENTS).await?;
     let sqlite = system.serve(&file, system.program(), &told).await?;

@@ -212,15 +212,6 @@ impl<T> Page<T> {
     }
 }
 
-/// Returns the items and the total, which each row contains. Beyond the end of a list there is no row, and so no total.
-pub fn counted<T>(rows: Vec<(T, Option<i64>)>, position: Position) -> (Vec<T>, Option<i64>) {
-    let total = match rows.first() {
-        Some((_, total)) => *total,
-        None => (position == Position::Offset(0)).then_some(0),
-    };
-    (rows.into_iter().map(|(item, _)| item).collect(), total)
-}
-
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;

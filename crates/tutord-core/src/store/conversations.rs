@@ -13,8 +13,8 @@ use crate::page::{Page, PageRequest};
 /// Conversations and messages.
 #[async_trait]
 pub trait Conversations: Send + Sync {
-    /// Returns a page of a student's conversations, newest activity first, ties by id. Reads no messages. 1 statement,
-    /// or 2 beyond the end.
+    /// Returns a page of a student's conversations, newest activity first, ties by id. Reads no messages. 1 statement
+    /// for the first page, 2 in 1 round trip for others.
     async fn list_conversations(&self, user_id: i64, page: &PageRequest) -> Result<Loaded<Page<Conversation>>>;
 
     /// Returns the list with N+1 queries: 1 statement, and 2 more **for each conversation**, which count its messages
@@ -31,8 +31,7 @@ pub trait Conversations: Send + Sync {
         page: &PageRequest,
     ) -> Result<Option<Loaded<ConversationPage>>>;
 
-    /// Creates a conversation. Returns `None` if its exercise does not exist for this student. 1 statement, 2 with an
-    /// exercise.
+    /// Creates a conversation. Returns `None` if its exercise does not exist for this student. 1 statement.
     async fn create_conversation(&self, new: NewConversation) -> Result<Option<Conversation>>;
 
     /// Renames a conversation. 1 statement.
@@ -50,8 +49,8 @@ pub trait Conversations: Send + Sync {
     /// deleted, and [`Error::Conflict`](crate::Error::Conflict) if the message already has a reply.
     async fn append_reply(&self, new: NewReply) -> Result<Option<StoredMessage>>;
 
-    /// Replaces an [incomplete](Message::is_incomplete) reply by a complete or longer one, in one transaction. Returns
-    /// `None` if there is no such reply.
+    /// Replaces an [incomplete](crate::model::Message::is_incomplete) reply by a complete or longer one, in one
+    /// transaction of 2 round trips. Returns `None` if there is no such reply.
     async fn replace_reply(&self, new: NewReply) -> Result<Option<StoredMessage>>;
 
     /// Returns the newest message of the student in a conversation, its reply, and a history of at most `history`

@@ -77,7 +77,8 @@ pub trait Exercises: Send + Sync {
     /// Returns [`Error::KeyReused`](crate::Error::KeyReused) if the key was used for another request.
     async fn created_exercise(&self, user_id: i64, request: &RequestKey) -> Result<Option<AssignedExercise>>;
 
-    /// Returns a page of the student's exercises, newest first. 1 statement, or 2 beyond the end.
+    /// Returns a page of the student's exercises, newest first. 1 statement for the first page, 2 in 1 round trip for
+    /// others.
     async fn exercise_history(
         &self,
         user_id: i64,
@@ -91,10 +92,10 @@ pub trait Exercises: Send + Sync {
     /// Returns the exercises that the student completed or skipped, newest first. 1 statement.
     async fn ended_exercises(&self, user_id: i64, limit: i64) -> Result<Vec<HistoryItem>>;
 
-    /// Counts and returns the next hint, or `None` if all hints are taken.
+    /// Counts and returns the next hint, or `None` if all hints are taken. 2 round trips.
     async fn take_hint(&self, user_id: i64, exercise_id: i64, at: Timestamp) -> Result<Transition<Option<TakenHint>>>;
 
-    /// Stores an ungraded solution, unless the request is a repetition.
+    /// Stores an ungraded solution, unless the request is a repetition. 2 round trips.
     ///
     /// # Errors
     /// Returns [`Error::KeyReused`](crate::Error::KeyReused) if the key was used for another request.
@@ -106,7 +107,8 @@ pub trait Exercises: Send + Sync {
         at: Timestamp,
     ) -> Result<Transition<SubmissionOutcome>>;
 
-    /// Stores a grade, once for each submission. A passing grade completes the exercise.
+    /// Stores a grade, once for each submission. A passing grade completes the exercise. 2 round trips, 1 more if it
+    /// creates leaderboards.
     async fn grade_submission(
         &self,
         user_id: i64,
@@ -116,7 +118,7 @@ pub trait Exercises: Send + Sync {
     ) -> Result<Transition<GradedSubmission>>;
 
     /// Completes an exercise that the student has started and counts it in every sum, once. Repeated calls return the
-    /// same result.
+    /// same result. 2 round trips, 1 more if it creates leaderboards.
     async fn complete_exercise(
         &self,
         user_id: i64,
@@ -125,7 +127,7 @@ pub trait Exercises: Send + Sync {
         moment: Moment,
     ) -> Result<Transition<Completion>>;
 
-    /// Skips an exercise until it is due again.
+    /// Skips an exercise until it is due again. 2 round trips.
     async fn skip_exercise(&self, user_id: i64, exercise_id: i64, moment: Moment) -> Result<Transition<()>>;
 
     /// Returns the difficulty set for the student. 1 statement.

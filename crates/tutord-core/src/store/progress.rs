@@ -29,11 +29,11 @@ pub trait Progress: Send + Sync {
     /// Returns one topic. 1 statement.
     async fn skill_level(&self, user_id: i64, topic: &str) -> Result<Option<TopicSkill>>;
 
-    /// Returns a page of a leaderboard. 4 statements; their cost does not grow with the number of students, but with
-    /// the offset if one is given.
+    /// Returns a page of a leaderboard. 1 statement; its cost does not grow with the number of students, but with the
+    /// offset if one is given.
     async fn leaderboard(&self, board: &Board, page: &PageRequest) -> Result<Page<LeaderboardEntry>>;
 
-    /// Returns a student's place and `neighbours` on each side. 7 statements; their cost does not grow with the number
+    /// Returns a student's place and `neighbours` on each side. 2 statements; their cost does not grow with the number
     /// of students.
     async fn leaderboard_around(&self, board: &Board, user_id: i64, neighbours: i64) -> Result<Neighbourhood>;
 

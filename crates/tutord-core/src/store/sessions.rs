@@ -14,7 +14,7 @@ pub const MAX_TRUSTED_DEVICES: i64 = 20;
 /// Sessions. The store contains only the hashes of tokens.
 #[async_trait]
 pub trait Sessions: Send + Sync {
-    /// Creates a session and records the log-in time.
+    /// Creates a session and records the log-in time, in 1 round trip.
     async fn create_session(&self, user_id: i64, tokens: NewSessionTokens) -> Result<i64>;
 
     /// Returns the owner of this access token, or `None` if the token is unknown or its session is revoked. An expired
@@ -26,7 +26,7 @@ pub trait Sessions: Send + Sync {
     async fn refresh_token_owner(&self, refresh: &TokenHash) -> Result<Option<i64>>;
 
     /// Exchanges a refresh token for `successors`, or revokes its session if the token is retired: superseded
-    /// more than `grace` before `now`; see [`rules::refresh`](crate::rules::refresh).
+    /// more than `grace` before `now`; see [`rules::refresh`](crate::rules::refresh). 2 round trips.
     async fn rotate_session(
         &self,
         refresh: &TokenHash,
@@ -49,6 +49,6 @@ pub trait Sessions: Send + Sync {
     async fn is_trusted_device(&self, user_id: i64, device: &TokenHash) -> Result<bool>;
 
     /// Trusts a browser until `expires_at`, and removes the user's oldest trusted browsers beyond
-    /// [`MAX_TRUSTED_DEVICES`]. 2 statements, or 3 if one is removed.
+    /// [`MAX_TRUSTED_DEVICES`]. 2 statements in 1 round trip.
     async fn trust_device(&self, user_id: i64, device: &TokenHash, expires_at: Timestamp) -> Result<()>;
 }

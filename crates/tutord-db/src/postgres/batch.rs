@@ -12,8 +12,9 @@ use std::task::Poll;
 use diesel::QueryResult;
 use diesel::connection::{TransactionDepthChange, TransactionManagerStatus};
 use diesel::result::{DatabaseErrorKind, Error as Diesel};
+use diesel_async::methods::ExecuteDsl;
 use diesel_async::{AsyncConnection, SimpleAsyncConnection, TransactionManager};
-use futures_util::future::join;
+use futures_util::future::{join, join_all};
 use tutord_core::{Error, Refusal, Result};
 
 use super::sqlcommenter::Connection;
@@ -106,6 +107,24 @@ fn is_of_server(error: &Diesel) -> bool {
             !matches!(kind, DatabaseErrorKind::UnableToSendCommand | DatabaseErrorKind::ClosedConnection)
         }
         _ => false,
+    }
+}
+
+/// Statements with one text, as a part of a batch.
+pub(super) struct Each<Q>(pub(super) Vec<Q>);
+
+impl<Q> Each<Q> {
+    /// Executes the statements together. Returns the number of rows.
+    pub(super) async fn execute<'a>(self, conn: &mut &'a Connection) -> QueryResult<usize>
+    where
+        Q: ExecuteDsl<&'a Connection>,
+    {
+        let shared = *conn;
+        let statements = self.0.into_iter().map(async |statement| {
+            let mut conn = shared;
+            ExecuteDsl::execute(statement, &mut conn).await
+        });
+        join_all(statements).await.into_iter().sum()
     }
 }
 

@@ -26,6 +26,7 @@ pub use connect::{Connector, connect};
 pub use sqlcommenter::Connection;
 
 use adapter::Postgres as Adapter;
+use batch::Each;
 use sqlcommenter::Connection as Conn;
 
 /// Sends statements in one round trip: all are sent before the first result is awaited.

@@ -5,18 +5,22 @@ use std::collections::BTreeMap;
 
 use diesel::prelude::*;
 use diesel_async::RunQueryDsl;
-use tutord_core::model::progress::{ALL_TIME, AchievementStatus, Activity, TopicSkill};
-use tutord_core::model::{Achievement, Completion, Exercise, ExerciseStatus, Moment, Period, UserExercise};
+use tutord_core::model::progress::{AchievementStatus, Activity, TopicSkill};
+use tutord_core::model::{Achievement, Completion, Exercise, ExerciseStatus, Grading, Moment, Period, UserExercise};
 use tutord_core::rules::streak::Streak;
 use tutord_core::rules::{self, BoardValues, CompletedExercise, Summary, level};
-use tutord_core::schema::{achievements, activity, exercises, skill_levels, user_achievements, user_exercises, users};
+use tutord_core::schema::{
+    achievements, activity, exercises, skill_levels, submissions, user_achievements, user_exercises, users,
+};
 use tutord_core::time::zone::{day_in, zone};
-use tutord_core::{Result, Timestamp};
+use tutord_core::{LocalDate, Result, Timestamp};
 
+use super::leaderboards::{BoardEntry, appended_changes, stored_entries};
 use super::locks::lock_student;
-use super::rows::{activity_row, exercise_row, topic_skill_row, user_exercise_row};
-use super::{Conn, leaderboards};
-use crate::cached_statement::CachedStatement;
+use super::rows::{exercise_row, user_exercise_row};
+use super::user_exercise_rows::Locked;
+use super::{Conn, Each, leaderboards};
+use crate::cached_statement::{CachedStatement, Optional};
 
 /// The number of completions that a recomputation reads at once.
 const REBUILD_PAGE: i64 = 1_000;
@@ -56,23 +60,141 @@ pub(super) use newest_day;
 pub(super) use of_all_time;
 pub(super) use unlocked;
 
-/// Completes an open exercise and updates all sums. The caller has locked the student.
+/// Stores a student's level in a topic.
+macro_rules! stored_skill {
+    ($skill:expr) => {
+        CachedStatement(
+            diesel::insert_into(skill_levels::table)
+                .values($skill.clone())
+                .on_conflict((skill_levels::user_id, skill_levels::topic))
+                .do_update()
+                .set($skill.clone()),
+        )
+    };
+}
+
+/// Stores the sums of a day, or of all time.
+macro_rules! stored_activity {
+    ($sums:expr) => {
+        CachedStatement(
+            diesel::insert_into(activity::table)
+                .values($sums.clone())
+                .on_conflict((activity::user_id, activity::period, activity::starts_on))
+                .do_update()
+                .set($sums.clone()),
+        )
+    };
+}
+
+/// Copies the values that a profile shows to the student's row.
+macro_rules! stored_streak {
+    ($summary:expr) => {{
+        let (newest, streak) = ($summary.newest.as_ref(), $summary.streak.as_ref());
+        CachedStatement(diesel::update(users::table.find($summary.all.user_id)).set((
+            users::current_streak.eq(newest.map_or(0, |day| day.streak)),
+            users::longest_streak.eq($summary.all.streak),
+            users::exercises_completed.eq($summary.all.exercises_completed),
+            users::last_exercise_date.eq(newest.map(|day| day.starts_on)),
+            users::last_completed_at.eq(streak.map(|streak| streak.until)),
+            users::streak_since.eq(streak.map(|streak| streak.since)),
+            users::streak_day_since.eq(streak.map(|streak| streak.day_since)),
+        )))
+    }};
+}
+
+/// Stores the grade of a submission.
+macro_rules! graded_submission {
+    ($id:expr, $grading:expr) => {
+        CachedStatement(diesel::update(submissions::table.find($id)).set((
+            submissions::grade.eq($grading.grade),
+            submissions::feedback.eq(&$grading.feedback),
+            submissions::strengths.eq(serde_json::json!($grading.strengths).to_string()),
+            submissions::improvements.eq(serde_json::json!($grading.improvements).to_string()),
+        )))
+    };
+}
+
+pub(super) use graded_submission;
+
+/// Selects the student's skills in the topics of an exercise, and possibly in topics with similar names.
+macro_rules! skills_of {
+    ($user_id:expr, $exercise_id:expr) => {
+        CachedStatement(
+            skill_levels::table
+                .filter(skill_levels::user_id.eq($user_id))
+                .filter(
+                    diesel::dsl::sql::<Bool>("',' || (SELECT topics FROM exercises WHERE id = ")
+                        .bind::<BigInt, _>($exercise_id)
+                        .sql(") || ',' LIKE '%,' || skill_levels.topic || ',%'"),
+                )
+                .select(topic_skill_row()),
+        )
+    };
+}
+
+/// Locks the student, and reads an exercise with the student's progress and all that its completion at `at` changes.
+macro_rules! locked_with_sums {
+    ($conn:ident, $user_id:expr, $exercise_id:expr, $at:expr $(, $query:ident.load::<$type:ty>)*) => {{
+        let read_on = utc_day($at);
+        let (all, newest) = (of_all_time!($user_id), newest_day!($user_id));
+        let instants = users::table.find($user_id).select(StreakInstants::as_select());
+        let (skills, achievements) = (skills_of!($user_id, $exercise_id), unlocked!($user_id));
+        let language = exercises::table.find($exercise_id).select(exercises::programming_language).single_value();
+        let languages = leaderboards::language.eq("").or(leaderboards::language.nullable().eq(language));
+        let entries = board_entries!($user_id, read_on, languages);
+        let (locked, all, newest, instants, skills, achievements, entries $(, $query)*) = locked!(
+            $conn,
+            $user_id,
+            $exercise_id,
+            all.load::<Activity>,
+            newest.load::<Activity>,
+            instants.load::<StreakInstants>,
+            skills.load::<TopicSkill>,
+            achievements.load::<AchievementStatus>,
+            entries.load::<BoardEntry>
+            $(, $query.load::<$type>)*
+        );
+        let sums = Sums {
+            all: all.into_iter().next(),
+            newest: newest.into_iter().next(),
+            instants: instants.into_iter().next().unwrap_or_default(),
+            skills,
+            achievements,
+            entries: (entries, read_on),
+        };
+        (locked, sums $(, $query)*)
+    }};
+}
+
+pub(super) use locked_with_sums;
+pub(super) use skills_of;
+
+/// The sums of a student before a completion.
+pub(super) struct Sums {
+    pub(super) all: Option<Activity>,
+    pub(super) newest: Option<Activity>,
+    pub(super) instants: StreakInstants,
+    pub(super) skills: Vec<TopicSkill>,
+    pub(super) achievements: Vec<AchievementStatus>,
+    /// The entries of the leaderboards of a day.
+    pub(super) entries: (Vec<BoardEntry>, LocalDate),
+}
+
+/// Completes an open exercise, updates all sums, and commits. `graded` is the submission whose grade completes it.
 pub(super) async fn complete(
     conn: &mut Conn,
-    exercise: &Exercise,
-    user_exercise: &UserExercise,
+    locked: &Locked,
+    sums: Sums,
     moment: &Moment,
+    graded: Option<(i64, &Grading)>,
 ) -> Result<Completion> {
-    let user_id = user_exercise.user_id;
-    let instants = users::table.find(user_id).select(StreakInstants::as_select());
-    let (all, newest) = (of_all_time!(user_id), newest_day!(user_id));
-    let (all, newest, instants) =
-        pipelined!(conn, all.load::<Activity>, newest.load::<Activity>, instants.load::<StreakInstants>);
-    let instants = instants.into_iter().next().unwrap_or_default();
+    let Locked { exercise, progress, .. } = locked;
+    let user_id = progress.user_id;
+    let instants = sums.instants;
     let mut summary = Summary::empty(user_id);
-    summary.newest = newest.into_iter().next();
+    summary.newest = sums.newest;
     summary.streak = summary.newest.as_ref().and_then(|newest| instants.streak(newest));
-    if let Some(all) = all.into_iter().next() {
+    if let Some(all) = sums.all {
         summary.all = all;
     }
     // Moved past the completion before where the clock did not: the order of a student's completions is the order of
@@ -84,9 +206,9 @@ pub(super) async fn complete(
         exercise_type: exercise.exercise_type,
         language: exercise.programming_language.clone(),
         topics: exercise.topics().map(str::to_owned).collect(),
-        grade: user_exercise.grade,
-        hints_used: user_exercise.hints_used,
-        time_spent_seconds: user_exercise.time_spent_seconds,
+        grade: progress.grade,
+        hints_used: progress.hints_used,
+        time_spent_seconds: progress.time_spent_seconds,
         completed_at,
         day: day_in(&moment.zone, completed_at),
         zone: Some(moment.zone.clone()),
@@ -95,29 +217,49 @@ pub(super) async fn complete(
     let (day, streak) = (today.starts_on, today.streak);
 
     let mut best_level = 0;
-    let mut skills = topic_skills(conn, user_id, &done.topics).await?;
+    let mut present: BTreeMap<String, TopicSkill> =
+        sums.skills.into_iter().map(|skill| (skill.topic.clone(), skill)).collect();
+    let mut skills = Vec::new();
     for topic in &done.topics {
-        let skill =
-            skills.entry(topic.clone()).or_insert_with(|| TopicSkill::empty(user_id, topic.clone(), done.completed_at));
+        let first = || TopicSkill::empty(user_id, topic.clone(), done.completed_at);
+        let mut skill = present.remove(topic).unwrap_or_else(first);
         skill.count(&done);
         best_level = best_level.max(level::rank(skill.level));
+        skills.push(stored_skill!(skill));
     }
-    for skill in skills.into_values() {
-        store_skill(conn, &skill).await?;
-    }
-
-    let granted = grant(conn, &summary.all, best_level, user_exercise.id, done.completed_at).await?;
+    let granted = reached(sums.achievements, &summary.all, best_level);
     let reward: i32 = granted.iter().map(|achievement| achievement.points).sum();
     summary.reward(i32::try_from(granted.len()).unwrap_or(i32::MAX), reward);
     let points = rules::points(exercise.difficulty) + reward;
-    store_summary(conn, &summary).await?;
-    let user_exercise = CachedStatement(
-        diesel::update(user_exercises::table.find(user_exercise.id))
+    let changes = leaderboards::changes(conn, user_id, &done, (points, streak), sums.entries).await?;
+
+    let graded = Optional(graded.map(|(id, grading)| graded_submission!(id, grading)));
+    let skills = Each(skills);
+    // Each once, as the primary key and the lock on the student ensure.
+    let unlocked = Each(
+        granted
+            .iter()
+            .map(|achievement| {
+                diesel::insert_into(user_achievements::table).values((
+                    user_achievements::user_id.eq(user_id),
+                    user_achievements::achievement_id.eq(achievement.id),
+                    user_achievements::unlocked_at.eq(done.completed_at),
+                    user_achievements::user_exercise_id.eq(progress.id),
+                ))
+            })
+            .collect(),
+    );
+    let all = stored_activity!(summary.all);
+    let newest = Optional(summary.newest.as_ref().map(|newest| stored_activity!(newest)));
+    let completed = CachedStatement(
+        diesel::update(user_exercises::table.find(progress.id))
             .set((
                 user_exercises::status.eq(ExerciseStatus::Completed),
-                user_exercises::time_spent_seconds.eq(user_exercise.time_spent_seconds),
+                user_exercises::grade.eq(progress.grade),
+                user_exercises::feedback.eq(&progress.feedback),
+                user_exercises::time_spent_seconds.eq(progress.time_spent_seconds),
                 user_exercises::points_earned.eq(points),
-                user_exercises::started_at.eq(user_exercise.started_at.unwrap_or(moment.at)),
+                user_exercises::started_at.eq(progress.started_at.unwrap_or(moment.at)),
                 user_exercises::completed_at.eq(done.completed_at),
                 user_exercises::completed_on.eq(day),
                 user_exercises::completed_in.eq(moment.zone.iana_name()),
@@ -125,11 +267,23 @@ pub(super) async fn complete(
                 user_exercises::updated_at.eq(done.completed_at),
             ))
             .returning(user_exercise_row()),
-    )
-    .get_result(conn)
-    .await?;
-    store_streak(conn, &summary).await?;
-    leaderboards::count(conn, user_id, &done, points, streak).await?;
+    );
+    let profile = stored_streak!(summary);
+    let entries = stored_entries(user_id, locked.opted_out, &changes);
+    let changes = appended_changes(locked.opted_out, &changes);
+    let (_, _, _, _, _, completed, _, _, _) = committed!(
+        conn,
+        graded.execute,
+        skills.execute,
+        unlocked.execute,
+        all.execute,
+        newest.execute,
+        completed.load::<UserExercise>,
+        profile.execute,
+        entries.execute,
+        changes.execute,
+    );
+    let user_exercise = completed.into_iter().next().ok_or(diesel::result::Error::NotFound)?;
     let achievements = granted.into_iter().map(|achievement| achievement.slug).collect();
     Ok(Completion { user_exercise, streak, achievements })
 }
@@ -158,7 +312,7 @@ pub(super) async fn completion(conn: &mut Conn, user_exercise: UserExercise) -> 
 /// The instants of a student's streak; the sums of the newest day contain its days.
 #[derive(Default, Queryable, Selectable)]
 #[diesel(table_name = users)]
-struct StreakInstants {
+pub(super) struct StreakInstants {
     last_completed_at: Option<Timestamp>,
     streak_since: Option<Timestamp>,
     streak_day_since: Option<Timestamp>,
@@ -176,91 +330,21 @@ impl StreakInstants {
     }
 }
 
-async fn topic_skills(conn: &mut Conn, user_id: i64, topics: &[String]) -> Result<BTreeMap<String, TopicSkill>> {
-    let skills: Vec<TopicSkill> = skill_levels::table
-        .filter(skill_levels::user_id.eq(user_id))
-        .filter(skill_levels::topic.eq_any(topics))
-        .select(topic_skill_row())
-        .load(conn)
-        .await?;
-    Ok(skills.into_iter().map(|skill| (skill.topic.clone(), skill)).collect())
-}
-
-async fn store_skill(conn: &mut Conn, skill: &TopicSkill) -> QueryResult<usize> {
-    CachedStatement(
-        diesel::insert_into(skill_levels::table)
-            .values(skill.clone())
-            .on_conflict((skill_levels::user_id, skill_levels::topic))
-            .do_update()
-            .set(skill.clone()),
-    )
-    .execute(conn)
-    .await
-}
-
-async fn store_activity(conn: &mut Conn, sums: &Activity) -> QueryResult<usize> {
-    CachedStatement(
-        diesel::insert_into(activity::table)
-            .values(sums.clone())
-            .on_conflict((activity::user_id, activity::period, activity::starts_on))
-            .do_update()
-            .set(sums.clone()),
-    )
-    .execute(conn)
-    .await
-}
-
 async fn store_summary(conn: &mut Conn, summary: &Summary) -> QueryResult<()> {
     for sums in [Some(&summary.all), summary.newest.as_ref()].into_iter().flatten() {
-        store_activity(conn, sums).await?;
+        stored_activity!(sums).execute(conn).await?;
     }
     Ok(())
 }
 
-/// Copies the values that a profile shows to the student's row.
-async fn store_streak(conn: &mut Conn, summary: &Summary) -> QueryResult<usize> {
-    let (newest, streak) = (summary.newest.as_ref(), summary.streak.as_ref());
-    CachedStatement(diesel::update(users::table.find(summary.all.user_id)).set((
-        users::current_streak.eq(newest.map_or(0, |day| day.streak)),
-        users::longest_streak.eq(summary.all.streak),
-        users::exercises_completed.eq(summary.all.exercises_completed),
-        users::last_exercise_date.eq(newest.map(|day| day.starts_on)),
-        users::last_completed_at.eq(streak.map(|streak| streak.until)),
-        users::streak_since.eq(streak.map(|streak| streak.since)),
-        users::streak_day_since.eq(streak.map(|streak| streak.day_since)),
-    )))
-    .execute(conn)
-    .await
-}
-
-/// Grants the newly reached achievements, each once, as the primary key of `user_achievements` and the lock on the
-/// student ensure.
-async fn grant(
-    conn: &mut Conn,
-    all: &Activity,
-    best_level: i32,
-    user_exercise_id: i64,
-    at: Timestamp,
-) -> Result<Vec<Achievement>> {
-    let rows: Vec<AchievementStatus> = unlocked!(all.user_id).load(conn).await?;
-    let reached: Vec<Achievement> = rows
+/// Returns the newly reached achievements.
+fn reached(status: Vec<AchievementStatus>, all: &Activity, best_level: i32) -> Vec<Achievement> {
+    status
         .into_iter()
         .filter(|(_, unlocked_at)| unlocked_at.is_none())
         .map(|(achievement, _)| achievement)
         .filter(|wanted| rules::unlocks(wanted.requirement, wanted.requirement_value, all, best_level))
-        .collect();
-    for achievement in &reached {
-        diesel::insert_into(user_achievements::table)
-            .values((
-                user_achievements::user_id.eq(all.user_id),
-                user_achievements::achievement_id.eq(achievement.id),
-                user_achievements::unlocked_at.eq(at),
-                user_achievements::user_exercise_id.eq(user_exercise_id),
-            ))
-            .execute(conn)
-            .await?;
-    }
-    Ok(reached)
+        .collect()
 }
 
 /// A completion, as read by a recomputation.
@@ -316,7 +400,7 @@ pub(super) async fn rebuild(conn: &mut Conn, user_id: i64, now: Timestamp) -> Re
             }
             // A day is stored when the next begins: memory does not grow with the history.
             if let Some(newest) = summary.newest.as_ref().filter(|newest| newest.starts_on < day) {
-                store_activity(conn, newest).await?;
+                stored_activity!(newest).execute(conn).await?;
             }
             let streak = summary.count(&done).streak;
             for topic in &done.topics {
@@ -336,9 +420,9 @@ pub(super) async fn rebuild(conn: &mut Conn, user_id: i64, now: Timestamp) -> Re
         store_summary(conn, &summary).await?;
     }
     for skill in skills.values() {
-        store_skill(conn, skill).await?;
+        stored_skill!(skill).execute(conn).await?;
     }
-    store_streak(conn, &summary).await?;
+    stored_streak!(summary).execute(conn).await?;
     leaderboards::replace(conn, user_id, &values, now).await
 }
 

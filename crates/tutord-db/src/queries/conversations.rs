@@ -2,15 +2,17 @@
 
 use async_trait::async_trait;
 use diesel::alias;
-use diesel::dsl::{case_when, count_star, exists, select};
+use diesel::dsl::{case_when, count_star};
 use diesel::prelude::*;
+use diesel::sql_types::{BigInt, Text};
 use diesel_async::RunQueryDsl;
 use tutord_core::model::{
     AppendOutcome, Conversation, ConversationPage, NewConversation, NewReply, NewUserMessage, Order, PREVIEW_CHARS,
     StoredExchange, StoredMessage,
 };
-use tutord_core::page::{Page, PageRequest, Position, counted};
+use tutord_core::page::{Page, PageRequest, Position};
 use tutord_core::schema::{conversations, exercises};
+use tutord_core::sql_types::Instant;
 use tutord_core::store::{Conversations, Loaded};
 use tutord_core::text::head;
 use tutord_core::{Error, Result, Timestamp};
@@ -30,36 +32,51 @@ macro_rules! total {
     }};
 }
 
+/// Selects the conversations of a student, newest activity first.
+macro_rules! list {
+    ($user_id:expr, $columns:expr, $limit:expr) => {
+        conversations::table
+            .filter(conversations::user_id.eq($user_id).and(conversations::deleted_at.is_null()))
+            .order((conversations::last_message_at.desc(), conversations::id.desc()))
+            .select($columns)
+            .limit($limit)
+    };
+}
+
 #[async_trait]
 impl Conversations for Adapter {
     async fn list_conversations(&self, user_id: i64, page: &PageRequest) -> Result<Loaded<Page<Conversation>>> {
         self.read(async |conn| {
-            let own = conversations::user_id.eq(user_id).and(conversations::deleted_at.is_null());
             // One more row than requested shows whether the list continues.
-            let mut rows = conversations::table
-                .filter(own)
-                .order((conversations::last_message_at.desc(), conversations::id.desc()))
-                .select((conversation_row(), total!(user_id).single_value()))
-                .limit(page.limit + 1)
-                .into_boxed();
-            match page.position {
-                Position::Offset(offset) => rows = rows.offset(offset),
-                Position::Cursor(cursor) => {
-                    let (at, id) = cursor.key();
-                    // The second condition implies the first, which lets the index seek.
-                    rows = rows.filter(conversations::last_message_at.le(at)).filter(
-                        conversations::last_message_at
-                            .lt(at)
-                            .or(conversations::last_message_at.eq(at).and(conversations::id.lt(id))),
-                    );
+            let limit = page.limit + 1;
+            let (items, total) = match page.position {
+                // Without rows the total is 0.
+                Position::Offset(0) => {
+                    let columns = (conversation_row(), total!(user_id).single_value());
+                    let rows: Vec<(Conversation, Option<i64>)> = list!(user_id, columns, limit).load(conn).await?;
+                    let total = <[_]>::first(&rows).and_then(|(_, total)| *total);
+                    (rows.into_iter().map(|(conversation, _)| conversation).collect(), total)
                 }
-            }
-            let (items, total) = counted(rows.load(conn).await?, page.position);
-            let total = match total {
-                Some(total) => total,
-                None => total!(user_id).get_result(conn).await?,
+                position => {
+                    let mut rows = list!(user_id, conversation_row(), limit).into_boxed();
+                    match position {
+                        Position::Offset(offset) => rows = rows.offset(offset),
+                        Position::Cursor(cursor) => {
+                            let (at, id) = cursor.key();
+                            // The second condition implies the first, which lets the index seek.
+                            rows = rows.filter(conversations::last_message_at.le(at)).filter(
+                                conversations::last_message_at
+                                    .lt(at)
+                                    .or(conversations::last_message_at.eq(at).and(conversations::id.lt(id))),
+                            );
+                        }
+                    }
+                    let total = total!(user_id);
+                    let (rows, total) = pipelined!(conn, rows.load::<Conversation>, total.load::<i64>);
+                    (rows, total.into_iter().next())
+                }
             };
-            Ok(Loaded::Fresh(Page::cut(items, total, page.limit, Conversation::cursor)))
+            Ok(Loaded::Fresh(Page::cut(items, total.unwrap_or(0), page.limit, Conversation::cursor)))
         })
         .await
     }
@@ -98,15 +115,37 @@ impl Conversations for Adapter {
 
     async fn create_conversation(&self, new: NewConversation) -> Result<Option<Conversation>> {
         self.write(async |conn| {
-            if let Some(exercise_id) = new.exercise_id {
-                let visible = exercises::table
-                    .find(exercise_id)
-                    .filter(exercises::owner_id.is_null().or(exercises::owner_id.eq(new.user_id)));
-                if !select(exists(visible)).get_result::<bool>(conn).await? {
-                    return Ok(None);
-                }
-            }
-            Ok(Some(insert(conn, &new, Timestamp::now()).await?))
+            let now = Timestamp::now();
+            let Some(exercise_id) = new.exercise_id else {
+                return Ok(Some(insert(conn, &new, now).await?));
+            };
+            let visible = exercises::table
+                .find(exercise_id)
+                .filter(exercises::owner_id.is_null().or(exercises::owner_id.eq(new.user_id)))
+                .select((
+                    new.user_id.into_sql::<BigInt>(),
+                    (&new.title).into_sql::<Text>(),
+                    new.context_type.into_sql::<Text>(),
+                    exercises::id.nullable(),
+                    now.into_sql::<Instant>(),
+                    now.into_sql::<Instant>(),
+                    now.into_sql::<Instant>(),
+                ));
+            let created = CachedStatement(
+                diesel::insert_into(conversations::table)
+                    .values(visible)
+                    .into_columns((
+                        conversations::user_id,
+                        conversations::title,
+                        conversations::context_type,
+                        conversations::exercise_id,
+                        conversations::last_message_at,
+                        conversations::created_at,
+                        conversations::updated_at,
+                    ))
+                    .returning(conversation_row()),
+            );
+            Ok(created.get_result(conn).await.optional()?)
         })
         .await
     }

@@ -7,24 +7,36 @@ use async_trait::async_trait;
 use diesel::alias;
 use diesel::dsl::{count_star, exists, not};
 use diesel::prelude::*;
+use diesel::sql_types::{BigInt, Bool, Text};
 use diesel_async::RunQueryDsl;
+use tutord_core::model::progress::{ALL_TIME, AchievementStatus, Activity, TopicSkill, starts_on, utc_day};
 use tutord_core::model::{
-    AssignedExercise, Candidate, CandidateFilter, CatalogueCounts, Completion, DailyChoice, Difficulty, Exercise,
-    ExerciseKey, ExerciseStatus, GradedSubmission, Grading, HistoryItem, Moment, NewAchievement, NewExercise,
-    NewSubmission, NewestDailyExercise, PASSING_GRADE, RequestKey, StoredSubmission, SubmissionOutcome, TakenHint,
-    Transition, UserExercise,
+    Achievement, AssignedExercise, Candidate, CandidateFilter, CatalogueCounts, Completion, DailyChoice, Difficulty,
+    Exercise, ExerciseKey, ExerciseStatus, GradedSubmission, Grading, HistoryItem, Moment, NewAchievement, NewExercise,
+    NewSubmission, NewestDailyExercise, PASSING_GRADE, Period, RequestKey, StoredSubmission, SubmissionOutcome,
+    TakenHint, Transition, UserExercise,
 };
 use tutord_core::operations::CATALOGUE_KEY;
-use tutord_core::page::{Cursor, Page, PageRequest, Position, counted};
+use tutord_core::page::{Cursor, Page, PageRequest, Position};
 use tutord_core::rules::{self, streak};
-use tutord_core::schema::{exercises, submissions, user_exercises, users};
+use tutord_core::schema::{
+    achievements, activity, exercise_requests, exercises, leaderboard_entries, leaderboards, skill_levels, submissions,
+    user_achievements, user_exercises, users,
+};
+use tutord_core::sql_types::Instant;
 use tutord_core::store::{Exercises, Loaded};
 use tutord_core::{Error, LocalDate, Result, Timestamp};
 
-use super::rows::{exercise_row, history_row, user_exercise_row};
-use super::user_exercise_rows::{self, UserExerciseChanges, start};
+use super::completions::{
+    StreakInstants, Sums, graded_submission, locked_with_sums, newest_day, of_all_time, skills_of, unlocked,
+};
+use super::leaderboards::{BoardEntry, PERIODS, board_entries};
+use super::locks::locked_student;
+use super::requests::{RequestRow, earlier_request, remembered};
+use super::rows::{activity_row, exercise_row, history_row, topic_skill_row, user_exercise_row};
+use super::user_exercise_rows::{self, Locked, own_row, started, unstarted};
 use super::{Adapter, Conn, catalogue, completions, locks, metadata, requests};
-use crate::cached_statement::CachedStatement;
+use crate::cached_statement::{CachedStatement, Optional};
 
 /// These columns of a student's exercises.
 macro_rules! history {
@@ -54,6 +66,67 @@ macro_rules! history_page {
         }
         rows
     }};
+}
+
+/// An exercise, the student's progress, and the time when it became the daily exercise.
+type DailyRow = (Exercise, UserExercise, Option<Timestamp>);
+
+/// Selects the daily exercise with the latest date.
+macro_rules! newest_daily {
+    ($user_id:expr) => {
+        user_exercises::table
+            .inner_join(exercises::table)
+            .filter(user_exercises::user_id.eq($user_id))
+            .filter(user_exercises::daily_date.is_not_null())
+            .order(user_exercises::daily_date.desc())
+            .limit(1)
+            .select((exercise_row(), user_exercise_row(), user_exercises::daily_since))
+    };
+}
+
+/// The grade, feedback, strengths and improvements of a submission.
+type GradingRow = (Option<i32>, Option<String>, Option<String>, Option<String>);
+
+/// Selects the grade of a submission.
+macro_rules! grading_of {
+    ($submission_id:expr) => {
+        submissions::table.find($submission_id).select((
+            submissions::grade,
+            submissions::feedback,
+            submissions::strengths,
+            submissions::improvements,
+        ))
+    };
+}
+
+/// Locks the student, and reads an exercise with the student's progress, in one round trip with further queries.
+macro_rules! locked {
+    ($conn:ident, $user_id:expr, $exercise_id:expr $(, $query:ident.load::<$type:ty>)* $(,)?) => {{
+        let student = locked_student!($user_id);
+        let exercise = visible($user_id, $exercise_id).select((exercise_row(), ExerciseKey::as_select()));
+        let progress = user_exercises::table
+            .filter(user_exercises::user_id.eq($user_id))
+            .filter(user_exercises::exercise_id.eq($exercise_id))
+            .select(user_exercise_row());
+        let (student, exercise, progress $(, $query)*) = pipelined!(
+            $conn,
+            student.load::<bool>,
+            exercise.load::<(Exercise, ExerciseKey)>,
+            progress.load::<UserExercise>
+            $(, $query.load::<$type>)*
+        );
+        (Locked::new($user_id, student, exercise, progress)? $(, $query)*)
+    }};
+}
+
+/// The exercises of one status, if one is given.
+macro_rules! with_status {
+    ($rows:expr, $status:expr) => {
+        match $status {
+            Some(status) => $rows.filter(user_exercises::status.eq(status)),
+            None => $rows,
+        }
+    };
 }
 
 #[async_trait]
@@ -101,7 +174,7 @@ impl Exercises for Adapter {
     }
 
     async fn newest_daily(&self, user_id: i64) -> Result<Option<NewestDailyExercise>> {
-        self.read(async |conn| newest_daily(conn, user_id).await).await
+        self.read(async |conn| Ok(daily_exercise(newest_daily!(user_id).load(conn).await?))).await
     }
 
     async fn due_exercise(&self, user_id: i64, day: LocalDate) -> Result<Option<i64>> {
@@ -170,7 +243,7 @@ impl Exercises for Adapter {
                 }
             }
             let exercise = catalogue::insert_exercise(conn, new, Some(user_id)).await?;
-            let user_exercise = user_exercise_rows::insert(conn, user_id, exercise.id, None).await?;
+            let user_exercise = user_exercise_rows::insert(conn, user_id, exercise.id).await?;
             if let Some(request) = request {
                 requests::remember(conn, user_id, request, (exercise.id, None)).await?;
             }
@@ -190,27 +263,30 @@ impl Exercises for Adapter {
         page: &PageRequest,
     ) -> Result<Page<HistoryItem>> {
         self.read(async |conn| {
-            let count = || {
-                let all = alias!(user_exercises as all);
-                let total =
-                    all.filter(all.field(user_exercises::user_id).eq(user_id)).select(count_star()).into_boxed();
-                match status {
-                    Some(status) => total.filter(all.field(user_exercises::status).eq(status)),
-                    None => total,
-                }
+            let all = alias!(user_exercises as all);
+            let total = all.filter(all.field(user_exercises::user_id).eq(user_id)).select(count_star()).into_boxed();
+            let total = match status {
+                Some(status) => total.filter(all.field(user_exercises::status).eq(status)),
+                None => total,
             };
             // One more row than requested shows whether the list continues.
-            let columns = (history_row(), count().single_value());
-            let mut rows = history_page!(user_id, columns, page.position, page.limit + 1);
-            if let Some(status) = status {
-                rows = rows.filter(user_exercises::status.eq(status));
-            }
-            let (items, total) = counted(rows.load(conn).await?, page.position);
-            let total = match total {
-                Some(total) => total,
-                None => count().get_result(conn).await?,
+            let limit = page.limit + 1;
+            let (items, total) = match page.position {
+                // Without rows the total is 0.
+                Position::Offset(0) => {
+                    let columns = (history_row(), total.single_value());
+                    let rows = with_status!(history_page!(user_id, columns, page.position, limit), status);
+                    let rows: Vec<(HistoryItem, Option<i64>)> = rows.load(conn).await?;
+                    let total = <[_]>::first(&rows).and_then(|(_, total)| *total);
+                    (rows.into_iter().map(|(item, _)| item).collect(), total)
+                }
+                position => {
+                    let rows = with_status!(history_page!(user_id, history_row(), position, limit), status);
+                    let (rows, total) = pipelined!(conn, rows.load::<HistoryItem>, total.load::<i64>);
+                    (rows, total.into_iter().next())
+                }
             };
-            Ok(Page::cut(items, total, page.limit, HistoryItem::cursor))
+            Ok(Page::cut(items, total.unwrap_or(0), page.limit, HistoryItem::cursor))
         })
         .await
     }
@@ -233,26 +309,22 @@ impl Exercises for Adapter {
 
     async fn take_hint(&self, user_id: i64, exercise_id: i64, at: Timestamp) -> Result<Transition<Option<TakenHint>>> {
         self.transaction(async |conn| {
-            let Some((exercise, key, user_exercise)) = lock_exercise(conn, user_id, exercise_id).await? else {
-                return Ok(Transition::NotFound);
-            };
-            if !is_open(user_exercise.status) {
-                return Ok(Transition::Forbidden(user_exercise.status));
+            let Some(locked) = locked!(conn, user_id, exercise_id) else { return Ok(Transition::NotFound) };
+            let Locked { exercise, key, progress, .. } = &locked;
+            if !is_open(progress.status) {
+                return Ok(Transition::Forbidden(progress.status));
             }
+            let unstarted = Optional((!locked.is_stored).then(|| unstarted!(user_id, exercise_id, None)));
             let hints = key.hints();
-            let Some(hint) = usize::try_from(user_exercise.hints_used).ok().and_then(|step| hints.get(step)) else {
+            let Some(hint) = usize::try_from(progress.hints_used).ok().and_then(|step| hints.get(step)) else {
+                committed!(conn, unstarted.execute);
                 return Ok(Transition::Done(None));
             };
-            let step = user_exercise.hints_used + 1;
-            start(
-                conn,
-                &user_exercise,
-                at,
-                UserExerciseChanges { hints_used: Some(step), ..UserExerciseChanges::default() },
-            )
-            .await?;
+            let step = progress.hints_used + 1;
+            let started = started!(progress, at, user_exercises::hints_used.eq(step));
+            committed!(conn, unstarted.execute, started.execute);
             Ok(Transition::Done(Some(TakenHint {
-                exercise,
+                exercise: exercise.clone(),
                 hint: hint.clone(),
                 step,
                 steps: i32::try_from(hints.len()).unwrap_or(i32::MAX),
@@ -269,38 +341,51 @@ impl Exercises for Adapter {
         at: Timestamp,
     ) -> Result<Transition<SubmissionOutcome>> {
         self.transaction(async |conn| {
-            let Some((exercise, key, user_exercise)) = lock_exercise(conn, user_id, exercise_id).await? else {
-                return Ok(Transition::NotFound);
-            };
+            let earlier = earlier_request!(user_id, new.request.as_ref().map_or("", |request| &request.key));
+            let (locked, earlier) = locked!(conn, user_id, exercise_id, earlier.load::<RequestRow>);
+            let Some(locked) = locked else { return Ok(Transition::NotFound) };
+            let Locked { exercise, key, progress, is_stored, .. } = locked;
             if let Some(request) = &new.request
-                && let Some(id) = requests::submission(conn, user_id, request).await?
+                && let Some(id) = requests::submission(earlier, request)?
             {
-                return Ok(Transition::Done(match grading_of(conn, id).await? {
-                    Some(grading) => SubmissionOutcome::Graded(graded_submission(grading, key, user_exercise)),
-                    None => SubmissionOutcome::Ungraded(StoredSubmission { id, exercise, user_exercise }),
+                let grading = grading_of!(id).load::<GradingRow>(conn).await?;
+                return Ok(Transition::Done(match grading.into_iter().find_map(grading_from) {
+                    Some(grading) => SubmissionOutcome::Graded(graded_submission(grading, key, progress)),
+                    None => SubmissionOutcome::Ungraded(StoredSubmission { id, exercise, user_exercise: progress }),
                 }));
             }
-            if !is_open(user_exercise.status) {
-                return Ok(Transition::Forbidden(user_exercise.status));
+            if !is_open(progress.status) {
+                return Ok(Transition::Forbidden(progress.status));
             }
-            let id = diesel::insert_into(submissions::table)
-                .values((
-                    submissions::user_exercise_id.eq(user_exercise.id),
-                    submissions::solution.eq(&new.solution),
-                    submissions::created_at.eq(at),
-                ))
-                .returning(submissions::id)
-                .get_result(conn)
-                .await?;
-            if let Some(request) = &new.request {
-                requests::remember(conn, user_id, request, (exercise_id, Some(id))).await?;
-            }
-            let counted = UserExerciseChanges {
-                submission_count: Some(user_exercise.submission_count + 1),
-                time_spent_seconds: Some(longest(&user_exercise, new.time_spent_seconds)),
-                ..UserExerciseChanges::default()
-            };
-            let user_exercise = start(conn, &user_exercise, at, counted).await?;
+            let unstarted = Optional((!is_stored).then(|| unstarted!(user_id, exercise_id, None)));
+            let submission = CachedStatement(
+                diesel::insert_into(submissions::table)
+                    .values(own_row!(progress).select((
+                        user_exercises::id,
+                        (&new.solution).into_sql::<Text>(),
+                        at.into_sql::<Instant>(),
+                    )))
+                    .into_columns((submissions::user_exercise_id, submissions::solution, submissions::created_at))
+                    .returning(submissions::id),
+            );
+            let request = Optional(new.request.as_ref().map(|request| {
+                let submission = last_id!("submissions").nullable();
+                CachedStatement(remembered!(user_id, request, exercise_id, submission))
+            }));
+            let changes = (
+                user_exercises::submission_count.eq(progress.submission_count + 1),
+                user_exercises::time_spent_seconds.eq(longest(&progress, new.time_spent_seconds)),
+            );
+            let started = CachedStatement(started!(progress, at, changes).0.returning(user_exercise_row()));
+            let (_, id, _, started) = committed!(
+                conn,
+                unstarted.execute,
+                submission.load::<i64>,
+                request.execute,
+                started.load::<UserExercise>,
+            );
+            let stored = id.into_iter().zip(started).next();
+            let (id, user_exercise) = stored.ok_or(diesel::result::Error::NotFound)?;
             Ok(Transition::Done(SubmissionOutcome::Ungraded(StoredSubmission { id, exercise, user_exercise })))
         })
         .await
@@ -314,40 +399,35 @@ impl Exercises for Adapter {
         moment: Moment,
     ) -> Result<Transition<GradedSubmission>> {
         self.transaction(async |conn| {
-            let Some((exercise, key, user_exercise)) = lock_exercise(conn, user_id, submission.exercise.id).await?
-            else {
+            let exercise_id = submission.exercise.id;
+            let present = grading_of!(submission.id);
+            let (locked, sums, present) =
+                locked_with_sums!(conn, user_id, exercise_id, moment.at, present.load::<GradingRow>);
+            let (Some(mut locked), Some(present)) = (locked, present.into_iter().next()) else {
                 return Ok(Transition::NotFound);
             };
-            let is_first = CachedStatement(
-                diesel::update(submissions::table.find(submission.id).filter(submissions::grade.is_null())).set((
-                    submissions::grade.eq(grading.grade),
-                    submissions::feedback.eq(&grading.feedback),
-                    submissions::strengths.eq(serde_json::json!(grading.strengths).to_string()),
-                    submissions::improvements.eq(serde_json::json!(grading.improvements).to_string()),
-                )),
-            )
-            .execute(conn)
-            .await?
-                == 1;
-            if !is_first {
+            if let Some(first) = grading_from(present) {
                 // A repeated request was graded meanwhile.
-                let first = grading_of(conn, submission.id).await?.unwrap_or_else(|| grading.clone());
-                return Ok(Transition::Done(graded_submission(first, key, user_exercise)));
+                return Ok(Transition::Done(graded_submission(first, locked.key, locked.progress)));
             }
-            if !is_open(user_exercise.status) {
+            let graded = graded_submission!(submission.id, grading);
+            if !is_open(locked.progress.status) {
                 // Completed or skipped while the grader was reading: what was counted stays as it is.
-                return Ok(Transition::Done(graded_submission(grading.clone(), key, user_exercise)));
+                committed!(conn, graded.execute);
+                return Ok(Transition::Done(graded_submission(grading.clone(), locked.key, locked.progress)));
             }
-            let changes = UserExerciseChanges {
-                grade: Some(grading.grade),
-                feedback: Some(grading.feedback.clone()),
-                ..UserExerciseChanges::default()
+            let user_exercise = if grading.grade >= PASSING_GRADE {
+                locked.progress.grade = Some(grading.grade);
+                locked.progress.feedback = Some(grading.feedback.clone());
+                completions::complete(conn, &locked, sums, &moment, Some((submission.id, grading))).await?.user_exercise
+            } else {
+                let changes = (user_exercises::grade.eq(grading.grade), user_exercises::feedback.eq(&grading.feedback));
+                let started = started!(locked.progress, moment.at, changes).0.returning(user_exercise_row());
+                let started = CachedStatement(started);
+                let (_, started) = committed!(conn, graded.execute, started.load::<UserExercise>);
+                started.into_iter().next().ok_or(diesel::result::Error::NotFound)?
             };
-            let mut user_exercise = start(conn, &user_exercise, moment.at, changes).await?;
-            if grading.grade >= PASSING_GRADE {
-                user_exercise = completions::complete(conn, &exercise, &user_exercise, &moment).await?.user_exercise;
-            }
-            Ok(Transition::Done(graded_submission(grading.clone(), key, user_exercise)))
+            Ok(Transition::Done(graded_submission(grading.clone(), locked.key, user_exercise)))
         })
         .await
     }
@@ -360,18 +440,21 @@ impl Exercises for Adapter {
         moment: Moment,
     ) -> Result<Transition<Completion>> {
         self.transaction(async |conn| {
-            let Some((exercise, _, user_exercise)) = find_exercise(conn, user_id, exercise_id).await? else {
-                return Ok(Transition::NotFound);
-            };
+            let (locked, sums) = locked_with_sums!(conn, user_id, exercise_id, moment.at);
+            let Some(mut locked) = locked else { return Ok(Transition::NotFound) };
             // Completing earns points: an exercise that nobody gave the student, and that the student did nothing
             // with, has no row and earns none.
-            let Some(mut user_exercise) = user_exercise else { return Ok(Transition::NotStarted) };
-            match user_exercise.status {
-                ExerciseStatus::Completed => Ok(Transition::Done(completions::completion(conn, user_exercise).await?)),
-                ExerciseStatus::Skipped => Ok(Transition::Forbidden(user_exercise.status)),
+            if !locked.is_stored {
+                return Ok(Transition::NotStarted);
+            }
+            match locked.progress.status {
+                ExerciseStatus::Completed => {
+                    Ok(Transition::Done(completions::completion(conn, locked.progress).await?))
+                }
+                ExerciseStatus::Skipped => Ok(Transition::Forbidden(locked.progress.status)),
                 ExerciseStatus::Pending | ExerciseStatus::InProgress => {
-                    user_exercise.time_spent_seconds = longest(&user_exercise, time_spent_seconds);
-                    Ok(Transition::Done(completions::complete(conn, &exercise, &user_exercise, &moment).await?))
+                    locked.progress.time_spent_seconds = longest(&locked.progress, time_spent_seconds);
+                    Ok(Transition::Done(completions::complete(conn, &locked, sums, &moment, None).await?))
                 }
             }
         })
@@ -380,25 +463,24 @@ impl Exercises for Adapter {
 
     async fn skip_exercise(&self, user_id: i64, exercise_id: i64, moment: Moment) -> Result<Transition<()>> {
         self.transaction(async |conn| {
-            let Some((_, _, user_exercise)) = lock_exercise(conn, user_id, exercise_id).await? else {
-                return Ok(Transition::NotFound);
-            };
-            match user_exercise.status {
-                ExerciseStatus::Completed => return Ok(Transition::Forbidden(user_exercise.status)),
+            let Some(locked) = locked!(conn, user_id, exercise_id) else { return Ok(Transition::NotFound) };
+            let progress = &locked.progress;
+            match progress.status {
+                ExerciseStatus::Completed => return Ok(Transition::Forbidden(progress.status)),
                 ExerciseStatus::Skipped => return Ok(Transition::Done(())),
                 ExerciseStatus::Pending | ExerciseStatus::InProgress => {}
             }
-            let skip_count = user_exercise.skip_count + 1;
+            let skip_count = progress.skip_count + 1;
             let due_on = moment.day.plus_days(rules::skipped_for(skip_count));
-            CachedStatement(diesel::update(user_exercises::table.find(user_exercise.id)).set((
+            let unstarted = Optional((!locked.is_stored).then(|| unstarted!(user_id, exercise_id, None)));
+            let skipped = CachedStatement(diesel::update(own_row!(progress)).set((
                 user_exercises::status.eq(ExerciseStatus::Skipped),
                 user_exercises::skip_count.eq(skip_count),
                 user_exercises::due_on.eq(due_on),
                 user_exercises::ended_at.eq(moment.at),
                 user_exercises::updated_at.eq(moment.at),
-            )))
-            .execute(conn)
-            .await?;
+            )));
+            committed!(conn, unstarted.execute, skipped.execute);
             Ok(Transition::Done(()))
         })
         .await
@@ -440,83 +522,29 @@ fn longest(user_exercise: &UserExercise, reported: Option<i32>) -> i32 {
     user_exercise.time_spent_seconds.max(reported.unwrap_or(0))
 }
 
-/// Locks the student, and reads an exercise with the student's progress; starts it if necessary.
-async fn lock_exercise(
-    conn: &mut Conn,
-    user_id: i64,
-    exercise_id: i64,
-) -> Result<Option<(Exercise, ExerciseKey, UserExercise)>> {
-    let Some((exercise, key, user_exercise)) = find_exercise(conn, user_id, exercise_id).await? else {
-        return Ok(None);
-    };
-    let user_exercise = match user_exercise {
-        Some(user_exercise) => user_exercise,
-        None => user_exercise_rows::insert(conn, user_id, exercise_id, None).await?,
-    };
-    Ok(Some((exercise, key, user_exercise)))
-}
-
-/// Locks the student, and reads an exercise with the student's progress, if it is started.
-async fn find_exercise(
-    conn: &mut Conn,
-    user_id: i64,
-    exercise_id: i64,
-) -> Result<Option<(Exercise, ExerciseKey, Option<UserExercise>)>> {
-    locks::lock_student(conn, user_id).await?;
-    let found = visible(user_id, exercise_id)
-        .select((exercise_row(), ExerciseKey::as_select()))
-        .first(conn)
-        .await
-        .optional()?;
-    let Some((exercise, key)) = found else { return Ok(None) };
-    let user_exercise = user_exercises::table
-        .filter(user_exercises::user_id.eq(user_id))
-        .filter(user_exercises::exercise_id.eq(exercise_id))
-        .select(user_exercise_row())
-        .first(conn)
-        .await
-        .optional()?;
-    Ok(Some((exercise, key, user_exercise)))
-}
-
 /// Returns a grade for the student, with the solution once the exercise is completed.
 fn graded_submission(grading: Grading, key: ExerciseKey, user_exercise: UserExercise) -> GradedSubmission {
     let solution = key.solution.filter(|_| user_exercise.status == ExerciseStatus::Completed);
     GradedSubmission { grading, user_exercise, solution }
 }
 
-/// Returns the grade of a submission, if it has one.
-async fn grading_of(conn: &mut Conn, submission_id: i64) -> QueryResult<Option<Grading>> {
-    type Columns = (Option<i32>, Option<String>, Option<String>, Option<String>);
-    let (grade, feedback, strengths, improvements): Columns = submissions::table
-        .find(submission_id)
-        .select((submissions::grade, submissions::feedback, submissions::strengths, submissions::improvements))
-        .first(conn)
-        .await?;
+/// Returns the grade in a row of a submission, if it has one.
+fn grading_from((grade, feedback, strengths, improvements): GradingRow) -> Option<Grading> {
     // Rows of an earlier version have neither.
     let texts = |json: Option<String>| json.and_then(|json| serde_json::from_str(&json).ok()).unwrap_or_default();
-    Ok(grade.map(|grade| Grading {
-        grade,
+    Some(Grading {
+        grade: grade?,
         feedback: feedback.unwrap_or_default(),
         strengths: texts(strengths),
         improvements: texts(improvements),
-    }))
+    })
 }
 
-async fn newest_daily(conn: &mut Conn, user_id: i64) -> Result<Option<NewestDailyExercise>> {
-    let found: Option<(Exercise, UserExercise, Option<Timestamp>)> = user_exercises::table
-        .inner_join(exercises::table)
-        .filter(user_exercises::user_id.eq(user_id))
-        .filter(user_exercises::daily_date.is_not_null())
-        .order(user_exercises::daily_date.desc())
-        .select((exercise_row(), user_exercise_row(), user_exercises::daily_since))
-        .first(conn)
-        .await
-        .optional()?;
-    Ok(found.and_then(|(exercise, user_exercise, since)| {
-        let dated = (user_exercise.daily_date?, since.unwrap_or(user_exercise.created_at));
-        Some(NewestDailyExercise { assigned: (exercise, user_exercise), dated })
-    }))
+/// Returns the daily exercise in a row.
+fn daily_exercise(rows: Vec<DailyRow>) -> Option<NewestDailyExercise> {
+    let (exercise, user_exercise, since) = rows.into_iter().next()?;
+    let dated = (user_exercise.daily_date?, since.unwrap_or(user_exercise.created_at));
+    Some(NewestDailyExercise { assigned: (exercise, user_exercise), dated })
 }
 
 /// Assigns the daily exercise, unless the day has one. Returns `true` if it is new.
@@ -526,8 +554,12 @@ async fn assign(
     moment: &Moment,
     chosen: &DailyChoice,
 ) -> Result<Option<(AssignedExercise, bool)>> {
-    locks::lock_student(conn, user_id).await?;
-    let newest = newest_daily(conn, user_id).await?;
+    let (student, newest) = (locked_student!(user_id), newest_daily!(user_id));
+    let (student, newest) = pipelined!(conn, student.load::<bool>, newest.load::<DailyRow>);
+    if student.is_empty() {
+        return Err(diesel::result::Error::NotFound.into());
+    }
+    let newest = daily_exercise(newest);
     let date = streak::daily_date(newest.as_ref().map(|newest| newest.dated), moment.at, &moment.zone);
     let Some(day) = date else { return Ok(newest.map(|newest| (newest.assigned, false))) };
     let id = match chosen {
@@ -552,8 +584,8 @@ async fn assign(
     )
     .execute(conn)
     .await?;
-    if skipped == 0 {
-        user_exercise_rows::insert(conn, user_id, id, Some((day, moment.at))).await?;
-    }
-    Ok(newest_daily(conn, user_id).await?.map(|newest| (newest.assigned, true)))
+    let unstarted = Optional((skipped == 0).then(|| unstarted!(user_id, id, Some((day, moment.at)))));
+    let newest = newest_daily!(user_id);
+    let (_, newest) = committed!(conn, unstarted.execute, newest.load::<DailyRow>);
+    Ok(daily_exercise(newest).map(|newest| (newest.assigned, true)))
 }

@@ -10,26 +10,27 @@
 use std::collections::BTreeMap;
 
 use diesel::prelude::*;
+use diesel::query_builder::{BoxedSqlQuery, SqlQuery};
 use diesel::sql_types::{BigInt, Bool, Integer, Nullable, Text};
-use diesel_async::RunQueryDsl;
+use diesel_async::{AsyncConnectionCore, RunQueryDsl};
 use tutord_core::model::progress::{Board, LeaderboardEntry, Neighbourhood, starts_on, utc_day};
 use tutord_core::model::{Metric, Period};
 use tutord_core::page::{Cursor, Page, PageRequest, Position};
 use tutord_core::rules::{BoardValues, CompletedExercise};
-use tutord_core::schema::{leaderboard_entries, leaderboards, users};
+use tutord_core::schema::{leaderboard_entries, leaderboards};
 use tutord_core::sql_types::Day;
 use tutord_core::{LocalDate, Result, Timestamp};
 
 use super::Conn;
 use super::locks::lock_student;
-use crate::cached_statement::CachedStatement;
+use crate::cached_statement::{CachedStatement, Optional};
 
 /// The levels of the tree: exact values, and groups of 256 and of 65,536.
 const LEVELS: [(i32, i64); 3] = [(0, 1), (1, 256), (2, 65_536)];
 
 /// A leaderboard with the student's entry on it, where there is one.
 #[derive(Debug, Queryable)]
-struct BoardEntry {
+pub(super) struct BoardEntry {
     id: i64,
     metric: Metric,
     period: Period,
@@ -38,17 +39,19 @@ struct BoardEntry {
     value: Option<i64>,
 }
 
-/// Returns the leaderboards of the periods that contain `day`, of these languages; creates missing ones.
-async fn board_entries(conn: &mut Conn, user_id: i64, day: LocalDate, languages: &[&str]) -> Result<Vec<BoardEntry>> {
-    const PERIODS: [Period; 3] = [Period::All, Period::Weekly, Period::Monthly];
-    let [all, weekly, monthly] =
-        PERIODS.map(|period| leaderboards::period.eq(period).and(leaderboards::starts_on.eq(starts_on(period, day))));
-    let wanted = || {
+/// The periods of leaderboards.
+pub(super) const PERIODS: [Period; 3] = [Period::All, Period::Weekly, Period::Monthly];
+
+/// Selects the leaderboards of the periods that contain `day`, of these languages, with the student's entries.
+macro_rules! board_entries {
+    ($user_id:expr, $day:expr, $languages:expr) => {{
+        let [all, weekly, monthly] = PERIODS
+            .map(|period| leaderboards::period.eq(period).and(leaderboards::starts_on.eq(starts_on(period, $day))));
         leaderboards::table
             .left_join(leaderboard_entries::table.on(
-                leaderboard_entries::leaderboard_id.eq(leaderboards::id).and(leaderboard_entries::user_id.eq(user_id)),
+                leaderboard_entries::leaderboard_id.eq(leaderboards::id).and(leaderboard_entries::user_id.eq($user_id)),
             ))
-            .filter(leaderboards::language.eq_any(languages))
+            .filter($languages)
             .filter(all.or(weekly).or(monthly))
             .select((
                 leaderboards::id,
@@ -58,15 +61,26 @@ async fn board_entries(conn: &mut Conn, user_id: i64, day: LocalDate, languages:
                 leaderboards::language,
                 leaderboard_entries::value.nullable(),
             ))
-    };
-    let found: Vec<BoardEntry> = wanted().load(conn).await?;
-    if found.len() == PERIODS.len() * languages.len() * Metric::ALL.len() {
+    }};
+}
+
+pub(super) use board_entries;
+
+/// Completes entries that were read: reads those of leaderboards that do not exist yet, which it creates.
+async fn complete_entries(
+    conn: &mut Conn,
+    found: Vec<BoardEntry>,
+    user_id: i64,
+    day: LocalDate,
+    languages: &[&str],
+) -> Result<Vec<BoardEntry>> {
+    let count = PERIODS.len() * languages.len() * Metric::ALL.len();
+    if found.len() == count {
         return Ok(found);
     }
-    let missing = PERIODS.len() * languages.len() * Metric::ALL.len();
     let sql = format!(
         "INSERT INTO leaderboards (metric, period, starts_on, language) VALUES {} ON CONFLICT DO NOTHING",
-        rows("", 1, 4, missing)
+        rows("", 1, 4, count)
     );
     let mut insert = diesel::sql_query(sql).into_boxed();
     // The same order everywhere: two transactions that make the same leaderboards wait, but not in a circle.
@@ -78,23 +92,28 @@ async fn board_entries(conn: &mut Conn, user_id: i64, day: LocalDate, languages:
             }
         }
     }
-    insert.execute(conn).await?;
-    Ok(wanted().load(conn).await?)
+    let insert = CachedStatement(insert);
+    let wanted = board_entries!(user_id, day, leaderboards::language.eq_any(languages));
+    let (_, entries) = pipelined!(conn, insert.execute, wanted.load::<BoardEntry>);
+    Ok(entries)
 }
 
-/// Counts a completion on its leaderboards.
-pub(super) async fn count(
+/// Returns the changes of a student's entries by a completion: leaderboard, old value, new value. `found` are the entries
+/// of the day `read_on`.
+pub(super) async fn changes(
     conn: &mut Conn,
     user_id: i64,
     done: &CompletedExercise,
-    points: i32,
-    streak: i32,
-) -> Result<()> {
-    let hidden = lock_student(conn, user_id).await?;
+    (points, streak): (i32, i32),
+    (found, read_on): (Vec<BoardEntry>, LocalDate),
+) -> Result<Vec<EntryChange>> {
     let mut languages = vec!["", &done.language];
     languages.sort_unstable();
     languages.dedup();
-    let entries = board_entries(conn, user_id, utc_day(done.completed_at), &languages).await?;
+    let day = utc_day(done.completed_at);
+    // The completion was moved past an earlier one, of another day.
+    let found = if day == read_on { found } else { Vec::new() };
+    let entries = complete_entries(conn, found, user_id, day, &languages).await?;
     let streak = i64::from(streak);
     let changed = entries.into_iter().filter_map(|entry| {
         let old = entry.value;
@@ -104,8 +123,7 @@ pub(super) async fn count(
         };
         (old != Some(new)).then_some((entry.id, old, Some(new)))
     });
-    let changed: Vec<_> = changed.collect();
-    store(conn, user_id, hidden, &changed).await
+    Ok(changed.collect())
 }
 
 /// Replaces a student's entries by the result of a recomputation.
@@ -126,7 +144,7 @@ pub(super) async fn replace(conn: &mut Conn, user_id: i64, found: &BoardValues, 
     if languages.is_empty() {
         return Ok(());
     }
-    let entries = board_entries(conn, user_id, day, &languages).await?;
+    let entries = complete_entries(conn, Vec::new(), user_id, day, &languages).await?;
     let changed = entries.into_iter().filter_map(|entry| {
         let key = (entry.period, entry.starts_on, entry.language, entry.metric);
         let new = found.0.get(&key).copied();
@@ -136,31 +154,60 @@ pub(super) async fn replace(conn: &mut Conn, user_id: i64, found: &BoardValues, 
     store(conn, user_id, hidden, &changed).await
 }
 
-/// Stores entries (leaderboard, old value, new value) of a student and appends the changes.
-async fn store(conn: &mut Conn, user_id: i64, hidden: bool, changed: &[(i64, Option<i64>, Option<i64>)]) -> Result<()> {
+/// A statement whose text depends on a number of rows.
+type RowsStatement = CachedStatement<BoxedSqlQuery<'static, <Conn as AsyncConnectionCore>::Backend, SqlQuery>>;
+
+/// Stores the new values of entries of a student.
+pub(super) fn stored_entries(user_id: i64, hidden: bool, changed: &[EntryChange]) -> Optional<RowsStatement> {
+    let stored: Vec<(i64, i64)> = changed.iter().filter_map(|(id, _, new)| Some((*id, (*new)?))).collect();
+    if stored.is_empty() {
+        return Optional(None);
+    }
+    // The student's other entries of the same call are as hidden as this one.
+    let sql = format!(
+        "INSERT INTO leaderboard_entries (user_id, hidden, leaderboard_id, value) VALUES {} \
+         ON CONFLICT (leaderboard_id, user_id) DO UPDATE SET value = excluded.value",
+        rows("$1, $2, ", 3, 2, stored.len())
+    );
+    let mut query = diesel::sql_query(sql).into_boxed().bind::<BigInt, _>(user_id).bind::<Bool, _>(hidden);
+    for (id, value) in stored {
+        query = query.bind::<BigInt, _>(id).bind::<BigInt, _>(value);
+    }
+    Optional(Some(CachedStatement(query)))
+}
+
+/// Appends to the changes that the tree does not include yet. Hidden entries are not in the tree.
+pub(super) fn appended_changes(hidden: bool, changed: &[EntryChange]) -> Optional<RowsStatement> {
+    let changes: Vec<(i64, i64, i64)> = changed
+        .iter()
+        .flat_map(|(id, old, new)| [(id, *old, -1_i64), (id, *new, 1)])
+        .filter_map(|(id, value, delta)| Some((*id, value?, delta)))
+        .collect();
+    if changes.is_empty() || hidden {
+        return Optional(None);
+    }
+    let placeholders = rows("", 1, 3, changes.len());
+    let sql = format!("INSERT INTO leaderboard_changes (leaderboard_id, value, delta) VALUES {placeholders}");
+    let mut query = diesel::sql_query(sql).into_boxed();
+    for (id, value, delta) in changes {
+        query = query.bind::<BigInt, _>(id).bind::<BigInt, _>(value).bind::<BigInt, _>(delta);
+    }
+    Optional(Some(CachedStatement(query)))
+}
+
+/// A change of a student's entry: leaderboard, old value, new value.
+pub(super) type EntryChange = (i64, Option<i64>, Option<i64>);
+
+/// Stores entries of a student and appends the changes.
+async fn store(conn: &mut Conn, user_id: i64, hidden: bool, changed: &[EntryChange]) -> Result<()> {
     let gone: Vec<i64> = changed.iter().filter(|(_, _, new)| new.is_none()).map(|(id, ..)| *id).collect();
     if !gone.is_empty() {
         let own = leaderboard_entries::table.filter(leaderboard_entries::user_id.eq(user_id));
         diesel::delete(own.filter(leaderboard_entries::leaderboard_id.eq_any(gone))).execute(conn).await?;
     }
-    let stored: Vec<(i64, i64)> = changed.iter().filter_map(|(id, _, new)| Some((*id, (*new)?))).collect();
-    if !stored.is_empty() {
-        // The student's other entries of the same call are as hidden as this one.
-        let sql = format!(
-            "INSERT INTO leaderboard_entries (user_id, hidden, leaderboard_id, value) VALUES {} \
-             ON CONFLICT (leaderboard_id, user_id) DO UPDATE SET value = excluded.value",
-            rows("$1, $2, ", 3, 2, stored.len())
-        );
-        let mut query = diesel::sql_query(sql).into_boxed().bind::<BigInt, _>(user_id).bind::<Bool, _>(hidden);
-        for (id, value) in stored {
-            query = query.bind::<BigInt, _>(id).bind::<BigInt, _>(value);
-        }
-        query.execute(conn).await?;
-    }
-    if hidden {
-        return Ok(());
-    }
-    append(conn, changed).await
+    stored_entries(user_id, hidden, changed).execute(conn).await?;
+    appended_changes(hidden, changed).execute(conn).await?;
+    Ok(())
 }
 
 /// `(common $first, $first+1), (…), …`: the placeholders of `count` rows with `columns` values each.
@@ -170,26 +217,6 @@ fn rows(common: &str, first: usize, columns: usize, count: usize) -> String {
         format!("({common}{})", numbers.collect::<Vec<_>>().join(", "))
     };
     (0..count).map(row).collect::<Vec<_>>().join(", ")
-}
-
-/// Appends to the changes that the tree does not include yet.
-async fn append(conn: &mut Conn, changed: &[(i64, Option<i64>, Option<i64>)]) -> Result<()> {
-    let changes: Vec<(i64, i64, i64)> = changed
-        .iter()
-        .flat_map(|(id, old, new)| [(id, *old, -1_i64), (id, *new, 1)])
-        .filter_map(|(id, value, delta)| Some((*id, value?, delta)))
-        .collect();
-    if changes.is_empty() {
-        return Ok(());
-    }
-    let placeholders = rows("", 1, 3, changes.len());
-    let sql = format!("INSERT INTO leaderboard_changes (leaderboard_id, value, delta) VALUES {placeholders}");
-    let mut query = diesel::sql_query(sql).into_boxed();
-    for (id, value, delta) in changes {
-        query = query.bind::<BigInt, _>(id).bind::<BigInt, _>(value).bind::<BigInt, _>(delta);
-    }
-    query.execute(conn).await?;
-    Ok(())
 }
 
 /// Hides or shows all entries of a student.
@@ -202,176 +229,156 @@ pub(super) async fn set_hidden(conn: &mut Conn, user_id: i64, hidden: bool) -> R
         .into_iter()
         .map(|(id, value)| if hidden { (id, Some(value), None) } else { (id, None, Some(value)) })
         .collect();
-    append(conn, &changed).await
+    // Hidden entries leave the tree, and shown ones enter it.
+    appended_changes(false, &changed).execute(conn).await?;
+    Ok(())
 }
 
+/// An entry with its rank, on the leaderboard's only row without an entry if the page is empty.
 #[derive(QueryableByName)]
-struct EntryRow {
-    #[diesel(sql_type = BigInt)]
-    user_id: i64,
-    #[diesel(sql_type = Text)]
-    display_name: String,
+struct RankedRow {
+    #[diesel(sql_type = Nullable<BigInt>)]
+    user_id: Option<i64>,
+    #[diesel(sql_type = Nullable<Text>)]
+    display_name: Option<String>,
     #[diesel(sql_type = Nullable<Text>)]
     avatar_url: Option<String>,
+    #[diesel(sql_type = Nullable<BigInt>)]
+    value: Option<i64>,
     #[diesel(sql_type = BigInt)]
-    value: i64,
+    rank: i64,
+    #[diesel(sql_type = BigInt)]
+    total: i64,
 }
 
 const DOWN: &str = "e.value DESC, e.user_id";
 const UP: &str = "e.value, e.user_id DESC";
 
-/// Entries of leaderboard `$1` with their students.
-///
-/// Who they are is looked up for the page alone, by one index look-up each: of a join, an offset would look up
-/// all that it passes over, and a plan made without knowing the limit would read all students.
+/// Selects the id of the leaderboard `$1` to `$4`.
+const BOARD: &str = "SELECT id FROM leaderboards \
+     WHERE period = $1 AND starts_on = $2 AND language = $3 AND metric = $4";
+
+/// Entries of the leaderboard.
 fn entries(condition: &str, order: &str, cut: &str) -> String {
     // `NOT e.hidden` stands as text: a bound value could not use the partial index.
     format!(
-        "SELECT e.user_id, e.value, (SELECT u.name FROM users u WHERE u.id = e.user_id) AS display_name, \
-         (SELECT u.avatar_url FROM users u WHERE u.id = e.user_id) AS avatar_url FROM ( \
-         SELECT e.user_id, e.value FROM leaderboard_entries e \
-         WHERE e.leaderboard_id = $1 AND NOT e.hidden {condition} ORDER BY {order} {cut}) e ORDER BY {order}"
+        "SELECT e.user_id, e.value FROM leaderboard_entries e \
+         WHERE e.leaderboard_id = (SELECT id FROM board) AND NOT e.hidden {condition} ORDER BY {order} {cut}"
     )
 }
 
-/// Selects entries after (value, user) in the order of the leaderboard.
-async fn entries_after(conn: &mut Conn, id: i64, after: (i64, i64), limit: i64) -> QueryResult<Vec<EntryRow>> {
-    let (value, user_id) = after;
-    let sql = entries("AND e.value <= $2 AND (e.value < $2 OR e.user_id > $3)", DOWN, "LIMIT $4");
-    let query = diesel::sql_query(sql).bind::<BigInt, _>(id).bind::<BigInt, _>(value);
-    CachedStatement(query.bind::<BigInt, _>(user_id).bind::<BigInt, _>(limit)).load(conn).await
+/// Ranks the entries of a page, all as of one instant.
+///
+/// Who they are is looked up for the page alone, by one index look-up each: of a join, an offset would look up
+/// all that it passes over, and a plan made without knowing the limit would read all students.
+fn ranked(page: &str) -> String {
+    // Each level of the tree gives what its parents have not: the siblings above the value's own bucket.
+    let siblings =
+        "COALESCE((SELECT SUM(students) FROM leaderboard_counts WHERE leaderboard_id = (SELECT id FROM board)";
+    let changes = "COALESCE((SELECT SUM(delta) FROM leaderboard_changes WHERE leaderboard_id = (SELECT id FROM board)";
+    let highest = "(SELECT highest FROM bounds)";
+    let lowest = "(SELECT lowest FROM bounds)";
+    format!(
+        "WITH board AS ({BOARD}), page AS MATERIALIZED ({page}), \
+         bounds AS MATERIALIZED (SELECT COALESCE(MAX(value), 0) AS highest, COALESCE(MIN(value), 0) AS lowest FROM page), \
+         above AS MATERIALIZED (SELECT \
+         {siblings} AND level = 0 AND bucket > {highest} AND bucket <= ({highest} | 255)), 0) \
+         + {siblings} AND level = 1 AND bucket > ({highest} >> 8) AND bucket <= (({highest} >> 8) | 255)), 0) \
+         + {siblings} AND level = 2 AND bucket > ({highest} >> 16)), 0) \
+         + {changes} AND value > {highest}), 0) AS students, \
+         {siblings} AND level = 2), 0) + {changes}), 0) AS total), \
+         counts AS MATERIALIZED (SELECT value, SUM(students) AS students FROM ( \
+         SELECT bucket AS value, students FROM leaderboard_counts WHERE leaderboard_id = (SELECT id FROM board) \
+         AND level = 0 AND bucket >= {lowest} AND bucket <= {highest} \
+         UNION ALL SELECT value, delta FROM leaderboard_changes WHERE leaderboard_id = (SELECT id FROM board) \
+         AND value >= {lowest} AND value <= {highest}) AS counted GROUP BY value) \
+         SELECT page.user_id, page.value, \
+         (SELECT u.name FROM users u WHERE u.id = page.user_id) AS display_name, \
+         (SELECT u.avatar_url FROM users u WHERE u.id = page.user_id) AS avatar_url, \
+         CAST(1 + above.students + COALESCE((SELECT SUM(students) FROM counts WHERE counts.value > page.value), 0) \
+         AS BIGINT) AS rank, CAST(above.total AS BIGINT) AS total \
+         FROM above LEFT JOIN page ON TRUE ORDER BY page.value DESC, page.user_id"
+    )
 }
 
-/// Selects entries before (value, user), nearest first.
-async fn entries_before(conn: &mut Conn, id: i64, before: (i64, i64), limit: i64) -> QueryResult<Vec<EntryRow>> {
-    let (value, user_id) = before;
-    let sql = entries("AND e.value >= $2 AND (e.value > $2 OR e.user_id < $3)", UP, "LIMIT $4");
-    let query = diesel::sql_query(sql).bind::<BigInt, _>(id).bind::<BigInt, _>(value);
-    CachedStatement(query.bind::<BigInt, _>(user_id).bind::<BigInt, _>(limit)).load(conn).await
+/// Binds the leaderboard to `$1` to `$4`.
+macro_rules! of_board {
+    ($sql:expr, $board:expr) => {
+        diesel::sql_query($sql)
+            .bind::<Text, _>($board.period)
+            .bind::<Day, _>($board.starts_on)
+            .bind::<Text, _>(&$board.language)
+            .bind::<Text, _>($board.metric)
+    };
 }
 
-async fn find(conn: &mut Conn, board: &Board) -> QueryResult<Option<i64>> {
-    leaderboards::table
-        .filter(leaderboards::period.eq(board.period))
-        .filter(leaderboards::starts_on.eq(board.starts_on))
-        .filter(leaderboards::language.eq(&board.language))
-        .filter(leaderboards::metric.eq(board.metric))
-        .select(leaderboards::id)
-        .first(conn)
-        .await
-        .optional()
+/// Returns the entries, and the number of entries of the leaderboard.
+fn rows_of(rows: Vec<RankedRow>) -> (Vec<LeaderboardEntry>, i64) {
+    let total = <[RankedRow]>::first(&rows).map_or(0, |row| row.total);
+    let entries = rows.into_iter().filter_map(|row| {
+        Some(LeaderboardEntry {
+            rank: row.rank,
+            user_id: row.user_id?,
+            display_name: row.display_name?,
+            avatar_url: row.avatar_url,
+            value: row.value?,
+        })
+    });
+    (entries.collect(), total)
 }
 
 /// Returns a page of a leaderboard. The cost grows with the offset, which the caller limits.
 pub(super) async fn page(conn: &mut Conn, board: &Board, page: &PageRequest) -> Result<Page<LeaderboardEntry>> {
-    let Some(id) = find(conn, board).await? else {
-        return Ok(Page::cut(Vec::new(), 0, page.limit, |_: &LeaderboardEntry| Cursor::after_value(0, 1)));
-    };
-    let rows = match page.position {
-        Position::Cursor(cursor) => entries_after(conn, id, cursor.value(), page.limit + 1).await?,
+    let rows: Vec<RankedRow> = match page.position {
+        Position::Cursor(cursor) => {
+            let (value, user_id) = cursor.value();
+            let after = entries("AND e.value <= $5 AND (e.value < $5 OR e.user_id > $6)", DOWN, "LIMIT $7");
+            let query = of_board!(ranked(&after), board).bind::<BigInt, _>(value).bind::<BigInt, _>(user_id);
+            CachedStatement(query.bind::<BigInt, _>(page.limit + 1)).load(conn).await?
+        }
         Position::Offset(offset) => {
-            let query = diesel::sql_query(entries("", DOWN, "LIMIT $2 OFFSET $3"))
-                .bind::<BigInt, _>(id)
-                .bind::<BigInt, _>(page.limit + 1);
-            CachedStatement(query.bind::<BigInt, _>(offset)).load(conn).await?
+            let query = of_board!(ranked(&entries("", DOWN, "LIMIT $5 OFFSET $6")), board);
+            CachedStatement(query.bind::<BigInt, _>(page.limit + 1).bind::<BigInt, _>(offset)).load(conn).await?
         }
     };
-    let (entries, total) = ranked(conn, id, rows).await?;
+    let (entries, total) = rows_of(rows);
     Ok(Page::cut(entries, total, page.limit, |last| Cursor::after_value(last.value, last.user_id)))
+}
+
+#[derive(QueryableByName)]
+struct OwnEntry {
+    #[diesel(sql_type = Bool)]
+    opted_out: bool,
+    #[diesel(sql_type = Nullable<BigInt>)]
+    value: Option<i64>,
 }
 
 /// Returns a student's place and the neighbours.
 pub(super) async fn around(conn: &mut Conn, board: &Board, user_id: i64, neighbours: i64) -> Result<Neighbourhood> {
-    let opted_out = users::table.find(user_id).select(users::leaderboard_opt_out).first(conn).await?;
-    let nowhere = Neighbourhood { opted_out, own: None, before: Vec::new(), after: Vec::new(), total: 0 };
-    let Some(id) = find(conn, board).await? else { return Ok(nowhere) };
-    let own = diesel::sql_query(entries("AND e.user_id = $2", DOWN, ""));
-    let own = CachedStatement(own.bind::<BigInt, _>(id).bind::<BigInt, _>(user_id));
-    let own: Option<EntryRow> = own.get_result(conn).await.optional()?;
-    let Some(own) = own else {
-        return Ok(Neighbourhood { total: ranked(conn, id, Vec::new()).await?.1, ..nowhere });
+    let own = format!(
+        "SELECT leaderboard_opt_out AS opted_out, (SELECT e.value FROM leaderboard_entries e \
+         WHERE e.leaderboard_id = ({BOARD}) AND e.user_id = users.id AND NOT e.hidden) AS value \
+         FROM users WHERE id = $5"
+    );
+    let OwnEntry { opted_out, value } =
+        CachedStatement(of_board!(own, board).bind::<BigInt, _>(user_id)).get_result(conn).await?;
+    // Without an entry, no other is read.
+    let (value, neighbours) = value.map_or((-1, 0), |value| (value, neighbours));
+    let before = entries("AND e.value >= $5 AND (e.value > $5 OR e.user_id < $6)", UP, "LIMIT $7");
+    let own = entries("AND e.value = $5 AND e.user_id = $6", DOWN, "");
+    let after = entries("AND e.value <= $5 AND (e.value < $5 OR e.user_id > $6)", DOWN, "LIMIT $7");
+    let around = format!(
+        "SELECT * FROM ({before}) AS b UNION ALL SELECT * FROM ({own}) AS o UNION ALL SELECT * FROM ({after}) AS a"
+    );
+    let query = of_board!(ranked(&around), board).bind::<BigInt, _>(value).bind::<BigInt, _>(user_id);
+    let (mut entries, total) = rows_of(CachedStatement(query.bind::<BigInt, _>(neighbours)).load(conn).await?);
+    let Some(place) = entries.iter().position(|entry| entry.user_id == user_id) else {
+        // The entry has changed between the statements, or there is none.
+        return Ok(Neighbourhood { opted_out, own: None, before: Vec::new(), after: Vec::new(), total });
     };
-    let place = (own.value, user_id);
-    let mut rows = entries_before(conn, id, place, neighbours).await?;
-    rows.reverse();
-    let before = rows.len();
-    rows.push(own);
-    rows.extend(entries_after(conn, id, place, neighbours).await?);
-    let (mut entries, total) = ranked(conn, id, rows).await?;
-    let after = entries.split_off((before + 1).min(entries.len()));
+    let after = entries.split_off(place + 1);
     let own = entries.pop();
     Ok(Neighbourhood { opted_out, own, before: entries, after, total })
-}
-
-#[derive(QueryableByName)]
-struct RankCounts {
-    #[diesel(sql_type = BigInt)]
-    above: i64,
-    #[diesel(sql_type = BigInt)]
-    total: i64,
-}
-
-#[derive(QueryableByName)]
-struct ValueCount {
-    #[diesel(sql_type = BigInt)]
-    value: i64,
-    #[diesel(sql_type = BigInt)]
-    students: i64,
-}
-
-/// Returns the ranks of consecutive entries, and the number of entries of the leaderboard.
-async fn ranked(conn: &mut Conn, id: i64, rows: Vec<EntryRow>) -> Result<(Vec<LeaderboardEntry>, i64)> {
-    let highest = <[EntryRow]>::first(&rows).map_or(0, |row| row.value);
-    let lowest = rows.last().map_or(0, |row| row.value);
-    // Each level of the tree gives what its parents have not: the siblings above the value's own bucket.
-    let siblings = "COALESCE((SELECT SUM(students) FROM leaderboard_counts WHERE leaderboard_id = $1";
-    let above = format!(
-        "SELECT CAST({siblings} AND level = 0 AND bucket > $2 AND bucket <= $3), 0) \
-         + {siblings} AND level = 1 AND bucket > $4 AND bucket <= $5), 0) \
-         + {siblings} AND level = 2 AND bucket > $6), 0) \
-         + COALESCE((SELECT SUM(delta) FROM leaderboard_changes WHERE leaderboard_id = $1 AND value > $2), 0) \
-         AS BIGINT) AS above, \
-         CAST({siblings} AND level = 2), 0) \
-         + COALESCE((SELECT SUM(delta) FROM leaderboard_changes WHERE leaderboard_id = $1), 0) AS BIGINT) AS total"
-    );
-    let RankCounts { above, total } = CachedStatement(
-        diesel::sql_query(above)
-            .bind::<BigInt, _>(id)
-            .bind::<BigInt, _>(highest)
-            .bind::<BigInt, _>(highest | 0xff)
-            .bind::<BigInt, _>(highest >> 8)
-            .bind::<BigInt, _>((highest >> 8) | 0xff)
-            .bind::<BigInt, _>(highest >> 16),
-    )
-    .get_result(conn)
-    .await?;
-    // Below the first entry, a rank is that of the value before and how many share that value.
-    let counts = "SELECT value, CAST(SUM(students) AS BIGINT) AS students FROM ( \
-         SELECT bucket AS value, students FROM leaderboard_counts \
-         WHERE leaderboard_id = $1 AND level = 0 AND bucket >= $2 AND bucket <= $3 \
-         UNION ALL SELECT value, delta FROM leaderboard_changes \
-         WHERE leaderboard_id = $1 AND value >= $2 AND value <= $3) AS counted \
-         GROUP BY value HAVING SUM(students) > 0 ORDER BY value DESC";
-    let counts: Vec<ValueCount> = CachedStatement(
-        diesel::sql_query(counts).bind::<BigInt, _>(id).bind::<BigInt, _>(lowest).bind::<BigInt, _>(highest),
-    )
-    .load(conn)
-    .await?;
-    let mut rank = above + 1;
-    let mut ranks = BTreeMap::new();
-    for count in counts {
-        ranks.insert(count.value, rank);
-        rank += count.students;
-    }
-    let entries = rows.into_iter().map(|row| LeaderboardEntry {
-        // A value that was committed between the statements has the rank of the next lower one.
-        rank: ranks.range(..=row.value).next_back().map_or(above + 1, |(_, rank)| *rank),
-        user_id: row.user_id,
-        display_name: row.display_name,
-        avatar_url: row.avatar_url,
-        value: row.value,
-    });
-    Ok((entries.collect(), total))
 }
 
 #[derive(QueryableByName)]

@@ -12,6 +12,7 @@ use tutord_core::store::Mails;
 use tutord_core::{Result, Timestamp};
 
 use super::{Adapter, Conn};
+use crate::cached_statement::CachedStatement;
 
 #[async_trait]
 impl Mails for Adapter {
@@ -29,21 +30,23 @@ impl Mails for Adapter {
                     now.into_sql::<Instant>(),
                     now.into_sql::<Instant>(),
                 ));
-            let stored = diesel::insert_into(mails::table)
-                .values(recipient)
-                .into_columns((mails::user_id, mails::kind, mails::message_id, mails::created_at, mails::due_at))
-                .on_conflict((mails::user_id, mails::kind))
-                .do_update()
-                .set((
-                    mails::message_id.eq(message_id),
-                    mails::created_at.eq(now),
-                    mails::due_at.eq(now),
-                    mails::attempts.eq(0),
-                    mails::last_error.eq(None::<String>),
-                    mails::failed_at.eq(None::<Timestamp>),
-                ))
-                .execute(conn)
-                .await?;
+            let stored = CachedStatement(
+                diesel::insert_into(mails::table)
+                    .values(recipient)
+                    .into_columns((mails::user_id, mails::kind, mails::message_id, mails::created_at, mails::due_at))
+                    .on_conflict((mails::user_id, mails::kind))
+                    .do_update()
+                    .set((
+                        mails::message_id.eq(message_id),
+                        mails::created_at.eq(now),
+                        mails::due_at.eq(now),
+                        mails::attempts.eq(0),
+                        mails::last_error.eq(None::<String>),
+                        mails::failed_at.eq(None::<Timestamp>),
+                    )),
+            )
+            .execute(conn)
+            .await?;
             Ok(stored == 1)
         })
         .await

@@ -272,30 +272,30 @@ pub(super) async fn replace_reply(conn: &mut Conn, new: &NewReply) -> Result<Opt
         .filter(exists(own(new.user_id, new.conversation_id)));
     let characters = i32::try_from(new.content.chars().count()).unwrap_or(i32::MAX);
     let longest = if INCOMPLETE_REASONS.contains(&new.finish_reason.as_str()) { characters } else { i32::MAX };
-    let message = diesel::update(present.filter(length(messages::content).lt(longest)))
-        .set((
-            messages::content.eq(&*new.content),
-            messages::tokens_used.eq(new.tokens_used),
-            messages::model_used.eq(&new.model_used),
-            messages::provider.eq(&new.provider),
-            messages::finish_reason.eq(&new.finish_reason),
-            messages::cached.eq(new.cached),
-            messages::response_time_ms.eq(new.response_time_ms),
-        ))
-        .returning(message_row())
-        .get_result::<Message>(conn)
-        .await
-        .optional()?;
-    let Some(message) = message else { return Ok(None) };
+    let replaced = CachedStatement(
+        diesel::update(present.filter(length(messages::content).lt(longest)))
+            .set((
+                messages::content.eq(&*new.content),
+                messages::tokens_used.eq(new.tokens_used),
+                messages::model_used.eq(&new.model_used),
+                messages::provider.eq(&new.provider),
+                messages::finish_reason.eq(&new.finish_reason),
+                messages::cached.eq(new.cached),
+                messages::response_time_ms.eq(new.response_time_ms),
+            ))
+            .returning(message_row()),
+    );
+    let Some(message) = replaced.get_result::<Message>(conn).await.optional()? else { return Ok(None) };
     // The preview is of the newest message.
     let is_older = conversations::message_count.ne(message.position);
     let preview = case_when(is_older, conversations::last_message_preview).otherwise(head(&new.content, PREVIEW_CHARS));
-    let conversation = diesel::update(own(new.user_id, new.conversation_id))
-        .set((conversations::last_message_preview.eq(preview), conversations::updated_at.eq(Timestamp::now())))
-        .returning(conversation_row())
-        .get_result(conn)
-        .await?;
-    Ok(Some(StoredMessage { message, conversation }))
+    let conversation = CachedStatement(
+        diesel::update(own(new.user_id, new.conversation_id))
+            .set((conversations::last_message_preview.eq(preview), conversations::updated_at.eq(Timestamp::now())))
+            .returning(conversation_row()),
+    );
+    let conversation = committed!(conn, conversation.load::<Conversation>);
+    Ok(conversation.into_iter().next().map(|conversation| StoredMessage { message, conversation }))
 }
 
 /// Returns the exchange of an earlier request with this idempotency key.

@@ -4,6 +4,7 @@ use async_trait::async_trait;
 use diesel::prelude::*;
 use diesel::result::DatabaseErrorKind;
 use diesel::result::Error::DatabaseError;
+use diesel::sql_types::{Nullable, Text};
 use diesel_async::RunQueryDsl;
 use tutord_core::model::{Credentials, LearningProfile, NewUser, User, UserChanges};
 use tutord_core::rules::address;
@@ -17,6 +18,17 @@ use crate::cached_statement::CachedStatement;
 
 /// The number of users in a batch of the address backfill.
 const BACKFILL_BATCH: i64 = 1_000;
+
+diesel::define_sql_function! {
+    /// The new text, or the present one if there is no new one.
+    fn coalesce(new: Nullable<Text>, present: Text) -> Text;
+}
+
+diesel::define_sql_function! {
+    /// The same for a text that may be missing.
+    #[sql_name = "coalesce"]
+    fn coalesce_nullable(new: Nullable<Text>, present: Nullable<Text>) -> Nullable<Text>;
+}
 
 #[async_trait]
 impl Users for Adapter {
@@ -92,26 +104,38 @@ impl Users for Adapter {
 
     async fn update_user(&self, id: i64, changes: UserChanges) -> Result<Option<User>> {
         self.write(async |conn| {
-            let user = diesel::update(users::table.find(id))
-                .set((&changes, users::updated_at.eq(Timestamp::now())))
-                .returning(user_row())
-                .get_result(conn)
-                .await
-                .optional()?;
-            Ok(user)
+            let user = CachedStatement(
+                diesel::update(users::table.find(id))
+                    // One text, whichever fields are given.
+                    .set((
+                        users::name.eq(coalesce(changes.name.as_ref(), users::name)),
+                        users::timezone.eq(coalesce(changes.timezone.as_ref(), users::timezone)),
+                        users::bio.eq(coalesce_nullable(changes.bio.as_ref(), users::bio)),
+                        users::programming_language
+                            .eq(coalesce_nullable(changes.programming_language.as_ref(), users::programming_language)),
+                        users::skill_level.eq(coalesce_nullable(changes.skill_level, users::skill_level)),
+                        users::career_goals.eq(coalesce_nullable(changes.career_goals.as_ref(), users::career_goals)),
+                        users::learning_style
+                            .eq(coalesce_nullable(changes.learning_style.as_ref(), users::learning_style)),
+                        users::time_commitment
+                            .eq(coalesce_nullable(changes.time_commitment.as_ref(), users::time_commitment)),
+                        users::updated_at.eq(Timestamp::now()),
+                    ))
+                    .returning(user_row()),
+            );
+            Ok(user.get_result(conn).await.optional()?)
         })
         .await
     }
 
     async fn complete_onboarding(&self, id: i64, profile: LearningProfile) -> Result<Option<User>> {
         self.write(async |conn| {
-            let user = diesel::update(users::table.find(id).filter(users::onboarding_completed.eq(false)))
-                .set((&profile, users::onboarding_completed.eq(true), users::updated_at.eq(Timestamp::now())))
-                .returning(user_row())
-                .get_result(conn)
-                .await
-                .optional()?;
-            Ok(user)
+            let user = CachedStatement(
+                diesel::update(users::table.find(id).filter(users::onboarding_completed.eq(false)))
+                    .set((&profile, users::onboarding_completed.eq(true), users::updated_at.eq(Timestamp::now())))
+                    .returning(user_row()),
+            );
+            Ok(user.get_result(conn).await.optional()?)
         })
         .await
     }

@@ -17,7 +17,7 @@ mod seed;
 pub use adapter::Sqlite;
 
 use adapter::Sqlite as Adapter;
-use pool::Conn;
+use pool::{Conn, Each};
 
 /// Runs statements one after the other; SQLite has no round trips to save.
 macro_rules! pipelined {

@@ -8,6 +8,7 @@ use deadpool::managed::{PoolError, TimeoutType};
 use diesel::connection::InstrumentationEvent;
 use diesel::sqlite::SqliteConnection;
 use diesel::{Connection as _, QueryResult};
+use diesel_async::methods::ExecuteDsl;
 use diesel_async::pooled_connection::deadpool::{Object, Pool};
 use diesel_async::pooled_connection::{AsyncDieselConnectionManager, ManagerConfig, RecyclingMethod};
 use diesel_async::sync_connection_wrapper::{SpawnBlocking, SyncConnectionWrapper};
@@ -94,6 +95,23 @@ pub(super) fn pool(
         .runtime(deadpool::Runtime::Tokio1)
         .build()
         .map_err(|error| Error::Unavailable(error.to_string()))
+}
+
+/// Statements with one text, as a part of a batch.
+pub(super) struct Each<Q>(pub(super) Vec<Q>);
+
+impl<Q> Each<Q> {
+    /// Executes the statements one after another. Returns the number of rows.
+    pub(super) async fn execute(self, conn: &mut Conn) -> QueryResult<usize>
+    where
+        Q: ExecuteDsl<Conn>,
+    {
+        let mut rows = 0;
+        for statement in self.0 {
+            rows += ExecuteDsl::execute(statement, &mut *conn).await?;
+        }
+        Ok(rows)
+    }
 }
 
 /// Acquires a connection.

@@ -16,8 +16,8 @@ pub trait Users: Send + Sync {
     /// Returns the user with this id. 1 statement.
     async fn user(&self, id: i64) -> Result<Option<Loaded<User>>>;
 
-    /// Returns the user with this id from the second tier of a cache, if that tier is the first to be asked and holds the
-    /// user. No statements.
+    /// Returns the user with this id if a cache without a first tier holds the user in its second tier. Issues no
+    /// statements.
     async fn prefetched_user(&self, _id: i64) -> Option<Loaded<User>> {
         None
     }

@@ -195,7 +195,7 @@ where
 /// Adds the header that the compression adds to the response to a request without codings.
 fn add_headers_of_compression(response: &mut Response) {
     let headers = response.headers();
-    // The predicate accepts JSON of this length; to ask it takes longer.
+    // A quick check for most responses: the predicate accepts JSON of this length.
     let is_long_json = headers.get(CONTENT_TYPE).is_some_and(|kind| kind == "application/json")
         && response.body().size_hint().lower() >= MIN_COMPRESSED;
     let is_compressible = !headers.contains_key(CONTENT_ENCODING)

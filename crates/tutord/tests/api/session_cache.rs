@@ -113,3 +113,30 @@ async fn guessed_tokens_leave_nothing_in_redis() {
     ada.get("/api/users/me").await.assert_ok();
     assert_eq!(keys().await.len(), 2, "the identity of a token, and its group");
 }
+
+/// Without L1, the profile is fetched together with the identity.
+#[tokio::test(flavor = "multi_thread")]
+async fn without_l1_a_profile_is_that_of_its_token() {
+    let redis = Redis::start().await.unwrap();
+    let app = TestApp::postgres().redis(&redis).cache_l1(false).start().await;
+    let (ada, bob) = (app.student("ada").await, app.student("bob").await);
+    let hits = || {
+        let stats = app.cache().stats();
+        ["session", "user:profile"].map(|name| stats.iter().find(|stats| stats.name == name).unwrap().l2_hits)
+    };
+    for client in [&ada, &bob] {
+        client.get("/api/users/me").await.assert_ok();
+        let [sessions, profiles] = hits();
+        let response = client.get("/api/users/me").await.assert_ok();
+        assert_eq!((response.statement_count(), &response.body["id"]), (0, &json!(client.user_id)));
+        assert_eq!(hits(), [sessions + 1, profiles + 1]);
+    }
+    ada.put("/api/users/me", json!({"name": "Ada L."})).await.assert_ok();
+    assert_eq!(ada.get("/api/users/me").await.assert_ok().body["name"], "Ada L.");
+    // The profile of a user whom a forged token names is found, and not returned.
+    let secret = bob.token.split_once('.').unwrap().1;
+    let forged = TestClient { token: format!("{}.{secret}", ada.user_id), ..ada.clone() };
+    forged.get("/api/users/me").await.assert_error(401, "UNAUTHENTICATED");
+    app.revoke_session(&ada.token).await;
+    ada.get("/api/users/me").await.assert_error(401, "UNAUTHENTICATED");
+}

@@ -66,6 +66,7 @@ options! {
     statement_timeout_ms(u64) => "--database-statement-timeout-ms";
     slow_query_threshold_ms(u64) => "--slow-query-threshold-ms";
     redis_url(&str) => "--redis-url";
+    cache_l1(bool) => "--cache-l1";
     llm_timeout_seconds(u64) => "--llm-timeout-seconds";
     llm_context_tokens(u32) => "--llm-context-tokens";
     llm_max_reply_tokens(u32) => "--llm-max-reply-tokens";

@@ -51,7 +51,8 @@ macro_rules! committed {
                     let mut conn = batch.connection();
                     batch.check($query.$method $(::<$type>)? (&mut conn).await)
                 }),+);
-                Ok(($($query?),+))
+                let results = ($($query?),+);
+                Ok(results)
             })
             .await;
         $conn.settle(end)?

@@ -104,7 +104,7 @@ pub(crate) struct Rates {
     pub(crate) turns: Turns,
     /// The server's processor time for one response in microseconds.
     cpu_micros: Vec<f64>,
-    /// What a reader of the rates has to know.
+    /// The warnings about the rates: a server that was not warm, cores that were not busy.
     pub(crate) notes: Vec<String>,
 }
 

@@ -29,9 +29,10 @@ pub(crate) fn head(quick: bool) -> anyhow::Result<String> {
     let tools: Vec<String> = tools.iter().map(|(name, said)| format!("| {name} | {said} |\n")).collect();
     let load = load_average()?;
     Ok(format!(
-        "# tutord against its limits\n\nMade by `cargo xtask bench{}`. What the figures mean: docs/performance.md. Client, servers and \
-         databases are processes of their own on one machine. {} A ratio says how near tutord is to its limit there; the numbers of \
-         requests say little about other machines. tutord logs warnings alone: no line for each request.\n\n| | |\n|---|---|\n\
+        "# tutord against its limits\n\nMade by `cargo xtask bench{}`. What the figures mean: docs/performance.md.\n\
+         Client, servers and databases are processes of their own on one machine. {}\n\
+         A ratio says how near tutord is to its limit there. The numbers of requests say little about other\n\
+         machines. tutord logs warnings alone: no line for each request.\n\n| | |\n|---|---|\n\
          | Processor | {}, {} cores |\n| Memory | {:.0} GB |\n| Load average at the start | {load:.2}{} |\n{}",
         if quick { " --quick" } else { "" },
         cores().describe(),

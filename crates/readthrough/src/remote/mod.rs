@@ -4,6 +4,7 @@
 //! - [`memory`]: the operations in memory, for tests.
 //! - `redis`: the operations on Redis: single server, Sentinel, Cluster.
 //! - [`supervisor`]: connects, watches the connection, reconnects.
+//! - [`task`]: the parts of the supervision task.
 //! - [`connection`]: the state of the connection, and the circuit breaker.
 //! - [`latency`]: when slow commands are an outage.
 //! - [`pending`]: invalidations that Redis has not received.
@@ -21,4 +22,5 @@ pub(crate) mod recent;
 pub(crate) mod redis;
 pub(crate) mod stats;
 pub(crate) mod supervisor;
+pub(crate) mod task;
 pub(crate) mod tier;

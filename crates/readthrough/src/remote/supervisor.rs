@@ -16,7 +16,6 @@ use std::time::Duration;
 
 use tokio::runtime::Handle;
 use tokio::sync::Notify;
-use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, timeout};
 
 use super::connection::{CircuitBreaker, ConnectionHandle};
@@ -26,6 +25,7 @@ use super::latency::LatencyWindow;
 use super::pending::{Batch, PendingInvalidations};
 use super::recent::{RecentInvalidations, Replay};
 use super::stats::{CommandCounters, ConnectionStats};
+use super::task::{AbortOnDrop, RunningGuard, TaskState};
 use super::tier::{Connector, Result, SecondTier, StreamPosition, TierError};
 use crate::clock::Clock;
 use crate::identity::CurrentIdentity;
@@ -78,13 +78,6 @@ pub(crate) struct RedisSupervisor {
     this: Weak<Self>,
 }
 
-#[derive(Default)]
-struct TaskState {
-    _handle: Option<AbortOnDrop>,
-    /// Whether the cache was dropped.
-    is_stopped: bool,
-}
-
 /// Stops the supervision when it is dropped.
 pub(crate) struct Supervision(Arc<RedisSupervisor>);
 
@@ -92,15 +85,6 @@ impl Drop for Supervision {
     fn drop(&mut self) {
         let stopped = TaskState { _handle: None, is_stopped: true };
         *self.0.task.lock().unwrap_or_else(PoisonError::into_inner) = stopped;
-    }
-}
-
-/// Tells that the supervision task has ended, whatever ended it.
-struct RunningGuard(Arc<AtomicBool>);
-
-impl Drop for RunningGuard {
-    fn drop(&mut self) {
-        self.0.store(false, Ordering::Release);
     }
 }
 
@@ -121,15 +105,6 @@ pub(crate) struct Limits {
     pub(crate) staleness: Duration,
     /// How long invalidations are stored for the replay to a new master.
     pub(crate) replay_window: Duration,
-}
-
-/// Aborts a task when it is dropped.
-pub(crate) struct AbortOnDrop(JoinHandle<()>);
-
-impl Drop for AbortOnDrop {
-    fn drop(&mut self) {
-        self.0.abort();
-    }
 }
 
 /// Returns whether an error may concern a part of the keys only: a slot in migration, or one server of several.

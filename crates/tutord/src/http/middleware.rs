@@ -8,7 +8,7 @@ use std::panic::AssertUnwindSafe;
 use std::pin::pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use axum::Router;
 use axum::body::HttpBody as _;
@@ -18,28 +18,25 @@ use axum::http::header::{
     CONTENT_SECURITY_POLICY, CONTENT_TYPE, ETAG, ORIGIN, REFERRER_POLICY, RETRY_AFTER, SET_COOKIE,
     STRICT_TRANSPORT_SECURITY, VARY, X_CONTENT_TYPE_OPTIONS, X_FRAME_OPTIONS,
 };
-use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Method};
 use axum::response::{IntoResponse, Response};
 use futures_util::FutureExt as _;
 use futures_util::future::{BoxFuture, Either};
-use querywatch::{RoundTrips, Scope};
 use tower::{Layer as _, Service, ServiceExt as _, service_fn};
 use tower_http::compression::CompressionLayer;
 use tower_http::compression::predicate::{DefaultPredicate, Predicate as _};
 use tower_http::cors::CorsLayer;
-use tracing::{Instrument as _, Span};
 
 use super::body;
 use super::client_ip;
-use super::error::{ApiError, reports_failure};
-use super::etag::{self, Conditions};
+use super::error::ApiError;
+use super::etag;
+use super::exchange::Exchange;
 use super::request_id;
-use super::requests::RouteCounts;
-use super::route::{Route, Routes, UNMATCHED};
+use super::route::{Route, Routes};
 use super::route_table::RouteTable;
 use super::settings::HttpSettings;
 use super::state::HttpState;
-use super::trace_context;
 use super::{encoding, head_limits};
 
 /// The limits of a request body.
@@ -113,7 +110,7 @@ where
         let shared = Arc::clone(&self.shared);
         client_ip::log_untrusted_proxy(&shared.http, &request);
         let id = request_id::of(request.headers());
-        let exchange = Exchange::begin(&shared, &id, &request);
+        let exchange = Exchange::begin(&shared.http, shared.routes.of(&request), &id, &request);
         let answer = match head_limits::check(&request) {
             Ok(()) => {
                 encoding::accept_identity(request.headers_mut());
@@ -261,98 +258,6 @@ async fn timeout(
         () = limit => ApiError::overloaded("the request timed out").into_response(),
         () = shared.http.streams_end.cancelled() => ApiError::overloaded("the server is shutting down").into_response(),
     }
-}
-
-/// A request and its response in the log, the metrics and the watch.
-struct Exchange {
-    began: Instant,
-    route: Arc<Route>,
-    span: Span,
-    scope: Scope,
-    conditions: Conditions,
-}
-
-impl Exchange {
-    fn begin(shared: &Shared, id: &str, request: &Request) -> Self {
-        let began = Instant::now();
-        let route = shared.routes.of(request);
-        let (method, path) = (route.method, &*route.path);
-        #[cfg(not(feature = "otlp"))]
-        let span = tracing::info_span!("request", request_id = id, method, route = path);
-        #[cfg(feature = "otlp")]
-        let span = tracing::info_span!(
-            "request",
-            request_id = id,
-            method,
-            route = path,
-            otel.name = &*route.name,
-            otel.kind = "server"
-        );
-        let mut scope = Scope::new(&shared.http.watch, &route.name).request_id(id);
-        if let Some(trace) = trace_context::traceparent(request.headers()) {
-            scope = scope.traceparent(trace);
-            #[cfg(feature = "otlp")]
-            trace_context::continue_trace(&span, trace);
-        }
-        // Unknown methods have no budget.
-        if let Some(statements) = route.budget {
-            scope = scope.budget(statements);
-        }
-        Self { began, conditions: Conditions::of(request), route, span, scope }
-    }
-
-    /// Awaits the response within the span and the scope, and records it.
-    async fn run(self, http: &HttpState, answer: impl Future<Output = Response>) -> Response {
-        let Self { began, route, span, scope, conditions } = self;
-        let (mut response, report) = scope.run(answer.instrument(span.clone())).await;
-        conditions.apply(&mut response);
-        let (status, issued, ended) = (response.status(), report.statements, Instant::now());
-        let RoundTrips { total, sequential, .. } = report.round_trips;
-        if status == StatusCode::METHOD_NOT_ALLOWED {
-            // Count rejected methods together, not as routes of their own.
-            http.requests.count(UNMATCHED, &RouteCounts::default(), status, began, ended);
-        } else {
-            http.requests.count(&route.name, &route.counts, status, began, ended);
-        }
-        #[cfg(feature = "otlp")]
-        trace_context::record_status(&span, status);
-        let (latency_ms, is_failed) = (milliseconds(ended - began), reports_failure(&response));
-        span.in_scope(|| {
-            if is_failed {
-                tracing::error!(
-                    status = status.as_u16(),
-                    latency_ms,
-                    statements = issued,
-                    round_trips = sequential,
-                    "answered"
-                );
-            } else {
-                tracing::info!(
-                    status = status.as_u16(),
-                    latency_ms,
-                    statements = issued,
-                    round_trips = sequential,
-                    "answered"
-                );
-            }
-        });
-        if http.settings.server_timing {
-            let db = milliseconds(report.db_time);
-            let timing = format!(
-                "total;dur={latency_ms}, db;dur={db}, db_queries;desc=\"{issued}\", \
-                 db_round_trips;desc=\"{total}\", db_sequential;desc=\"{sequential}\""
-            );
-            if let Ok(value) = HeaderValue::from_str(&timing) {
-                response.headers_mut().insert(HeaderName::from_static("server-timing"), value);
-            }
-        }
-        response
-    }
-}
-
-/// Rounds to microseconds.
-fn milliseconds(duration: Duration) -> f64 {
-    (duration.as_secs_f64() * 1e6).round() / 1e3
 }
 
 fn security_headers(headers: &mut HeaderMap, tls: bool) {

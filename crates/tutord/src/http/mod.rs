@@ -12,6 +12,7 @@ pub mod connections;
 mod encoding;
 pub mod error;
 mod etag;
+mod exchange;
 mod head_limits;
 pub mod json;
 pub mod middleware;

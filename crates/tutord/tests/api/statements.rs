@@ -19,11 +19,13 @@ const HEAD: &str = "\
 
 ## Statements
 
-The most SQL statements that a request may issue (its budget), and those that it issues until its answer begins: with an empty cache, and
-once more when the cache holds what the first request left there (warm). Log-in included, `BEGIN` and `COMMIT` too. A test counts
-them, on SQLite and on PostgreSQL with Redis, and fails when one is not as written here. Where a route changes something, the second request
-does the like: it completes another exercise, sends another message. The readiness and metrics routes are left out: their answers are
-computed at most once a second, whoever asks.
+The most SQL statements that a request may issue (its budget), and those that it issues until its
+answer begins: with an empty cache, and once more when the cache holds what the first request left
+there (warm). Log-in included, `BEGIN` and `COMMIT` too. A test counts them, on SQLite and on
+PostgreSQL with Redis, and fails when one is not as written here. Where a route changes something,
+the second request does the like: it completes another exercise, sends another message. The
+readiness and metrics routes are left out: their answers are computed at most once a second, whoever
+asks.
 
 | route | budget | SQLite | warm | PostgreSQL | warm |
 |---|--:|--:|--:|--:|--:|
@@ -32,14 +34,15 @@ computed at most once a second, whoever asks.
 const ROUND_TRIPS_HEAD: &str = "
 ## Round trips on PostgreSQL
 
-The round trips of a request to the database until its answer begins: those that follow one another, then all. Statements
-that are sent together are one round trip; preparing a statement is one more.
+The round trips of a request to the database until its answer begins: those that follow one another,
+then all. Statements that are sent together are one round trip; preparing a statement is one more.
 
 - cold: the cache is empty, and no statement is prepared on the connection;
 - session cached: the cache holds the session and nothing else, and all statements are prepared;
 - warm: the cache also holds what an earlier request left there.
 
-The budget bounds the sequential round trips of a request whose session is cached. The test fails when a request exceeds it.
+The budget bounds the sequential round trips of a request whose session is cached. The test fails
+when a request exceeds it.
 
 | route | budget | cold | all | session cached | all | warm | all |
 |---|--:|--:|--:|--:|--:|--:|--:|

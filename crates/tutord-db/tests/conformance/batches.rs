@@ -2,17 +2,19 @@
 
 use std::future::Future;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
+use std::time::Duration;
 
 use diesel_async::{RunQueryDsl as _, SimpleAsyncConnection as _};
 use testbed::PostgresProxy;
 use testbed::postgres_proxy::Direction::{self, ToClient, ToServer};
 use tokio_postgres::Client;
-use tutord_core::model::{Message, MessageTarget, NewUserMessage};
-use tutord_core::{Database, Error, Result};
+use tutord_core::model::{Message, MessageTarget, NewSessionTokens, NewUserMessage};
+use tutord_core::{Database, Error, Result, Timestamp};
 use tutord_db::DatabaseOptions;
 use tutord_db::postgres::Connector;
 
+use crate::exercises::moment;
 use crate::fixture::{self, Fixture, message, reply};
 
 /// A bound for the number of messages of a call.
@@ -161,6 +163,40 @@ async fn a_reply_is_stored_completely_or_not_at_all() {
     // Each reply answers a message of its own, which need not exist.
     let next = || Message { id: number.fetch_add(1, Ordering::Relaxed), ..question.clone() };
     assert_eq!(cut.violations(&sql, || cut.store.append_reply(reply(user, &next(), "because"))).await, NONE);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_session_is_stored_completely_or_not_at_all() {
+    let cut = cut().await;
+    let user = cut.fixture.student("ada").await.id;
+    let sql = "SELECT ARRAY[(SELECT count(*) FROM sessions), \
+        (SELECT count(*) FROM session_tokens WHERE purpose = 'access'), \
+        (SELECT count(*) FROM session_tokens WHERE purpose = 'refresh')]";
+    let tokens = || NewSessionTokens {
+        access: rand::random(),
+        access_expires_at: Timestamp::now() + Duration::from_secs(60),
+        refresh: rand::random(),
+        refresh_expires_at: Timestamp::now() + Duration::from_secs(60),
+    };
+    assert_eq!(cut.violations(sql, || cut.store.create_session(user, tokens())).await, NONE);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_completion_is_stored_completely_or_not_at_all() {
+    let cut = cut().await;
+    let user = cut.fixture.student("ada").await.id;
+    let ids = cut.fixture.catalogue(6 * MANY).await;
+    let sql = "SELECT ARRAY[(SELECT count(*) FROM user_exercises WHERE completed_at IS NOT NULL), \
+        (SELECT sum(exercises_completed)::bigint FROM users), \
+        (SELECT coalesce(sum(exercises_completed), 0)::bigint FROM activity WHERE period = 'all'), \
+        (SELECT coalesce(sum(exercises_completed), 0)::bigint FROM skill_levels WHERE topic = 'all')]";
+    let next = AtomicUsize::new(0);
+    let complete = async || {
+        let id = ids[next.fetch_add(1, Ordering::Relaxed)];
+        cut.fixture.start(user, id).await;
+        cut.store.complete_exercise(user, id, None, moment(0, 0)).await
+    };
+    assert_eq!(cut.violations(sql, complete).await, NONE);
 }
 
 /// A transaction whose `COMMIT` does not wait for statements that are being prepared.
